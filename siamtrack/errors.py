@@ -1,0 +1,70 @@
+"""Errors that siamtrack raises on purpose.
+
+Every message says what was given, what is needed and what to do. All of them derive from
+`SiamTrackError`, and also from the built-in exception a caller would naturally catch. `exit_code`
+is what the command line returns for an error of that class.
+"""
+
+from __future__ import annotations
+
+
+class SiamTrackError(Exception):
+    """Root of all deliberate errors."""
+
+    exit_code = 3
+
+
+class ConfigError(SiamTrackError, ValueError):
+    """An option is unknown, contradictory or out of range."""
+
+    exit_code = 2
+
+
+class InvalidBoxError(SiamTrackError, ValueError):
+    """A box that cannot be tracked: empty, not finite, outside the frame, not four numbers."""
+
+    exit_code = 2
+
+
+class InvalidFrameError(SiamTrackError, ValueError):
+    """An image that is not a frame: empty, of the wrong type or shape."""
+
+
+class NotInitialisedError(SiamTrackError, RuntimeError):
+    """`update` was called before `init`."""
+
+
+class WeightsError(SiamTrackError, ValueError):
+    """Weights that are missing, damaged, not ours or of another architecture."""
+
+
+class DeviceError(SiamTrackError, RuntimeError):
+    """A compute device that this machine does not have."""
+
+    exit_code = 2
+
+
+class EngineError(SiamTrackError, RuntimeError):
+    """An inference engine that is not installed or cannot run these weights."""
+
+
+class DatasetError(SiamTrackError, ValueError):
+    """A data set that is missing, half extracted or inconsistent."""
+
+
+class VideoError(SiamTrackError, OSError):
+    """A video source that cannot be read."""
+
+
+class OutputError(SiamTrackError, OSError):
+    """An output file or folder that cannot be written."""
+
+
+class DisplayUnavailableError(SiamTrackError, RuntimeError):
+    """A window is needed and there is no display."""
+
+    exit_code = 4
+
+
+class TrainingError(SiamTrackError, RuntimeError):
+    """Training cannot go on: a loss that is not finite, a checkpoint that does not fit."""
