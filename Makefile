@@ -1,0 +1,59 @@
+# `make demo` and `make test` do all the set-up on a fresh machine; both rerun quickly.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Keep one line per lower bound here that the lock must not run past: this torch has a CPU build.
+LOCKED_TORCH := torch==2.13.0
+
+.PHONY: help demo test lint format wheel wheel-check lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(INSTALLED): requirements.lock pyproject.toml siamtrack/_version.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} is too old, siamtrack needs 3.11 or newer; run: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(INSTALLED)  ## set up, make a clip, track it, write the result to siamtrack-demo/
+	$(BIN)/siamtrack demo
+
+test: $(INSTALLED)  ## set up, run all tests with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(INSTALLED)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy siamtrack $(wildcard tools/*.py)
+
+format: $(INSTALLED)  ## rewrite the sources in the house's layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(INSTALLED)  ## build dist/siamtrack-*.whl, weights inside
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist
+
+wheel-check: wheel  ## install the wheel in an empty environment elsewhere and run it there
+	rm -rf build/wheel-check && mkdir -p build/wheel-check/elsewhere
+	$(PYTHON) -m venv build/wheel-check/venv
+	build/wheel-check/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint requirements.lock dist/*.whl
+	cd build/wheel-check/elsewhere && ../venv/bin/siamtrack --version && ../venv/bin/siamtrack demo
+
+# pip brings what torch's build for the machine at hand needs, so none of that is locked.
+lock: $(INSTALLED)  ## write requirements.lock anew, newest versions (torch stays)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	$(BIN)/pip-compile --quiet --all-extras --allow-unsafe --strip-extras --upgrade \
+		--upgrade-package '$(LOCKED_TORCH)' --no-header --no-annotate --no-emit-options \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.lock pyproject.toml
+	sed -i -E -e 's/\+cpu$$//' -e '/^(#|nvidia-|cuda-|triton==|$$)/d' requirements.lock
+
+clean:  ## remove everything the other targets made
+	rm -rf $(VENV) build dist siamtrack-demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
