@@ -7,6 +7,9 @@ is what the command line returns for an error of that class.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class SiamTrackError(Exception):
     """Root of all deliberate errors."""
@@ -18,6 +21,20 @@ class ConfigError(SiamTrackError, ValueError):
     """An option is unknown, contradictory or out of range."""
 
     exit_code = 2
+
+    @classmethod
+    def unknown(cls, kind: str, given: object, known: Iterable[str]) -> ConfigError:
+        """Build the error for a name that is none of `known`, with the nearest spelling.
+
+        Args:
+            kind: what the name stands for, e.g. "loss".
+            given: the name that was asked for.
+            known: the names that exist.
+        """
+        names = sorted(known)
+        nearest = get_close_matches(str(given), names, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        return cls(f"unknown {kind} {given!r}; {hint}use one of {', '.join(names)}")
 
 
 class InvalidBoxError(SiamTrackError, ValueError):

@@ -1,0 +1,1 @@
+"""Losses: response, box and metric losses behind one signature, their labels and mining."""

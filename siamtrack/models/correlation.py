@@ -1,0 +1,76 @@
+"""Correlations between exemplar and search features: the heart of a siamese tracker.
+
+All of them are plain tensor algebra without parameters, batched over pairs: pair b of the
+exemplars meets pair b of the searches, and a single exemplar meets every search.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _pair_up(z: Tensor, x: Tensor) -> Tensor:
+    """Repeat a lone exemplar for every search; anything else must match."""
+    if z.shape[1] != x.shape[1] or z.shape[0] not in (1, x.shape[0]):
+        raise ValueError(
+            f"exemplar features {tuple(z.shape)} and search features {tuple(x.shape)} do not pair: "
+            "channels must be equal and exemplars one or as many as searches"
+        )
+    return z.expand(x.shape[0], -1, -1, -1)
+
+
+def cross_correlate(z: Tensor, x: Tensor) -> Tensor:
+    """Slide each exemplar over its search region and sum over channels.
+
+    SiamFC (Bertinetto et al. 2016), equation 1 without the bias: f(z, x) = z * x.
+
+    Args:
+        z: (B or 1, C, h, w) exemplar features.
+        x: (B, C, H, W) search features.
+
+    Returns:
+        (B, 1, H - h + 1, W - w + 1).
+    """
+    z = _pair_up(z, x)
+    b, c, height, width = x.shape
+    out = F.conv2d(x.reshape(1, b * c, height, width), z, groups=b)
+    return out.reshape(b, 1, out.shape[-2], out.shape[-1])
+
+
+def depthwise_correlate(z: Tensor, x: Tensor, padding: int | tuple[int, int] = 0) -> Tensor:
+    """Slide each channel of the exemplar over the same channel of the search region.
+
+    SiamRPN++ (Li et al. 2019), section 3.3.
+
+    Args:
+        z: (B or 1, C, h, w).
+        x: (B, C, H, W).
+        padding: zeros put around `x`.
+
+    Returns:
+        (B, C, H', W') with H' = H - h + 1 + 2 * padding.
+    """
+    z = _pair_up(z, x)
+    b, c, height, width = x.shape
+    kernel = z.reshape(b * c, 1, z.shape[-2], z.shape[-1])
+    out = F.conv2d(x.reshape(1, b * c, height, width), kernel, padding=padding, groups=b * c)
+    return out.reshape(b, c, out.shape[-2], out.shape[-1])
+
+
+def pixelwise_correlate(z: Tensor, x: Tensor) -> Tensor:
+    """Compare every exemplar cell with every search cell: one map for each exemplar cell.
+
+    LightTrack (Yan et al. 2021) and Alpha-Refine, equation 1: a matrix product, so it keeps
+    which part of the target matched, and costs little.
+
+    Args:
+        z: (B or 1, C, h, w).
+        x: (B, C, H, W).
+
+    Returns:
+        (B, h * w, H, W); map k belongs to exemplar cell (k // w, k % w).
+    """
+    z = _pair_up(z, x)
+    product = z.flatten(2).transpose(1, 2) @ x.flatten(2)
+    return product.reshape(x.shape[0], -1, x.shape[-2], x.shape[-1])

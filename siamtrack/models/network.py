@@ -1,0 +1,78 @@
+"""What every tracker network is: three pure parts and a description of its geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class TrackerOutput(NamedTuple):
+    """What `correlate` returns.
+
+    Attributes:
+        score_logits: (B, 1, R, R); sigmoid gives how well each cell matches the exemplar.
+        ltrb_px: (B, 4, R, R) distances from the cell's centre to the left, top, right and bottom
+            edge of the target, in px of the search crop; None for networks without a box head.
+        embedding: (B, E, R, R) unit-length appearance vectors of the search cells, comparable
+            with `ExemplarFeatures.embedding`; None for networks without one.
+    """
+
+    score_logits: Tensor
+    ltrb_px: Tensor | None = None
+    embedding: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Geometry shared by all architectures; sizes in px of the crop.
+
+    Attributes:
+        exemplar_size_px: side of the exemplar crop z.
+        search_size_px: side of the search crop x. Raising it sees faster motion and costs time.
+        total_stride: search px from one response cell to the next.
+        context_amount: background around the target in the exemplar; see `context_side`.
+        pseudo_siamese: give exemplar and search branches weights of their own.
+        input_mean: RGB mean in 0..255 that is taken off.
+        input_std: RGB scale that is divided by.
+    """
+
+    exemplar_size_px: int = 128
+    search_size_px: int = 256
+    total_stride: int = 16
+    context_amount: float = 0.5
+    pseudo_siamese: bool = False
+    input_mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    input_std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+
+    @property
+    def search_scale(self) -> float:
+        """Side of the search window over the side of the exemplar window."""
+        return self.search_size_px / self.exemplar_size_px
+
+
+class TrackerNetwork(nn.Module):
+    """Base of all networks: `embed_exemplar`, `embed_search` and `correlate`, nothing else.
+
+    Inputs are RGB batches (B, 3, S, S) in 0..255, uint8 or float; networks normalise them. The
+    network never moves data between devices, computes no loss and keeps no state, so that one
+    instance serves any number of trackers.
+    """
+
+    architecture: ClassVar[str]
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        mean = torch.tensor(config.input_mean).reshape(1, 3, 1, 1)
+        std = torch.tensor(config.input_std).reshape(1, 3, 1, 1)
+        self.register_buffer("input_mean", mean, persistent=False)
+        self.register_buffer("input_std", std, persistent=False)
+        self.input_mean: Tensor
+        self.input_std: Tensor
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """RGB in 0..255 of any dtype to the float range that the backbone was trained on."""
+        return (image.to(self.input_mean.dtype) - self.input_mean) / self.input_std
