@@ -66,7 +66,7 @@ def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _safe_ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, and 0 with zero gradient where the whole is 0."""
+    """Ratio of the two, and 0 with zero gradient where the whole is 0."""
     empty = whole <= 0
     return torch.where(empty, 0.0, part / torch.where(empty, 1.0, whole))
 

@@ -24,7 +24,9 @@ _CELLS = (1, 2, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class BalancedLogisticLoss(PerPairLoss):
-    """SiamFC's loss: log(1 + exp(-y v)) averaged over the response (Bertinetto et al. 2016, eq. 1-2).
+    """SiamFC's loss: the mean of log(1 + exp(-y v)) over the response v.
+
+    Bertinetto et al. 2016, eq. 1-2, where y is 1 at the target and -1 elsewhere.
 
     In each pair the positive cells together weigh as much as the background cells together. A
     pair with only one of the two, e.g. a negative pair, puts its whole weight on that one.
@@ -71,7 +73,7 @@ class FocalLoss(PerPairLoss):
 
 @dataclass(frozen=True, kw_only=True)
 class IoUAwareLoss(PerPairLoss):
-    """Teaches the score to be the overlap of the cell's box: varifocal loss (Zhang et al. 2021, eq. 2).
+    """Varifocal loss (Zhang et al. 2021, eq. 2): the score learns the overlap of the cell's box.
 
     At a positive cell, cross-entropy towards the IoU q of the predicted with the true box, weighted
     by q; q is a constant here, the boxes learn from their own loss. At a background cell, the

@@ -24,7 +24,7 @@ Reduction = Literal["mean", "sum", "none"]
 
 @dataclass(frozen=True, slots=True)
 class TrackingOutput:
-    """What the network said about a batch of B pairs.
+    """What the network said about a batch of B pairs, and the embeddings of the regions in it.
 
     Attributes:
         score_logits: (B, 1, R, R) logit that the target is at the cell.
@@ -154,7 +154,9 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ConfigError.unknown(name, value, choices)
 
 
-def check_number(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
+def check_number(
+    name: str, value: object, least: float = -math.inf, most: float = math.inf
+) -> None:
     """Raise ConfigError unless `value` is a finite number in [least, most]."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type, operator]
