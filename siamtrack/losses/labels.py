@@ -44,7 +44,7 @@ def disc_target(
         Masks (B, 1, R, R), no boxes.
 
     Raises:
-        ConfigError: the radius is not a positive number.
+        ConfigError: the radius is negative or not a number.
         TrainingError: a tensor of the wrong shape or type.
     """
     check_number("radius_px", radius_px, 0.0)

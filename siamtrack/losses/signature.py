@@ -163,6 +163,12 @@ def check_number(
         raise ConfigError(f"{name} is {value!r}; give a finite number in [{least:g}, {most:g}]")
 
 
+def check_count(name: str, value: object) -> None:
+    """Raise ConfigError unless `value` is a whole number, at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} is {value!r}; give a whole number, at least 1")
+
+
 def check_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     """Raise TrainingError unless both tensors have the same shape."""
     if tensor.shape != other.shape:
