@@ -30,11 +30,12 @@ HEAVY = {
 
 
 def run_python(code: str, *, cwd: Path, **environment: str) -> str:
-    """Standard output of `code` in a process of its own."""
+    """Standard output of `code` in a process of its own, which coverage does not enter."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         check=False,
