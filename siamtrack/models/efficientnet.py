@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from siamtrack.errors import WeightsError
+from siamtrack.models.depthwise import DepthwiseConv2d
 
 
 class Stage(NamedTuple):
@@ -47,16 +48,14 @@ class MBConv(nn.Module):
         super().__init__()
         wide = in_channels * stage.expand
         self.expand = nn.Conv2d(in_channels, wide, 1) if stage.expand > 1 else None
-        self.depthwise = nn.Conv2d(
-            wide, wide, stage.kernel, stride, padding=stage.kernel // 2, groups=wide
-        )
+        self.depthwise = DepthwiseConv2d(wide, stage.kernel, stride)
         self.project = nn.Conv2d(wide, stage.channels, 1)
         self.residual = stride == 1 and in_channels == stage.channels
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) to (B, out, H / stride, W / stride)."""
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
         return x + y if self.residual else y
 
     def convolutions(self) -> list[nn.Conv2d]:
@@ -85,7 +84,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return (stride 8, stride 16) features of a normalised RGB batch."""
-        x = F.relu6(self.stem(image))
+        x = F.relu6(self.stem(image), inplace=True)
         for stage in self.stages[: FINE_STAGE + 1]:
             x = stage(x)
         fine = x

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from siamtrack.errors import ConfigError
 from siamtrack.models.correlation import depthwise_correlate, pixelwise_correlate
+from siamtrack.models.depthwise import DepthwiseConv2d
 from siamtrack.models.efficientnet import EfficientNetLite0
 from siamtrack.models.network import NetworkConfig, TrackerNetwork, TrackerOutput
 
@@ -62,12 +63,16 @@ class Lite0Exemplar(NamedTuple):
     embedding: Tensor
 
 
+NECK_GAIN = 0.02
+"""Variance kept by a new neck: backbone features have a spread of about 7, the neck's of 1."""
+
+
 class SeparableBlock(nn.Sequential):
     """Depth-wise then 1x1 convolution, batch norm and ReLU: the towers' brick."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, in_channels, kernel, padding=kernel // 2, groups=in_channels),
+            DepthwiseConv2d(in_channels, kernel),
             nn.Conv2d(in_channels, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(),
@@ -91,7 +96,11 @@ class Branch(nn.Module):
         channels = self.backbone.out_channels
         if config.fine_detail:
             channels += 4 * self.backbone.fine_channels
-        self.neck = conv_bn(channels, config.neck_channels)
+        # No batch norm here: exemplars and searches have different statistics but share the neck.
+        self.neck = nn.Conv2d(channels, config.neck_channels, 1)
+        nn.init.normal_(self.neck.weight, std=(NECK_GAIN / channels) ** 0.5)
+        if self.neck.bias is not None:
+            nn.init.zeros_(self.neck.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, S, S) normalised RGB to (B, neck, S / 16, S / 16)."""
