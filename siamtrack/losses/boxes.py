@@ -98,12 +98,12 @@ def boxes_at_positives(output: TrackingOutput, target: TrackingTarget) -> tuple[
     return ltrb_to_xyxy(predicted), ltrb_to_xyxy(true)
 
 
-def mean_positives(target: TrackingTarget) -> Tensor | float:
+def mean_positives(target: TrackingTarget, dtype: torch.dtype) -> Tensor:
     """Positive cells per pair, at least 1, as `TrackingTarget.positives_per_pair` describes."""
     given = target.positives_per_pair
     if given is None:
-        given = target.positive.sum() / max(target.positive.shape[0], 1)
-    return given.clamp(min=1) if isinstance(given, Tensor) else max(given, 1.0)
+        given = target.positive.sum().to(dtype) / max(len(target.positive), 1)
+    return torch.as_tensor(given, dtype=dtype, device=target.positive.device).clamp(min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,4 +135,4 @@ class GIoULoss(PerPairLoss):
 
 def _sum_of_gaps(overlap: Tensor, target: TrackingTarget) -> Tensor:
     gaps = torch.where(target.positive[:, 0], 1.0 - overlap, 0.0)
-    return gaps.sum(dim=(1, 2)) / mean_positives(target)
+    return gaps.sum(dim=(1, 2)) / mean_positives(target, gaps.dtype)

@@ -68,7 +68,7 @@ class FocalLoss(PerPairLoss):
         at_target = -self.alpha * torch.exp(self.gamma * log_not_p) * log_p
         at_background = -(1 - self.alpha) * torch.exp(self.gamma * log_p) * log_not_p
         cells = _pick(at_target, target.positive) + _pick(at_background, target.background)
-        return cells.sum(dim=_CELLS) / mean_positives(target)
+        return cells.sum(dim=_CELLS) / mean_positives(target, cells.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class IoUAwareLoss(PerPairLoss):
         at_target = -quality * (quality * log_p + (1 - quality) * log_not_p)
         at_background = -self.alpha * torch.exp(self.gamma * log_p) * log_not_p
         cells = _pick(at_target, target.positive) + _pick(at_background, target.background)
-        return cells.sum(dim=_CELLS) / mean_positives(target)
+        return cells.sum(dim=_CELLS) / mean_positives(target, cells.dtype)
 
 
 def _logits(output: TrackingOutput, target: TrackingTarget) -> Tensor:
