@@ -1,0 +1,1 @@
+"""Video in and out: sources, drawing, the window, sinks."""

@@ -1,0 +1,102 @@
+"""Webcams, by index or device file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+
+from siamtrack.errors import VideoError
+from siamtrack.video.frames import Footage, Image
+
+READ_ATTEMPTS = 3
+"""Cameras that are fine still fail a read now and then, above all while they warm up."""
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from writing its own account of a missing camera to stderr."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+class CameraReader:
+    """Reads a webcam; times are those of arrival.
+
+    Args:
+        device: index, 0 for the first camera, or device file such as /dev/video0.
+        fps: rate to assume when the driver tells none.
+
+    Raises:
+        VideoError: no such camera, or it delivers no picture.
+    """
+
+    def __init__(self, device: int | str, *, fps: float | None = None) -> None:
+        name = f"camera {device}"
+        with _quiet_opencv():
+            self._capture = cv2.VideoCapture(device)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise VideoError(
+                f"{name} cannot be opened; check that it is plugged in, that no other program "
+                "uses it and that you may use it, or try another index"
+            )
+        # A queue in the driver is lag; drivers that cannot do without ignore this.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self.unreadable = 0
+        self._started_s: float | None = None
+        image = self._grab()
+        if image is None:
+            self._capture.release()
+            raise VideoError(
+                f"{name} was opened but sends no picture; check that no other program uses it, "
+                "or unplug it and plug it in again"
+            )
+        self._first: tuple[Image, float] | None = (image, self._elapsed_s())
+        told = self._capture.get(cv2.CAP_PROP_FPS)
+        self.footage = Footage(
+            name, told if told > 0 else fps, (image.shape[1], image.shape[0]), None
+        )
+
+    def read(self) -> tuple[Image, float] | None:
+        """Next picture; see `Reader.read`. A camera has no end, it can only disappear."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        image = self._grab()
+        if image is None:
+            raise VideoError(
+                f"{self.footage.name} stopped sending pictures after {self._elapsed_s():.1f} s; "
+                "check that it is still plugged in"
+            )
+        return image, self._elapsed_s()
+
+    def close(self) -> None:
+        """Give the camera back."""
+        self._capture.release()
+
+    def _elapsed_s(self) -> float:
+        now_s = time.monotonic()
+        if self._started_s is None:
+            self._started_s = now_s
+        return now_s - self._started_s
+
+    def _grab(self) -> Image | None:
+        for failed in range(READ_ATTEMPTS):
+            try:
+                ok, image = self._capture.read()
+            except cv2.error:
+                ok, image = False, None
+            if ok and image is not None and image.size:
+                self.unreadable += failed
+                if image.ndim == 2 or image.shape[2] == 1:
+                    image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+                return np.ascontiguousarray(image, dtype=np.uint8)
+        return None
