@@ -1,0 +1,260 @@
+"""Drawing results on frames: pure functions, each returns a new picture.
+
+Everything is drawn twice or on a ground of its own (a dark rim under every line, a dark plate
+under every text), so that it reads on any background, and everything scales with the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from siamtrack.tracking.result import Result
+
+Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+Rect = tuple[int, int, int, int]
+
+STATUS_BGR: Mapping[str, Colour] = {
+    "tracked": (80, 200, 40),
+    "uncertain": (0, 170, 255),
+    "lost": (70, 70, 250),
+}
+"""Colour of the box by status, BGR: green, amber, red."""
+
+ACCENTS_BGR: tuple[Colour, ...] = (
+    (240, 190, 60),
+    (230, 110, 220),
+    (120, 230, 230),
+    (255, 130, 120),
+    (200, 230, 150),
+    (150, 140, 250),
+    (210, 210, 210),
+    (130, 190, 240),
+)
+"""Colours that tell targets apart, BGR; the ninth target starts over."""
+
+_DARK: Colour = (24, 24, 24)
+_LIGHT: Colour = (245, 245, 245)
+_SELECTION: Colour = (255, 200, 60)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Sizes of what is drawn, in px unless said otherwise.
+
+    Attributes:
+        line_px: width of a box's line.
+        font_scale: OpenCV's font scale, where 1 is letters of about 22 px.
+        stroke_px: width of a letter's stroke.
+        pad_px: space around a text.
+    """
+
+    line_px: int
+    font_scale: float
+    stroke_px: int
+    pad_px: int
+
+    @classmethod
+    def for_frame(cls, image: Image) -> Style:
+        """Sizes that look the same on a small frame and on a large one."""
+        short_px = min(image.shape[:2])
+        font_scale = float(np.clip(short_px / 1000, 0.4, 4.0))
+        return cls(
+            line_px=max(1, round(short_px / 270)),
+            font_scale=font_scale,
+            stroke_px=max(1, round(1.6 * font_scale)),
+            pad_px=max(2, round(7 * font_scale)),
+        )
+
+    def text_wh(self, text: str) -> tuple[int, int]:
+        """Width and height of a line of text on its plate, padding included.
+
+        The height is the same for every text, so that plates side by side line up.
+        """
+        (width, _), _ = cv2.getTextSize(text, _FONT, self.font_scale, self.stroke_px)
+        return width + 2 * self.pad_px, round(24 * self.font_scale) + 2 * self.pad_px
+
+
+def draw_results(
+    image_bgr: Image,
+    results: Mapping[int, Result],
+    *,
+    labels: Mapping[int, str] | None = None,
+    fps: float | None = None,
+    banner: str = "",
+) -> Image:
+    """Draw every target's box, number, score and status.
+
+    The box takes the colour of the status (green tracked, amber uncertain, red and dashed lost),
+    the number plate the colour of the target.
+
+    Args:
+        image_bgr: (H, W, 3) uint8 BGR frame; not changed.
+        results: what to draw, by target number.
+        labels: names that replace the numbers, by target number.
+        fps: frames per second to show in the top right corner; None shows none.
+        banner: text along the bottom, wrapped to the frame's width; "" shows none.
+
+    Returns:
+        (H, W, 3) uint8 BGR, a new picture.
+    """
+    canvas = image_bgr.copy()
+    style = Style.for_frame(canvas)
+    for result in results.values():
+        _draw_box(canvas, _corners(result.box), STATUS_BGR[result.status], style, result.status)
+    taken: list[Rect] = []
+    if fps is not None:
+        taken.append(_draw_fps(canvas, fps, style))
+    for target, result in results.items():
+        name = (labels or {}).get(target, str(target))
+        taken.append(_draw_tag(canvas, name, target, result, style, taken))
+    if banner:
+        _draw_banner(canvas, banner, style)
+    return canvas
+
+
+def draw_selection(image_bgr: Image, box_xywh: tuple[float, float, float, float]) -> Image:
+    """Draw the box that a user is dragging.
+
+    Args:
+        image_bgr: (H, W, 3) uint8 BGR; not changed.
+        box_xywh: the box in px.
+
+    Returns:
+        (H, W, 3) uint8 BGR, a new picture.
+    """
+    canvas = image_bgr.copy()
+    _draw_box(canvas, _corners(box_xywh), _SELECTION, Style.for_frame(canvas), "tracked")
+    return canvas
+
+
+def _corners(box_xywh: tuple[float, float, float, float]) -> Rect:
+    """First and last pixel a box covers: left, top, right, bottom."""
+    x, y, w, h = box_xywh
+    left, top = round(x), round(y)
+    return left, top, max(round(x + w) - 1, left), max(round(y + h) - 1, top)
+
+
+def _draw_box(canvas: Image, corners: Rect, colour: Colour, style: Style, status: str) -> None:
+    left, top, right, bottom = corners
+    edges = (
+        ((left, top), (right, top)),
+        ((right, top), (right, bottom)),
+        ((right, bottom), (left, bottom)),
+        ((left, bottom), (left, top)),
+    )
+    dash_px = 6 * style.line_px if status == "lost" else None
+    segments = [piece for start, end in edges for piece in _dashes(start, end, dash_px)]
+    rim_px = style.line_px + 2 * max(1, style.line_px // 2)
+    for line_colour, width_px in ((_DARK, rim_px), (colour, style.line_px)):
+        for start, end in segments:
+            cv2.line(canvas, start, end, line_colour, width_px)
+
+
+def _dashes(
+    start: tuple[int, int], end: tuple[int, int], dash_px: int | None
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Cut a line into dashes as long as the gaps between them; None leaves it whole."""
+    if dash_px is None:
+        yield start, end
+        return
+    a, b = np.array(start, dtype=float), np.array(end, dtype=float)
+    length = float(np.hypot(*(b - a)))
+    # An odd number of pieces puts a dash, never a gap, in every corner of a box.
+    pieces = max(1, round((length / dash_px - 1) / 2)) * 2 + 1
+    for k in range(0, pieces, 2):
+        p, q = a + (b - a) * k / pieces, a + (b - a) * (k + 1) / pieces
+        yield (round(p[0]), round(p[1])), (round(q[0]), round(q[1]))
+
+
+def _draw_tag(
+    canvas: Image, name: str, target: int, result: Result, style: Style, taken: list[Rect]
+) -> Rect:
+    """Write number, score and status beside the box, where nothing is written yet."""
+    frame_w = canvas.shape[1]
+    name_w, height = style.text_wh(name)
+    text = f"{result.score:.2f} {result.status}"
+    if name_w + style.text_wh(text)[0] > frame_w:
+        text = f"{result.score:.2f}"
+    text_w = style.text_wh(text)[0]
+    if name_w + text_w > frame_w:
+        text, text_w = "", 0
+    corners = _corners(result.box)
+    x, y = _place_tag(corners, (name_w + text_w, height), canvas.shape[:2], style, taken)
+    accent = ACCENTS_BGR[target % len(ACCENTS_BGR)]
+    _draw_plate(canvas, name, (x, y), _DARK, accent, style)
+    if text:
+        _draw_plate(canvas, text, (x + name_w, y), STATUS_BGR[result.status], _DARK, style)
+    return x, y, x + name_w + text_w, y + height
+
+
+def _place_tag(
+    corners: Rect,
+    size_wh: tuple[int, int],
+    image_hw: tuple[int, ...],
+    style: Style,
+    taken: list[Rect],
+) -> tuple[int, int]:
+    """Top-left corner of a tag: above the box, else below it, else inside it."""
+    left, top, _, bottom = corners
+    (width, height), gap = size_wh, 2 * style.line_px
+    frame_h, frame_w = image_hw[:2]
+    x = int(np.clip(left - style.line_px, 0, max(frame_w - width, 0)))
+    places = [top - gap - height, bottom + gap, top + gap]
+    inside = [y for y in places if 0 <= y <= frame_h - height]
+    free = [y for y in inside if not any(_overlap((x, y, x + width, y + height), t) for t in taken)]
+    fallback = int(np.clip(places[0], 0, max(frame_h - height, 0)))
+    return x, (free or inside or [fallback])[0]
+
+
+def _overlap(a: Rect, b: Rect) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _draw_fps(canvas: Image, fps: float, style: Style) -> Rect:
+    text = f"{fps:.0f} fps" if fps >= 10 else f"{fps:.1f} fps"
+    width, height = style.text_wh(text)
+    x = max(canvas.shape[1] - width, 0)
+    _draw_plate(canvas, text, (x, 0), _LIGHT, _DARK, style)
+    return x, 0, canvas.shape[1], height
+
+
+def _draw_banner(canvas: Image, banner: str, style: Style) -> None:
+    frame_h, frame_w = canvas.shape[:2]
+    lines = _wrap(banner, frame_w, style)
+    height = style.text_wh("")[1]
+    top = max(frame_h - height * len(lines), 0)
+    cv2.rectangle(canvas, (0, top), (frame_w - 1, frame_h - 1), _DARK, cv2.FILLED)
+    for k, line in enumerate(lines):
+        _draw_plate(canvas, line, (0, top + k * height), _LIGHT, _DARK, style)
+
+
+def _wrap(text: str, width_px: int, style: Style) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and style.text_wh(longer)[0] > width_px:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _draw_plate(
+    canvas: Image, text: str, xy: tuple[int, int], ink: Colour, ground: Colour, style: Style
+) -> None:
+    """Write one line of text on a filled plate whose top-left corner is `xy`."""
+    width, height = style.text_wh(text)
+    x, y = xy
+    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), ground, cv2.FILLED)
+    baseline = y + height - style.pad_px - round(4 * style.font_scale)
+    origin = (x + style.pad_px, baseline)
+    cv2.putText(canvas, text, origin, _FONT, style.font_scale, ink, style.stroke_px, cv2.LINE_AA)
