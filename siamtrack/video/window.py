@@ -1,0 +1,200 @@
+"""The window: the only place that touches OpenCV's graphical interface.
+
+Where there is no display, OpenCV's Qt and GTK back ends do not report an error, they abort the
+whole process. So nothing here opens a window before a child process has opened one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamtrack.errors import DisplayUnavailableError
+from siamtrack.video.session import Closed, Event, Key, Mouse
+
+PROBE_TIMEOUT_S = 20.0
+"""How long a display may take to open a window; one that hangs is as good as none."""
+
+_PROBE = "import cv2; cv2.namedWindow('siamtrack', cv2.WINDOW_NORMAL); cv2.destroyAllWindows()"
+_KEY_NAMES = {27: "esc", 32: "space"}
+_MOUSE_ACTIONS = {
+    cv2.EVENT_LBUTTONDOWN: "down",
+    cv2.EVENT_MOUSEMOVE: "move",
+    cv2.EVENT_LBUTTONUP: "up",
+}
+
+logger = logging.getLogger(__name__)
+
+
+def display_problem(
+    environ: Mapping[str, str] | None = None,
+    *,
+    platform: str = sys.platform,
+    probe: Callable[[], str | None] | None = None,
+) -> str | None:
+    """Say why no window can be opened, without ever hanging or ending the process.
+
+    Args:
+        environ: environment variables; None for this process's.
+        platform: as `sys.platform`.
+        probe: opens a window where it can do no harm and returns what went wrong; None for a
+            child process.
+
+    Returns:
+        The reason in a few words, or None when a window can be opened.
+    """
+    environ = os.environ if environ is None else environ
+    if _framework() == "":
+        return "this OpenCV was built without windows (opencv-python-headless)"
+    needs_server = platform not in ("win32", "darwin")
+    if needs_server and not (environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")):
+        return "neither DISPLAY nor WAYLAND_DISPLAY is set"
+    return (probe or probe_in_child)()
+
+
+def probe_in_child() -> str | None:
+    """Open a window in a child process and say what went wrong, None when it opened."""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            capture_output=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the display did not answer within {PROBE_TIMEOUT_S:.0f} s"
+    except OSError as error:
+        return f"the display could not be tested ({error})"
+    if child.returncode == 0:
+        return None
+    said = child.stderr.decode(errors="replace").strip().splitlines()
+    return said[0] if said else f"opening a window failed with status {child.returncode}"
+
+
+def require_display() -> None:
+    """Make sure that a window can be opened.
+
+    Raises:
+        DisplayUnavailableError: there is no display; the message names the way out.
+    """
+    problem = display_problem()
+    if problem is not None:
+        raise DisplayUnavailableError(
+            f"no window can be opened to draw a box in: {problem}; "
+            "run without one with --no-display --box x,y,w,h (0-based pixels of the first frame)"
+        )
+
+
+def _framework() -> str:
+    """Name of the toolkit OpenCV draws windows with, "" when it has none."""
+    return str(cv2.currentUIFramework())
+
+
+class Window:
+    """One window, as a context manager; it must be used by the thread that opened it.
+
+    Args:
+        title: in the title bar; also OpenCV's name for the window, so it must be unique.
+
+    Raises:
+        DisplayUnavailableError: OpenCV refused to open it. Call `require_display` before, since
+            OpenCV mostly aborts instead.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._events: list[Event] = []
+        self._shown_wh: tuple[int, int] | None = None
+        flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
+        try:
+            cv2.namedWindow(title, flags)
+            cv2.setMouseCallback(title, self._on_mouse)
+        except cv2.error as error:
+            raise DisplayUnavailableError(
+                f"OpenCV cannot open a window ({error}); run with --no-display --box x,y,w,h"
+            ) from error
+
+    def __enter__(self) -> Self:
+        """Return the window itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the window."""
+        self.close()
+
+    def show(self, image_bgr: NDArray[np.uint8]) -> None:
+        """Put a picture into the window, which takes its size; mouse events are in its pixels.
+
+        Args:
+            image_bgr: (H, W, 3) uint8 BGR.
+        """
+        height, width = image_bgr.shape[:2]
+        if self._shown_wh != (width, height):
+            cv2.resizeWindow(self._title, width, height)
+            self._shown_wh = (width, height)
+        cv2.imshow(self._title, image_bgr)
+
+    def poll(self, timeout_s: float) -> tuple[Event, ...]:
+        """Let the window live and return what happened in it, in order.
+
+        Args:
+            timeout_s: longest time to wait; a key ends the wait. OpenCV needs at least 1 ms.
+        """
+        code = cv2.waitKeyEx(max(1, round(timeout_s * 1000)))
+        name = key_name(code)
+        if name is not None:
+            self._events.append(Key(name))
+        if self._shown_wh is not None and not self._visible():
+            self._events.append(Closed())
+        events, self._events = tuple(self._events), []
+        return events
+
+    def close(self) -> None:
+        """Close the window; closing it again, or after the user has, does nothing."""
+        try:
+            cv2.destroyWindow(self._title)
+            # Most toolkits take the window off the screen only at the next turn of their loop.
+            cv2.waitKeyEx(1)
+        except cv2.error as error:
+            logger.debug("window %r was closed before: %s", self._title, error)
+
+    def _visible(self) -> bool:
+        try:
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:
+            return False
+
+    def _on_mouse(self, event: int, x: int, y: int, flags: int, data: object) -> None:
+        action = _MOUSE_ACTIONS.get(event)
+        if action is not None:
+            self._events.append(Mouse(action, float(x), float(y)))  # type: ignore[arg-type]
+
+
+def key_name(code: int) -> str | None:
+    """Name a key by the code of `cv2.waitKeyEx`.
+
+    Arrows, function keys and modifiers have codes above one byte; they must not be cut to it,
+    where the left arrow would read as `q`.
+
+    Returns:
+        A lower-case character, "space" or "esc"; None for no key or one without a character.
+    """
+    # GTK reports num lock and the like in the bits above the sixteenth.
+    code = code & 0xFFFF if code >= 0 else -1
+    if code in _KEY_NAMES:
+        return _KEY_NAMES[code]
+    return chr(code).lower() if 32 < code < 127 else None
