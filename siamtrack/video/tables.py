@@ -1,0 +1,163 @@
+"""Results as text, one frame after the other: CSV and JSON lines."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from siamtrack.errors import OutputError
+from siamtrack.tracking.result import Result
+from siamtrack.video.destination import Destination
+
+CSV_HEADER = "frame,time_s,target,x,y,w,h,score,status"
+TIME_DIGITS = 6
+BOX_DIGITS = 4
+SCORE_DIGITS = 4
+
+
+class _TextSink(ABC):
+    """Hands every frame's lines to the system in one piece, so that a kill leaves whole lines."""
+
+    _header: ClassVar[str] = ""
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self._destination = Destination(path, overwrite=overwrite)
+        self._count = 0
+        self._sound_bytes = 0
+        self._is_whole = True
+        try:
+            self._file = self._destination.working.open("wb", buffering=0)
+            self._append(self._header)
+        except OSError as error:
+            self._destination.discard()
+            raise self._destination.failed(error, 0) from error
+
+    @property
+    def path(self) -> Path:
+        """Where the results are."""
+        return self._destination.path
+
+    @property
+    def count(self) -> int:
+        """Frames written."""
+        return self._count
+
+    def write(self, frame_index: int, time_s: float, results: Mapping[int, Result]) -> None:
+        """Write what was found in one frame.
+
+        Args:
+            frame_index: 0-based.
+            time_s: presentation time of the frame.
+            results: by target number.
+
+        Raises:
+            OutputError: the disk is full or gone; what was written before stays.
+        """
+        if not self._is_whole or self._file.closed:
+            raise OutputError(f"{self.path} is closed; nothing more can be written to it")
+        try:
+            self._append(self._lines(frame_index, time_s, results))
+        except OSError as error:
+            self._is_whole = False
+            self._destination.cut(self._sound_bytes)
+            raise self._destination.failed(error, self._count) from error
+        self._count += 1
+        self._destination.commit()
+
+    def _append(self, text: str) -> None:
+        data = text.encode("utf-8")
+        written = 0
+        while written < len(data):
+            written += self._file.write(data[written:])
+        self._sound_bytes += written
+
+    @abstractmethod
+    def _lines(self, frame_index: int, time_s: float, results: Mapping[int, Result]) -> str: ...
+
+    def close(self) -> None:
+        """Finish the file; may be called again."""
+        self._finish(worth_keeping=self._is_whole or self._count > 0)
+
+    def _finish(self, *, worth_keeping: bool) -> None:
+        if self._file.closed:
+            return
+        self._file.close()
+        if worth_keeping:
+            self._destination.commit(final=True)
+        else:
+            self._destination.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._finish(worth_keeping=self._count > 0 or kind is None)
+
+
+class CsvSink(_TextSink):
+    """A table with the columns of `CSV_HEADER`, one row per frame and target.
+
+    x, y, w and h are px of the frame, 0-based, with four decimals; time_s has six.
+
+    Example:
+        >>> with CsvSink("boxes.csv") as table:  # doctest: +SKIP
+        ...     table.write(0, 0.0, {0: Result((10.0, 20.0, 30.0, 40.0), 1.0, "tracked")})
+
+    Args:
+        path: file to write; its folder is made.
+        overwrite: replace a file that exists, once there is a first row to replace it with.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is False, or cannot be written.
+    """
+
+    _header = CSV_HEADER + "\n"
+
+    def _lines(self, frame_index: int, time_s: float, results: Mapping[int, Result]) -> str:
+        start = f"{frame_index},{time_s:.{TIME_DIGITS}f}"
+        rows = []
+        for target, result in results.items():
+            box = ",".join(f"{value:.{BOX_DIGITS}f}" for value in result.box)
+            rows.append(f"{start},{target},{box},{result.score:.{SCORE_DIGITS}f},{result.status}\n")
+        return "".join(rows)
+
+
+class JsonLinesSink(_TextSink):
+    """The same as `CsvSink` with one JSON object per line and frame.
+
+    {"frame": 0, "time_s": 0.0, "targets": [{"target": 0, "box": [x, y, w, h], "score": 1.0,
+    "status": "tracked"}]}
+
+    Args:
+        path: file to write; its folder is made.
+        overwrite: replace a file that exists, once there is a first line to replace it with.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is False, or cannot be written.
+    """
+
+    def _lines(self, frame_index: int, time_s: float, results: Mapping[int, Result]) -> str:
+        targets = [
+            {
+                "target": target,
+                "box": [round(float(value), BOX_DIGITS) for value in result.box],
+                "score": round(float(result.score), SCORE_DIGITS),
+                "status": result.status,
+            }
+            for target, result in results.items()
+        ]
+        record = {
+            "frame": frame_index,
+            "time_s": round(float(time_s), TIME_DIGITS),
+            "targets": targets,
+        }
+        return json.dumps(record, allow_nan=False) + "\n"
