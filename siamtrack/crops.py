@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siamtrack.errors import InvalidBoxError, InvalidFrameError
-from siamtrack.geometry import CropMap
+from siamtrack.geometry import CropMap, FloatArray
 
 Image = NDArray[np.uint8]
 
@@ -56,7 +56,7 @@ def check_frame(image: object) -> Image:
 
 def crop_window(
     image: Image,
-    window_xywh: Sequence[float],
+    window_xywh: Sequence[float] | FloatArray,
     size_wh: tuple[int, int],
     *,
     fill_bgr: Sequence[float] = (0.0, 0.0, 0.0),
@@ -120,7 +120,9 @@ def crop_window(
     )
 
 
-def _axis(start: float, length: float, size: int, limit: int) -> tuple[int, int, float, float] | None:
+def _axis(
+    start: float, length: float, size: int, limit: int
+) -> tuple[int, int, float, float] | None:
     """Pixels [lo, hi) of one axis that a window needs, and how much they shrink; None if none."""
     factor = max(1.0, length / size)
     margin = math.ceil(_MARGIN_PX * factor)
@@ -131,7 +133,7 @@ def _axis(start: float, length: float, size: int, limit: int) -> tuple[int, int,
 
 def crop_square(
     image: Image,
-    centre_xy: Sequence[float],
+    centre_xy: Sequence[float] | FloatArray,
     side_px: float,
     size_px: int,
     *,

@@ -188,7 +188,9 @@ class CropMap:
     size_px: int
 
     @classmethod
-    def around(cls, centre_xy: Sequence[float], side_px: float, size_px: int) -> CropMap:
+    def around(
+        cls, centre_xy: Sequence[float] | FloatArray, side_px: float, size_px: int
+    ) -> CropMap:
         """Map for the square window of `side_px` frame px centred at `centre_xy`."""
         half = side_px / 2
         origin = (float(centre_xy[0]) - half, float(centre_xy[1]) - half)

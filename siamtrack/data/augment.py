@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from siamtrack.crops import Image
 from siamtrack.geometry import FloatArray
@@ -101,7 +102,7 @@ def _blur(image: Image, rng: Generator) -> Image:
         sigma = rng.uniform(0.6, 2.5)
         return cv2.GaussianBlur(image, (0, 0), sigma)  # type: ignore[return-value]
     length = int(rng.integers(3, 16)) | 1
-    kernel = np.zeros((length, length), np.float32)
+    kernel: NDArray[np.floating] = np.zeros((length, length), np.float32)
     angle, half = rng.uniform(0, np.pi), length // 2
     dx, dy = half * np.cos(angle), half * np.sin(angle)
     start = (round(half - dx), round(half - dy))
@@ -136,7 +137,9 @@ def paste(image: Image, patch: Image, left_top_px: tuple[int, int], rng: Generat
     image[y0:y1, x0:x1] = (under * (1 - mask) + over * mask).astype(np.uint8)
 
 
-def place_beside(box_xywh: FloatArray, size_wh: tuple[int, int], limit: int, rng: Generator) -> tuple[int, int] | None:
+def place_beside(
+    box_xywh: FloatArray, size_wh: tuple[int, int], limit: int, rng: Generator
+) -> tuple[int, int] | None:
     """Find a corner for a patch that leaves the box nearly free; None when there is no room.
 
     Near places are tried first: a look-alike far away is no danger.

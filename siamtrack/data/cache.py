@@ -107,7 +107,9 @@ def build_cache(
         raise DatasetError(f"cache {out} exists; remove it or give another folder")
     part = out.with_name(out.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
-    offsets, boxes, numbers, tracks = [0], [], [], []
+    offsets, numbers = [0], list[int]()
+    boxes: list[FloatArray] = []
+    tracks: list[tuple[str, str, str, str, int, int]] = []
     with (part / "crops.bin").open("wb") as stream:
         for source in sources:
             first = len(boxes)

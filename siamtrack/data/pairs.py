@@ -184,9 +184,7 @@ class PairDataset(Dataset[Pair]):
         shift = rng.uniform(-1, 1, 2) * c.exemplar_shift_px / self.exemplar_size_px
         return self._cut(picture, box, np.array([side, side]), shift, self.exemplar_size_px, rng)
 
-    def _search(
-        self, crop: int, z_track: TrackInfo, rng: Generator
-    ) -> tuple[Image, FloatArray]:
+    def _search(self, crop: int, z_track: TrackInfo, rng: Generator) -> tuple[Image, FloatArray]:
         c = self.config
         picture, box = self.cache.read(crop)
         ratio = self.search_size_px / self.exemplar_size_px
@@ -226,9 +224,7 @@ class PairDataset(Dataset[Pair]):
                 out = self._onto_photo(out, (x0, y0, x1, y1), rng)
         return out, np.concatenate([(box[:2] - origin) * scale, box[2:] * scale])
 
-    def _onto_photo(
-        self, crop: Image, inside: tuple[int, int, int, int], rng: Generator
-    ) -> Image:
+    def _onto_photo(self, crop: Image, inside: tuple[int, int, int, int], rng: Generator) -> Image:
         """Replace what lies outside the rectangle `inside` by another photograph."""
         other, _ = self.cache.read(int(rng.integers(len(self.cache))))
         size = crop.shape[0]

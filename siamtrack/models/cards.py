@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class WeightsCard:
         pairs: exemplar and search pairs seen in training; None when not known.
         commit: commit of the source that trained them; None when not known.
         figures: measured results, each name saying the data, e.g. {"dev_success_auc": 0.54}.
+        tracker: options of the tracking loop that were tuned for these weights.
         notes: anything else a user should know, in a sentence or two.
     """
 
@@ -42,6 +43,7 @@ class WeightsCard:
     pairs: int | None = None
     commit: str | None = None
     figures: dict[str, float] = field(default_factory=dict)
+    tracker: dict[str, Any] = field(default_factory=dict)
     notes: str = ""
 
 
@@ -86,7 +88,7 @@ def parse_card(text: str, path: Path) -> WeightsCard:
 
 def _field_problems(values: Mapping[str, Any]) -> list[str]:
     """Everything that keeps `values` from being a card."""
-    optional = {"pairs", "commit", "figures", "notes"}
+    optional = {"pairs", "commit", "figures", "tracker", "notes"}
     known = [f.name for f in fields(WeightsCard)]
     found = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
     found += [f"field {name!r} is unknown" for name in values if name not in known]
@@ -96,6 +98,7 @@ def _field_problems(values: Mapping[str, Any]) -> list[str]:
         "pairs": (int, type(None)),
         "commit": (str, type(None)),
         "figures": dict,
+        "tracker": dict,
     }
     for name in known:
         if name in values and not isinstance(values[name], kinds.get(name, str)):
@@ -116,8 +119,8 @@ def sha256_of(path: Path) -> str:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Replace `path` by what `write` puts into a temporary file beside it, or leave it alone.
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the contents of `path`, or leave them as they were.
 
     Raises:
         OutputError: the folder cannot be made or the file cannot be written.
@@ -125,7 +128,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
+        part.write_bytes(data)
         part.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -21,7 +21,7 @@ class _Depthwise(torch.autograd.Function):
     """conv2d with groups = channels and a backward pass of its own; `grad` gives its gradients."""
 
     @staticmethod
-    def forward(  # noqa: D102
+    def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -29,7 +29,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv2d(x, weight, bias, stride, padding, groups=x.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         d_x = d_weight = d_bias = None
@@ -104,4 +104,4 @@ class DepthwiseConv2d(nn.Conv2d):
             dtype = torch.get_autocast_dtype("cpu")
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        return _Depthwise.apply(x, weight, bias, self.stride[0], self.kernel_size[0] // 2)  # type: ignore[no-any-return]
+        return _Depthwise.apply(x, weight, bias, self.stride[0], self.kernel_size[0] // 2)

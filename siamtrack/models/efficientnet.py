@@ -96,8 +96,9 @@ class EfficientNetLite0(nn.Module):
         """All convolutions in the order they run."""
         yield self.stem
         for stage in self.stages:
-            for block in stage:
-                yield from block.convolutions()
+            for block in stage.children():
+                if isinstance(block, MBConv):
+                    yield from block.convolutions()
 
     def freeze_below(self, stages: int) -> None:
         """Stop training the stem and the first `stages` stages (3 freezes up to stride 8)."""

@@ -1,7 +1,8 @@
-"""The default network: EfficientNet-Lite0 to stride 16, two correlations, an anchor-free box head."""
+"""The default network: EfficientNet-Lite0 features, two correlations, an anchor-free box head."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -179,7 +180,17 @@ class SiamTrackLite0(TrackerNetwork):
         ltrb = self.box(self.box_tower(fused)).float().clamp(-6.0, 5.0).exp()
         return TrackerOutput(logits, ltrb * self.config.total_stride, unit)
 
-    def forward(self, z: Tensor, target_mask: Tensor, x: Tensor) -> TrackerOutput:
+    def exemplar_from(self, tensors: Sequence[Tensor]) -> Lite0Exemplar:
+        """See `TrackerNetwork.exemplar_from`."""
+        return Lite0Exemplar(*tensors)
+
+    def similarity(self, z: Lite0Exemplar, output: TrackerOutput) -> Tensor | None:
+        """See `TrackerNetwork.similarity`."""
+        if output.embedding is None:
+            return None
+        return (output.embedding * z.embedding[:, :, None, None]).sum(dim=1)
+
+    def forward(self, z: Tensor, x: Tensor, target_mask: Tensor) -> TrackerOutput:
         """Embed and correlate pairs (z, x): what training runs."""
         return self.correlate(self.embed_exemplar(z, target_mask), self.embed_search(x))
 

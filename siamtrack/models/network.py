@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class TrackerOutput(NamedTuple):
         ltrb_px: (B, 4, R, R) distances from the cell's centre to the left, top, right and bottom
             edge of the target, in px of the search crop; None for networks without a box head.
         embedding: (B, E, R, R) unit-length appearance vectors of the search cells, comparable
-            with `ExemplarFeatures.embedding`; None for networks without one.
+            with the exemplar's; None for networks without one.
     """
 
     score_logits: Tensor
@@ -76,3 +77,14 @@ class TrackerNetwork(nn.Module):
     def normalise(self, image: Tensor) -> Tensor:
         """RGB in 0..255 of any dtype to the float range that the backbone was trained on."""
         return (image.to(self.input_mean.dtype) - self.input_mean) / self.input_std
+
+    def exemplar_from(self, tensors: Sequence[Tensor]) -> Any:
+        """Rebuild what `embed_exemplar` returned from its tensors, in order.
+
+        Engines keep exemplars as flat tensors; networks that return one tensor need no more.
+        """
+        return tensors[0]
+
+    def similarity(self, z: Any, output: TrackerOutput) -> Tensor | None:
+        """(B, R, R) cosine between each search cell and the exemplar; None without embeddings."""
+        return None

@@ -1,0 +1,1 @@
+"""The tracking loop: state, localisation, presence, one target and many."""

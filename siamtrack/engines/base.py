@@ -1,0 +1,80 @@
+"""What a tracker needs of a network, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamtrack.crops import Image
+from siamtrack.geometry import FloatArray
+from siamtrack.models.network import NetworkConfig
+
+Float32Array = NDArray[np.float32]
+
+
+class Exemplar(NamedTuple):
+    """Embedded exemplars, opaque to everyone but the engine that made them.
+
+    Attributes:
+        tensors: the engine's arrays, each with the targets along its first axis.
+        targets: how many.
+    """
+
+    tensors: tuple[object, ...]
+    targets: int
+
+
+class Response(NamedTuple):
+    """What the network says about B search crops; R is the response size in cells.
+
+    Attributes:
+        score_logits: (B, R, R).
+        ltrb_px: (B, 4, R, R) distances from the cell's centre to the target's left, top, right
+            and bottom edge, px of the crop; None for networks without a box head.
+        similarity: (B, R, R) cosine between each cell's embedding and the exemplar's; None for
+            networks without one.
+    """
+
+    score_logits: Float32Array
+    ltrb_px: Float32Array | None
+    similarity: Float32Array | None
+
+    def rows(self, start: int, stop: int) -> Response:
+        """The part of the batch that belongs to one target."""
+        ltrb = None if self.ltrb_px is None else self.ltrb_px[start:stop]
+        similarity = None if self.similarity is None else self.similarity[start:stop]
+        return Response(self.score_logits[start:stop], ltrb, similarity)
+
+
+class Engine(Protocol):
+    """Runs one set of weights. Stateless between calls, so any number of trackers share one."""
+
+    name: str
+    device: str
+    architecture: str
+    config: NetworkConfig
+
+    def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
+        """Embed exemplar crops.
+
+        Args:
+            crops: B pictures, uint8 (exemplar_size_px, exemplar_size_px, 3) BGR.
+            boxes_xywh: (B, 4) targets in px of their crop.
+        """
+        ...
+
+    def stack(self, exemplars: Sequence[Exemplar]) -> Exemplar:
+        """Put exemplars together, in order."""
+        ...
+
+    def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
+        """Match search crops against exemplars.
+
+        Args:
+            exemplar: one target, or as many as there are crops.
+            crops: B pictures, uint8 (search_size_px, search_size_px, 3) BGR.
+        """
+        ...

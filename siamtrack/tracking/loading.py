@@ -1,0 +1,81 @@
+"""From weights to a tracker in one call."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from siamtrack.engines import make_engine
+from siamtrack.engines.base import Engine
+from siamtrack.models.cards import card_path
+from siamtrack.models.import_checkpoints import read_siamfc
+from siamtrack.models.network import TrackerNetwork
+from siamtrack.models.siamfc import SiamFC
+from siamtrack.models.weights import find_weights, load_network, read_card
+from siamtrack.tracking.multi import MultiTracker
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.tracking.tracker import Tracker
+
+DEFAULT_WEIGHTS = "siamtrack-lite0"
+_FOREIGN = (".pth", ".pt", ".mat")
+
+
+def load(
+    weights: str | PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    **tracker_options: Any,
+) -> Tracker:
+    """Make a tracker.
+
+    Args:
+        weights: a name (`siamtrack info` lists them), a .safetensors file, or a SiamFC checkpoint
+            of another project (.pth state dict, MatConvNet .mat); None for the default.
+        device: "auto", "cpu", "cuda", "cuda:0" or "mps".
+        engine: "auto" takes the fastest one for the device; or name one.
+        **tracker_options: fields of `BoxHeadOptions`, or of `ScalePyramidOptions` for SiamFC.
+            What is not given comes from the weights' card, where it was tuned for them.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or do not fit.
+        ConfigError: an unknown option (with the nearest spelling) or a bad value.
+        DeviceError: no such device on this machine.
+        EngineError: an engine that is unknown or not installed.
+    """
+    made, options = _prepare(weights, device, engine, tracker_options)
+    return Tracker(made, options)
+
+
+def load_multi(
+    weights: str | PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    **tracker_options: Any,
+) -> MultiTracker:
+    """Make a tracker for many targets; arguments and errors are those of `load`."""
+    made, options = _prepare(weights, device, engine, tracker_options)
+    return MultiTracker(lambda: Tracker(made, options))
+
+
+def _prepare(
+    weights: str | PathLike[str] | None, device: str, engine: str, given: dict[str, Any]
+) -> tuple[Engine, TrackerOptions]:
+    name = DEFAULT_WEIGHTS if weights is None else weights
+    network, tuned = _read(name)
+    kind = ScalePyramidOptions if isinstance(network, SiamFC) else BoxHeadOptions
+    # Checked before the slow part: a typo should not cost a network.
+    options = kind.from_mapping({**tuned, **given})
+    return make_engine(network, engine=engine, device=device), options
+
+
+def _read(weights: str | PathLike[str]) -> tuple[TrackerNetwork, dict[str, Any]]:
+    """The network, and the tracker options that were tuned for it."""
+    if Path(weights).suffix.lower() in _FOREIGN:
+        return read_siamfc(weights), {}
+    path = find_weights(weights)
+    network = load_network(path)
+    tuned = read_card(path).tracker if card_path(path).is_file() else {}
+    return network, dict(tuned)

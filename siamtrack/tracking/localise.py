@@ -1,0 +1,158 @@
+"""From a response to a box: the two ways a siamese network can say where the target is.
+
+Both look at square search windows around the last centre, weigh the response against a cosine
+window, and return a `Candidate` in frame coordinates; `Tracker` does the rest.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+
+from siamtrack.engines.base import Float32Array, Response
+from siamtrack.geometry import CropMap, FloatArray, context_side
+from siamtrack.models.network import NetworkConfig
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+
+
+class Candidate(NamedTuple):
+    """Where the target seems to be.
+
+    Attributes:
+        box_xywh: (4,) frame px.
+        peak_logit: the response where the target was found, before sigmoid.
+    """
+
+    box_xywh: FloatArray
+    peak_logit: float
+
+
+class Localiser(Protocol):
+    """Where to look, and what to read from what was seen there."""
+
+    def window_sides(self, size_wh: FloatArray) -> list[float]:
+        """Sides, in frame px, of the search windows around a target of this size."""
+        ...
+
+    def locate(self, response: Response, maps: list[CropMap], box_xywh: FloatArray) -> Candidate:
+        """Find the target.
+
+        Args:
+            response: of the windows, in order.
+            maps: of the windows, in order.
+            box_xywh: (4,) where the target was, frame px.
+        """
+        ...
+
+
+@lru_cache(maxsize=8)
+def cosine_window(size: int) -> Float32Array:
+    """(size, size) outer product of Hann windows without their zero ends; read-only, shared."""
+    hann = np.hanning(size + 2)[1:-1]
+    window = np.outer(hann, hann).astype(np.float32)
+    window.flags.writeable = False
+    return window
+
+
+def sigmoid(x: Float32Array) -> Float32Array:
+    """Logistic function; large negative inputs do not overflow."""
+    return (0.5 * (1.0 + np.tanh(0.5 * x))).astype(np.float32)
+
+
+class BoxHead:
+    """Reads centre and size from the box that the best cell predicts (SiamRPN, section 4.4)."""
+
+    def __init__(self, config: NetworkConfig, options: BoxHeadOptions) -> None:
+        self.config, self.options = config, options
+        cells = config.search_size_px // config.total_stride
+        self._window = cosine_window(cells)
+        centres = (np.arange(cells, dtype=np.float32) + 0.5) * config.total_stride
+        self._cell_x, self._cell_y = np.meshgrid(centres, centres)
+
+    def window_sides(self, size_wh: FloatArray) -> list[float]:
+        """One window: the exemplar's context scaled to the search size."""
+        exemplar_side = float(context_side(size_wh[0], size_wh[1], self.config.context_amount))
+        return [self.config.search_scale * exemplar_side]
+
+    def locate(self, response: Response, maps: list[CropMap], box_xywh: FloatArray) -> Candidate:
+        """Penalise changes of shape, add the cosine window, take the best cell's box."""
+        if response.ltrb_px is None:
+            raise TypeError("this network has no box head; use ScalePyramid")
+        logits, crop_map = response.score_logits[0], maps[0]
+        left, top, right, bottom = response.ltrb_px[0]
+        last_wh = (box_xywh[2:] / crop_map.scale).astype(np.float32)
+        width, height = left + right, top + bottom
+        penalty = self._shape_penalty(width, height, last_wh)
+        score = sigmoid(logits)
+        influence = self.options.window_influence
+        ranked = score * penalty * (1.0 - influence) + self._window * influence
+        best = np.unravel_index(int(np.argmax(ranked)), ranked.shape)
+        peak = float(score[best])
+        if peak < self.options.hold_below:
+            return Candidate(box_xywh, float(logits[best]))
+        centre_x = self._cell_x[best] + (right[best] - left[best]) / 2
+        centre_y = self._cell_y[best] + (bottom[best] - top[best]) / 2
+        rate = float(penalty[best]) * peak * self.options.size_rate
+        size = last_wh * (1.0 - rate) + np.array([width[best], height[best]]) * rate
+        box = np.array([centre_x - size[0] / 2, centre_y - size[1] / 2, *size])
+        return Candidate(crop_map.to_frame(box), float(logits[best]))
+
+    def _shape_penalty(
+        self, width: Float32Array, height: Float32Array, last_wh: Float32Array
+    ) -> Float32Array:
+        """exp(-k (s r - 1)): s and r are the changes of size and aspect, whichever way they go."""
+        p = (width + height) * 0.5
+        size = np.sqrt((width + p) * (height + p)) / float(context_side(*last_wh))
+        aspect = width / height * float(last_wh[1] / last_wh[0])
+        change = np.maximum(size, 1 / size) * np.maximum(aspect, 1 / aspect)
+        return np.exp((1.0 - change) * np.float32(self.options.shape_penalty))
+
+
+class ScalePyramid:
+    """Searches a few scales and keeps the aspect (SiamFC, section 3.2, "Tracking")."""
+
+    def __init__(self, config: NetworkConfig, options: ScalePyramidOptions) -> None:
+        self.config, self.options = config, options
+        middle = options.scale_count // 2
+        self._factors = options.scale_step ** (np.arange(options.scale_count) - float(middle))
+        self._penalties = np.full(options.scale_count, options.scale_penalty, np.float32)
+        self._penalties[middle] = 1.0
+
+    def window_sides(self, size_wh: FloatArray) -> list[float]:
+        """One window per scale, smallest first."""
+        exemplar_side = float(context_side(size_wh[0], size_wh[1], self.config.context_amount))
+        return [float(f) * self.config.search_scale * exemplar_side for f in self._factors]
+
+    def locate(self, response: Response, maps: list[CropMap], box_xywh: FloatArray) -> Candidate:
+        """Upsample, choose the scale, add the cosine window, move by the peak's displacement."""
+        upsampled = [self._upsample(r) for r in response.score_logits]
+        # Penalties are factors, so they need scores that are not negative: scaling a negative
+        # peak down would prefer the change of scale that they are meant to discourage.
+        floor = min(float(r.min()) for r in upsampled)
+        peaks = [
+            float(r.max() - floor) * p for r, p in zip(upsampled, self._penalties, strict=True)
+        ]
+        scale = int(np.argmax(peaks))
+        chosen = upsampled[scale] - upsampled[scale].min()
+        chosen = chosen / max(float(chosen.sum()), 1e-12)
+        window = cosine_window(chosen.shape[0])
+        influence = self.options.window_influence
+        ranked = (1 - influence) * chosen + influence * window / window.sum()
+        best = np.unravel_index(int(np.argmax(ranked)), ranked.shape)
+        logit = float(upsampled[scale][best])
+        # Cell i of the response is the exemplar placed i strides from the response's first cell.
+        step = self.config.total_stride / self.options.response_upsampling * maps[scale].scale
+        offset = (np.array(best[::-1], dtype=np.float64) - (chosen.shape[0] - 1) / 2) * step
+        rate = self.options.scale_rate
+        factor = (1 - rate) + rate * float(self._factors[scale])
+        size = box_xywh[2:] * factor
+        centre = box_xywh[:2] + box_xywh[2:] / 2 + offset
+        return Candidate(np.concatenate([centre - size / 2, size]), logit)
+
+    def _upsample(self, response: Float32Array) -> Float32Array:
+        factor = self.options.response_upsampling
+        size = (response.shape[1] * factor, response.shape[0] * factor)
+        return cv2.resize(response, size, interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]

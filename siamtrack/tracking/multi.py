@@ -1,0 +1,113 @@
+"""Many targets in one video: trackers that share an engine and are answered in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from numpy.typing import ArrayLike
+
+from siamtrack.crops import Image
+from siamtrack.errors import ConfigError
+from siamtrack.geometry import CropMap
+from siamtrack.tracking.result import Result
+from siamtrack.tracking.tracker import Tracker
+
+
+class MultiTracker:
+    """Follows any number of targets; they share the network and nothing else.
+
+    All search crops of a frame go through the network in one batch. Targets may be added, started
+    anew and removed between any two frames; numbers are never used twice.
+    """
+
+    def __init__(self, make_tracker: Callable[[], Tracker]) -> None:
+        """Make a tracker without targets; `siamtrack.load_multi` is the short way.
+
+        Args:
+            make_tracker: returns new trackers, all on one engine.
+        """
+        self._make = make_tracker
+        self._trackers: dict[int, Tracker] = {}
+        self._next = 0
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Numbers of the targets, in the order in which they were added."""
+        return tuple(self._trackers)
+
+    def add(self, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> int:
+        """Start on one more target.
+
+        Args:
+            frame_bgr: see `Tracker.init`.
+            box: see `Tracker.init`.
+
+        Returns:
+            The target's number.
+
+        Raises:
+            InvalidFrameError, InvalidBoxError: see `Tracker.init`; nothing is added then.
+        """
+        tracker = self._make()
+        tracker.init(frame_bgr, box)
+        target, self._next = self._next, self._next + 1
+        self._trackers[target] = tracker
+        return target
+
+    def reinit(self, target: int, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> Result:
+        """Start a target anew under its number.
+
+        Raises:
+            ConfigError: there is no such target.
+            InvalidFrameError, InvalidBoxError: see `Tracker.init`; the target stays as it was.
+        """
+        return self._tracker(target).init(frame_bgr, box)
+
+    def remove(self, target: int) -> None:
+        """Forget a target.
+
+        Raises:
+            ConfigError: there is no such target (any more).
+        """
+        self._tracker(target)
+        del self._trackers[target]
+
+    def reset(self) -> None:
+        """Forget all targets and count from 0 again."""
+        self._trackers.clear()
+        self._next = 0
+
+    def update(self, frame_bgr: Image) -> dict[int, Result]:
+        """Find all targets in the next frame.
+
+        Returns:
+            A result for every target, by its number; empty without targets.
+
+        Raises:
+            InvalidFrameError: see `Tracker.update`.
+        """
+        if not self._trackers:
+            return {}
+        crops: list[Image] = []
+        maps: list[list[CropMap]] = []
+        for tracker in self._trackers.values():
+            cut, cut_maps = tracker.look(frame_bgr)
+            crops += cut
+            maps.append(cut_maps)
+        trackers = list(self._trackers.values())
+        engine = trackers[0].engine
+        exemplars = [t.exemplar for t, m in zip(trackers, maps, strict=True) for _ in m]
+        response = engine.track(engine.stack(exemplars), crops)
+        results: dict[int, Result] = {}
+        start = 0
+        for target, own in zip(self._trackers, maps, strict=True):
+            part = response.rows(start, start + len(own))
+            results[target] = self._trackers[target].conclude(part, own)
+            start += len(own)
+        return results
+
+    def _tracker(self, target: int) -> Tracker:
+        if target not in self._trackers:
+            known = ", ".join(map(str, self._trackers)) or "none"
+            raise ConfigError(f"target {target} does not exist; the targets are: {known}")
+        return self._trackers[target]

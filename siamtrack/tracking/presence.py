@@ -1,0 +1,44 @@
+"""An honest word on whether the target is still there: a calibrated score and a status."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from siamtrack.tracking.options import TrackerOptions
+from siamtrack.tracking.result import Status
+
+
+def calibrated_score(peak_logit: float, options: TrackerOptions) -> float:
+    """Probability that the box is on the target (Platt scaling: a logistic curve over the peak)."""
+    x = options.score_gain * (peak_logit - options.score_offset)
+    return 0.5 * (1.0 + math.tanh(0.5 * x))
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """The score's memory: hysteresis between tracked, uncertain and lost.
+
+    Attributes:
+        status: what the last frame was called.
+        against: frames in a row, up to now, whose score spoke for loss.
+        in_favour: frames in a row, up to now, whose score spoke for the target.
+    """
+
+    status: Status = "tracked"
+    against: int = 0
+    in_favour: int = 0
+
+    def after(self, score: float, options: TrackerOptions) -> Presence:
+        """The state after one more frame."""
+        against = self.against + 1 if score < options.lost_below else 0
+        in_favour = self.in_favour + 1 if score >= options.tracked_above else 0
+        seen = replace(self, against=against, in_favour=in_favour)
+        return replace(seen, status=seen._status(options))
+
+    def _status(self, options: TrackerOptions) -> Status:
+        if self.status == "lost":
+            return "tracked" if self.in_favour >= options.found_after else "lost"
+        if self.against >= options.lost_after:
+            return "lost"
+        return "tracked" if self.in_favour > 0 else "uncertain"

@@ -1,0 +1,213 @@
+"""The tracking loop: one target, one model that it shares with any number of other trackers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from siamtrack.crops import Image, check_frame, crop_square
+from siamtrack.engines.base import Engine, Exemplar, Response
+from siamtrack.errors import InvalidFrameError, NotInitialisedError
+from siamtrack.geometry import (
+    CropMap,
+    FloatArray,
+    context_side,
+    keep_in_frame,
+    parse_first_box,
+)
+from siamtrack.tracking.localise import BoxHead, Localiser, ScalePyramid
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.tracking.presence import Presence, calibrated_score
+from siamtrack.tracking.result import Result
+
+logger = logging.getLogger(__name__)
+
+_SAME_ASPECT = 0.02  # relative difference of aspect up to which a new frame size is a rescaling
+
+
+@dataclass(frozen=True, slots=True)
+class TrackState:
+    """All that a tracker remembers of its target; replaced, never changed, from frame to frame.
+
+    Attributes:
+        exemplar: the target as the network sees it.
+        box_xywh: (4,) where it was last, frame px; may stick out of the frame.
+        frame_wh: size of the last frame, px.
+        fill_bgr: mean colour of the first frame, shown to the network outside the frame.
+        presence: memory of the score.
+    """
+
+    exemplar: Exemplar
+    box_xywh: FloatArray
+    frame_wh: tuple[int, int]
+    fill_bgr: tuple[float, float, float]
+    presence: Presence
+
+
+class Tracker:
+    """Follows one target.
+
+    The engine holds the network and is only read, so trackers on one engine never affect each
+    other. The same frames always give the same boxes.
+
+    Example:
+        >>> tracker = siamtrack.load()                              # doctest: +SKIP
+        >>> tracker.init(first_frame, box=(120, 80, 60, 90))        # doctest: +SKIP
+        >>> tracker.update(next_frame).box                          # doctest: +SKIP
+    """
+
+    def __init__(self, engine: Engine, options: TrackerOptions) -> None:
+        """Make a tracker; `siamtrack.load` is the short way.
+
+        Args:
+            engine: runs the network.
+            options: `BoxHeadOptions` or `ScalePyramidOptions`, which decides the loop.
+        """
+        self.engine, self.options = engine, options
+        self._localiser = _localiser_for(engine, options)
+        self._state: TrackState | None = None
+
+    @property
+    def state(self) -> TrackState | None:
+        """What is remembered, None before `init`; a snapshot that later frames do not change."""
+        return self._state
+
+    @property
+    def initialised(self) -> bool:
+        """Whether there is a target."""
+        return self._state is not None
+
+    def reset(self) -> None:
+        """Forget the target."""
+        self._state = None
+
+    def init(self, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> Result:
+        """Start on a target; whatever was tracked before is forgotten.
+
+        Args:
+            frame_bgr: uint8 (H, W, 3) BGR; grey and BGRA frames are converted.
+            box: x, y, w, h in px, 0-based; what sticks out of the frame is clipped.
+
+        Returns:
+            The clipped box, with score 1.
+
+        Raises:
+            InvalidFrameError: not a frame, see `check_frame`.
+            InvalidBoxError: not a box in this frame, see `parse_first_box`.
+        """
+        frame = check_frame(frame_bgr)
+        frame_wh = (frame.shape[1], frame.shape[0])
+        target = parse_first_box(box, frame_wh)
+        blue, green, red, _ = cv2.mean(frame)
+        fill_bgr = (blue, green, red)
+        config = self.engine.config
+        side = float(context_side(target[2], target[3], config.context_amount))
+        centre = target[:2] + target[2:] / 2
+        crop, crop_map = crop_square(
+            frame, centre, side, config.exemplar_size_px, fill_bgr=fill_bgr
+        )
+        exemplar = self.engine.embed_exemplar([crop], crop_map.to_crop(target)[None])
+        self._state = TrackState(exemplar, target, frame_wh, fill_bgr, Presence())
+        return Result(_as_tuple(target), 1.0, "tracked")
+
+    def update(self, frame_bgr: Image) -> Result:
+        """Find the target in the next frame.
+
+        Args:
+            frame_bgr: as in `init`. A frame of another size but the same shape is taken for the
+                same scene at another resolution.
+
+        Raises:
+            NotInitialisedError: `init` was not called.
+            InvalidFrameError: not a frame, or one of another shape than the last.
+        """
+        crops, maps = self.look(frame_bgr)
+        return self.conclude(self.engine.track(self.exemplar, crops), maps)
+
+    @property
+    def exemplar(self) -> Exemplar:
+        """The target as the network sees it.
+
+        Raises:
+            NotInitialisedError: `init` was not called.
+        """
+        return self._known().exemplar
+
+    def look(self, frame_bgr: Image) -> tuple[list[Image], list[CropMap]]:
+        """First half of `update`: cut the search windows that the network is to see.
+
+        Whoever runs several trackers puts their crops into one batch and hands every tracker its
+        part of the response with `conclude`.
+
+        Raises:
+            NotInitialisedError, InvalidFrameError: see `update`.
+        """
+        state = self._known()
+        frame = check_frame(frame_bgr)
+        frame_wh = (frame.shape[1], frame.shape[0])
+        if frame_wh != state.frame_wh:
+            self._state = state = _rescaled(state, frame_wh)
+        size = self.engine.config.search_size_px
+        centre = state.box_xywh[:2] + state.box_xywh[2:] / 2
+        cut = [
+            crop_square(frame, centre, side, size, fill_bgr=state.fill_bgr)
+            for side in self._localiser.window_sides(state.box_xywh[2:])
+        ]
+        return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
+
+    def conclude(self, response: Response, maps: list[CropMap]) -> Result:
+        """Second half of `update`: take the network's response and move on.
+
+        Args:
+            response: to the crops of `look`, in order.
+            maps: of `look`.
+        """
+        state = self._known()
+        found = self._localiser.locate(response, maps, state.box_xywh)
+        score = calibrated_score(found.peak_logit, self.options)
+        presence = state.presence.after(score, self.options)
+        box = found.box_xywh
+        if not np.isfinite(box).all():
+            logger.warning("the network returned %s; the last box is kept", box.tolist())
+            box, score = state.box_xywh, 0.0
+        box = keep_in_frame(box, state.frame_wh)
+        self._state = replace(state, box_xywh=box, presence=presence)
+        return Result(_as_tuple(box), score, presence.status)
+
+    def _known(self) -> TrackState:
+        if self._state is None:
+            raise NotInitialisedError(
+                "the tracker has no target yet; call init(frame, box) with the first frame before "
+                "update(frame)"
+            )
+        return self._state
+
+
+def _localiser_for(engine: Engine, options: TrackerOptions) -> Localiser:
+    if isinstance(options, BoxHeadOptions):
+        return BoxHead(engine.config, options)
+    if isinstance(options, ScalePyramidOptions):
+        return ScalePyramid(engine.config, options)
+    raise TypeError(f"options are {type(options).__name__}; give one of its two children")
+
+
+def _rescaled(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
+    """The same state in a frame of another resolution."""
+    ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
+    if abs(ratio[0] / ratio[1] - 1.0) > _SAME_ASPECT:
+        was, now = "x".join(map(str, state.frame_wh)), "x".join(map(str, frame_wh))
+        raise InvalidFrameError(
+            f"frame is {now}, the target was tracked in {was}, which has another shape; give "
+            "frames of one size, or call init(frame, box) again"
+        )
+    return replace(state, box_xywh=state.box_xywh * np.tile(ratio, 2), frame_wh=frame_wh)
+
+
+def _as_tuple(box_xywh: FloatArray) -> tuple[float, float, float, float]:
+    x, y, w, h = box_xywh.tolist()
+    return x, y, w, h
