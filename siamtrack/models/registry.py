@@ -62,7 +62,7 @@ def build_network(
             f"{architecture} was given a {type(config).__name__}; it needs a "
             f"{known.config.__name__}"
         )
-    return known.network(config)  # type: ignore[arg-type]
+    return known.network(config)
 
 
 def config_to_dict(config: NetworkConfig) -> dict[str, Any]:

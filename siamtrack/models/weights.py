@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -30,20 +30,11 @@ from siamtrack.models.cards import (
 )
 from siamtrack.models.network import TrackerNetwork
 from siamtrack.models.registry import build_network, config_to_dict
+from siamtrack.models.safetensors_file import SUFFIX, Header, read_header
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".safetensors"
-_FOREIGN_SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".mat"}
 _OWNER = "siamtrack"
-_MAX_HEADER_BYTES = 100_000_000
-
-
-class _Header(NamedTuple):
-    """What a safetensors file says of itself: shapes by tensor name, and its metadata."""
-
-    shapes: dict[str, tuple[int, ...]]
-    metadata: dict[str, str]
 
 
 def weights_dir() -> Path:
@@ -96,7 +87,7 @@ def read_card(name_or_path: str | PathLike[str]) -> WeightsCard:
     card = card_path(path)
     if not card.is_file():
         raise WeightsError(
-            f"{path} has no card; put {card.name}, which came with the weights, into the same folder"
+            f"{path} has no card; put {card.name}, which came with the weights, beside it"
         )
     try:
         text = card.read_text(encoding="utf-8")
@@ -111,8 +102,7 @@ def write_card(path: str | PathLike[str], card: WeightsCard) -> None:
     Raises:
         OutputError: the card cannot be written.
     """
-    text = card_text(card)
-    write_atomically(card_path(Path(path)), lambda part: _write_text(part, text))
+    write_atomically(card_path(Path(path)), card_text(card).encode())
 
 
 def save_network(
@@ -124,6 +114,7 @@ def save_network(
     pairs: int | None = None,
     commit: str | None = None,
     figures: Mapping[str, float] | None = None,
+    tracker: Mapping[str, Any] | None = None,
     notes: str = "",
     overwrite: bool = False,
 ) -> WeightsCard:
@@ -132,7 +123,12 @@ def save_network(
     Args:
         network: what to save, on any device.
         path: the file to write, ending in .safetensors; the card gets the same name and .json.
-        training_data, licence, pairs, commit, figures, notes: see `WeightsCard`.
+        training_data: see `WeightsCard`, as the next five.
+        licence: how the weights may be used.
+        pairs: pairs seen in training.
+        commit: commit of the source.
+        figures: measured results.
+        notes: anything else.
         overwrite: replace weights that exist; an interrupted write leaves the old ones.
 
     Returns:
@@ -155,8 +151,7 @@ def save_network(
         "architecture": network.architecture,
         "config": json.dumps(config),
     }
-    data = safetensors.torch.save(tensors, metadata)
-    write_atomically(path, lambda part: _write_bytes(part, data))
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
     card = WeightsCard(
         architecture=network.architecture,
         config=config,
@@ -167,6 +162,7 @@ def save_network(
         pairs=pairs,
         commit=commit,
         figures=dict(figures or {}),
+        tracker=dict(tracker or {}),
         notes=notes,
     )
     write_card(path, card)
@@ -188,7 +184,7 @@ def load_network(
             another architecture, not what their card says, or do not fit the network.
     """
     path = find_weights(name_or_path)
-    header = _read_header(path)
+    header = read_header(path)
     network = _network_of(header, path)
     if card_path(path).is_file():
         _verify(path, header, read_card(path))
@@ -224,43 +220,7 @@ def state_problems(
     return missing + wrong + [f"unexpected {k}" for k in given if k not in expected]
 
 
-def _read_header(path: Path) -> _Header:
-    """Parse the header and check that the file is as long as it says."""
-    try:
-        actual = path.stat().st_size
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            text = stream.read(min(length, _MAX_HEADER_BYTES))
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
-    if actual and not (text[:1] == b"{" and length <= _MAX_HEADER_BYTES):
-        raise WeightsError(f"{path} is not a safetensors file; {_advice(path)}")
-    if actual < 8 or len(text) < length:
-        raise WeightsError(f"{path} is truncated, its header is incomplete; get the file again")
-    try:
-        entries = json.loads(text)
-        metadata = entries.pop("__metadata__", {})
-        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-        ends = [entry["data_offsets"][1] for entry in entries.values()]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise WeightsError(f"{path} is not a safetensors file; {_advice(path)}") from error
-    expected = 8 + length + max(ends, default=0)
-    if actual != expected:
-        state = "truncated" if actual < expected else "damaged"
-        raise WeightsError(
-            f"{path} is {state}: it has {actual} bytes and needs {expected}; get the file again"
-        )
-    return _Header(shapes, metadata)
-
-
-def _advice(path: Path) -> str:
-    """What to do about a file that is not safetensors."""
-    if path.suffix.lower() in _FOREIGN_SUFFIXES:
-        return "if it is a SiamFC checkpoint, convert it with tools/import_weights.py"
-    return "give weights that siamtrack saved"
-
-
-def _network_of(header: _Header, path: Path) -> TrackerNetwork:
+def _network_of(header: Header, path: Path) -> TrackerNetwork:
     """Build the network that the metadata names."""
     metadata = header.metadata
     if metadata.get("format") != _OWNER or not {"architecture", "config"} <= metadata.keys():
@@ -277,7 +237,7 @@ def _network_of(header: _Header, path: Path) -> TrackerNetwork:
         ) from error
 
 
-def _verify(path: Path, header: _Header, card: WeightsCard) -> None:
+def _verify(path: Path, header: Header, card: WeightsCard) -> None:
     """Compare a file with its card."""
     actual = sha256_of(path)
     if actual != card.sha256.lower():
@@ -307,11 +267,3 @@ def _refuse_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise WeightsError(
             f"weights {path}: not finite in {', '.join(bad)}; the training that made them diverged"
         )
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
