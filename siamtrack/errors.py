@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from siamtrack.data.problems import Problem
 
 
 class SiamTrackError(Exception):
@@ -32,7 +36,7 @@ class ConfigError(SiamTrackError, ValueError):
             known: the names that exist.
         """
         names = sorted(known)
-        nearest = get_close_matches(str(given), names, n=1)
+        nearest = get_close_matches(str(given), names, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         return cls(f"unknown {kind} {given!r}; {hint}use one of {', '.join(names)}")
 
@@ -66,7 +70,15 @@ class EngineError(SiamTrackError, RuntimeError):
 
 
 class DatasetError(SiamTrackError, ValueError):
-    """A data set that is missing, half extracted or inconsistent."""
+    """A data set that is missing, half extracted or inconsistent.
+
+    Attributes:
+        problems: everything that was found wrong, where the reader looked for all of it.
+    """
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class VideoError(SiamTrackError, OSError):
@@ -85,3 +97,7 @@ class DisplayUnavailableError(SiamTrackError, RuntimeError):
 
 class TrainingError(SiamTrackError, RuntimeError):
     """Training cannot go on: a loss that is not finite, a checkpoint that does not fit."""
+
+
+class EvaluationError(SiamTrackError, RuntimeError):
+    """A tracker that failed while it was evaluated, or results that cannot be scored."""

@@ -7,6 +7,7 @@ Everything here keeps boxes where they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -102,7 +103,7 @@ def _blur(image: Image, rng: Generator) -> Image:
         sigma = rng.uniform(0.6, 2.5)
         return cv2.GaussianBlur(image, (0, 0), sigma)  # type: ignore[return-value]
     length = int(rng.integers(3, 16)) | 1
-    kernel: NDArray[np.floating] = np.zeros((length, length), np.float32)
+    kernel: NDArray[Any] = np.zeros((length, length), np.float32)
     angle, half = rng.uniform(0, np.pi), length // 2
     dx, dy = half * np.cos(angle), half * np.sin(angle)
     start = (round(half - dx), round(half - dy))
@@ -131,7 +132,7 @@ def paste(image: Image, patch: Image, left_top_px: tuple[int, int], rng: Generat
         inset = max(1, min(width, height) // 16)
         mask[inset : height - inset, inset : width - inset] = 1.0
     soft = max(1, min(width, height) // 10) | 1
-    mask = cv2.blur(mask, (soft, soft))[y0 - y : y1 - y, x0 - x : x1 - x, None]
+    mask = cv2.blur(mask, (soft, soft))[y0 - y : y1 - y, x0 - x : x1 - x, None]  # type: ignore[assignment]
     under = image[y0:y1, x0:x1]
     over = patch[y0 - y : y1 - y, x0 - x : x1 - x]
     image[y0:y1, x0:x1] = (under * (1 - mask) + over * mask).astype(np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ class Exemplar(NamedTuple):
         targets: how many.
     """
 
-    tensors: tuple[object, ...]
+    tensors: tuple[Any, ...]
     targets: int
 
 

@@ -29,7 +29,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv2d(x, weight, bias, stride, padding, groups=x.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         d_x = d_weight = d_bias = None

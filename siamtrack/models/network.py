@@ -78,6 +78,23 @@ class TrackerNetwork(nn.Module):
         """RGB in 0..255 of any dtype to the float range that the backbone was trained on."""
         return (image.to(self.input_mean.dtype) - self.input_mean) / self.input_std
 
+    def embed_exemplar(self, z: Tensor, target_mask: Tensor) -> Any:
+        """Describe targets; what comes back is for `correlate`.
+
+        Args:
+            z: (B, 3, S, S) RGB in 0..255.
+            target_mask: (B, 1, h, w) share of each exemplar cell that the target covers.
+        """
+        raise NotImplementedError
+
+    def embed_search(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) RGB in 0..255 to search features."""
+        raise NotImplementedError
+
+    def correlate(self, z: Any, x: Tensor) -> TrackerOutput:
+        """Match search features against exemplars: one for all, or as many as searches."""
+        raise NotImplementedError
+
     def exemplar_from(self, tensors: Sequence[Tensor]) -> Any:
         """Rebuild what `embed_exemplar` returned from its tensors, in order.
 
