@@ -19,9 +19,6 @@ from typing import Literal, TypeAlias
 
 Box = tuple[float, float, float, float]
 
-MIN_DRAG_PX = 4.0
-"""A drag narrower or lower than this is taken for a click and asked for again."""
-
 
 class Mode(StrEnum):
     """What the session waits for; see the module's description."""
@@ -95,13 +92,21 @@ class Session:
         frame_wh: frame width and height in px; a drag is clipped to it.
         targets: numbers of the targets there are already; without any, the session begins in
             SELECT.
+        min_drag_px: a drag narrower or lower than this is taken for a click and asked for again.
     """
 
-    def __init__(self, frame_wh: tuple[int, int], targets: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        frame_wh: tuple[int, int],
+        targets: tuple[int, ...] = (),
+        *,
+        min_drag_px: float = 4.0,
+    ) -> None:
         self.targets = targets
         self.mode = Mode.TRACK if targets else Mode.SELECT
         self.notice = ""
         self._frame_wh = frame_wh
+        self._min_drag_px = min_drag_px
         self._resume = Mode.TRACK
         self._redrawing: int | None = None
         self._drag: tuple[Mouse, Mouse] | None = None
@@ -214,7 +219,7 @@ class Session:
 
     def _finish_drag(self) -> tuple[Command, ...]:
         box, self._drag = self.selection, None
-        if box is None or box[2] < MIN_DRAG_PX or box[3] < MIN_DRAG_PX:
+        if box is None or min(box[2:]) < self._min_drag_px:
             self.notice = "That box was empty: hold the left button and drag across the target"
             return ()
         target = self._redrawing

@@ -65,7 +65,7 @@ def test_colour_of_the_box_is_that_of_the_status(status: Status, hue: str) -> No
     b, g, r = STATUS_BGR[status]
     seen = {"green": g > max(r, b), "amber": r > g > 2 * b, "red": r > 2 * max(g, b)}
     assert seen[hue]
-    x, y, w, h = (int(v) for v in BOX)
+    x, y, _, _ = (int(v) for v in BOX)
     corner = draw_results(grey(), one(status=status))[y : y + 4, x : x + 4]
     assert is_colour(corner, STATUS_BGR[status]).any()
     for other in set(STATUS_BGR) - {status}:
@@ -86,7 +86,7 @@ def test_line_of_the_box_lies_on_its_outermost_pixels() -> None:
 
 @pytest.mark.parametrize("status", ["tracked", "uncertain", "lost"])
 def test_only_a_lost_box_is_dashed(status: Status) -> None:
-    x, y, w, h = (int(v) for v in BOX)
+    x, y, _, h = (int(v) for v in BOX)
     drawn = draw_results(grey(), one(status=status))
     left_edge = is_colour(drawn[y : y + h, x : x + 1], STATUS_BGR[status])[:, 0]
     changes = np.count_nonzero(np.diff(left_edge.astype(int)))
@@ -105,7 +105,7 @@ def test_box_stands_out_from_any_background(
 ) -> None:
     image = np.empty((480, 640, 3), np.uint8)
     image[:] = background
-    x, y, w, h = (int(v) for v in BOX)
+    x, y, _, _ = (int(v) for v in BOX)
     row = draw_results(image, one(status=status))[y, x - 6 : x + 6]
     assert max(contrast(tuple(pixel), background) for pixel in row) > 3
 
