@@ -62,6 +62,11 @@ def test_gradient_is_the_numeric_one(distance: Distance, rng: np.random.Generato
     assert torch.autograd.gradcheck(lambda x, y: pair_distance(x, y, distance), (a, b))
 
 
+def test_rounding_makes_no_cosine_distance_negative(rng: np.random.Generator) -> None:
+    rows = torch.from_numpy(rng.normal(size=(500, 16))).float()
+    assert (pair_distance(rows, 3 * rows, "cosine") >= 0).all()
+
+
 def test_near_neighbours_far_from_the_origin_are_told_apart() -> None:
     rows = torch.tensor([[1000.0, 1000.0], [1000.001, 1000.0]])
     assert all_distances(rows)[0, 1].item() == pytest.approx(0.001, rel=0.05)

@@ -130,6 +130,8 @@ def test_the_distances_give_the_box_back() -> None:
 
 def test_negative_pair_is_background_whatever_its_box_says() -> None:
     boxes = torch.tensor([[64.0, 64.0, 128.0, 96.0], [math.nan] * 4, [64.0, 64.0, 128.0, 96.0]])
+    fine = box_target(boxes, torch.tensor([True] * 3), response_size=128, total_stride=2.0)
+    assert fine.background.all()
     target = box_target(boxes, torch.tensor([True, True, False]))
     assert target.background[:2].all()
     assert not target.positive[:2].any()
