@@ -1,0 +1,106 @@
+"""What each data set's evaluation counts, and how: the conventions as data, nothing computed here.
+
+The table in `docs/evaluation.md` is this module in prose; the numbers of two protocols are never
+comparable with each other, not even on the same result files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from siamtrack.errors import ConfigError
+
+OverlapKind = Literal["plain", "toolkit_clipping"]
+ResultLayout = Literal["otb", "got10k", "vot", "clips"]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Conventions of one family of data sets.
+
+    Attributes:
+        name: how the protocol is called in reports.
+        layout: how result files are laid out and formatted; see `store`.
+        overlap: `toolkit_clipping` clips boxes to the frame as GOT-10k's toolkit does.
+        given_box_counts: the first frame, whose box the tracker was given, is a frame like any
+            other and its overlap is 1 (OTB); otherwise it is left out.
+        absent_frames_count: frames without a true box are misses (OTB, which has none);
+            otherwise they are left out.
+        success_points: overlap thresholds of the success curve, evenly spaced from 0 to 1.
+        pool_frames: one mean over all frames of all sequences, so that long sequences weigh more
+            (GOT-10k); otherwise the mean over sequences of their means.
+        headline: the figures the field quotes, most important first; fields of `SequenceScore`.
+        truth_withheld: only the first box is public; results are submitted to a server.
+    """
+
+    name: str
+    layout: ResultLayout
+    overlap: OverlapKind = "plain"
+    given_box_counts: bool = False
+    absent_frames_count: bool = False
+    success_points: int = 21
+    pool_frames: bool = False
+    headline: tuple[str, ...] = ("success_auc", "precision_20px")
+    truth_withheld: bool = False
+
+
+OTB = Protocol(
+    "OTB",
+    "otb",
+    given_box_counts=True,
+    absent_frames_count=True,
+    headline=("success_auc", "precision_20px", "success_rate_50"),
+)
+UAV = Protocol(
+    "UAV123",
+    "otb",
+    given_box_counts=True,
+    headline=("success_auc", "precision_20px", "success_rate_50"),
+)
+LASOT = Protocol(
+    "LaSOT",
+    "otb",
+    given_box_counts=True,
+    headline=("success_auc", "precision_20px", "normalised_precision"),
+)
+GOT10K = Protocol(
+    "GOT-10k",
+    "got10k",
+    overlap="toolkit_clipping",
+    success_points=101,
+    pool_frames=True,
+    headline=("average_overlap", "success_rate_50", "success_rate_75"),
+)
+GOT10K_TEST = Protocol("GOT-10k test", "got10k", headline=(), truth_withheld=True)
+TRACKINGNET_TEST = Protocol("TrackingNet test", "otb", headline=(), truth_withheld=True)
+CLIPS = Protocol(
+    "clips",
+    "clips",
+    headline=("success_auc", "average_overlap", "precision_20px", "normalised_precision"),
+)
+VOT = Protocol("VOT", "vot", headline=("accuracy", "robustness"))
+
+FIGURES: dict[str, tuple[str, bool]] = {
+    "success_auc": ("AUC", True),
+    "average_overlap": ("AO", True),
+    "success_rate_50": ("SR 0.50", True),
+    "success_rate_75": ("SR 0.75", True),
+    "precision_20px": ("P 20 px", True),
+    "normalised_precision": ("norm. P", True),
+    "accuracy": ("accuracy", True),
+    "robustness": ("failures", False),
+    "fps": ("fps", True),
+}
+"""Field name to (heading, whether higher is better)."""
+
+
+def heading(figure: str) -> str:
+    """Column heading of a figure.
+
+    Raises:
+        ConfigError: there is no such figure.
+    """
+    if figure not in FIGURES:
+        raise ConfigError(f"no figure named {figure!r}; there are {', '.join(FIGURES)}")
+    return FIGURES[figure][0]

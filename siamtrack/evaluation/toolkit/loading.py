@@ -1,0 +1,47 @@
+"""Import the toolkit and keep it quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from siamtrack.errors import EvaluationError
+
+
+class _NumpyWithNaN(ModuleType):
+    """Numpy plus the spelling `NaN`, which numpy 2 dropped and the toolkit's VOT code uses."""
+
+    NaN = np.nan
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def toolkit_module(name: str) -> ModuleType:
+    """Import `got10k.<name>`.
+
+    Raises:
+        EvaluationError: the toolkit, or something it needs and does not declare, is missing.
+    """
+    try:
+        module = importlib.import_module(f"got10k.{name}")
+    except ModuleNotFoundError as error:
+        raise EvaluationError(
+            f"the got10k toolkit cannot be imported ({error}); pip install got10k six wget shapely"
+        ) from error
+    if name == "experiments.vot" and not hasattr(np, "NaN"):
+        vars(module)["np"] = _NumpyWithNaN("numpy")
+    return module
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[io.StringIO]:
+    """Collect what the toolkit prints; its warnings about missing sequences are only printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        yield printed
