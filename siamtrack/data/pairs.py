@@ -6,10 +6,12 @@ run resumes in the middle of an epoch by starting from the next index.
 
 from __future__ import annotations
 
+import logging
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
@@ -22,8 +24,11 @@ from siamtrack.crops import Image, crop_window, to_network
 from siamtrack.data import augment
 from siamtrack.data.augment import AugmentConfig, ColourChange
 from siamtrack.data.cache import CropCache, TrackInfo
+from siamtrack.data.windows import WindowCutter
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import FloatArray, context_side
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Pair(TypedDict):
         x_box: float32 (4,) xywh of the target in x, px; meaningless for negatives.
         positive: bool, whether x shows z's target.
         index: the pair's index, its identity in error messages.
+        skipped: stored pictures that could not be decoded and were replaced by others.
     """
 
     z: Tensor
@@ -83,10 +89,15 @@ class Pair(TypedDict):
     x_box: Tensor
     positive: Tensor
     index: int
+    skipped: int
+
+
+Part = Literal["all", "train", "held_out"]
+_MOST_SKIPPED = 20
 
 
 class PairDataset(Dataset[Pair]):
-    """Pairs [start, stop) of the endless sequence that `seed` defines."""
+    """The endless sequence of pairs that `seed` defines; item i is pair i."""
 
     def __init__(
         self,
@@ -96,10 +107,20 @@ class PairDataset(Dataset[Pair]):
         exemplar_size_px: int = 128,
         search_size_px: int = 256,
         seed: int = 0,
-        start: int = 0,
-        stop: int = 1_000_000,
+        part: Part = "all",
+        held_out: float = 0.0,
     ) -> None:
         """Index the cache once.
+
+        Args:
+            cache: the pictures.
+            config: which pairs, and how they are cut.
+            exemplar_size_px: side of z.
+            search_size_px: side of x.
+            seed: another one gives other pairs.
+            part: "train" leaves out the tracks that "held_out" has. Objects of one picture are
+                always in the same part.
+            held_out: share of the pictures and clips that are held out.
 
         Raises:
             DatasetError: every track has weight 0.
@@ -107,7 +128,8 @@ class PairDataset(Dataset[Pair]):
         """
         self.cache, self.config = cache, config
         self.exemplar_size_px, self.search_size_px = exemplar_size_px, search_size_px
-        self.seed, self.start, self.stop = seed, start, stop
+        self.seed = seed
+        self._windows = WindowCutter(cache, config.fill_replicate, config.fill_photo)
         known = {t.set_name for t in cache.tracks}
         unknown = sorted(set(config.set_weights) - known)
         if unknown:
@@ -115,24 +137,42 @@ class PairDataset(Dataset[Pair]):
         weights = np.array(
             [config.set_weights.get(t.set_name, config.other_weight) for t in cache.tracks]
         )
+        if part != "all":
+            out = np.array([_is_held_out(t, held_out) for t in cache.tracks])
+            weights = np.where(out == (part == "held_out"), weights, 0.0)
         if (weights < 0).any():
             raise ConfigError("set_weights must not be negative; 0 leaves a set out")
         if weights.sum() <= 0:
-            raise DatasetError("every track has weight 0: raise a weight in set_weights")
+            raise DatasetError(
+                f"no track of cache {cache.folder} is left to draw from ({part}); raise a weight "
+                "in set_weights, or change the share that is held out"
+            )
         self._cumulative = np.cumsum(weights) / weights.sum()
         self._by_class: dict[str, list[int]] = defaultdict(list)
         for number, track in enumerate(cache.tracks):
             if weights[number] > 0 and track.label:
                 self._by_class[track.label].append(number)
 
-    def __len__(self) -> int:
-        """Number of pairs from `start` to `stop`."""
-        return self.stop - self.start
+    def __getitem__(self, index: int) -> Pair:
+        """Make pair `index`, or another one in its place when a picture cannot be decoded.
 
-    def __getitem__(self, item: int) -> Pair:
-        """Make pair `start + item`."""
-        index = self.start + item
-        rng = np.random.default_rng((self.seed, index))
+        Raises:
+            DatasetError: one try after the other met a damaged picture.
+        """
+        for attempt in range(_MOST_SKIPPED):
+            try:
+                pair = self._make(index, np.random.default_rng((self.seed, index, attempt)))
+            except DatasetError as error:
+                logger.warning("pair %d: %s; another pair is taken", index, error)
+            else:
+                pair["skipped"] = attempt
+                return pair
+        raise DatasetError(
+            f"pair {index}: {_MOST_SKIPPED} tries in a row met pictures that cannot be decoded; "
+            f"cache {self.cache.folder} is damaged, remove it and make it again"
+        )
+
+    def _make(self, index: int, rng: Generator) -> Pair:
         z_track = self._draw_track(rng)
         z_number, x_number = self._draw_frames(z_track, rng)
         positive = bool(rng.random() >= self.config.negative)
@@ -152,6 +192,7 @@ class PairDataset(Dataset[Pair]):
             "x_box": torch.from_numpy(x_box.astype(np.float32)),
             "positive": torch.tensor(positive),
             "index": index,
+            "skipped": 0,
         }
 
     def _draw_track(self, rng: Generator) -> TrackInfo:
@@ -182,7 +223,9 @@ class PairDataset(Dataset[Pair]):
         picture, box = self.cache.read(crop)
         side = context_side(box[2], box[3]) * np.exp(rng.uniform(-1, 1) * c.exemplar_scale)
         shift = rng.uniform(-1, 1, 2) * c.exemplar_shift_px / self.exemplar_size_px
-        return self._cut(picture, box, np.array([side, side]), shift, self.exemplar_size_px, rng)
+        return self._windows.cut(
+            picture, box, np.array([side, side]), shift, self.exemplar_size_px, rng
+        )
 
     def _search(self, crop: int, z_track: TrackInfo, rng: Generator) -> tuple[Image, FloatArray]:
         c = self.config
@@ -192,48 +235,12 @@ class PairDataset(Dataset[Pair]):
         stretch = np.exp(rng.uniform(-1, 1) * c.search_aspect / 2)
         shift = rng.uniform(-1, 1, 2) * c.search_shift_px / self.search_size_px
         window_wh = np.array([side * stretch, side / stretch])
-        x, x_box = self._cut(picture, box, window_wh, shift, self.search_size_px, rng)
+        x, x_box = self._windows.cut(picture, box, window_wh, shift, self.search_size_px, rng)
         if rng.random() < c.augment.distractor:
             self._paste_other(x, x_box, z_track, rng, cover=False)
         if rng.random() < c.augment.occluder:
             self._paste_other(x, x_box, z_track, rng, cover=True)
         return x, x_box
-
-    def _cut(
-        self,
-        picture: Image,
-        box: FloatArray,
-        window_wh: FloatArray,
-        shift: FloatArray,
-        size: int,
-        rng: Generator,
-    ) -> tuple[Image, FloatArray]:
-        """Cut a window off-centre by `shift` (share of the window); fill what is outside."""
-        origin = box[:2] + box[2:] / 2 - window_wh / 2 - shift * window_wh
-        window = (*origin, *window_wh)
-        draw = rng.random()
-        border, fill = cv2.BORDER_CONSTANT, cv2.mean(picture)[:3]
-        if draw < self.config.fill_replicate:
-            border = cv2.BORDER_REPLICATE
-        out = crop_window(picture, window, (size, size), fill_bgr=fill, border=border)
-        scale = size / window_wh
-        if self.config.fill_replicate <= draw < self.config.fill_replicate + self.config.fill_photo:
-            x0, y0 = np.rint(-origin * scale).astype(int)
-            x1, y1 = np.rint((np.array(picture.shape[1::-1]) - origin) * scale).astype(int)
-            if x0 > 0 or y0 > 0 or x1 < size or y1 < size:
-                out = self._onto_photo(out, (x0, y0, x1, y1), rng)
-        return out, np.concatenate([(box[:2] - origin) * scale, box[2:] * scale])
-
-    def _onto_photo(self, crop: Image, inside: tuple[int, int, int, int], rng: Generator) -> Image:
-        """Replace what lies outside the rectangle `inside` by another photograph."""
-        other, _ = self.cache.read(int(rng.integers(len(self.cache))))
-        size = crop.shape[0]
-        side = min(other.shape[:2])
-        x, y = (int(rng.integers(length - side + 1)) for length in other.shape[1::-1])
-        out = crop_window(other, (x, y, side, side), (size, size))
-        x0, y0, x1, y1 = np.clip(inside, 0, size)
-        out[y0:y1, x0:x1] = crop[y0:y1, x0:x1]
-        return out
 
     def _paste_other(
         self, x: Image, x_box: FloatArray, z_track: TrackInfo, rng: Generator, *, cover: bool
@@ -268,6 +275,11 @@ class PairDataset(Dataset[Pair]):
         if rng.random() < a.grey:
             z, x = augment.to_grey(z), augment.to_grey(x)
         return augment.degrade(z, a, rng), augment.degrade(x, a, rng)
+
+
+def _is_held_out(track: TrackInfo, share: float) -> bool:
+    """Decide by a hash of the picture or clip, so that it does not depend on what else there is."""
+    return zlib.crc32((track.picture or track.name).encode()) / 2**32 < share
 
 
 def _mirror(image: Image, box: FloatArray) -> tuple[Image, FloatArray]:

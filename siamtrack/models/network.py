@@ -53,6 +53,11 @@ class NetworkConfig:
         """Side of the search window over the side of the exemplar window."""
         return self.search_size_px / self.exemplar_size_px
 
+    @property
+    def response_size(self) -> int:
+        """Cells a side of the response, for networks that keep the size of their input."""
+        return self.search_size_px // self.total_stride
+
 
 class TrackerNetwork(nn.Module):
     """Base of all networks: `embed_exemplar`, `embed_search` and `correlate`, nothing else.

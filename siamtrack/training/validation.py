@@ -1,0 +1,130 @@
+"""How good a network is by now: the loss on held-out pairs, and tracking held-out sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from siamtrack.data.open import open_dataset
+from siamtrack.data.pairs import PairDataset
+from siamtrack.data.sequence import Dataset, Sequence
+from siamtrack.engines.torch_engine import TorchEngine
+from siamtrack.evaluation.metrics import success_curve
+from siamtrack.geometry import FloatArray, iou
+from siamtrack.losses.combine import CombinedLoss
+from siamtrack.models.network import TrackerNetwork
+from siamtrack.models.siamfc import SiamFC
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+from siamtrack.tracking.tracker import Tracker
+from siamtrack.training.batches import StepSampler, make_loader
+from siamtrack.training.config import TrainConfig
+from siamtrack.training.distributed import World
+from siamtrack.training.step import PairForward, losses_of
+
+_OTB_THRESHOLDS = 21
+
+
+class Validator:
+    """Judges the networks of one run, always on the same pairs and sequences.
+
+    Attributes:
+        latest: figures of the last judgement.
+    """
+
+    def __init__(
+        self, config: TrainConfig, pairs: PairDataset, loss: CombinedLoss, device: torch.device
+    ) -> None:
+        """Open what the network is judged on.
+
+        Raises:
+            ConfigError, DatasetError: the sequences cannot be opened.
+        """
+        self.config, self.loss, self.device = config, loss, device
+        self.latest: dict[str, float] = {}
+        loop, wanted = config.loop, config.validation
+        self._sequences = open_dataset(wanted.sequences) if wanted.sequences else None
+        sampler = StepSampler(0, wanted.batches, loop.batch_size, World())
+        self._batches = make_loader(pairs, sampler, workers=0)
+
+    def judge(self, network: TrackerNetwork) -> dict[str, float]:
+        """Figures of a network in evaluation mode: loss and terms, success AUC and AO if asked."""
+        loop, wanted = self.config.loop, self.config.validation
+        figures: dict[str, float] = {}
+        if wanted.batches:
+            forward = PairForward(network, cross=loop.cross_negatives > 0)
+            moved = ({k: v.to(self.device) for k, v in b.items()} for b in self._batches)
+            figures = held_out_loss(
+                forward, network, self.loss, moved, cross_negatives=loop.cross_negatives
+            )
+        if self._sequences is not None:
+            figures |= one_pass(network, self._sequences, wanted.max_frames)
+        self.latest = figures
+        return figures
+
+
+@torch.no_grad()
+def held_out_loss(
+    forward: nn.Module,
+    network: TrackerNetwork,
+    loss: CombinedLoss,
+    batches: Iterable[Mapping[str, Any]],
+    *,
+    cross_negatives: float,
+) -> dict[str, float]:
+    """Mean of the loss and of its terms over batches, in evaluation mode."""
+    sums: dict[str, float] = {}
+    count = 0
+    for number, batch in enumerate(batches):
+        total, terms = losses_of(
+            forward, network, loss, batch, cross_negatives=cross_negatives, step=number
+        )
+        for name, value in {"loss": total, **terms}.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+        count += 1
+    return {name: value / max(count, 1) for name, value in sums.items()}
+
+
+def track_sequence(tracker: Tracker, sequence: Sequence, max_frames: int = 0) -> FloatArray:
+    """One pass over a sequence from its first visible frame; (N, 4) boxes, NaN before it."""
+    first = int(np.flatnonzero(sequence.visible)[0])
+    boxes = np.full((len(sequence), 4), np.nan)
+    stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
+    for index, image in enumerate(sequence.iter_frames(range(first, stop)), first):
+        if index == first:
+            boxes[index] = tracker.init(image, sequence.boxes[index]).box
+        else:
+            boxes[index] = tracker.update(image).box
+    return boxes
+
+
+def one_pass(network: TrackerNetwork, sequences: Dataset, max_frames: int = 0) -> dict[str, float]:
+    """Mean success AUC and AO over sequences, from the frame after the first on.
+
+    Args:
+        network: in evaluation mode, on the device where it is to run.
+        sequences: what is tracked; those without two visible frames are left out.
+        max_frames: of each sequence; 0 for all.
+
+    Returns:
+        "success_auc" (21 thresholds, as OTB) and "ao", each 0 without any sequence.
+    """
+    device = next(network.parameters()).device
+    options = ScalePyramidOptions() if isinstance(network, SiamFC) else BoxHeadOptions()
+    tracker = Tracker(TorchEngine(network, device), options)
+    aucs, aos = [], []
+    for sequence in sequences:
+        visible = np.flatnonzero(sequence.visible)
+        if len(visible) < 2:
+            continue
+        boxes = track_sequence(tracker, sequence, max_frames)
+        judged = [i for i in islice(visible, 1, None) if np.isfinite(boxes[i]).all()]
+        overlaps = iou(boxes[judged], sequence.boxes[judged])
+        if len(overlaps):
+            aucs.append(float(success_curve(overlaps, _OTB_THRESHOLDS).mean()))
+            aos.append(float(overlaps.mean()))
+    return {"success_auc": float(np.mean(aucs or [0.0])), "ao": float(np.mean(aos or [0.0]))}
