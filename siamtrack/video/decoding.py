@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 DEFAULT_FPS = 30.0
 MAX_FAILURES = 100
 """Reads in a row that may fail before the rest of a file is given up."""
-SHORT_TAIL_S = 0.5
+SHORT_TAIL_S = 0.25
 """How much earlier than its header says a file without a frame count may end and still be whole."""
 QUARTER_TURNS = {
     1: cv2.ROTATE_90_COUNTERCLOCKWISE,

@@ -28,13 +28,8 @@ class _TextSink(ABC):
         self._destination = Destination(path, overwrite=overwrite)
         self._count = 0
         self._sound_bytes = 0
-        self._is_whole = True
-        try:
-            self._file = self._destination.working.open("wb", buffering=0)
-            self._append(self._header)
-        except OSError as error:
-            self._destination.discard()
-            raise self._destination.failed(error, 0) from error
+        self._file = self._destination.working.open("wb", buffering=0)
+        self._append(self._header)
 
     @property
     def path(self) -> Path:
@@ -57,22 +52,22 @@ class _TextSink(ABC):
         Raises:
             OutputError: the disk is full or gone; what was written before stays.
         """
-        if not self._is_whole or self._file.closed:
+        if self._file.closed:
             raise OutputError(f"{self.path} is closed; nothing more can be written to it")
-        try:
-            self._append(self._lines(frame_index, time_s, results))
-        except OSError as error:
-            self._is_whole = False
-            self._destination.cut(self._sound_bytes)
-            raise self._destination.failed(error, self._count) from error
+        self._append(self._lines(frame_index, time_s, results))
         self._count += 1
         self._destination.commit()
 
     def _append(self, text: str) -> None:
         data = text.encode("utf-8")
         written = 0
-        while written < len(data):
-            written += self._file.write(data[written:])
+        try:
+            while written < len(data):
+                written += self._file.write(data[written:])
+        except OSError as error:
+            self._finish(worth_keeping=self._count > 0)
+            self._destination.cut(self._sound_bytes)
+            raise self._destination.failed(error, self._count) from error
         self._sound_bytes += written
 
     @abstractmethod
@@ -80,7 +75,7 @@ class _TextSink(ABC):
 
     def close(self) -> None:
         """Finish the file; may be called again."""
-        self._finish(worth_keeping=self._is_whole or self._count > 0)
+        self._finish(worth_keeping=True)
 
     def _finish(self, *, worth_keeping: bool) -> None:
         if self._file.closed:

@@ -103,7 +103,7 @@ class VideoSink:
         # Without these a player guesses, and by the size of the picture.
         stream.colorspace = stream.color_primaries = stream.color_trc = BT709
         stream.color_range = ColorRange.MPEG
-        self._container.start_encoding()
+        # The first frame starts the file: FFmpeg crashes when it is to finish one without frames.
         return stream
 
     @property

@@ -1,0 +1,83 @@
+"""The progress bar: where it goes and what it says."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from siamtrack.video.delivery import LiveSource, SequentialSource
+from siamtrack.video.frames import Footage, Frame, Image
+from siamtrack.video.progress import FrameProgress
+
+
+class FakeReader:
+    def __init__(self, frames: int, frame_count: int | None) -> None:
+        self.footage = Footage("clip.mp4", 10.0, (4, 4), frame_count)
+        self.unreadable = 0
+        self._left = iter([(np.zeros((4, 4, 3), np.uint8), k / 10) for k in range(frames)])
+
+    def read(self) -> tuple[Image, float] | None:
+        return next(self._left, None)
+
+    def close(self) -> None:
+        pass
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def last_line(shown: str) -> str:
+    return re.split(r"[\r\n]", shown.rstrip())[-1]
+
+
+def test_all_frames_pass_and_stderr_says_how_far_and_how_fast(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = SequentialSource(FakeReader(5, 8))
+    with FrameProgress(source) as progress:
+        frames: Iterator[Frame] = iter(progress)
+        assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.match(r"clip.mp4: +62%.* 5/8 frames, [\d.]+ fps, ETA \d\d:\d\d", last_line(err))
+
+
+def test_without_a_known_length_there_is_no_eta() -> None:
+    stream = Terminal()
+    list(FrameProgress(SequentialSource(FakeReader(5, None)), stream=stream))
+    assert re.match(r"clip.mp4: 5 frames in 00:00, [\d.]+ fps", last_line(stream.getvalue()))
+
+
+def test_it_can_be_switched_off() -> None:
+    stream = Terminal()
+    source = SequentialSource(FakeReader(5, 5))
+    assert len(list(FrameProgress(source, enabled=False, stream=stream))) == 5
+    assert stream.getvalue() == ""
+
+
+def test_a_log_file_gets_few_lines() -> None:
+    stream = io.StringIO()
+    list(FrameProgress(SequentialSource(FakeReader(2000, 2000)), stream=stream))
+    assert stream.getvalue().count("\r") <= 4
+
+
+def test_dropped_frames_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    source = LiveSource(FakeReader(1, None), timeout_s=30)
+    monkeypatch.setattr(source, "_dropped", 3)
+    list(FrameProgress(source, stream=stream))
+    assert last_line(stream.getvalue()).startswith("clip.mp4 (3 dropped): 1 frames")
+
+
+def test_leaving_early_closes_the_bar() -> None:
+    stream = Terminal()
+    for frame in FrameProgress(SequentialSource(FakeReader(5, 5)), stream=stream):
+        if frame.index == 2:
+            break
+    assert stream.getvalue().endswith("\n")
