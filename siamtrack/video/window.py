@@ -53,7 +53,7 @@ def display_problem(
         The reason in a few words, or None when a window can be opened.
     """
     environ = os.environ if environ is None else environ
-    if _framework() == "":
+    if toolkit_name() == "":
         return "this OpenCV was built without windows (opencv-python-headless)"
     needs_server = platform not in ("win32", "darwin")
     if needs_server and not (environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")):
@@ -94,8 +94,8 @@ def require_display() -> None:
         )
 
 
-def _framework() -> str:
-    """Name of the toolkit OpenCV draws windows with, "" when it has none."""
+def toolkit_name() -> str:
+    """What OpenCV draws windows with, "QT" for instance; "" when it was built without any."""
     return str(cv2.currentUIFramework())
 
 

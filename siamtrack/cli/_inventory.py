@@ -1,0 +1,152 @@
+"""What `siamtrack info` tells, as plain data and as text."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import cv2
+import torch
+
+import siamtrack
+from siamtrack.engines import ENGINES
+from siamtrack.engines.torch_engine import resolve_device
+from siamtrack.errors import SiamTrackError, WeightsError
+from siamtrack.models.weights import find_weights, list_weights, read_card
+from siamtrack.tracking.loading import DEFAULT_WEIGHTS
+from siamtrack.video.window import display_problem, toolkit_name
+
+_PACKAGES = ("av", "got10k", "numpy", "onnxruntime", "openvino", "safetensors", "scipy")
+
+
+def inventory(weights: str | None = None) -> dict[str, Any]:
+    """Everything that decides how siamtrack works here, ready for JSON.
+
+    Args:
+        weights: tell about these in full; None for the default ones.
+
+    Raises:
+        WeightsError: `weights` was given and cannot be used.
+    """
+    return {
+        "siamtrack": siamtrack.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _packages(),
+        "devices": _devices(),
+        "engine": _engine(weights),
+        "window": {"toolkit": toolkit_name() or None, "problem": display_problem()},
+        "weights": [_weights(name) for name in list_weights()],
+        "shown": None if weights is None else _weights(weights),
+    }
+
+
+def _packages() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"torch": torch.__version__, "opencv": cv2.__version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return dict(sorted(versions.items()))
+
+
+def _devices() -> list[dict[str, Any]]:
+    cores = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    devices = [{"name": "cpu", "detail": cores}]
+    for k in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(k)
+        gib = card.total_memory / 2**30
+        devices.append({"name": f"cuda:{k}", "detail": f"{card.name}, {gib:.0f} GiB"})
+    if torch.backends.mps.is_available():
+        devices.append({"name": "mps", "detail": "Apple GPU"})
+    chosen = resolve_device("auto").type
+    first = next(device["name"] for device in devices if device["name"].startswith(chosen))
+    return [{**device, "chosen": device["name"] == first} for device in devices]
+
+
+def _engine(weights: str | None) -> dict[str, Any]:
+    """What `auto` comes to, found out by loading."""
+    known = [name for name in ENGINES if name != "auto"]
+    try:
+        engine = siamtrack.load(weights).engine
+    except SiamTrackError as error:
+        if weights is not None:
+            raise
+        return {"known": known, "chosen": None, "device": None, "reason": str(error)}
+    if len(known) == 1:
+        reason = "the only one there is"
+    else:
+        reason = f"the fastest one installed for {engine.device}"
+    return {"known": known, "chosen": engine.name, "device": engine.device, "reason": reason}
+
+
+def _weights(name: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": name, "default": name == DEFAULT_WEIGHTS}
+    try:
+        told["path"] = str(find_weights(name))
+        return {**told, "card": asdict(read_card(name)), "problem": None}
+    except WeightsError as error:
+        return {**told, "card": None, "problem": str(error)}
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The inventory for people."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"siamtrack {found['siamtrack']}, Python {found['python']}, {found['platform']}"
+    yield ""
+    yield from _table("packages", {k: v or "not installed" for k, v in found["packages"].items()})
+    devices = {
+        device["name"]: device["detail"] + (" (auto takes this one)" if device["chosen"] else "")
+        for device in found["devices"]
+    }
+    yield from _table("devices", devices)
+    engine, window = found["engine"], found["window"]
+    chosen = f"{engine['chosen']} on {engine['device']}" if engine["chosen"] else "none"
+    engines = {"known": ", ".join(engine["known"]), "auto": f"{chosen}: {engine['reason']}"}
+    yield from _table("engines", engines)
+    problem = window["problem"]
+    can_open = "can be opened" if problem is None else f"cannot be opened: {problem}"
+    yield from _table("window", {"toolkit": window["toolkit"] or "none", "now": can_open})
+    yield from _table(
+        "weights", {_title(one): _brief(one) for one in found["weights"]} or {"none": ""}
+    )
+    if found["shown"] is not None:
+        one = found["shown"]
+        details = one["card"] or {"problem": one["problem"]}
+        yield from _table(one["path"] if "path" in one else one["name"], details)
+
+
+def _table(title: str, rows: dict[str, Any]) -> Iterator[str]:
+    width = max(map(len, rows), default=0)
+    yield title
+    for name, value in rows.items():
+        yield f"  {name:<{width}}  {_value(value)}".rstrip()
+    yield ""
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={_value(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value)) or "-"
+    return "-" if value is None or value == "" else str(value)
+
+
+def _title(one: dict[str, Any]) -> str:
+    return f"{one['name']}{' (default)' if one['default'] else ''}"
+
+
+def _brief(one: dict[str, Any]) -> str:
+    card = one["card"]
+    if card is None:
+        return str(one["problem"])
+    figures = _value(card["figures"])
+    return f"{card['architecture']}; licence {card['licence']}; figures {figures}"

@@ -1,0 +1,121 @@
+"""All the files that one run of tracking writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from siamtrack.errors import OutputError
+from siamtrack.tracking.result import Result
+from siamtrack.video.draw import draw_results
+from siamtrack.video.frames import Frame, Source
+from siamtrack.video.runner import interrupts_held
+from siamtrack.video.sinks import CsvSink, JsonLinesSink, VideoSink
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPaths:
+    """Where results go; None for not at all.
+
+    Attributes:
+        csv: table, one row per frame and target.
+        json: JSON lines, one object per frame.
+        video: annotated video.
+    """
+
+    csv: Path | None = None
+    json: Path | None = None
+    video: Path | None = None
+
+    @property
+    def given(self) -> tuple[Path, ...]:
+        """The paths that are not None."""
+        return tuple(path for path in (self.csv, self.json, self.video) if path is not None)
+
+    def check(self, source: int | str | Path) -> None:
+        """Refuse paths that would destroy each other or what is going to be read.
+
+        Raises:
+            OutputError: two outputs in one file, or an output that is the source.
+        """
+        seen: dict[str, Path] = {}
+        for path in self.given:
+            real = os.path.realpath(path.expanduser())
+            if real in seen:
+                raise OutputError(f"{path} is given for two outputs; give each its own file")
+            seen[real] = path
+        if not isinstance(source, int):
+            clash = seen.get(os.path.realpath(Path(source).expanduser()))
+            if clash is not None:
+                raise OutputError(f"{clash} is the video to be read; write to another file")
+
+
+class Outputs:
+    """Writes every frame to all files; a context manager that finishes them, whatever happened.
+
+    Args:
+        paths: where to write.
+        source: gives the annotated video its rate and size.
+        overwrite: replace files that exist.
+
+    Raises:
+        OutputError: a file exists and `overwrite` is False, or cannot be written.
+    """
+
+    def __init__(self, paths: OutputPaths, source: Source, *, overwrite: bool = False) -> None:
+        self._count = 0
+        self._tables: list[CsvSink | JsonLinesSink] = []
+        self._video: VideoSink | None = None
+        with ExitStack() as files:
+            if paths.csv is not None:
+                table = files.enter_context(CsvSink(paths.csv, overwrite=overwrite))
+                self._tables.append(table)
+            if paths.json is not None:
+                lines = files.enter_context(JsonLinesSink(paths.json, overwrite=overwrite))
+                self._tables.append(lines)
+            if paths.video is not None:
+                self._video = files.enter_context(
+                    VideoSink(paths.video, source.fps, source.frame_wh, overwrite=overwrite)
+                )
+            self._files = files.pop_all()
+
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """Files in which there are results."""
+        sinks = [*self._tables, *([self._video] if self._video else [])]
+        return tuple(sink.path for sink in sinks if sink.count > 0)
+
+    def __enter__(self) -> Self:
+        """Return the outputs themselves."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish all files, the others also when one cannot be finished."""
+        if self._count == 0 and error is None:
+            # As after an error, so that the files left behind are none rather than empty ones,
+            # which would only be in the way of the next run.
+            error = OutputError("there was nothing to write")
+        with interrupts_held():
+            self._files.__exit__(type(error) if error else None, error, traceback)
+
+    def write(self, frame: Frame, results: Mapping[int, Result]) -> None:
+        """Write one frame and its results.
+
+        Raises:
+            OutputError: a file cannot be written any more.
+        """
+        for table in self._tables:
+            table.write(frame.index, frame.time_s, results)
+        if self._video is not None:
+            self._video.write(draw_results(frame.image, results), frame.time_s)
+        self._count += 1

@@ -1,0 +1,478 @@
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import siamtrack
+from siamtrack.cli import main
+from siamtrack.errors import OutputError, VideoError
+from siamtrack.video.frames import Frame
+from siamtrack.video.session import Event, Key, Mouse
+
+BOX = "30,40,30,30"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def video_frames(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        ok, image = capture.read()
+        if not ok:
+            return frames
+        frames.append(image)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()[-1]
+
+
+def test_writes_a_row_per_frame_and_target(
+    clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "made" / "boxes.csv"
+    arguments = ["track", str(clip.path), "--box", BOX, "--box", "-10,5,30.5,20", "--no-display"]
+    assert main([*arguments, "--csv", str(table)]) == 0
+    header = table.read_text().splitlines()[0]
+    assert header == "frame,time_s,target,x,y,w,h,score,status"
+    found = rows(table)
+    assert [(int(r["frame"]), int(r["target"])) for r in found] == [
+        (k, target) for k in range(clip.frames) for target in (0, 1)
+    ]
+    assert [float(r["time_s"]) for r in found[::2]] == pytest.approx(
+        [k / clip.fps for k in range(clip.frames)], abs=0.002
+    )
+    given = [[float(r[c]) for c in "xywh"] + [float(r["score"]), r["status"]] for r in found[:2]]
+    assert given == [[30, 40, 30, 30, 1, "tracked"], [0, 5, 20.5, 20, 1, "tracked"]]
+    assert [float(r["x"]) for r in found[2::2]] == [31 + k for k in range(clip.frames - 1)]
+    assert {r["status"] for r in found[2:]} == {"uncertain"}
+
+
+def test_says_in_one_line_what_became_of_it(
+    clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, video = tmp_path / "b.csv", tmp_path / "v.mp4"
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display"]
+    main([*arguments, "--csv", str(table), "--save", str(video)])
+    line = last_line(capsys)
+    assert line.startswith(f"siamtrack: {clip.frames} frames at ") and " fps" in line
+    assert f"target 0: {clip.frames - 1} uncertain, 1 tracked" in line
+    assert line.endswith(f"wrote {table}, {video}")
+    assert "dropped" not in line and "unreadable" not in line
+
+
+def test_json_lines_say_the_same_as_the_table(clip: Any, tracker: Any, tmp_path: Path) -> None:
+    table, lines = tmp_path / "b.csv", tmp_path / "b.jsonl"
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display"]
+    main([*arguments, "--csv", str(table), "--json", str(lines)])
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    found = rows(table)
+    assert [entry["frame"] for entry in told] == [int(r["frame"]) for r in found]
+    assert [entry["targets"][0]["box"] for entry in told] == [
+        [float(r[c]) for c in "xywh"] for r in found
+    ]
+
+
+def test_saves_the_video_with_the_boxes_on_it(clip: Any, tracker: Any, tmp_path: Path) -> None:
+    video = tmp_path / "v.mp4"
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display", "--save", str(video)]) == 0
+    before, after = video_frames(clip.path), video_frames(video)
+    assert len(after) == len(before) == clip.frames
+    assert {image.shape for image in after} == {(clip.wh[1], clip.wh[0], 3)}
+    for k in range(clip.frames):
+        column = after[k][45:65, 30 + k].astype(int).mean(axis=0)
+        plain = before[k][45:65, 30 + k].astype(int).mean(axis=0)
+        assert np.abs(column - plain).max() > 20, "the left edge of the box"
+
+
+def test_start_frame(clip: Any, tracker: Any, tmp_path: Path) -> None:
+    table, video = tmp_path / "b.csv", tmp_path / "v.mp4"
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--start-frame", "5"]
+    assert main([*arguments, "--csv", str(table), "--save", str(video)]) == 0
+    assert [int(r["frame"]) for r in rows(table)] == list(range(5, clip.frames))
+    assert float(rows(table)[0]["time_s"]) == pytest.approx(5 / clip.fps, abs=0.002)
+    assert rows(table)[0]["score"] == "1.0000"
+    assert len(video_frames(video)) == clip.frames - 5
+
+
+def test_a_start_frame_beyond_the_end_leaves_nothing_behind(
+    clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--start-frame", "99"]
+    assert main([*arguments, "--csv", str(tmp_path / "b.csv")]) == 3
+    assert f"{clip.frames} frames" in last_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_reach_the_tracker(clip: Any, tracker: Any) -> None:
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--weights", "siamfc"]
+    arguments += ["--device", "cpu", "--engine", "torch", "--set", "window-influence=0.25"]
+    arguments += ["--set", "steps=3", "--set", "mode=fast", "--set", "flip = false"]
+    assert main(arguments) == 0
+    assert tracker.arguments == {
+        "weights": "siamfc",
+        "device": "cpu",
+        "engine": "torch",
+        "window_influence": 0.25,
+        "steps": 3,
+        "mode": "fast",
+        "flip": False,
+    }
+
+
+def test_defaults_reach_the_tracker(clip: Any, tracker: Any) -> None:
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display"]) == 0
+    assert tracker.arguments == {"weights": None, "device": "auto", "engine": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (["--set", "steps"], "option=value"),
+        (["--set", "=3"], "option=value"),
+        (["--set", "steps="], "option=value"),
+        (["--set", "a=1", "--set", "a=2"], "given twice"),
+        (["--set", "device=cpu"], "--device"),
+    ],
+)
+def test_bad_settings(
+    setting: list[str], told: str, clip: Any, tracker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display", *setting]) == 2
+    assert told in last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ("1,2,3", "3 numbers"),
+        ("1,2,3,4,5", "5 numbers"),
+        ("", "0 numbers"),
+        ("1,2,x,4", "not numeric"),
+        ("10,10,0,5", "no area"),
+        ("10,10,5,-5", "no area"),
+        ("nan,1,5,5", "not finite"),
+        ("1,inf,5,5", "not finite"),
+        ("500,500,20,20", "160x120"),
+    ],
+)
+def test_bad_boxes(
+    box: str, told: str, clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "b.csv"
+    arguments = ["track", str(clip.path), f"--box={box}", "--no-display", "--csv", str(table)]
+    assert main(arguments) == 2
+    line = last_line(capsys)
+    assert line.startswith("siamtrack: error: ") and told in line
+    assert not table.exists(), "nothing is left in the way of the next try"
+
+
+@pytest.mark.parametrize("box", ["30,40,30,30", "30 40 30 30", "30, 40, 30, 30", "3e1,40.,30,30"])
+def test_ways_to_write_a_box(box: str, clip: Any, tracker: Any, tmp_path: Path) -> None:
+    table = tmp_path / "b.csv"
+    arguments = ["track", str(clip.path), "--box", box, "--no-display", "--csv", str(table)]
+    assert main(arguments) == 0
+    assert [float(rows(table)[0][c]) for c in "xywh"] == [30, 40, 30, 30]
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json", "--save"])
+def test_files_are_replaced_only_when_asked(
+    option: str, clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.mp4"
+    path.write_text("precious")
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", option, str(path)]
+    assert main(arguments) == 3
+    assert str(path) in last_line(capsys)
+    assert path.read_text() == "precious" and tracker.updates == 0
+    assert main([*arguments, "--overwrite"]) == 0
+    assert path.read_bytes()[:8] != b"precious"
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_the_source_is_never_overwritten(
+    overwrite: list[str],
+    clip: Any,
+    tracker: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(clip.path.read_bytes())
+    link = tmp_path / "link.mp4"
+    link.symlink_to(copy)
+    arguments = ["track", str(copy), "--box", BOX, "--no-display", "--save", str(link)]
+    assert main([*arguments, *overwrite]) == 3
+    assert "video to be read" in last_line(capsys)
+    assert copy.read_bytes() == clip.path.read_bytes()
+
+
+def test_two_outputs_cannot_share_a_file(
+    clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display"]
+    same = str(tmp_path / "x")
+    assert main([*arguments, "--csv", same, "--json", str(tmp_path / "." / "x")]) == 3
+    assert "two outputs" in last_line(capsys)
+
+
+def test_a_video_that_cannot_be_made_leaves_no_table(
+    clip: Any, tracker: Any, tmp_path: Path
+) -> None:
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display"]
+    table = tmp_path / "b.csv"
+    assert main([*arguments, "--csv", str(table), "--save", str(tmp_path / "v.docx")]) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_video_is_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track", str(tmp_path / "no.mp4"), "--box", BOX, "--no-display"]) == 3
+    assert "no.mp4" in last_line(capsys)
+
+
+def test_without_outputs_it_says_that_nothing_will_be_written(
+    clip: Any, tracker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(lines) == 1 and "nothing will be written" in lines[0]
+
+
+@pytest.mark.usefixtures("no_display")
+def test_without_a_display_and_a_box_it_names_both_ways_out(
+    clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["track", str(clip.path), "--csv", str(tmp_path / "b.csv")]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "DISPLAY" in line and "--no-display --box x,y,w,h" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_display")
+def test_without_a_display_but_with_a_box_it_goes_on(
+    clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "b.csv"
+    assert main(["track", str(clip.path), "--box", BOX, "--csv", str(table)]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and "no window" in warnings[0]
+    assert len(rows(table)) == clip.frames
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_keeps_everything_up_to_then(
+    number: signal.Signals,
+    code: int,
+    clip: Any,
+    tracker: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(update: int) -> None:
+        if update == 6:
+            signal.raise_signal(number)
+
+    tracker.on_update = stop
+    table, lines, video = tmp_path / "b.csv", tmp_path / "b.jsonl", tmp_path / "v.mp4"
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--csv", str(table)]
+    assert main([*arguments, "--json", str(lines), "--save", str(video)]) == code
+    line = last_line(capsys)
+    assert "stopped after 6 frames" in line and line.endswith(f"kept {table}, {lines}, {video}")
+    assert [int(r["frame"]) for r in rows(table)] == list(range(6))
+    assert [json.loads(text)["frame"] for text in lines.read_text().splitlines()] == list(range(6))
+    assert len(video_frames(video)) == 6
+
+
+def test_stopping_before_anything_was_tracked(
+    clip: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def slow(**arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(siamtrack, "load_multi", slow, raising=False)
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display"]
+    assert main([*arguments, "--csv", str(tmp_path / "b.csv")]) == 130
+    assert "stopped before anything was tracked" in last_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [VideoError("camera 0 is gone"), OutputError("disk full")])
+def test_a_failure_on_the_way_keeps_and_tells_what_was_done(
+    error: Exception, clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(update: int) -> None:
+        if update == 4:
+            raise error
+
+    tracker.on_update = fail
+    table = tmp_path / "b.csv"
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--csv", str(table)]
+    assert main(arguments) == 3
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == f"siamtrack: error: {error}"
+    assert "stopped after 4 frames" in told[-2] and str(table) in told[-2]
+    assert len(rows(table)) == 4
+
+
+class Stream:
+    """A live source that lost frames."""
+
+    name, fps, frame_wh, frame_count, is_live = "camera 0", 30.0, (160, 120), None, True
+    dropped, unreadable = 3, 2
+
+    def __init__(self, count: int) -> None:
+        self.frames = (Frame(np.zeros((120, 160, 3), np.uint8), k, k / 30) for k in range(count))
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.frames
+
+    def __next__(self) -> Frame:
+        return next(self.frames)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *args: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_lost_frames_are_counted(
+    tracker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(siamtrack, "open_source", lambda source: Stream(1), raising=False)
+    assert main(["track", "0", "--box", BOX, "--no-display"]) == 0
+    line = last_line(capsys)
+    assert "1 frame at" in line and "3 dropped; 2 unreadable" in line
+
+
+class Person:
+    """Stands in for the window: acts at given frames, whatever is shown."""
+
+    turns: list[list[Event]]
+    shown = 0
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def __enter__(self) -> Person:
+        return self
+
+    def __exit__(self, *args: object) -> None: ...
+
+    def show(self, image_bgr: np.ndarray) -> None:
+        type(self).shown += 1
+
+    def poll(self, timeout_s: float) -> tuple[Event, ...]:
+        return tuple(self.turns.pop(0)) if self.turns else ()
+
+
+@contextmanager
+def person(monkeypatch: pytest.MonkeyPatch, *turns: list[Event]) -> Iterator[type[Person]]:
+    class Present(Person):
+        pass
+
+    Present.turns = list(turns)
+    monkeypatch.setattr("siamtrack.cli._tracking.Window", Present)
+    monkeypatch.setattr("siamtrack.video.window.display_problem", lambda: None)
+    monkeypatch.setattr("siamtrack.cli._tracking.display_problem", lambda: None)
+    yield Present
+
+
+# The clip of 160x120 is shown four times as large.
+DRAG: list[Event] = [Mouse("down", 120, 160), Mouse("move", 200, 200), Mouse("up", 240, 280)]
+
+
+def test_a_box_drawn_in_the_window_is_tracked(
+    clip: Any, tracker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, video = tmp_path / "b.csv", tmp_path / "v.mp4"
+    with person(monkeypatch, [], DRAG) as present:
+        arguments = ["track", str(clip.path), "--csv", str(table), "--save", str(video)]
+        assert main(arguments) == 0
+    assert present.shown >= clip.frames
+    assert [int(r["frame"]) for r in rows(table)] == list(range(clip.frames))
+    assert [float(rows(table)[0][c]) for c in "xywh"] == [30, 40, 30, 30]
+    assert len(video_frames(video)) == clip.frames
+
+
+def test_with_boxes_the_window_shows_them_and_q_ends_it(
+    clip: Any,
+    tracker: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = tmp_path / "b.csv"
+    turns: list[list[Event]] = [[Key("space")], [Key("n")], [Key("n")], [Key("q")]]
+    with person(monkeypatch, *turns):
+        assert main(["track", str(clip.path), "--box", BOX, "--csv", str(table)]) == 0
+    assert [int(r["frame"]) for r in rows(table)] == [0, 1, 2]
+    line = last_line(capsys)
+    assert "3 frames" in line and "stopped" not in line
+
+
+def test_leaving_without_drawing_writes_nothing(
+    clip: Any,
+    tracker: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with person(monkeypatch, [Key("q")]):
+        arguments = ["track", str(clip.path), "--csv", str(tmp_path / "b.csv")]
+        assert main([*arguments, "--save", str(tmp_path / "v.mp4")]) == 0
+    assert last_line(capsys) == "siamtrack: ended before anything was tracked"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_window_is_opened_with_no_display(
+    clip: Any, tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with person(monkeypatch) as present:
+        assert main(["track", str(clip.path), "--box", BOX, "--no-display"]) == 0
+    assert present.shown == 0
+
+
+def test_log_lines_go_above_the_progress_bar(
+    clip: Any, tracker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(update: int) -> None:
+        if update == 5:
+            logging.getLogger("siamtrack.test").warning("look here")
+
+    tracker.on_update = warn
+    main(["track", str(clip.path), "--box", BOX, "--no-display"])
+    told = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert "siamtrack: warning: look here" in told
+    assert any("fps" in line and f"/{clip.frames}" in line for line in told)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_folder_named_like_a_camera_needs_a_path(
+    tracker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0").mkdir()
+    cv2.imwrite(str(tmp_path / "0" / "1.png"), np.zeros((120, 160, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    assert main(["track", "./0", "--box", BOX, "--no-display"]) == 0
