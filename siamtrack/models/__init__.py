@@ -1,0 +1,1 @@
+"""Networks, what they share, and the files their weights live in."""

@@ -123,11 +123,12 @@ def save_network(
     Args:
         network: what to save, on any device.
         path: the file to write, ending in .safetensors; the card gets the same name and .json.
-        training_data: see `WeightsCard`, as the next five.
+        training_data: see `WeightsCard`, as for the next six.
         licence: how the weights may be used.
         pairs: pairs seen in training.
         commit: commit of the source.
         figures: measured results.
+        tracker: options of the tracking loop that were tuned for these weights.
         notes: anything else.
         overwrite: replace weights that exist; an interrupted write leaves the old ones.
 

@@ -288,8 +288,10 @@ def test_import_writes_weights_with_a_card(tmp_path: Path) -> None:
 def test_import_keeps_the_adjustment(tmp_path: Path) -> None:
     source = write_mat(tmp_path / "baseline.mat", mat_params("br_", 32))
     import_siamfc(source, tmp_path / "it.safetensors")
-    config = load_network(tmp_path / "it.safetensors").config
-    assert config.response_scale == pytest.approx(2.5 / 2000)  # type: ignore[attr-defined]
+    network = load_network(tmp_path / "it.safetensors")
+    # 2.5 (r - 100) / 2000 - 4 = 0.00125 r - 4.125
+    assert network.config.response_scale == pytest.approx(0.00125)  # type: ignore[attr-defined]
+    assert network.response_bias.item() == pytest.approx(-4.125)  # type: ignore[union-attr,operator]
 
 
 def test_weights_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_stride_4_variant_has_a_33_by_33_response() -> None:
     network = build(total_stride=4, out_channels=32)
     assert network.embed_exemplar(picture(127)).shape == (1, 32, 17, 17)
     assert network(picture(127), picture(255)).score_logits.shape == (1, 1, 33, 33)
+    assert [network.config.feature_size(size) for size in (127, 255)] == [17, 49]
     assert network.config.response_size == 33
 
 
@@ -194,6 +195,9 @@ def test_input_is_normalised_once_as_the_config_says(network: SiamFC) -> None:
     std = torch.tensor([2.0, 4.0, 8.0]).reshape(1, 3, 1, 1)
     torch.testing.assert_close(
         scaled.embed_exemplar(image), network.embed_exemplar((image - mean) / std)
+    )
+    torch.testing.assert_close(
+        scaled.embed_search(image), network.embed_search((image - mean) / std)
     )
     torch.testing.assert_close(
         network.embed_search(image.byte()), network.embed_search(image), rtol=0, atol=0
