@@ -38,6 +38,8 @@ class World:
         if self.size == 1:
             return value.detach()
         total = value.detach().clone()
+        if dist.get_backend() == "nccl":
+            total = total.cuda()
         dist.all_reduce(total)
         return total / self.size
 

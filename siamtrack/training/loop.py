@@ -134,8 +134,10 @@ class Trainer:
             self.step += 1
             meter.add(terms, int(batch["skipped"].sum()))
             done = self.step == loop.steps
-            if log is not None and (self.step % loop.log_every == 0 or done):
-                log.write("train", self.step, **meter.read())
+            if self._due(loop.log_every, done):
+                figures = meter.read(self.world)  # by all processes, as it is their mean
+                if log is not None:
+                    log.write("train", self.step, **figures)
             if self._due(loop.validate_every, done):
                 self._validate(log)
             if self._due(loop.checkpoint_every, done) and self.world.is_first:
@@ -162,7 +164,7 @@ class Trainer:
         if not torch.isfinite(total):
             indices = batch["index"].tolist()
             raise TrainingError(
-                f"the loss of step {self.step} is {float(total)} ({_listed(terms)}), pairs "
+                f"the loss of step {self.step} is {total.item()} ({_listed(terms)}), pairs "
                 f"{indices[0]} to {indices[-1]} of seed {config.loop.seed}; lower optim.rate or "
                 "look at these pairs with tools/show_pairs.py"
             )
@@ -276,9 +278,10 @@ class _Meter:
         self._steps += 1
         self._skipped += skipped
 
-    def read(self) -> dict[str, float]:
+    def read(self, world: World) -> dict[str, float]:
         seconds = max(time.perf_counter() - self._since, 1e-9)
-        means = {k: round(float(v) / self._steps, 6) for k, v in self._sums.items()}
+        sums = world.mean(torch.stack(list(self._sums.values()))) / self._steps
+        means = {k: round(v, 6) for k, v in zip(self._sums, sums.tolist(), strict=True)}
         means["pairs_per_s"] = round(self._steps * self._pairs / seconds, 1)
         means["skipped"] = self._skipped
         self._start()

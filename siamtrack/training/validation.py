@@ -84,7 +84,7 @@ def held_out_loss(
             forward, network, loss, batch, cross_negatives=cross_negatives, step=number
         )
         for name, value in {"loss": total, **terms}.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
+            sums[name] = sums.get(name, 0.0) + value.item()
         count += 1
     return {name: value / max(count, 1) for name, value in sums.items()}
 

@@ -1,0 +1,160 @@
+"""Training pairs: reproducible, balanced as asked, and with boxes that are where they say."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from siamtrack.data.augment import AugmentConfig
+from siamtrack.data.cache import CropCache
+from siamtrack.data.pairs import PairConfig, PairDataset
+from siamtrack.errors import ConfigError, DatasetError
+from siamtrack.training.batches import StepSampler, make_loader
+from siamtrack.training.distributed import World
+
+PLAIN = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
+CLEAN = PairConfig(negative=0, fill_replicate=0, fill_photo=0, augment=PLAIN)
+
+
+def target_colour(picture, box):
+    x, y, w, h = (int(v) for v in box)
+    middle = picture[:, y + h // 4 : y + 3 * h // 4, x + w // 4 : x + 3 * w // 4]
+    return middle.float().mean(dim=(1, 2))
+
+
+def test_the_target_is_where_the_boxes_say(squares):
+    pairs = PairDataset(squares, CLEAN, seed=1)
+    for index in range(40):
+        pair = pairs[index]
+        z, x = (target_colour(pair[k], pair[f"{k}_box"]) for k in "zx")
+        torch.testing.assert_close(z, x, atol=8, rtol=0)
+        assert z.max() > 100  # the background is darker than that
+
+
+def test_windows_are_jittered_as_far_as_asked_and_no_farther(squares):
+    pairs = PairDataset(squares, CLEAN, seed=2)
+    boxes = torch.stack([pairs[i]["x_box"] for i in range(300)])
+    offset = boxes[:, :2] + boxes[:, 2:] / 2 - 128
+    assert offset.abs().max() <= 72.5 and offset.abs().max() > 60
+    # A square of 30 px in a window of 4 x 30 px, at scales exp(+-0.3).
+    side = (boxes[:, 2] * boxes[:, 3]).sqrt()
+    assert side.min() > 64 * np.exp(-0.32) and side.max() < 64 * np.exp(0.32)
+    z_boxes = torch.stack([pairs[i]["z_box"] for i in range(300)])
+    assert (z_boxes[:, :2] + z_boxes[:, 2:] / 2 - 64).abs().max() <= 8.5
+
+
+def test_a_pair_is_a_function_of_seed_and_index(squares):
+    a, b = (PairDataset(squares, PairConfig(), seed=3) for _ in range(2))
+    other = PairDataset(squares, PairConfig(), seed=4)
+    for index in (0, 7, 10**9):
+        for key in ("z", "x", "z_box", "x_box", "positive"):
+            assert torch.equal(a[index][key], b[index][key])
+        assert not torch.equal(a[index]["x"], other[index]["x"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_do_not_change_the_batches(squares, workers):
+    pairs = PairDataset(squares, PairConfig(), seed=3)
+    loader = make_loader(pairs, StepSampler(5, 8, 4, World()), workers=workers)
+    batches = list(loader)
+    assert [b["index"].tolist() for b in batches] == [
+        [20 + 4 * s + i for i in range(4)] for s in range(3)
+    ]
+    assert torch.equal(batches[1]["x"][2], pairs[26]["x"])
+
+
+def test_processes_share_a_step_without_overlap():
+    whole = list(StepSampler(3, 5, 4, World()))
+    parts = [list(StepSampler(3, 5, 2, World(rank, 2))) for rank in range(2)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == whole
+
+
+def test_negatives_come_as_often_as_asked_and_never_show_the_target(squares):
+    pairs = PairDataset(squares, replace(CLEAN, negative=0.5), seed=5)
+    drawn = [pairs[i] for i in range(200)]
+    negatives = [p for p in drawn if not p["positive"]]
+    assert 70 < len(negatives) < 130
+    same = 0
+    for pair in negatives:
+        z, x = (target_colour(pair[k], pair[f"{k}_box"]) for k in "zx")
+        same += bool((z - x).abs().max() < 8)
+    assert same == 0
+
+
+def test_set_weights_choose_sets(squares):
+    only_clips = replace(CLEAN, set_weights={"stills": 0.0})
+    firsts = {
+        PairDataset(squares, only_clips)._draw_track(np.random.default_rng(i)).set_name
+        for i in range(50)
+    }
+    assert firsts == {"clips"}
+
+
+def test_video_pairs_respect_the_gap(squares):
+    config = replace(CLEAN, max_gap=10, set_weights={"stills": 0.0})
+    pairs = PairDataset(squares, config)
+    track = squares.tracks[0]
+    gaps = set()
+    for seed in range(100):
+        z, x = pairs._draw_frames(track, np.random.default_rng(seed))
+        gaps.add(abs(int(squares.numbers[z] - squares.numbers[x])))
+    assert gaps == {0, 10}
+
+
+def test_held_out_tracks_are_never_trained_on(squares):
+    parts = {
+        part: PairDataset(squares, CLEAN, part=part, held_out=0.4) for part in ("train", "held_out")
+    }
+    drawn = {
+        part: {data._draw_track(np.random.default_rng(i)).name for i in range(300)}
+        for part, data in parts.items()
+    }
+    assert not drawn["train"] & drawn["held_out"]
+    assert drawn["train"] and drawn["held_out"]
+    for pair in range(3):  # two objects of one picture stay together
+        names = {f"still{2 * pair}", f"still{2 * pair + 1}"}
+        assert not (names & drawn["train"] and names & drawn["held_out"])
+
+
+def test_augmented_pairs_stay_pictures(squares):
+    strong = AugmentConfig(0.5, 0.5, 0.5, 1, 1, 1, 1, 1, 1)
+    pairs = PairDataset(squares, PairConfig(augment=strong, fill_photo=0.9))
+    for index in range(30):
+        pair = pairs[index]
+        assert pair["x"].shape == (3, 256, 256) and pair["x"].dtype == torch.uint8
+        assert pair["z"].shape == (3, 128, 128)
+        assert pair["x"].float().std() > 1
+
+
+def test_bad_weights_are_refused(squares):
+    with pytest.raises(ConfigError, match=r"names \['clip'\]"):
+        PairDataset(squares, PairConfig(set_weights={"clip": 1.0}))
+    with pytest.raises(ConfigError, match="negative"):
+        PairDataset(squares, PairConfig(set_weights={"clips": -1.0}))
+    with pytest.raises(DatasetError, match="left to draw from"):
+        PairDataset(squares, PairConfig(other_weight=0.0))
+
+
+def damaged_copy(squares, folder, crops):
+    shutil.copytree(squares.folder, folder)
+    data = bytearray((folder / "crops.bin").read_bytes())
+    for crop in crops:
+        start, stop = squares.offsets[crop], squares.offsets[crop + 1]
+        data[start:stop] = bytes(stop - start)
+    (folder / "crops.bin").write_bytes(data)
+    return CropCache(folder)
+
+
+def test_a_damaged_picture_is_replaced_counted_and_logged(squares, tmp_path, caplog):
+    pairs = PairDataset(damaged_copy(squares, tmp_path / "c", range(0, 10)), CLEAN)
+    drawn = [pairs[i] for i in range(30)]
+    assert sum(p["skipped"] for p in drawn) > 0
+    assert "cannot be decoded; another pair is taken" in caplog.text
+
+
+def test_a_cache_of_nothing_but_damaged_pictures_is_an_error(squares, tmp_path):
+    pairs = PairDataset(damaged_copy(squares, tmp_path / "c", range(26)), CLEAN)
+    with pytest.raises(DatasetError, match="tries in a row"):
+        pairs[0]

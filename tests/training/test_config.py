@@ -1,0 +1,61 @@
+import pytest
+
+from siamtrack.errors import ConfigError
+from siamtrack.training.config import TrainConfig, config_from, config_to, load_config
+
+
+def test_file_overrides_defaults_and_assignments_override_the_file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('[optim]\nrate = 0.5\nschedule = "constant"\n[loss]\nlogistic = 1\n')
+    config = load_config(path, ("optim.rate=0.25", "cache=some/folder", "loss.contrastive=0.1"))
+    assert config.optim.rate == 0.25
+    assert config.optim.schedule == "constant"
+    assert config.cache == "some/folder"
+    assert config.loss == {"logistic": 1, "contrastive": 0.1}
+    assert config.loop == TrainConfig().loop
+
+
+def test_a_configuration_survives_being_plain_data():
+    config = load_config(None, ("pairs.set_weights.clips=3", "loss.triplet.margin=0.2"))
+    assert config_from(config_to(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("optim.rato=1", r"unknown key in section optim.*'rato'.*did you mean 'rate'"),
+        ("optin.rate=1", r"section top.*'optin'.*'optim'"),
+        ("pairs.augment.gray=1.0", r"pairs.augment.*'gray'.*'grey'"),
+        ("optim.rate=fast", "optim.rate is 'fast'"),
+        ("optim.rate=-1", "optim.rate is -1"),
+        ("loop.steps=2.5", "loop.steps is 2.5"),
+        ("loop.batch_size=0", "loop.batch_size is 0"),
+        ("loop.batch_size=1", "cross_negatives needs"),
+        ("loop.precision=int8", "unknown loop.precision 'int8'"),
+        ("optim.optimiser=adam", r"unknown optim.optimiser 'adam'.*'adamw'"),
+        ("optim.schedule=cosin", r"did you mean 'cosine'"),
+        ("optim.ema_decay=1.0", "optim.ema_decay is 1.0"),
+        ("optim=3", "optim is 3; it is a section"),
+        ("pairs.set_weights=3", "pairs.set_weights is 3; give a table"),
+        ("pairs.set_weights.clips=many", "pairs.set_weights.clips is 'many'"),
+        ("optim.rate", "is not an assignment"),
+        ("cache.x=1", "cache is"),
+    ],
+)
+def test_mistakes_are_refused(assignment, says):
+    with pytest.raises(ConfigError, match=says):
+        load_config(None, (assignment,))
+
+
+def test_an_assignment_into_a_value_is_refused():
+    with pytest.raises(ConfigError, match="cache is a value"):
+        load_config(None, ("cache=a", "cache.b=1"))
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(tmp_path / "none.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("= 3")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_config(bad)
