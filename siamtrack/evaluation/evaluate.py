@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from siamtrack.errors import DatasetError
+from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation.benchmarks import open_benchmark
 from siamtrack.evaluation.cluster import run_on_cluster
 from siamtrack.evaluation.files import write_atomically
@@ -98,8 +98,6 @@ def prepare(
 
 
 def _refuse_impossible(benchmark: Benchmark, families: Sequence[str]) -> None:
-    from siamtrack.errors import ConfigError
-
     if "supervised" in families and benchmark.protocol.layout != "vot":
         raise ConfigError(
             f"supervised is VOT's protocol and {benchmark.name} is none of its data sets; use ope"
@@ -161,15 +159,7 @@ class Recorder:
 
     def save(self) -> None:
         """Write the list of failures, empty or not."""
-        listed = [
-            {
-                "tracker": failure.unit.label,
-                "sequence": failure.unit.sequence,
-                "variant": failure.unit.variant,
-                "reason": failure.error,
-            }
-            for failure in self.failures
-        ]
+        listed = [failure.as_failure() for failure in self.failures]
         write_atomically(self._evaluation.out / "failures.json", json.dumps(listed, indent=2))
 
 

@@ -155,6 +155,15 @@ class Outcome:
     run: Run | None
     error: str = ""
 
+    def as_failure(self) -> dict[str, str]:
+        """Who failed where and why, for lists of failures."""
+        return {
+            "tracker": self.unit.label,
+            "sequence": self.unit.sequence,
+            "variant": self.unit.variant,
+            "reason": self.error,
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         run = None if self.run is None else asdict(self.run)

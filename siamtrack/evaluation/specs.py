@@ -15,7 +15,7 @@ import importlib
 import importlib.util
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -94,6 +94,28 @@ class TrackerSpec:
 
         options: dict[str, Any] = dict(self.options)
         return siamtrack.load(None if self.name == "siamtrack" else self.name, **options)
+
+
+def parse_trackers(
+    texts: Sequence[str], files: Mapping[str, Mapping[str, str | None]]
+) -> list[TrackerSpec]:
+    """Read trackers from a command line.
+
+    Args:
+        texts: one `NAME` or `NAME@key=value,...` each.
+        files: model files given once for all, by name of OpenCV's tracker and of its option.
+
+    Raises:
+        ConfigError: a tracker that cannot be read.
+    """
+    specs = []
+    for text in texts:
+        spec = TrackerSpec.parse(text)
+        given = files.get(spec.name.removeprefix("opencv:"), {})
+        if spec.name.startswith("opencv:"):
+            spec = spec.with_defaults({k: v for k, v in given.items() if v is not None})
+        specs.append(spec)
+    return specs
 
 
 def _from_class(spec: TrackerSpec) -> EvaluatedTracker:

@@ -81,6 +81,17 @@ class ToolkitBenchmark(Benchmark):
             tags=_frame_tags(meta, len(sequence)) if vot else {},
         )
 
+    def toolkit_item(self, name: str, *, with_meta: bool) -> tuple[Any, ...]:
+        """What the toolkit's reader gives for a sequence: pictures, annotation and labels."""
+        sequence = self.dataset[name]
+        index = self.opened.sequences.seq_names.index(name)
+        files = [str(sequence.frames.path(frame)) for frame in range(len(sequence))]
+        regions = self._regions(index, len(sequence))
+        if not with_meta:
+            return files, regions
+        annotation = Path(self.opened.sequences.anno_files[index])
+        return files, regions, dict(self._meta(annotation.parent, len(sequence)))
+
     def _meta(self, folder: Path, frames: int) -> Metadata:
         """Labels beside the annotation, through the toolkit where it reads them."""
         try:

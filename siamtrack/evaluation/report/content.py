@@ -1,0 +1,236 @@
+"""Every figure of an evaluation as plain data."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamtrack._version import __version__
+from siamtrack.evaluation.evaluate import Evaluation, Running
+from siamtrack.evaluation.protocols import FIGURES, Protocol
+from siamtrack.evaluation.scores import ACCURACY_FIGURES, SequenceScore
+from siamtrack.evaluation.scoring import (
+    SEED,
+    TrackerScores,
+    common_sequences,
+    protocol_for,
+    score_entrant,
+)
+from siamtrack.evaluation.statistics import Interval, bootstrap_mean, paired_test
+from siamtrack.evaluation.variants import Variant
+from siamtrack.evaluation.vot import VotScore
+
+Content = dict[str, Any]
+
+FORMAT = 1
+PACKAGES = ("numpy", "scipy", "opencv-python", "opencv-contrib-python", "torch", "onnxruntime",
+            "openvino", "got10k")  # fmt: skip
+
+
+def score_all(evaluation: Evaluation) -> dict[str, list[TrackerScores]]:
+    """Variant name to the scores of every entrant."""
+    return {
+        variant.name: [
+            score_entrant(
+                entrant,
+                evaluation.sequences,
+                evaluation.benchmark.protocol,
+                variant,
+                evaluation.store,
+            )
+            for entrant in evaluation.entrants
+        ]
+        for variant in evaluation.variants
+    }
+
+
+def build_content(
+    evaluation: Evaluation,
+    scores: Mapping[str, Sequence[TrackerScores]],
+    *,
+    command: str,
+    running: Running,
+    failures: Sequence[Content] = (),
+) -> Content:
+    """Assemble `report.json`.
+
+    Args:
+        evaluation: what was run.
+        scores: from `score_all`.
+        command: the command line that made it.
+        running: how it was run; speeds mean little without.
+        failures: as in `failures.json`.
+    """
+    benchmark = evaluation.benchmark
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "environment": environment(),
+        "running": asdict(running),
+        "dataset": {
+            "name": benchmark.name,
+            "sequences": len(evaluation.sequences),
+            "frames": sum(len(sequence) for sequence in evaluation.sequences.values()),
+            "lengths": {name: len(s) for name, s in evaluation.sequences.items()},
+            "left_out": list(evaluation.left_out),
+        },
+        "trackers": [
+            {"label": e.label, "key": e.key, "spec": str(e.spec), "identity": dict(e.identity)}
+            for e in evaluation.entrants
+        ],
+        "variants": [
+            _variant_content(evaluation, variant, scores[variant.name])
+            for variant in evaluation.variants
+        ],
+        "failures": list(failures),
+    }
+
+
+def _variant_content(
+    evaluation: Evaluation, variant: Variant, trackers: Sequence[TrackerScores]
+) -> Content:
+    protocol = protocol_for(evaluation.benchmark.protocol, variant)
+    attributes = {name: s.attributes for name, s in evaluation.sequences.items()}
+    return {
+        "name": variant.name,
+        "family": variant.family,
+        "protocol": asdict(protocol),
+        "trackers": {t.entrant.label: _tracker_content(t, attributes) for t in trackers},
+        "paired": _paired(protocol, trackers),
+    }
+
+
+def _tracker_content(tracker: TrackerScores, attributes: Mapping[str, frozenset[str]]) -> Content:
+    summary = tracker.summary
+    figures = dict(summary.figures) if summary else dict(tracker.supervised)
+    content: Content = {
+        "figures": {name: _interval(interval) for name, interval in figures.items()},
+        "scored": len(tracker.sequences),
+        "missing": dict(tracker.missing),
+        "fps": _number(_median_fps(tracker)),
+        "sequences": {name: _sequence_content(s) for name, s in tracker.sequences.items()},
+        "attributes": _attribute_content(tracker, attributes),
+    }
+    if summary:
+        content["frames"] = summary.frames
+        content["curves"] = {
+            "success": summary.success_curve.tolist(),
+            "precision": summary.precision_curve.tolist(),
+            "normalised_precision": summary.normalised_curve.tolist(),
+        }
+    return content
+
+
+def _median_fps(tracker: TrackerScores) -> float:
+    rates = [score.fps for score in tracker.sequences.values() if math.isfinite(score.fps)]
+    return float(np.median(rates)) if rates else float("nan")
+
+
+def _sequence_content(score: SequenceScore | VotScore) -> Content:
+    if isinstance(score, VotScore):
+        return {
+            "accuracy": _number(score.accuracy),
+            "robustness": score.robustness,
+            "fps": _number(score.fps),
+        }
+    return {
+        **{name: getattr(score, name) for name in ACCURACY_FIGURES},
+        "frames": score.frames,
+        "fps": _number(score.fps),
+        "toolkit_fps": _number(score.toolkit_fps),
+    }
+
+
+def _attribute_content(tracker: TrackerScores, attributes: Mapping[str, frozenset[str]]) -> Content:
+    """Success AUC over the sequences with each attribute."""
+    content = {}
+    rng = np.random.default_rng(SEED)
+    for attribute in sorted(set().union(*attributes.values())):
+        figures = [
+            score.success_auc
+            for name, score in tracker.sequences.items()
+            if isinstance(score, SequenceScore) and attribute in attributes[name]
+        ]
+        if figures:
+            interval = bootstrap_mean(figures, rng)
+            content[attribute] = {"sequences": len(figures), "success_auc": _interval(interval)}
+    return content
+
+
+def _paired(protocol: Protocol, trackers: Sequence[TrackerScores]) -> list[Content]:
+    """The first tracker against every other one, on the first headline figure."""
+    if len(trackers) < 2 or not protocol.headline:
+        return []
+    figure, first = protocol.headline[0], trackers[0]
+    tests = []
+    for other in trackers[1:]:
+        names = [
+            name
+            for name in common_sequences([first, other])
+            if math.isfinite(getattr(first.sequences[name], figure))
+            and math.isfinite(getattr(other.sequences[name], figure))
+        ]
+        if not names:
+            continue
+        test = paired_test(
+            [getattr(first.sequences[name], figure) for name in names],
+            [getattr(other.sequences[name], figure) for name in names],
+            np.random.default_rng(SEED),
+        )
+        tests.append(
+            {
+                "first": first.entrant.label,
+                "second": other.entrant.label,
+                "figure": figure,
+                "heading": FIGURES[figure][0],
+                **test.as_dict(),
+                "difference": _interval(test.difference),
+            }
+        )
+    return tests
+
+
+def environment() -> Content:
+    """Versions and machine."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "siamtrack": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count() or 0,
+        "packages": versions,
+    }
+
+
+def _processor() -> str:
+    described = Path("/proc/cpuinfo")
+    if described.is_file():
+        for line in described.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _interval(interval: Interval) -> Content:
+    return {name: _number(value) for name, value in asdict(interval).items()}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
