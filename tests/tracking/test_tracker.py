@@ -1,0 +1,283 @@
+"""The tracking loop with real networks: contracts with random weights, tracking with ours."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import siamtrack
+from siamtrack.data.synthetic import small_scene
+from siamtrack.engines.base import Response
+from siamtrack.engines.torch_engine import TorchEngine
+from siamtrack.errors import (
+    ConfigError,
+    DeviceError,
+    InvalidBoxError,
+    InvalidFrameError,
+    NotInitialisedError,
+    WeightsError,
+)
+from siamtrack.geometry import iou
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.models.siamfc import SiamFC
+from siamtrack.models.weights import save_network
+from siamtrack.tracking.multi import MultiTracker
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.tracking.tracker import Tracker
+
+
+@pytest.fixture(scope="module")
+def engine():
+    torch.manual_seed(0)
+    return TorchEngine(SiamTrackLite0(Lite0Config(exemplar_size_px=64, search_size_px=128)), "cpu")
+
+
+@pytest.fixture
+def tracker(engine):
+    return Tracker(engine, BoxHeadOptions())
+
+
+@pytest.fixture(scope="module")
+def scene():
+    frames, boxes = zip(*((f.image_bgr, f.box_xywh) for f in small_scene()), strict=True)
+    return list(frames), np.array(boxes)
+
+
+def noise(seed=0, size=(90, 120)):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def follow(tracker, frames, box):
+    return [tracker.init(frames[0], box), *(tracker.update(f) for f in frames[1:])]
+
+
+def test_the_first_result_is_the_clipped_box_and_certain(tracker):
+    result = tracker.init(noise(), (-10, 20, 40, 30))
+    assert result.box == (0, 20, 30, 30)
+    assert (result.score, result.status) == (1.0, "tracked")
+
+
+def test_update_before_init_is_refused(tracker):
+    with pytest.raises(NotInitialisedError, match="call init"):
+        tracker.update(noise())
+    tracker.init(noise(), (10, 10, 20, 20))
+    assert tracker.initialised
+    tracker.reset()
+    assert not tracker.initialised and tracker.state is None
+    with pytest.raises(NotInitialisedError, match="call init"):
+        tracker.update(noise())
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 5), (200, 200, 5, 5), (1, 2, 3), (1, 2, np.nan, 4)])
+def test_bad_boxes_are_refused_and_the_old_target_stays(tracker, box):
+    tracker.init(noise(), (10, 10, 20, 20))
+    before = tracker.state
+    with pytest.raises(InvalidBoxError):
+        tracker.init(noise(), box)
+    assert tracker.state is before
+
+
+@pytest.mark.parametrize("frame", [None, noise().astype(np.float32), noise()[:0]])
+def test_bad_frames_are_refused_and_the_target_stays(tracker, frame):
+    tracker.init(noise(), (10, 10, 20, 20))
+    before = tracker.state
+    with pytest.raises(InvalidFrameError):
+        tracker.update(frame)
+    assert tracker.state is before
+
+
+def test_grey_frames_are_tracked(tracker):
+    tracker.init(noise()[..., 0], (10, 10, 20, 20))
+    assert len(tracker.update(noise(1)[..., 0]).box) == 4
+
+
+@pytest.mark.parametrize("box", [(0, 0, 120, 90), (0, 0, 1, 1), (118, 88, 2, 2), (50, 40, 0.5, 45)])
+def test_boxes_stay_inside_and_never_vanish_whatever_is_seen(tracker, box):
+    frames = [noise(seed) for seed in range(12)]
+    for result in follow(tracker, frames, box):
+        x, y, w, h = result.box
+        assert np.isfinite(result.box).all() and 0 <= result.score <= 1
+        assert x >= 0 and y >= 0 and x + w <= 120 + 1e-9 and y + h <= 90 + 1e-9
+        assert w >= 1.999 and h >= 1.999
+
+
+def test_the_same_frames_give_the_same_boxes(engine):
+    frames = [noise(seed) for seed in range(6)]
+    runs = [follow(Tracker(engine, BoxHeadOptions()), frames, (30, 30, 20, 20)) for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+def test_a_tracker_starts_anew_without_memory(tracker, engine):
+    frames = [noise(seed) for seed in range(6)]
+    follow(tracker, frames[::-1], (60, 40, 30, 20))
+    again = follow(tracker, frames, (30, 30, 20, 20))
+    assert again == follow(Tracker(engine, BoxHeadOptions()), frames, (30, 30, 20, 20))
+
+
+def test_two_trackers_on_one_engine_never_touch(engine):
+    frames = [noise(seed) for seed in range(6)]
+    boxes = [(30, 30, 20, 20), (70, 20, 24, 40)]
+    alone = [follow(Tracker(engine, BoxHeadOptions()), frames, box) for box in boxes]
+    a, b = (Tracker(engine, BoxHeadOptions()) for _ in boxes)
+    mixed = [[a.init(frames[0], boxes[0])], [b.init(frames[0], boxes[1])]]
+    for frame in frames[1:]:
+        mixed[1].append(b.update(frame))
+        mixed[0].append(a.update(frame))
+    assert mixed == alone
+
+
+def test_the_state_is_a_snapshot(tracker):
+    tracker.init(noise(), (10, 10, 20, 20))
+    state = tracker.state
+    box = state.box_xywh.copy()
+    tracker.update(noise(1))
+    np.testing.assert_array_equal(state.box_xywh, box)
+    assert pickle.loads(pickle.dumps(state)).frame_wh == (120, 90)
+
+
+def test_a_frame_of_the_same_shape_is_another_resolution(tracker):
+    tracker.init(noise(), (20, 30, 40, 30))
+    tracker.update(noise(1, size=(180, 240)))
+    assert tracker.state.frame_wh == (240, 180)
+    with pytest.raises(
+        InvalidFrameError, match="frame is 100x180, the target was tracked in 240x180"
+    ):
+        tracker.update(noise(1, size=(180, 100)))
+
+
+class Broken:
+    """An engine whose network diverged."""
+
+    def __init__(self, engine, value):
+        self.config, self._engine, self._value = engine.config, engine, value
+
+    def embed_exemplar(self, crops, boxes):
+        return self._engine.embed_exemplar(crops, boxes)
+
+    def track(self, exemplar, crops):
+        good = self._engine.track(exemplar, crops)
+        return Response(good.score_logits, good.ltrb_px * self._value, None)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_says_nan_does_not_spoil_the_box(engine, value, caplog):
+    tracker = Tracker(Broken(engine, value), BoxHeadOptions())
+    tracker.init(noise(), (10, 20, 30, 40))
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        result = tracker.update(noise(1))
+    assert result.box == (10, 20, 30, 40) and result.score == 0
+    assert "the last box is kept" in caplog.text
+
+
+def test_options_decide_the_loop(engine):
+    with pytest.raises(TypeError, match="TrackerOptions"):
+        Tracker(engine, TrackerOptions())
+
+
+def test_siamfc_runs_in_the_same_loop():
+    torch.manual_seed(0)
+    tracker = Tracker(TorchEngine(SiamFC(), "cpu"), ScalePyramidOptions())
+    results = follow(tracker, [noise(seed) for seed in range(4)], (30, 30, 40, 20))
+    for result in results:
+        assert result.box[2] / result.box[3] == pytest.approx(2, rel=1e-6)
+
+
+def test_many_targets_equal_separate_trackers(engine):
+    frames = [noise(seed) for seed in range(5)]
+    boxes = [(30, 30, 20, 20), (70, 20, 24, 40), (5, 60, 30, 20)]
+    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions()))
+    assert [many.add(frames[0], box) for box in boxes] == [0, 1, 2]
+    together = [many.update(frame) for frame in frames[1:]]
+    for target, box in enumerate(boxes):
+        alone = follow(Tracker(engine, BoxHeadOptions()), frames, box)[1:]
+        for both, one in zip(together, alone, strict=True):
+            np.testing.assert_allclose(both[target].box, one.box, atol=0.05)
+            assert both[target].status == one.status
+
+
+def test_targets_come_and_go(engine):
+    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions()))
+    assert many.update(noise()) == {}
+    first, second = many.add(noise(), (10, 10, 20, 20)), many.add(noise(), (50, 40, 20, 20))
+    many.remove(first)
+    assert many.targets == (second,) and set(many.update(noise(1))) == {second}
+    assert many.add(noise(), (10, 10, 20, 20)) == 2  # numbers are not used twice
+    assert many.reinit(second, noise(), (1, 2, 30, 30)).box == (1, 2, 30, 30)
+    for call in (lambda: many.remove(first), lambda: many.reinit(9, noise(), (1, 2, 3, 4))):
+        with pytest.raises(ConfigError, match="does not exist; the targets are: 1, 2"):
+            call()
+    with pytest.raises(InvalidBoxError):
+        many.add(noise(), (1, 1, 0, 0))
+    assert many.targets == (1, 2)
+    many.reset()
+    assert many.targets == () and many.add(noise(), (1, 1, 9, 9)) == 0
+
+
+def test_siamfc_targets_share_a_batch():
+    torch.manual_seed(0)
+    engine = TorchEngine(SiamFC(), "cpu")
+    many = MultiTracker(lambda: Tracker(engine, ScalePyramidOptions()))
+    many.add(noise(), (30, 30, 20, 20))
+    many.add(noise(), (60, 30, 30, 20))
+    alone = Tracker(engine, ScalePyramidOptions())
+    alone.init(noise(), (60, 30, 30, 20))
+    np.testing.assert_allclose(many.update(noise(1))[1].box, alone.update(noise(1)).box, atol=0.05)
+
+
+def test_the_bundled_weights_track(scene):
+    frames, boxes = scene
+    results = follow(siamtrack.load(device="cpu"), frames, boxes[0])
+    overlaps = iou([r.box for r in results[1:]], boxes[1:])
+    assert overlaps.mean() > 0.6 and overlaps.min() > 0.3
+
+
+def test_colours_count(scene):
+    """RGB frames where BGR is meant are another video: the crops' channels are not symmetric."""
+    frames, boxes = scene
+    swapped = [f[..., ::-1].copy() for f in frames[:3]]
+    straight = follow(siamtrack.load(device="cpu"), frames[:3], boxes[0])
+    assert follow(siamtrack.load(device="cpu"), swapped, boxes[0])[-1] != straight[-1]
+
+
+def test_bundled_weights_of_many_targets_come_by_load_multi(scene):
+    frames, boxes = scene
+    many = siamtrack.load_multi(device="cpu")
+    many.add(frames[0], boxes[0])
+    assert iou(many.update(frames[1])[0].box, boxes[1]) > 0.5
+
+
+def test_load_refuses_by_name():
+    with pytest.raises(
+        ConfigError, match=r"unknown tracker option 'window_influense'.*did you mean"
+    ):
+        siamtrack.load(window_influense=0.3)
+    with pytest.raises(ConfigError, match="unknown engine 'torhc'; did you mean 'torch'"):
+        siamtrack.load(engine="torhc")
+    with pytest.raises(WeightsError, match="siamtrack-lite0"):
+        siamtrack.load("siamtrack-lite")
+    with pytest.raises(DeviceError, match="not a device"):
+        siamtrack.load(device="gpu")
+    with pytest.raises(DeviceError, match="not on this machine"):
+        siamtrack.load(device="cuda:7")
+
+
+def test_load_takes_options_from_the_card_and_the_caller_overrides_them(tmp_path):
+    network = SiamTrackLite0(Lite0Config(exemplar_size_px=64, search_size_px=128))
+    path = tmp_path / "mine.safetensors"
+    save_network(
+        network, path, training_data=["none"], licence="none",
+        tracker={"size_rate": 0.6, "window_influence": 0.1},
+    )  # fmt: skip
+    options = siamtrack.load(path, device="cpu", window_influence=0.2).options
+    assert (options.size_rate, options.window_influence) == (0.6, 0.2)
+
+
+def test_load_reads_foreign_siamfc_checkpoints(tmp_path):
+    torch.manual_seed(0)
+    network = SiamFC()
+    state = {k: v for k, v in network.state_dict().items() if k.startswith("backbone.")}
+    torch.save(state, tmp_path / "port.pth")
+    tracker = siamtrack.load(tmp_path / "port.pth", device="cpu", scale_count=1)
+    assert isinstance(tracker.options, ScalePyramidOptions)
+    assert len(follow(tracker, [noise(s) for s in range(2)], (30, 30, 20, 20))) == 2
