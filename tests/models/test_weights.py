@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -422,6 +423,16 @@ def test_interrupted_write_leaves_the_old_weights(
     with pytest.raises(OutputError, match=r"cannot write .*: No space left on device"):
         save(tiny(kernel_cells=3), weights, overwrite=True)
     assert {path.name: path.read_bytes() for path in weights.parent.iterdir()} == before
+
+
+def test_old_weights_are_replaced_not_written_over(weights: Path) -> None:
+    """Someone who has the old file open goes on reading the old file."""
+    second_name = weights.with_name("held.safetensors")
+    os.link(weights, second_name)
+    before = weights.read_bytes()
+    save(tiny(kernel_cells=3), weights, overwrite=True)
+    assert weights.read_bytes() != before
+    assert second_name.read_bytes() == before
 
 
 def test_folder_that_cannot_be_made(weights: Path) -> None:
