@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from siamtrack.errors import InvalidBoxError, InvalidFrameError
 from siamtrack.geometry import CropMap, FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Image = NDArray[np.uint8]
 
@@ -169,5 +171,7 @@ def to_network(crops_bgr: Sequence[Image]) -> Tensor:
         uint8 (B, 3, S, S) RGB in 0..255; the network normalises. Memory order is channels-last,
         which is what CPU convolutions like best.
     """
+    import torch  # not above: what only cuts pictures need not pay for it
+
     rgb = np.stack([crop[:, :, ::-1] for crop in crops_bgr])
     return torch.from_numpy(rgb).permute(0, 3, 1, 2)
