@@ -105,17 +105,17 @@ class ContainerReader:
         )
         self._end_s = 0.0
         self._packets_seen = self._discarded = self._decoded = 0
+        self._read_failed = False
         self.unreadable = 0
         self._failure: VideoError | None = None
         self._frames = self._decode()
         self._first: tuple[Image, float] | None = None
         try:
             self._first = self.read()
-        except VideoError:
-            container.close()
-            raise
+        finally:
+            if self._first is None:
+                container.close()
         if self._first is None:
-            container.close()
             raise VideoError(
                 f"{shown} holds no frame that can be read; it is empty or damaged: see whether a "
                 "player shows it"
@@ -153,7 +153,7 @@ class ContainerReader:
             yield from frames
         if self._failure is not None:
             raise self._failure
-        self.unreadable = max(self.unreadable, self._missing())
+        self.unreadable = max(self.unreadable, self._missing(), int(self._read_failed))
 
     def _packets(self) -> Iterator[Packet[Stream] | None]:
         """Packets in order, then None, which lets the decoder give out what it still holds."""
@@ -161,9 +161,11 @@ class ContainerReader:
         while failures < MAX_FAILURES and self._failure is None:
             try:
                 for packet in self._container.demux():
+                    if not packet.size:
+                        continue
                     failures = 0
                     self._note_end(packet)
-                    if packet.size and packet.stream.index == self._stream.index:
+                    if packet.stream.index == self._stream.index:
                         self._packets_seen += 1
                         self._discarded += packet.is_discard
                         yield packet
@@ -172,8 +174,7 @@ class ContainerReader:
                 failures += 1
                 if self._is_stream and not isinstance(error, av.error.InvalidDataError):
                     self._failure = self._broken_off(error)
-                else:
-                    self.unreadable += 1
+                self._read_failed = True
         yield None
 
     def _note_end(self, packet: Packet[Stream]) -> None:
@@ -213,7 +214,11 @@ class ContainerReader:
             # A frame may take two packets, or none may be shown for one: only where packets are
             # missing or damaged do fewer frames than counted mean a loss.
             whole = self._packets_seen >= counted and not self.unreadable
-            return 0 if whole else max(0, counted - self._discarded - self._decoded)
+            return (
+                0
+                if whole and not self._read_failed
+                else max(0, counted - self._discarded - self._decoded)
+            )
         if self._container.duration is None or self._fps is None:
             return 0
         # Sound may well last longer than the pictures; only a file cut off ends early with both.

@@ -114,10 +114,15 @@ class Destination:
             error: what the system or FFmpeg said.
             kept_frames: how many frames' results can still be read.
         """
-        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            advice = "free some space and run again"
+        elif isinstance(error, OSError):
+            advice = "check the disk and run again"
+        else:
+            advice = "the encoder does not take it: try another size or format"
         return OutputError(
             f"{self.path} could not be written to the end "
             f"({getattr(error, 'strerror', None) or error}); "
             f"{f'{kept_frames} frame(s) are' if kept_frames else 'nothing is'} kept in it; "
-            f"{'free some space' if is_full else 'check the disk'} and run again"
+            f"{advice}"
         )

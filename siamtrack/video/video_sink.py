@@ -84,12 +84,9 @@ class VideoSink:
             format=video_format.name,
             options=video_format.options,
         )
-        try:
-            self._stream = self._start(encoder)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._give_up(error) from error
+        self._stream = self._add_stream(encoder)
 
-    def _start(self, encoder: Encoder) -> VideoStream:
+    def _add_stream(self, encoder: Encoder) -> VideoStream:
         rate = Fraction(self._fps).limit_denominator(1001)
         width, height = self.encoded_wh
         stream = cast(

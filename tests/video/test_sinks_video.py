@@ -116,12 +116,14 @@ def test_given_time_stamps_are_kept(tmp_path: Path, suffix: str) -> None:
     assert len(decoded(path)) == len(given_s)
 
 
-def test_the_video_starts_with_its_first_frame(tmp_path: Path) -> None:
-    with VideoSink(tmp_path / "out.mp4", 30, WH) as sink:
+@SUFFIXES
+def test_the_video_starts_with_its_first_frame(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    with VideoSink(path, 30, WH) as sink:
         for time_s in (7.0, 7.5):
             sink.write(picture(0), time_s)
         sink.write(picture(0))
-    np.testing.assert_allclose(times_s(tmp_path / "out.mp4"), [0, 0.5, 0.5 + 1 / 30], atol=1e-4)
+    np.testing.assert_allclose(times_s(path), [0, 0.5, 0.5 + 1 / 30], atol=1e-3)
 
 
 def test_times_that_do_not_go_on_are_moved_on(tmp_path: Path) -> None:
@@ -198,6 +200,13 @@ def test_a_source_without_a_rate_is_written_at_30(tmp_path: Path) -> None:
 def test_a_senseless_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="frames of 0x64 px"):
         VideoSink(tmp_path / "out.mp4", 30, (0, 64))
+
+
+def test_a_size_the_encoder_cannot_take_is_an_error_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"nothing is kept in it; .*try another size or format"):
+        with VideoSink(tmp_path / "out.mp4", 30, (20_000, 16)) as sink:
+            sink.write(picture(0, (20_000, 16)))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["out.avi", "out", "out.mp4.bak"])
@@ -360,6 +369,14 @@ def test_a_full_disk_from_the_start_leaves_the_old_file(
             sink.write(picture(0))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_is_written_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    path.symlink_to("/dev/null")
+    with VideoSink(path, 30, WH) as sink:
+        sink.write(picture(0))
+    assert path.is_char_device()
 
 
 def test_no_space_left_is_said_so(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import ConfigError, VideoError
+from siamtrack.video.containers import open_container
 from siamtrack.video.source import Frame, open_source
 
 TICK = Fraction(1, 1000)
@@ -93,6 +95,14 @@ def test_delivers_every_frame_in_order(tmp_path: Path, name: str) -> None:
     assert [frame.index for frame in frames] == list(range(len(times)))
     np.testing.assert_allclose([f.time_s for f in frames], np.array(times) / 1000, atol=1e-3)
     assert (source.unreadable, source.dropped) == (0, 0)
+
+
+def test_a_name_that_looks_like_an_address_is_still_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "http:clip.mp4", [0, 40])
+    monkeypatch.chdir(tmp_path)
+    assert len(frames_of("http:clip.mp4")) == 2
 
 
 def test_frames_are_bgr_contiguous_and_the_callers_own(tmp_path: Path) -> None:
@@ -240,7 +250,8 @@ def test_corrupt_packets_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_frames_hidden_by_an_edit_list_are_not_missing(tmp_path: Path) -> None:
     whole = write_clip(tmp_path / "whole.mp4", gop=30)
     trimmed = tmp_path / "trimmed.mp4"
-    with av.open(str(whole)) as given, av.open(str(trimmed), "w") as taken:
+    fast = {"movflags": "faststart"}
+    with av.open(str(whole)) as given, av.open(str(trimmed), "w", options=fast) as taken:
         stream = taken.add_stream_from_template(given.streams.video[0])
         shift = round(0.4 / given.streams.video[0].time_base)
         for packet in given.demux(video=0):
@@ -252,6 +263,41 @@ def test_frames_hidden_by_an_edit_list_are_not_missing(tmp_path: Path) -> None:
         numbers = [number_in(f.image) for f in source]
     assert numbers == list(range(10, 30))
     assert source.unreadable == 0
+    with open_source(cut(trimmed, 0.8)) as source:
+        delivered = len(list(source))
+    assert 0 < delivered < 20
+    assert source.unreadable == 20 - delivered
+
+
+def test_a_part_of_the_disk_that_cannot_be_read_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_clip(tmp_path / "clip.mp4", gop=1)
+
+    class Refusing:
+        """A container on a disk that gives five more packets between two failures, ten in all."""
+
+        def __init__(self, container: av.container.InputContainer) -> None:
+            self._container = container
+            self._left = 10
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._container, name)
+
+        def demux(self) -> Iterator[av.Packet]:
+            for packet in islice(self._container.demux(), min(5, self._left)):
+                self._left -= 1
+                yield packet
+            raise av.error.OSError(5, "Input/output error")
+
+    def open_refusing(*given: object) -> tuple[object, object]:
+        container, stream = open_container(*given)
+        return Refusing(container), stream
+
+    monkeypatch.setattr("siamtrack.video.source.open_container", open_refusing)
+    with open_source(path) as source:
+        assert [number_in(frame.image) for frame in source] == list(range(10))
+    assert source.unreadable == 20
 
 
 def with_text(path: Path, text: str) -> Path:
