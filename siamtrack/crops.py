@@ -161,8 +161,23 @@ def crop_square(
     return crop_window(image, window, (size_px, size_px), fill_bgr=fill_bgr), crop_map
 
 
+def stack_rgb(crops_bgr: Sequence[Image]) -> Image:
+    """Stack BGR crops into one RGB batch: the only BGR to RGB step.
+
+    Args:
+        crops_bgr: B pictures, uint8 (S, S, 3) BGR, of one size.
+
+    Returns:
+        uint8 (B, S, S, 3) RGB.
+    """
+    out = np.empty((len(crops_bgr), *crops_bgr[0].shape), np.uint8)
+    for rgb, bgr in zip(out, crops_bgr, strict=True):
+        cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=rgb)
+    return out
+
+
 def to_network(crops_bgr: Sequence[Image]) -> Tensor:
-    """Stack BGR crops into the uint8 RGB batch that networks take: the only BGR to RGB step.
+    """Stack BGR crops into the uint8 RGB batch that networks take.
 
     Args:
         crops_bgr: B pictures, uint8 (S, S, 3) BGR, of one size.
@@ -173,5 +188,4 @@ def to_network(crops_bgr: Sequence[Image]) -> Tensor:
     """
     import torch  # not above: what only cuts pictures need not pay for it
 
-    rgb = np.stack([crop[:, :, ::-1] for crop in crops_bgr])
-    return torch.from_numpy(rgb).permute(0, 3, 1, 2)
+    return torch.from_numpy(stack_rgb(crops_bgr)).permute(0, 3, 1, 2)

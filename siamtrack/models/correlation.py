@@ -6,6 +6,9 @@ exemplars meets pair b of the searches, and a single exemplar meets every search
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,6 +23,18 @@ def _pair_up(z: Tensor, x: Tensor) -> Tensor:
     return z.expand(x.shape[0], -1, -1, -1)
 
 
+def _taps(z: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cells of the exemplar, (B, C, 1), each with the part of the search that it slides over.
+
+    ONNX fixes the number of groups of a convolution in the graph, and here it grows with the
+    batch: an exported correlation is a sum over the exemplar's cells instead.
+    """
+    height, width = (big - small + 1 for big, small in zip(x.shape[-2:], z.shape[-2:], strict=True))
+    for i in range(z.shape[-2]):
+        for j in range(z.shape[-1]):
+            yield z[:, :, i, j, None], x[:, :, i : i + height, j : j + width]
+
+
 def cross_correlate(z: Tensor, x: Tensor) -> Tensor:
     """Slide each exemplar over its search region and sum over channels.
 
@@ -32,6 +47,10 @@ def cross_correlate(z: Tensor, x: Tensor) -> Tensor:
     Returns:
         (B, 1, H - h + 1, W - w + 1).
     """
+    if torch.compiler.is_exporting():
+        taps = [tap.transpose(1, 2) @ part.flatten(2) for tap, part in _taps(z, x)]
+        size = (x.shape[-2] - z.shape[-2] + 1, x.shape[-1] - z.shape[-1] + 1)
+        return torch.stack(taps).sum(dim=0).unflatten(2, size)
     z = _pair_up(z, x)
     b, c, height, width = x.shape
     out = F.conv2d(x.reshape(1, b * c, height, width), z, groups=b)
@@ -51,6 +70,14 @@ def depthwise_correlate(z: Tensor, x: Tensor, padding: int | tuple[int, int] = 0
     Returns:
         (B, C, H', W') with H' = H - h + 1 + 2 * padding.
     """
+    if torch.compiler.is_exporting():
+        left, up = (padding, padding) if isinstance(padding, int) else padding[::-1]
+        x = F.pad(x, (left, left, up, up))
+        total = None
+        for tap, part in _taps(z, x):
+            product = tap[..., None] * part
+            total = product if total is None else total + product
+        return x if total is None else total
     z = _pair_up(z, x)
     b, c, height, width = x.shape
     kernel = z.reshape(b * c, 1, z.shape[-2], z.shape[-1])

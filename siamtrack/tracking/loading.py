@@ -6,11 +6,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from siamtrack.engines import make_engine
+from siamtrack.engines import Source, make_engine
 from siamtrack.engines.base import Engine
-from siamtrack.models.cards import card_path
+from siamtrack.models.cards import card_path, sha256_of
 from siamtrack.models.import_checkpoints import read_siamfc
-from siamtrack.models.network import TrackerNetwork
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import find_weights, load_network, read_card
 from siamtrack.tracking.multi import MultiTracker
@@ -64,18 +63,20 @@ def _prepare(
     weights: str | PathLike[str] | None, device: str, engine: str, given: dict[str, Any]
 ) -> tuple[Engine, TrackerOptions]:
     name = DEFAULT_WEIGHTS if weights is None else weights
-    network, tuned = _read(name)
-    kind = ScalePyramidOptions if isinstance(network, SiamFC) else BoxHeadOptions
+    source, tuned = _read(name)
+    kind = ScalePyramidOptions if isinstance(source.network, SiamFC) else BoxHeadOptions
     # Checked before the slow part: a typo should not cost a network.
     options = kind.from_mapping({**tuned, **given})
-    return make_engine(network, engine=engine, device=device), options
+    return make_engine(source, engine=engine, device=device), options
 
 
-def _read(weights: str | PathLike[str]) -> tuple[TrackerNetwork, dict[str, Any]]:
-    """The network, and the tracker options that were tuned for it."""
+def _read(weights: str | PathLike[str]) -> tuple[Source, dict[str, Any]]:
+    """The weights, and the tracker options that were tuned for them."""
     if Path(weights).suffix.lower() in _FOREIGN:
-        return read_siamfc(weights), {}
+        return Source(read_siamfc(weights)), {}
     path = find_weights(weights)
     network = load_network(path)
-    tuned = read_card(path).tracker if card_path(path).is_file() else {}
-    return network, dict(tuned)
+    if not card_path(path).is_file():
+        return Source(network, path, sha256_of(path)), {}
+    card = read_card(path)
+    return Source(network, path, card.sha256), dict(card.tracker)
