@@ -1,6 +1,8 @@
 """Crop data sets once, so that training never decodes whole frames.
 
     python tools/prepare.py cache pack:/data/pack "got10k:/data/GOT-10k?subset=train"
+
+Names of data sets are explained in siamtrack/data/open.py.
 """
 
 from __future__ import annotations

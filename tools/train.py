@@ -1,9 +1,10 @@
 """Train a tracker.
 
-    python tools/prepare.py cache pack:/data/pack
     python tools/train.py run1 --config tools/configs/lite0.toml --set cache=cache
     python tools/train.py run1 --config tools/configs/lite0.toml --set cache=cache --resume
     torchrun --nproc-per-node 4 tools/train.py run2 --config tools/configs/lite0.toml
+
+Its keys are explained in siamtrack/training/config.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What training reads: data sets, crops cut from them, pairs, and scenes made by code."""
