@@ -21,8 +21,7 @@ from siamtrack.training.loop import fit
 
 def main(argv: list[str] | None = None) -> int:
     """Train as the command line says; the path of the weights goes to standard output."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, help="folder of the run")
     parser.add_argument("--config", type=Path, help="TOML file over the defaults")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="over the file")

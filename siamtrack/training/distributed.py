@@ -22,11 +22,13 @@ class World:
         rank: number of this process, 0 writes files.
         size: number of processes.
         local_rank: number of this process on its machine; chooses its GPU.
+        device: where values have to lie to be exchanged; None for anywhere.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    device: torch.device | None = None
 
     @property
     def is_first(self) -> bool:
@@ -38,8 +40,8 @@ class World:
         if self.size == 1:
             return value.detach()
         total = value.detach().clone()
-        if dist.get_backend() == "nccl":
-            total = total.cuda()
+        if self.device is not None:
+            total = total.to(self.device)  # nccl exchanges what lies on a GPU
         dist.all_reduce(total)
         return total / self.size
 
@@ -70,6 +72,7 @@ def joined_world(device_type: str) -> Iterator[World]:
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
     try:
-        yield World(dist.get_rank(), size, local_rank)
+        own = torch.device("cuda", local_rank) if device_type == "cuda" else None
+        yield World(dist.get_rank(), size, local_rank, own)
     finally:
         dist.destroy_process_group()
