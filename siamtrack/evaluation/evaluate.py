@@ -87,8 +87,8 @@ def prepare(
     usable, problems = benchmark.check(benchmark.select(only))
     if problems and not partial:
         raise DatasetError(
-            f"{dataset} at {root} is incomplete ({len(problems)} problems; --partial evaluates "
-            f"what is there): {'; '.join(problems)}"
+            f"{dataset} at {root} is incomplete; --partial evaluates what is there. "
+            f"{len(problems)} found: {'; '.join(problems)}"
         )
     if not usable:
         raise DatasetError(f"{dataset} at {root} has no usable sequence: {'; '.join(problems)}")

@@ -113,7 +113,8 @@ class Benchmark(ABC):
             try:
                 sequence = self.load(name)
             except DatasetError as error:
-                problems.append(f"{name}: {error}")
+                said = str(error)
+                problems.append(said if said.startswith(name) else f"{name}: {said}")
                 continue
             first = sequence.truth.boxes_xywh[0]
             if np.isfinite(first).all() and (first[2:] > 0).all():

@@ -35,9 +35,23 @@ def toolkit_module(name: str) -> ModuleType:
         raise EvaluationError(
             f"the got10k toolkit cannot be imported ({error}); pip install got10k six wget shapely"
         ) from error
-    if name == "experiments.vot" and not hasattr(np, "NaN"):
-        vars(module)["np"] = _NumpyWithNaN("numpy")
+    if name == "experiments.vot" and not isinstance(module.np, _NumpyWithNaN):
+        _mend_vot(module)
     return module
+
+
+def _mend_vot(module: ModuleType) -> None:
+    """Let the toolkit's VOT experiment run on today's numpy.
+
+    Besides `NaN` it relies on an array of numbers and one-element arrays being made into numbers.
+    """
+    poly_iou = module.poly_iou
+
+    def one_or_many(*arguments: Any, **bound: Any) -> Any:
+        overlaps = poly_iou(*arguments, **bound)
+        return float(overlaps[0]) if len(overlaps) == 1 else overlaps
+
+    vars(module).update(np=_NumpyWithNaN("numpy"), poly_iou=one_or_many)
 
 
 @contextlib.contextmanager

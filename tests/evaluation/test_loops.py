@@ -1,0 +1,148 @@
+"""One tracker over one sequence: what it is given, when, and what becomes of what it returns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from siamtrack.errors import EvaluationError, InvalidFrameError
+from siamtrack.evaluation.benchmarks import open_benchmark
+from siamtrack.evaluation.loops import Session, run_variant
+from siamtrack.evaluation.variants import variant_named
+
+
+class Recorder:
+    """Notes what it is given and answers with boxes of its own numbering."""
+
+    def __init__(self, answers=None):
+        self.given, self.frames, self.answers = None, [], answers
+
+    def init(self, frame_bgr, box):
+        self.given = box
+        self.frames.append(frame_bgr)
+
+    def update(self, frame_bgr):
+        self.frames.append(frame_bgr)
+        number = len(self.frames) - 1
+        return self.answers if self.answers is not None else (number, 0.0, 5.0, 5.0)
+
+
+class Clock:
+    """Every call of a tracker takes as long as the list says."""
+
+    def __init__(self, durations):
+        self.now, self.durations, self.running = 0.0, iter(durations), False
+
+    def __call__(self):
+        if self.running:
+            self.now += next(self.durations)
+        self.running = not self.running
+        return self.now
+
+
+@pytest.fixture
+def walk(clips):
+    return open_benchmark("clips", clips({"walk": 8})).load("walk")
+
+
+def run(tracker, sequence, variant="ope", **session):
+    return run_variant(Session(tracker, **session), sequence, variant_named(variant))
+
+
+def test_one_pass_gives_the_true_box_once_and_every_frame_in_order(walk):
+    tracker, beats = Recorder(), []
+    result = run(tracker, walk, beat=beats.append)
+    assert tracker.given == tuple(walk.boxes_xywh[0])
+    assert all(type(value) is float for value in tracker.given)
+    assert len(tracker.frames) == 8 and beats == list(range(8))
+    np.testing.assert_array_equal(result.rows[0], walk.boxes_xywh[0])
+    assert [row[0] for row in result.rows[1:]] == [1, 2, 3, 4, 5, 6, 7]
+    brightest = [np.argmax(frame[..., 1].max(axis=0) > 150) for frame in tracker.frames]
+    assert brightest == sorted(brightest) and brightest[0] < brightest[-1]
+
+
+def test_only_the_tracker_is_timed(walk):
+    result = run(Recorder(), walk, clock=Clock([0.5, *[0.125] * 7]))
+    assert result.times_s == [0.5, *[0.125] * 7]
+
+
+def test_result_files_count_pixels_as_the_annotation_does(otb):
+    sequence = open_benchmark("otb100", otb()).load("Deer")
+    tracker = Recorder()
+    result = run(tracker, sequence)
+    assert tracker.given == (7.0, 9.0, 16.0, 14.0)
+    assert result.rows[0] == [8.0, 10.0, 16.0, 14.0]
+    assert result.rows[1] == [2.0, 1.0, 5.0, 5.0]
+
+
+def test_a_restart_begins_in_the_middle(walk):
+    tracker = Recorder()
+    result = run(tracker, walk, "tre-10")
+    assert result.start == 4 and len(result.rows) == 4
+    assert tracker.given == tuple(walk.boxes_xywh[4])
+
+
+def test_a_perturbed_start_is_what_the_tracker_is_given(walk):
+    tracker = Recorder()
+    run(tracker, walk, "sre-right")
+    assert tracker.given[0] == pytest.approx(walk.boxes_xywh[0][0] + 1.6)
+
+
+def test_corruption_reaches_the_tracker(walk):
+    clean, dark = Recorder(), Recorder()
+    run(clean, walk)
+    run(dark, walk, "brightness-5")
+    assert dark.frames[3].mean() < 0.3 * clean.frames[3].mean()
+
+
+def test_a_fast_tracker_loses_nothing_in_real_time(walk):
+    result = run(Recorder(), walk, "realtime-10", clock=Clock([9.0, *[0.09] * 7]))
+    assert [row[0] for row in result.rows[1:]] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_late_frame_keeps_the_old_box(walk):
+    # At 10 fps frame i comes at i / 10 s. Frame 1 takes until 0.35 s: frames 1 and 2 keep the first
+    # box, frame 3 is answered for at 0.4 s with the box of frame 1. At 0.35 s the newest frame is
+    # frame 3, which takes until 0.4 s, in time for itself.
+    tracker = Recorder()
+    result = run(
+        tracker, walk, "realtime-10", clock=Clock([0.0, 0.25, 0.05, 0.05, 0.05, 0.05, 0.05])
+    )
+    first = walk.boxes_xywh[0][0]
+    assert [row[0] for row in result.rows] == [first, first, first, 2, 3, 4, 5, 6]
+    assert np.isnan(result.times_s[2]) and not np.isnan(result.times_s[3])
+    assert len(tracker.frames) == 7
+
+
+def test_a_hopelessly_slow_tracker_keeps_its_first_box(walk):
+    result = run(Recorder(), walk, "realtime-10", clock=Clock([0.0, 5.0]))
+    assert {row[0] for row in result.rows} == {walk.boxes_xywh[0][0]}
+
+
+class Broken:
+    def __init__(self, error, where="update"):
+        self.error, self.where = error, where
+
+    def init(self, frame_bgr, box):
+        if self.where == "init":
+            raise self.error
+
+    def update(self, frame_bgr):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("tracker", "message"),
+    [
+        (Broken(ValueError("no idea")), "frame 1: update raised ValueError: no idea"),
+        (Broken(InvalidFrameError("too small")), "frame 1: update: too small"),
+        (Broken(KeyError("x"), "init"), "frame 0: init raised KeyError: 'x'"),
+        (Recorder((1, np.nan, 2, 2)), r"frame 1: update returned the box \[1.0, nan"),
+        (Recorder((1, 1, -2, 2)), "not negative"),
+        (Recorder((1, 1, 2)), r"frame 1: update returned \(1, 1, 2\); it must return x, y, w, h"),
+        (Recorder("left"), "it must return x, y, w, h"),
+    ],
+)
+def test_whatever_a_tracker_does_wrong_is_said_with_the_frame(tracker, message, walk):
+    with pytest.raises(EvaluationError, match=message):
+        run(tracker, walk)

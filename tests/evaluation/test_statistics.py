@@ -1,0 +1,80 @@
+"""Intervals and tests against closed forms and enumeration."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from siamtrack.errors import ConfigError
+from siamtrack.evaluation.statistics import bootstrap_mean, paired_test
+
+
+def test_interval_is_that_of_the_normal_approximation(rng):
+    values = rng.normal(0.6, 0.2, 400)
+    interval = bootstrap_mean(values, rng)
+    error = values.std() / 20
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_weights_pool_frames():
+    interval = bootstrap_mean([0.2, 0.8], np.random.default_rng(0), weights=[300, 100])
+    assert interval.value == pytest.approx(0.35)
+    assert (interval.low, interval.high) == pytest.approx((0.2, 0.8))
+
+
+def test_the_same_generator_gives_the_same_interval():
+    values = [0.1, 0.5, 0.7, 0.2]
+    first, second = (bootstrap_mean(values, np.random.default_rng(7)) for _ in range(2))
+    assert first == second
+
+
+def test_one_sequence_has_no_interval_and_equal_ones_have_no_width():
+    alone = bootstrap_mean([0.4], np.random.default_rng(0))
+    assert alone.value == 0.4 and np.isnan([alone.low, alone.high]).all()
+    same = bootstrap_mean([0.4] * 5, np.random.default_rng(0))
+    assert (same.low, same.high) == pytest.approx((0.4, 0.4))
+
+
+def test_more_sequences_than_fit_at_once_change_nothing():
+    values = np.linspace(0, 1, 3000)
+    interval = bootstrap_mean(values, np.random.default_rng(0), resamples=1000)
+    assert interval.low < 0.5 < interval.high and interval.high - interval.low < 0.03
+
+
+def test_p_value_is_that_of_all_sign_flips(rng):
+    first, second = rng.random(7), rng.random(7)
+    delta = first - second
+    flips = [np.mean(delta * signs) for signs in itertools.product([1, -1], repeat=7)]
+    expected = np.mean(np.abs(flips) >= abs(delta.mean()) - 1e-12)
+    test = paired_test(first, second, rng)
+    assert test.p_value == pytest.approx(expected)
+    assert test.difference.value == pytest.approx(delta.mean())
+    assert test.wins == int((delta > 0).sum()) and test.sequences == 7
+
+
+def test_a_tracker_against_itself_is_a_tie(rng):
+    test = paired_test([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], rng)
+    assert (test.p_value, test.wins, test.ties) == (1.0, 0, 3)
+    assert test.as_dict()["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_one_common_sequence_proves_nothing(rng):
+    assert paired_test([0.9], [0.1], rng).p_value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([], "at least one sequence"), ([[0.1]], "one number per sequence"), ([np.nan], "not finite")],
+)
+def test_figures_that_are_none_are_refused(values, message, rng):
+    with pytest.raises(ConfigError, match=message):
+        bootstrap_mean(values, rng)
+
+
+def test_paired_figures_must_belong_together(rng):
+    with pytest.raises(ConfigError, match="same sequences"):
+        paired_test([0.1, 0.2], [0.1], rng)

@@ -1,0 +1,114 @@
+"""Result files: the toolkit's formats byte for byte, whole or absent."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import pytest
+from got10k.experiments import ExperimentGOT10k, ExperimentOTB
+
+from siamtrack.errors import EvaluationError, OutputError
+from siamtrack.evaluation.benchmarks import open_benchmark
+from siamtrack.evaluation.files import write_atomically
+from siamtrack.evaluation.loops import Run
+from siamtrack.evaluation.store import ResultStore
+
+ROWS = [[1.0, 2.0, 3.0, 4.0], [1 / 3, -2.0005, 1e3, 5.5]]
+TIMES = [0.125, 1 / 3]
+
+
+def toolkit_writes(experiment, folder):
+    """Files that the toolkit's own experiment writes for the same run."""
+    made = experiment.__new__(experiment)
+    made._record(str(folder), np.array(ROWS), np.array(TIMES))
+
+
+def test_files_are_those_of_the_toolkit(otb, got10k, tmp_path, capsys):
+    store = ResultStore(tmp_path / "out", open_benchmark("otb100", otb()))
+    store.write("ope", "mine-1", "Deer", Run(ROWS, TIMES))
+    toolkit_writes(ExperimentOTB, tmp_path / "theirs" / "Deer.txt")
+    ours = tmp_path / "out" / "results" / "ope" / "OTB2015" / "mine-1"
+    for name in ("Deer.txt", "times/Deer_time.txt"):
+        assert (ours / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+
+    store = ResultStore(tmp_path / "out", open_benchmark("got10k-val", got10k()))
+    store.write("ope", "mine-1", "S", Run(ROWS, TIMES))
+    toolkit_writes(ExperimentGOT10k, tmp_path / "got" / "S" / "S_001.txt")
+    ours = tmp_path / "out" / "results" / "ope" / "GOT-10k" / "mine-1"
+    for name in ("S/S_001.txt", "S/S_time.txt"):
+        assert (ours / name).read_bytes() == (tmp_path / "got" / name).read_bytes()
+
+
+def test_clips_keep_every_bit_of_a_box(clips, tmp_path):
+    store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
+    assert not store.has("ope", "k", "walk")
+    store.write("ope", "k", "walk", Run(ROWS, [0.1, math.nan]))
+    assert store.has("ope", "k", "walk")
+    back = store.read("ope", "k", "walk")
+    assert back.rows == ROWS
+    np.testing.assert_allclose(back.times_s, [0.1, np.nan])
+
+
+def test_vot_has_codes_and_boxes(vot, tmp_path):
+    store = ResultStore(tmp_path / "out", open_benchmark("vot2018", vot()))
+    store.write("supervised", "k", "bag", Run([[1.0], [1.5, 2, 3, 4], [2.0], [0.0]], [0.5] * 4))
+    path = tmp_path / "out/results/supervised/VOT2018/k/baseline/bag/bag_001.txt"
+    assert path.read_text() == "1\n1.5000,2.0000,3.0000,4.0000\n2\n0\n"
+    assert store.read("supervised", "k", "bag").rows == [[1.0], [1.5, 2, 3, 4], [2.0], [0.0]]
+    assert "unsupervised" in str(store.boxes_path("ope", "k", "bag"))
+
+
+def test_a_result_without_times_is_a_result(clips, tmp_path):
+    store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
+    store.write("ope", "k", "walk", Run(ROWS, TIMES))
+    store.times_path("ope", "k", "walk").unlink()
+    assert len(store.read("ope", "k", "walk").times_s) == 0
+
+
+def test_a_note_says_what_results_are_of(clips, tmp_path):
+    store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
+    store.describe("ope", "k", {"weights_sha256": "abc"})
+    assert '"abc"' in (tmp_path / "out/results/ope/clips/k.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1,2,x,4\n", r"walk.txt:1: '1,2,x,4' is not numeric"),
+        ("1,2,3,4\n5,6\n", "in line 2"),
+        ("", "line 1"),
+    ],
+)
+def test_files_that_are_no_results_are_refused(content, message, clips, tmp_path):
+    store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
+    path = store.boxes_path("ope", "k", "walk")
+    write_atomically(path, content)
+    with pytest.raises(EvaluationError, match=message):
+        store.read("ope", "k", "walk").boxes(path)
+
+
+def test_a_missing_result_is_said(clips, tmp_path):
+    store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
+    with pytest.raises(EvaluationError, match=r"walk.txt is missing"):
+        store.read("ope", "k", "walk")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "result.txt"
+    write_atomically(path, "old")
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match=r"result.txt cannot be written .*No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="give another folder with --out"):
+        write_atomically(tmp_path / "file" / "result.txt", "new")
