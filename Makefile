@@ -24,7 +24,7 @@ demo: $(INSTALLED)  ## set up, make a clip, track it, write the result to siamtr
 	$(BIN)/siamtrack demo
 
 test: $(INSTALLED)  ## set up, run all tests with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 lint: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .

@@ -11,6 +11,9 @@ from hypothesis import settings
 # Plots are drawn to files; a test must never need a screen because of matplotlib.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# The tests run in a process per core already; threads beside them would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run, and no verdict that depends on how busy the machine is.
 settings.register_profile("siamtrack", derandomize=True, deadline=None, database=None)
 settings.load_profile("siamtrack")
