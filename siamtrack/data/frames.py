@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import av
 import cv2
@@ -23,8 +23,12 @@ from numpy.typing import NDArray
 from siamtrack.crops import Image
 from siamtrack.errors import DatasetError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
+PICTURE_SUFFIXES = frozenset(
+    ".avif .bmp .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
+
+_Decoded: TypeAlias = Iterator[tuple[int, av.VideoFrame]]
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _EXIF_ORIENTATION, _FIRST_SIDEWAYS = 0x0112, 5
@@ -101,10 +105,10 @@ def picture_wh(path: Path, *, upright: bool = False) -> tuple[int, int]:
         raise DatasetError(f"picture {path} cannot be read: {error}") from error
 
 
-def natural_key(name: str) -> tuple[tuple[int, str], ...]:
-    """Sorting key that puts 2.jpg before 10.jpg."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((int(p), "") if p.isdigit() else (-1, p) for p in parts)
+def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sorting key that puts 2.jpg before 10.jpg, whatever the case of letters."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], name
 
 
 def list_pictures(folder: Path) -> tuple[str, ...]:
@@ -200,19 +204,18 @@ class VideoFrames:
         Raises:
             DatasetError: the clip is damaged, or there is no such frame.
         """
+        decoded: _Decoded = iter(())
+        position, picture = -1, np.empty(0, np.uint8)
         try:
-            with av.open(str(self.file)) as container:
-                decoded: Iterator[tuple[int, av.VideoFrame]] = iter(())
-                position, picture = -1, np.empty(0, np.uint8)
-                for index in indices:
-                    _check_number(index, len(self), self.file)
-                    if index != position:
-                        start = self._start_before(index)
-                        if position < 0 or index < position or start > position + 1:
-                            decoded = self._decode(container, start)
-                        picture = self._advance(container, decoded, index)
-                        position = index
-                    yield picture.copy()
+            for index in indices:
+                _check_number(index, len(self), self.file)
+                if index != position:
+                    start = self._start_before(index)
+                    if position < 0 or index < position or start > position + 1:
+                        decoded = self._decode(start)
+                    decoded, picture = self._advance(decoded, index)
+                    position = index
+                yield picture.copy()
         except (av.FFmpegError, OSError) as error:
             raise self._damaged(error) from error
 
@@ -220,13 +223,12 @@ class VideoFrames:
     def _index(self) -> _ClipIndex:
         try:
             with av.open(str(self.file)) as container:
-                if not container.streams.video:
-                    raise DatasetError(f"clip {self.file} holds no video; give a video file")
-                stream = container.streams.video[0]
+                stream = _video_of(container, self.file)
                 rate = stream.average_rate
                 fps = float(rate) if rate else None
                 packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-                if any(p.pts is None for p in packets):
+                # AVI invents times, in coding order.
+                if container.format.name == "avi" or any(p.pts is None for p in packets):
                     numbers = np.arange(_count(self.file))
                     return _ClipIndex(numbers, np.zeros(1, np.int64), fps, timed=False)
                 times = np.sort(np.array([p.pts for p in packets], np.int64))
@@ -243,35 +245,39 @@ class VideoFrames:
         before = np.searchsorted(self._index.starts, index, side="right") - 1
         return int(self._index.starts[before]) if before >= 0 else 0
 
-    def _decode(self, container: InputContainer, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames with their numbers, from a key frame on (or from earlier, as containers like)."""
-        stream = container.streams.video[0]
+    def _decode(self, start: int) -> _Decoded:
+        """Frames with their numbers, from a key frame on (or from where jumping led instead)."""
         clip = self._index
-        container.seek(int(clip.times[start]) if clip.timed else 0, stream=stream)
-        for counted, frame in enumerate(container.decode(stream)):
-            timed = clip.timed and frame.pts is not None
-            yield int(np.searchsorted(clip.times, frame.pts or 0)) if timed else counted, frame
+        with av.open(str(self.file)) as container:
+            stream = _video_of(container, self.file)
+            if start:
+                container.seek(int(clip.times[start]), stream=stream)
+            for counted, frame in enumerate(container.decode(stream)):
+                timed = clip.timed and frame.pts is not None
+                yield int(np.searchsorted(clip.times, frame.pts or 0)) if timed else counted, frame
 
-    def _advance(
-        self,
-        container: InputContainer,
-        decoded: Iterator[tuple[int, av.VideoFrame]],
-        index: int,
-    ) -> Image:
-        """Decode up to a frame; from the beginning where jumping did not lead there."""
-        for frames in (decoded, self._decode(container, 0)):
+    def _advance(self, decoded: _Decoded, index: int) -> tuple[_Decoded, Image]:
+        """Decode up to a frame; from the beginning where jumping led beyond it."""
+        for frames in (decoded, self._decode(0)):
             for number, frame in frames:
                 if number == index:
-                    return _upright(frame)
+                    return frames, _upright(frame)
                 if number > index:
                     break
         raise DatasetError(f"frame {index} of clip {self.file} cannot be decoded; copy it again")
 
 
+def _video_of(container: InputContainer, path: Path) -> av.VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, av.VideoStream):
+        raise DatasetError(f"clip {path} holds no video; give a video file")
+    return stream
+
+
 def _count(path: Path) -> int:
     """Number of frames of a clip whose packets carry no times, by decoding it."""
     with av.open(str(path)) as container:
-        return sum(1 for _ in container.decode(video=0))
+        return sum(1 for _ in container.decode(_video_of(container, path)))
 
 
 def _upright(frame: av.VideoFrame) -> Image:

@@ -11,7 +11,8 @@ it; those of a folder of pictures may also be the only .txt or .csv file in it.
 - `.csv`: what `siamtrack track` writes, with the columns frame, target, x, y, w, h and perhaps
   time_s, score, status. Every target becomes a sequence, `dog.0` and `dog.1`; `dog` when there is
   only one. Frames that are lost or have no row count as absent. Option `uncertain=absent` treats
-  rows with status uncertain the same way (default `keep`).
+  rows with status uncertain the same way (default `keep`). `siamtrack track` does not number frames
+  that it cannot read, so that the table of a damaged clip may not fit it.
 
 Pictures are read upright and in natural order (2.jpg before 10.jpg); those in a folder that also
 holds videos are not frames.

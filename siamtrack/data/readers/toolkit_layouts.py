@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from siamtrack.data.problems import Problem
+from siamtrack.data.problems import Problem, failure
 from siamtrack.data.readers import toolkit_sets as sets
 from siamtrack.data.readers.request import Request
 from siamtrack.geometry import FloatArray
@@ -97,9 +97,7 @@ def _any_flag(annotation: Path, **hides_at: float) -> NDArray[np.bool_] | None:
 
 def _open_got10k(request: Request) -> Opened:
     subset = request.choice("subset", ("train", "val", "test"), "train")
-    listing = _list_file(request.root / subset / "list.txt")
-    if listing:
-        return Opened(_Empty(), listing)
+    _check_list(request, request.root / subset / "list.txt")
     sequences = sets.OfflineGOT10k(str(request.root), subset)
     return Opened(sequences, fps=10.0, first_box_only=subset == "test")
 
@@ -131,8 +129,8 @@ def _absent(folder: Path) -> Problem:
 
 
 def _open_vot(request: Request) -> Opened:
-    listing = _list_file(request.root / "list.txt")
-    return Opened(_Empty() if listing else sets.OfflineVOT(str(request.root)), listing)
+    _check_list(request, request.root / "list.txt")
+    return Opened(sets.OfflineVOT(str(request.root)))
 
 
 def _open_lasot(request: Request) -> Opened:
@@ -210,25 +208,11 @@ def _open_tcolor128(request: Request) -> Opened:
     return Opened(sequences, tuple(problems))
 
 
-class _Empty:
-    """Stands in for a set that cannot be opened."""
-
-    seq_names: list[str]
-    seq_dirs: list[str]
-    anno_files: list[str]
-
-    def __init__(self) -> None:
-        self.seq_names, self.seq_dirs, self.anno_files = [], [], []
-
-    def __getitem__(self, index: int) -> tuple[list[str], FloatArray]:
-        raise IndexError(f"sequence {index} of none")
-
-
-def _list_file(path: Path) -> tuple[Problem, ...]:
-    if path.is_file() and path.read_text().strip():
-        return ()
-    message = "lists no sequence" if path.exists() else "does not exist; it lists the sequences"
-    return (Problem(path, "missing-annotation", message),)
+def _check_list(request: Request, path: Path) -> None:
+    """Refuse a set whose list of sequences is missing: nothing tells what else there should be."""
+    if not path.is_file() or not path.read_text().strip():
+        message = "lists no sequence" if path.exists() else "does not exist; it lists the sequences"
+        raise failure(request.spec, [Problem(path, "missing-annotation", message)])
 
 
 def _without_annotation(folders: Any, known: list[str]) -> Iterator[Problem]:

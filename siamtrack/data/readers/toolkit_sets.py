@@ -193,9 +193,6 @@ class OfflineVID:
             )
             self._add(snippet, str(pictures))
 
-    def __len__(self) -> int:
-        return len(self.seq_names)
-
     def __getitem__(self, index: int) -> Rows:
         stems, rows = self._tracks[index]
         return [os.path.join(self.seq_dirs[index], f"{stem}.JPEG") for stem in stems], rows

@@ -52,8 +52,11 @@ def write_clip() -> Callable[..., Path]:
             stream.pix_fmt = "yuv420p"
             stream.gop_size = 6
             stream.bit_rate = 4_000_000
+            stream.thread_count = 1
             if codec == "libx264":
                 stream.options = {"bf": "2"}
+            if codec == "libvpx":
+                stream.options = {"deadline": "realtime", "cpu-used": "8"}
             for index in range(count):
                 picture = np.full((wh[1], wh[0], 3), 20 + 10 * index, np.uint8)
                 frame = av.VideoFrame.from_ndarray(picture, format="bgr24")

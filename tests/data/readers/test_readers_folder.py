@@ -79,6 +79,7 @@ def test_thumbnails_beside_clips_are_no_frames(
     write_picture(tmp_path / "dog.jpg")
     (tmp_path / "README.txt").write_text("my clips")
     (tmp_path / "prices.csv").write_text("name,price\ndog,1\n")
+    (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00")
     assert open_dataset(f"folder:{tmp_path}").names == ("dog",)
 
 

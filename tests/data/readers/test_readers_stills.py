@@ -299,11 +299,13 @@ def test_yolo_lists_all_that_is_wrong(tmp_path: Path, write_picture: Writer) -> 
     put(labels / "broken.txt", "0 0.5 0.5 0.25 0.5")
     put(labels / "lonely.txt", "0 0.5 0.5 0.25 0.5")
     put(tmp_path / "notes.txt", "about these pictures")
+    put(tmp_path / "stray.txt", "0 0.5 0.5 0.25 0.5")
     dataset = open_dataset(f"yolo:{tmp_path}?partial=1")
     assert dataset.names == ("images/good.jpg#0",)
     assert sorted((p.kind, p.path.name) for p in dataset.problems) == [
         *(("bad-annotation", f"{stem}.txt") for stem in sorted(wrong)),
         ("missing-picture", "lonely.txt"),
+        ("missing-picture", "stray.txt"),
         ("unannotated-picture", "bare.jpg"),
         ("unreadable-picture", "broken.jpg"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -217,15 +218,28 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
         picture_wh(path)
 
 
+def test_a_header_that_promises_too_much_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (5, 3)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">2I", 2**20, 2**20)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match="cannot be decoded"):
+        read_picture(path)
+    with pytest.raises(DatasetError, match="cannot be read"):
+        picture_wh(path)
+
+
 def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"gone\.jpg cannot be read: No such file"):
         read_picture(tmp_path / "gone.jpg")
 
 
 def test_pictures_of_a_folder_are_in_natural_order(tmp_path: Path) -> None:
-    for name in ("10.jpg", "2.JPG", "1.png", "notes.txt", "._1.jpg"):
+    for name in ("a10.jpg", "A2.JPG", "a1.png", "notes.txt", "._1.jpg"):
         (tmp_path / name).touch()
-    assert list_pictures(tmp_path) == ("1.png", "2.JPG", "10.jpg")
+    assert list_pictures(tmp_path) == ("a1.png", "A2.JPG", "a10.jpg")
 
 
 def test_picture_frames(tmp_path: Path, write_pictures: Callable[..., None]) -> None:
@@ -245,7 +259,15 @@ def test_picture_frames(tmp_path: Path, write_pictures: Callable[..., None]) -> 
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.mpg", "mpeg2video")],
+    [
+        ("a.mp4", "libx264"),
+        ("a.mkv", "libx264"),
+        ("a.ts", "libx264"),
+        ("a.avi", "libx264"),
+        ("a.avi", "mpeg4"),
+        ("a.mpg", "mpeg2video"),
+        ("a.webm", "libvpx"),
+    ],
 )
 def test_a_frame_of_a_clip_is_the_same_however_it_is_reached(
     tmp_path: Path, write_clip: Writer, name: str, codec: str
@@ -262,6 +284,16 @@ def test_a_frame_of_a_clip_is_the_same_however_it_is_reached(
     assert (frames.read(17) == in_turn[17]).all()
     assert frames.key(4) == f"{tmp_path / name}#4"
     assert frames.path(4) == tmp_path / name
+
+
+def test_a_jump_that_leads_too_far_is_made_good(
+    tmp_path: Path, write_clip: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = VideoFrames(write_clip(tmp_path / "a.mp4", 20))
+    expected = list(frames.iterate(range(20)))
+    assert len(frames._index.starts) > 2
+    monkeypatch.setattr(frames, "_start_before", lambda index: int(frames._index.starts[-1]))
+    assert (frames.read(9) == expected[9]).all()
 
 
 def test_a_clip_matches_opencv(tmp_path: Path, write_clip: Writer) -> None:
