@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from siamtrack.crops import Image
+from siamtrack.crops import Image, crop_window
 from siamtrack.geometry import FloatArray
 
 
@@ -111,6 +111,18 @@ def _blur(image: Image, rng: Generator) -> Image:
     return cv2.filter2D(image, -1, kernel / kernel.sum())  # type: ignore[return-value]
 
 
+def colour_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> tuple[Image, Image]:
+    """Change the colours of a pair, partly alike, and degrade each picture by itself."""
+    if config.colour > 0:
+        joint = ColourChange.draw(rng, config.colour * config.colour_joint)
+        own = config.colour * (1 - config.colour_joint)
+        z = ColourChange.draw(rng, own).apply(joint.apply(z))
+        x = ColourChange.draw(rng, own).apply(joint.apply(x))
+    if rng.random() < config.grey:
+        z, x = to_grey(z), to_grey(x)
+    return degrade(z, config, rng), degrade(x, config, rng)
+
+
 def to_grey(image: Image) -> Image:
     """Grey picture with three equal channels."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
@@ -136,6 +148,48 @@ def paste(image: Image, patch: Image, left_top_px: tuple[int, int], rng: Generat
     under = image[y0:y1, x0:x1]
     over = patch[y0 - y : y1 - y, x0 - x : x1 - x]
     image[y0:y1, x0:x1] = (under * (1 - mask) + over * mask).astype(np.uint8)
+
+
+def paste_object(
+    x: Image,
+    x_box: FloatArray,
+    other: Image,
+    other_box: FloatArray,
+    rng: Generator,
+    *,
+    cover: bool,
+) -> FloatArray | None:
+    """Paste another object beside the target, or over a part of it, in place.
+
+    Args:
+        x: uint8 (S, S, 3) search crop, changed.
+        x_box: (4,) xywh of the target in it.
+        other: uint8 (H, W, 3) picture of the other object.
+        other_box: (4,) xywh of the object in it.
+        rng: decides size, place and outline.
+        cover: paste over an edge of the target instead of beside it.
+
+    Returns:
+        (4,) xywh of what was pasted, in px of x; None when there was no room.
+    """
+    area = float(np.sqrt(x_box[2] * x_box[3])) * rng.uniform(0.4, 0.7 if cover else 1.4)
+    aspect = float(np.sqrt(np.clip(other_box[2] / other_box[3], 0.3, 3.0)))
+    w, h = (int(np.clip(v, 6, 160)) for v in (area * aspect, area / aspect))
+    margin = 1.05
+    window = (*(other_box[:2] - other_box[2:] * (margin - 1) / 2), *(other_box[2:] * margin))
+    patch = crop_window(other, window, (w, h), border=cv2.BORDER_REPLICATE)
+    corner: tuple[int, int] | None
+    if cover:
+        side = rng.uniform(-0.5, 0.5, 2)
+        side[int(rng.integers(2))] = rng.choice([-0.5, 0.5])
+        centre = x_box[:2] + x_box[2:] * (0.5 + side)
+        corner = (int(centre[0] - w / 2), int(centre[1] - h / 2))
+    else:
+        corner = place_beside(x_box, (w, h), x.shape[0], rng)
+        if corner is None:
+            return None
+    paste(x, patch, corner, rng)
+    return np.array([*corner, w, h], np.float64)
 
 
 def place_beside(

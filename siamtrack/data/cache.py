@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def build_cache(
     part.mkdir(parents=True, exist_ok=True)
     offsets, numbers = [0], list[int]()
     boxes: list[FloatArray] = []
+    maps: list[FloatArray] = []
     tracks: list[tuple[str, str, str, str, int, int]] = []
     with (part / "crops.bin").open("wb") as stream:
         for source in sources:
@@ -120,6 +122,7 @@ def build_cache(
                 stream.write(data)
                 offsets.append(offsets[-1] + len(data))
                 boxes.append(crop_box)
+                maps.append(crop_map(picture.shape[1::-1], box, config))
                 numbers.append(number)
             if len(boxes) > first:
                 info = (source.name, source.set_name, source.label, source.picture)
@@ -131,6 +134,7 @@ def build_cache(
         offsets=np.array(offsets, np.int64),
         boxes=np.array(boxes, np.float32),
         numbers=np.array(numbers, np.int64),
+        maps=np.array(maps, np.float64),
     )
     meta = {
         "format": FORMAT,
@@ -150,17 +154,34 @@ def cut(picture: Image, box_xywh: FloatArray, config: CacheConfig) -> tuple[Imag
     Returns:
         The crop, and the target's box in crop px.
     """
+    window, size_wh = _window(picture.shape[1::-1], box_xywh, config)
+    x0, y0, *px_per_crop_px = crop_map(picture.shape[1::-1], box_xywh, config)
+    moved = np.asarray(box_xywh) - np.array([x0, y0, 0.0, 0.0])
+    return crop_window(picture, window, size_wh), moved / np.tile(px_per_crop_px, 2)
+
+
+def crop_map(picture_wh: Items[int], box_xywh: FloatArray, config: CacheConfig) -> FloatArray:
+    """Where in its picture a crop lies.
+
+    Returns:
+        (4,) left and top edge in picture px, and picture px per crop px on each axis.
+    """
+    (x0, y0, width, height), size_wh = _window(picture_wh, box_xywh, config)
+    return np.array([x0, y0, width / size_wh[0], height / size_wh[1]])
+
+
+def _window(
+    picture_wh: Items[int], box_xywh: FloatArray, config: CacheConfig
+) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """Window to cut, xywh in picture px, and the size to store it at."""
     exemplar_side = float(context_side(box_xywh[2], box_xywh[3]))
     half = config.reach * exemplar_side / 2
     cx, cy = box_xywh[:2] + box_xywh[2:] / 2
-    height, width = picture.shape[:2]
-    x0, x1 = max(0, int(cx - half)), min(width, int(np.ceil(cx + half)))
-    y0, y1 = max(0, int(cy - half)), min(height, int(np.ceil(cy + half)))
+    x0, x1 = max(0, int(cx - half)), min(picture_wh[0], int(np.ceil(cx + half)))
+    y0, y1 = max(0, int(cy - half)), min(picture_wh[1], int(np.ceil(cy + half)))
     shrink = min(1.0, config.px_per_exemplar / exemplar_side)
     size_wh = (max(8, round((x1 - x0) * shrink)), max(8, round((y1 - y0) * shrink)))
-    crop = crop_window(picture, (x0, y0, x1 - x0, y1 - y0), size_wh)
-    scale = np.array([size_wh[0] / (x1 - x0), size_wh[1] / (y1 - y0)] * 2)
-    return crop, (np.asarray(box_xywh) - np.array([x0, y0, 0.0, 0.0])) * scale
+    return (x0, y0, x1 - x0, y1 - y0), size_wh
 
 
 def _as_dict(config: CacheConfig) -> dict[str, Any]:
@@ -206,6 +227,7 @@ class CropCache:
         self.offsets: NDArray[np.int64] = index["offsets"]
         self.boxes: NDArray[np.float32] = index["boxes"]
         self.numbers: NDArray[np.int64] = index["numbers"]
+        self.maps: FloatArray = index["maps"]
         self._bytes = np.memmap(folder / "crops.bin", np.uint8, "r")
 
     def __len__(self) -> int:

@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
-import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from siamtrack.crops import Image, crop_window, to_network
+from siamtrack.crops import Image, to_network
 from siamtrack.data import augment
-from siamtrack.data.augment import AugmentConfig, ColourChange
+from siamtrack.data.augment import AugmentConfig
 from siamtrack.data.cache import CropCache, TrackInfo
+from siamtrack.data.neighbours import Neighbours, overlap_area
 from siamtrack.data.windows import WindowCutter
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import FloatArray, context_side
@@ -40,8 +40,11 @@ class PairConfig:
             0 leaves a set out.
         other_weight: weight of a track of a set that is not named.
         max_gap: largest distance between the two frames of a video pair.
-        negative: share of pairs whose search does not show the target; half of them show an
-            object of the same class, where there is one. Raising it makes the score warier.
+        negative: share of pairs whose search does not show the target. Raising it makes the score
+            warier.
+        same_picture: share of the negatives that show another object of the exemplar's picture,
+            where it has one away from the target. Half of the others show an object of the same
+            class, where there is one. Raising it dwells on look-alikes in one light.
         exemplar_shift_px: exemplar windows are off-centre by up to this, as users' boxes are.
         exemplar_scale: largest log-scale error of the exemplar window.
         search_shift_px: search windows are off-centre by up to this: how far a target may move
@@ -59,6 +62,7 @@ class PairConfig:
     other_weight: float = 1.0
     max_gap: int = 100
     negative: float = 0.08
+    same_picture: float = 0.5
     exemplar_shift_px: float = 8.0
     exemplar_scale: float = 0.08
     search_shift_px: float = 72.0
@@ -79,6 +83,9 @@ class Pair(TypedDict):
         x: uint8 (3, search, search) RGB.
         x_box: float32 (4,) xywh of the target in x, px; meaningless for negatives.
         positive: bool, whether x shows z's target.
+        distractor_box: float32 (4,) xywh of an object in x that is neither z's target nor that of
+            x_box: another object of the picture, or one that was pasted. Zeros without one.
+        has_distractor: bool, whether there is one.
         index: the pair's index, its identity in error messages.
         skipped: stored pictures that could not be decoded and were replaced by others.
     """
@@ -88,10 +95,14 @@ class Pair(TypedDict):
     x: Tensor
     x_box: Tensor
     positive: Tensor
+    distractor_box: Tensor
+    has_distractor: Tensor
     index: int
     skipped: int
 
 
+Window = tuple[FloatArray, FloatArray]
+"""Size of a window in crop px, and how far its object is off its middle as shares of it."""
 Part = Literal["all", "train", "held_out"]
 _MOST_SKIPPED = 20
 
@@ -129,6 +140,7 @@ class PairDataset(Dataset[Pair]):
         self.cache, self.config = cache, config
         self.exemplar_size_px, self.search_size_px = exemplar_size_px, search_size_px
         self.seed = seed
+        self.neighbours = Neighbours(cache)
         self._windows = WindowCutter(cache, config.fill_replicate, config.fill_photo)
         known = {t.set_name for t in cache.tracks}
         unknown = sorted(set(config.set_weights) - known)
@@ -176,21 +188,26 @@ class PairDataset(Dataset[Pair]):
         z_track = self._draw_track(rng)
         z_number, x_number = self._draw_frames(z_track, rng)
         positive = bool(rng.random() >= self.config.negative)
-        if not positive:
-            x_number = self._draw_other(z_track, rng)
+        if positive:
+            window = self._draw_window(x_number, rng)
+        else:
+            x_number, window = self._draw_negative(z_number, z_track, rng)
         flip = bool(rng.random() < self.config.flip)
         z, z_box = self._exemplar(z_number, rng)
-        x, x_box = self._search(x_number, z_track, rng)
-        z, x = self._colour(z, x, rng)
+        x, x_box, distractor = self._search(x_number, window, z_track, rng)
+        z, x = augment.colour_pair(z, x, self.config.augment, rng)
         if flip:
-            z, z_box = _mirror(z, z_box)
-            x, x_box = _mirror(x, x_box)
+            z, x = (np.ascontiguousarray(image[:, ::-1]) for image in (z, x))
+            z_box = _mirror(z_box, z.shape[1])
+            x_box, distractor = (_mirror(box, x.shape[1]) for box in (x_box, distractor))
         return {
             "z": to_network([z])[0],
             "z_box": torch.from_numpy(z_box.astype(np.float32)),
             "x": to_network([x])[0],
             "x_box": torch.from_numpy(x_box.astype(np.float32)),
             "positive": torch.tensor(positive),
+            "distractor_box": torch.from_numpy(distractor.astype(np.float32)),
+            "has_distractor": torch.tensor(bool(distractor[2] > 0)),
             "index": index,
             "skipped": 0,
         }
@@ -218,6 +235,29 @@ class PairDataset(Dataset[Pair]):
                 break
         return other.first + int(rng.integers(other.count))
 
+    def _draw_window(self, crop: int, rng: Generator) -> Window:
+        c = self.config
+        box = self.cache.boxes[crop].astype(np.float64)
+        ratio = self.search_size_px / self.exemplar_size_px
+        side = ratio * context_side(box[2], box[3]) * np.exp(rng.uniform(-1, 1) * c.search_scale)
+        stretch = np.exp(rng.uniform(-1, 1) * c.search_aspect / 2)
+        shift = rng.uniform(-1, 1, 2) * c.search_shift_px / self.search_size_px
+        return np.array([side * stretch, side / stretch]), shift
+
+    def _draw_negative(self, z: int, z_track: TrackInfo, rng: Generator) -> tuple[int, Window]:
+        """A crop of another object, and a window of it that does not show z's target."""
+        beside = self.neighbours.of(z)
+        if beside and rng.random() < self.config.same_picture:
+            for _ in range(8):
+                other = beside[int(rng.integers(len(beside)))]
+                wh, shift = self._draw_window(other, rng)
+                box = self.cache.boxes[other].astype(np.float64)
+                window = np.concatenate([box[:2] + box[2:] / 2 - wh / 2 - shift * wh, wh])
+                if overlap_area(self.neighbours.box_in(z, other), window) == 0:
+                    return other, (wh, shift)
+        other = self._draw_other(z_track, rng)
+        return other, self._draw_window(other, rng)
+
     def _exemplar(self, crop: int, rng: Generator) -> tuple[Image, FloatArray]:
         c = self.config
         picture, box = self.cache.read(crop)
@@ -227,54 +267,24 @@ class PairDataset(Dataset[Pair]):
             picture, box, np.array([side, side]), shift, self.exemplar_size_px, rng
         )
 
-    def _search(self, crop: int, z_track: TrackInfo, rng: Generator) -> tuple[Image, FloatArray]:
-        c = self.config
+    def _search(
+        self, crop: int, window: Window, z_track: TrackInfo, rng: Generator
+    ) -> tuple[Image, FloatArray, FloatArray]:
+        """The search crop, its object's box, and a distractor's (without area: there is none)."""
+        a, size = self.config.augment, self.search_size_px
         picture, box = self.cache.read(crop)
-        ratio = self.search_size_px / self.exemplar_size_px
-        side = ratio * context_side(box[2], box[3]) * np.exp(rng.uniform(-1, 1) * c.search_scale)
-        stretch = np.exp(rng.uniform(-1, 1) * c.search_aspect / 2)
-        shift = rng.uniform(-1, 1, 2) * c.search_shift_px / self.search_size_px
-        window_wh = np.array([side * stretch, side / stretch])
-        x, x_box = self._windows.cut(picture, box, window_wh, shift, self.search_size_px, rng)
-        if rng.random() < c.augment.distractor:
-            self._paste_other(x, x_box, z_track, rng, cover=False)
-        if rng.random() < c.augment.occluder:
-            self._paste_other(x, x_box, z_track, rng, cover=True)
-        return x, x_box
-
-    def _paste_other(
-        self, x: Image, x_box: FloatArray, z_track: TrackInfo, rng: Generator, *, cover: bool
-    ) -> None:
-        """Paste another object beside the target, or over a part of it, in place."""
-        other, box = self.cache.read(self._draw_other(z_track, rng))
-        area = float(np.sqrt(x_box[2] * x_box[3])) * rng.uniform(0.4, 0.7 if cover else 1.4)
-        aspect = float(np.sqrt(np.clip(box[2] / box[3], 0.3, 3.0)))
-        w, h = (int(np.clip(v, 6, 160)) for v in (area * aspect, area / aspect))
-        margin = 1.05
-        window = (*(box[:2] - box[2:] * (margin - 1) / 2), *(box[2:] * margin))
-        patch = crop_window(other, window, (w, h), border=cv2.BORDER_REPLICATE)
-        if cover:
-            side = rng.uniform(-0.5, 0.5, 2)
-            side[int(rng.integers(2))] = rng.choice([-0.5, 0.5])
-            centre = x_box[:2] + x_box[2:] * (0.5 + side)
-            corner = (int(centre[0] - w / 2), int(centre[1] - h / 2))
-        else:
-            found = augment.place_beside(x_box, (w, h), x.shape[0], rng)
-            if found is None:
-                return
-            corner = found
-        augment.paste(x, patch, corner, rng)
-
-    def _colour(self, z: Image, x: Image, rng: Generator) -> tuple[Image, Image]:
-        a = self.config.augment
-        if a.colour > 0:
-            joint = ColourChange.draw(rng, a.colour * a.colour_joint)
-            own = a.colour * (1 - a.colour_joint)
-            z = ColourChange.draw(rng, own).apply(joint.apply(z))
-            x = ColourChange.draw(rng, own).apply(joint.apply(x))
-        if rng.random() < a.grey:
-            z, x = augment.to_grey(z), augment.to_grey(x)
-        return augment.degrade(z, a, rng), augment.degrade(x, a, rng)
+        x, x_box = self._windows.cut(picture, box, *window, size, rng)
+        crop_wh = (picture.shape[1], picture.shape[0])
+        found = self.neighbours.shown_beside(crop, crop_wh, x_box, size)
+        if rng.random() < a.distractor:
+            other = self._draw_other(z_track, rng)
+            pasted = augment.paste_object(x, x_box, *self.cache.read(other), rng, cover=False)
+            if pasted is not None and not self.neighbours.same_track(other, crop):
+                found = pasted
+        if rng.random() < a.occluder:
+            other = self._draw_other(z_track, rng)
+            augment.paste_object(x, x_box, *self.cache.read(other), rng, cover=True)
+        return x, x_box, np.zeros(4) if found is None else found
 
 
 def _is_held_out(track: TrackInfo, share: float) -> bool:
@@ -282,7 +292,5 @@ def _is_held_out(track: TrackInfo, share: float) -> bool:
     return zlib.crc32((track.picture or track.name).encode()) / 2**32 < share
 
 
-def _mirror(image: Image, box: FloatArray) -> tuple[Image, FloatArray]:
-    out = box.copy()
-    out[0] = image.shape[1] - box[0] - box[2]
-    return np.ascontiguousarray(image[:, ::-1]), out
+def _mirror(box: FloatArray, width: int) -> FloatArray:
+    return np.array([width - box[0] - box[2], *box[1:]])

@@ -111,12 +111,40 @@ def losses_of(
     target = replace(target, seed=step, positives_per_pair=positives_per_pair)
     embeddings = None
     if loss.needs_embeddings and output.embedding is not None and z_embedding is not None:
-        share = coverage(batch["x_box"], response_size, network.config.total_stride)
-        found = pool_region(output.embedding[:own], share)
-        embeddings, identities = stack_regions(z_embedding.float(), found, ~positive)
-        target = replace(target, identities=identities)
+        maps, stride = output.embedding[:own], network.config.total_stride
+        found, beside = (
+            pool_region(maps, coverage(batch[name], response_size, stride))
+            for name in ("x_box", "distractor_box")
+        )
+        there = batch["has_distractor"]
+        embeddings, identities = stack_regions(
+            z_embedding.float(), found, ~positive, distractor=beside, has_distractor=there
+        )
+        triplets = pair_triplets(positive, there)
+        target = replace(target, identities=identities, triplets=triplets)
     tracked = TrackingOutput(output.score_logits, output.ltrb_px, embeddings)
     return loss.evaluate(tracked, target)
+
+
+def pair_triplets(positive: Tensor, has_distractor: Tensor) -> Tensor:
+    """Triplets that come with the pairs, without looking at embeddings.
+
+    Each positive pair gives exemplar, search and what is not the target: the distractor of its
+    search crop, or the search region of the next pair where it has none.
+
+    Args:
+        positive: (B,) bool.
+        has_distractor: (B,) bool.
+
+    Returns:
+        (T, 3) int64 rows of the table that `stack_regions` makes.
+    """
+    own = len(positive)
+    anchor = torch.arange(own, device=positive.device)
+    beside = 2 * own + has_distractor.cumsum(0) - 1
+    other = torch.where(has_distractor, beside, own + anchor.roll(-1))
+    usable = positive & (other != own + anchor)
+    return torch.stack([anchor, own + anchor, other], dim=1)[usable]
 
 
 def mean_positive_cells(target: TrackingTarget) -> Tensor:

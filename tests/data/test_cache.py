@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from siamtrack.data.cache import CacheConfig, CropCache, TrackSource, build_cache, cut
+from siamtrack.data.cache import CacheConfig, CropCache, TrackSource, build_cache, crop_map, cut
 from siamtrack.errors import DatasetError
 from siamtrack.geometry import context_side
 
@@ -33,6 +33,17 @@ def test_small_targets_are_not_enlarged_and_large_ones_shrink():
     large = np.array([100.0, 100.0, 200.0, 200.0])
     crop_box = cut(scene(large), large, config)[1]
     assert context_side(*crop_box[2:]) == pytest.approx(128, rel=0.02)
+
+
+@pytest.mark.parametrize("side", [10.0, 200.0])
+def test_the_map_of_a_crop_leads_back_to_the_picture(side):
+    box = np.array([120.0, 90.0, side, side * 0.7])
+    config = CacheConfig()
+    crop_box = cut(scene(box), box, config)[1]
+    x, y, scale_x, scale_y = crop_map((500, 400), box, config)
+    back = [x + crop_box[0] * scale_x, y + crop_box[1] * scale_y]
+    back += [crop_box[2] * scale_x, crop_box[3] * scale_y]
+    np.testing.assert_allclose(back, box)
 
 
 def test_nothing_outside_the_picture_is_stored():

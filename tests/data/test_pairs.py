@@ -49,7 +49,7 @@ def test_a_pair_is_a_function_of_seed_and_index(squares):
     a, b = (PairDataset(squares, PairConfig(), seed=3) for _ in range(2))
     other = PairDataset(squares, PairConfig(), seed=4)
     for index in (0, 7, 10**9):
-        for key in ("z", "x", "z_box", "x_box", "positive"):
+        for key in ("z", "x", "z_box", "x_box", "positive", "distractor_box"):
             assert torch.equal(a[index][key], b[index][key])
         assert not torch.equal(a[index]["x"], other[index]["x"])
 

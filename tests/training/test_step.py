@@ -1,0 +1,80 @@
+"""What a batch gives to the losses: regions, identities and triplets."""
+
+import torch
+
+from siamtrack.losses.combine import build_loss
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.training.step import PairForward, losses_of, pair_triplets
+
+SIZES = Lite0Config(exemplar_size_px=32, search_size_px=64, neck_channels=8, kernel_cells=2,
+                    head_channels=8)  # fmt: skip
+
+
+def batch(has_distractor):
+    torch.manual_seed(0)
+    n = len(has_distractor)
+    return {
+        "z": torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8),
+        "x": torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8),
+        "z_box": torch.tensor([[8.0, 8, 16, 16]] * n),
+        "x_box": torch.tensor([[0.0, 0, 32, 32]] * n),
+        "positive": torch.tensor([True, True, False, True][:n]),
+        "distractor_box": torch.tensor([[32.0, 32, 32, 32]] * n),
+        "has_distractor": torch.tensor(has_distractor),
+    }
+
+
+class Recorder:
+    """Stands in for a loss and keeps what it is given."""
+
+    needs_embeddings = True
+
+    def evaluate(self, output, target):
+        self.output, self.target = output, target
+        return output.score_logits.sum(), {}
+
+
+def recorded(has_distractor):
+    network, loss = SiamTrackLite0(SIZES).eval(), Recorder()
+    forward = PairForward(network, cross=False)
+    losses_of(forward, network, loss, batch(has_distractor), cross_negatives=0.0, step=3)
+    return network, loss
+
+
+def test_the_distractor_region_is_in_the_table_with_an_identity_of_its_own():
+    network, loss = recorded([True, False, False, True])
+    ids = loss.target.identities.tolist()
+    assert loss.output.embeddings.shape == (10, 8)
+    assert ids[:4] == [0, 1, 2, 3] and ids[4:6] == [0, 1] and ids[7] == 3
+    assert len({ids[6], ids[8], ids[9], 0, 1, 2, 3}) == 7
+    x = network.embed_search(batch([True] * 4)["x"])
+    unit = torch.nn.functional.normalize(x, dim=1)
+    quarter = unit[:, :, 2:, 2:].mean(dim=(2, 3))  # the box covers the last quarter of the crop
+    torch.testing.assert_close(loss.output.embeddings[8:], quarter[[0, 3]])
+
+
+def test_triplets_take_the_distractor_or_the_next_pairs_search():
+    _, loss = recorded([True, False, False, True])
+    assert loss.target.triplets.tolist() == [[0, 4, 8], [1, 5, 6], [3, 7, 9]]
+    for anchor, positive, negative in loss.target.triplets:
+        ids = loss.target.identities
+        assert ids[anchor] == ids[positive] != ids[negative]
+
+
+def test_a_single_pair_without_distractor_gives_no_triplet():
+    one = torch.tensor([True])
+    assert pair_triplets(one, ~one).shape == (0, 3)
+    assert pair_triplets(one, one).tolist() == [[0, 1, 2]]
+
+
+def test_every_mining_trains_on_a_batch():
+    network = SiamTrackLite0(SIZES)
+    for mining in ("random", "batch-all", "batch-hard", "semi-hard", "offline"):
+        loss = build_loss({"triplet": {"mining": mining, "distance": "cosine", "margin": 0.3}})
+        network.zero_grad()
+        total, _ = losses_of(
+            PairForward(network, cross=True), network, loss, batch([True, False, True, False]),
+            cross_negatives=0.5, step=0,
+        )  # fmt: skip
+        total.backward()
+        assert network.search_branch.neck.weight.grad.abs().sum() > 0, mining
