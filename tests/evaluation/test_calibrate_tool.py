@@ -1,0 +1,61 @@
+"""tools/calibrate.py on clips whose truth is known, with the bundled weights."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siamtrack.data.synthetic import small_scene
+from siamtrack.models.weights import find_weights, read_card
+from siamtrack.tracking.loading import DEFAULT_WEIGHTS
+from siamtrack.video.sinks import VideoSink
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "calibrate.py"
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """Two clips; in the second the truth names another place than where the thing is."""
+    folder = tmp_path / "clips"
+    for number, offset in enumerate((0.0, 90.0)):
+        frames = small_scene(seed=number, frame_count=12)
+        with VideoSink(folder / f"clip{number}.mp4", 30, (160, 120)) as sink:
+            for frame in frames:
+                sink.write(frame.image_bgr)
+        boxes = np.array([f.box_xywh for f in frames])
+        boxes[1:, 0] = np.abs(boxes[1:, 0] - offset)
+        np.savetxt(folder / f"clip{number}.txt", boxes, delimiter=",")
+    return folder
+
+
+def run(*arguments):
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_card_takes_the_fitted_curve(clips, tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    bundled = find_weights(DEFAULT_WEIGHTS)
+    shutil.copy(bundled, weights)
+    shutil.copy(bundled.with_suffix(".json"), weights.with_suffix(".json"))
+    before = read_card(weights)
+    done = run(weights, f"folder:{clips}")
+    assert done.returncode == 0, done.stderr
+    assert "expected calibration error" in done.stdout
+    after = read_card(weights)
+    assert after.tracker["score_gain"] > 0
+    assert {k: v for k, v in after.tracker.items() if not k.startswith("score_")} == {
+        k: v for k, v in before.tracker.items() if not k.startswith("score_")
+    }
+    assert after.sha256 == before.sha256
+
+
+@pytest.mark.slow
+def test_a_data_set_that_is_not_there_is_one_line_and_exit_3(tmp_path):
+    done = run(DEFAULT_WEIGHTS, f"folder:{tmp_path / 'none'}")
+    assert done.returncode == 3
+    assert done.stderr.startswith("calibrate: error: ") and done.stderr.count("\n") == 1
