@@ -13,11 +13,11 @@ import cv2
 import torch
 
 import siamtrack
-from siamtrack.engines import ENGINES
+from siamtrack.engines import ENGINES, choose_engine
 from siamtrack.engines.torch_engine import resolve_device
 from siamtrack.errors import SiamTrackError, WeightsError
 from siamtrack.models.weights import find_weights, list_weights, read_card
-from siamtrack.tracking.loading import DEFAULT_WEIGHTS
+from siamtrack.tracking.loading import DEFAULT_WEIGHTS, read_source
 from siamtrack.video.window import display_problem, toolkit_name
 
 _PACKAGES = ("av", "got10k", "numpy", "onnxruntime", "openvino", "safetensors", "scipy")
@@ -70,19 +70,31 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _engine(weights: str | None) -> dict[str, Any]:
-    """What `auto` comes to, found out by loading."""
+    """What `auto` comes to, found out by loading, and why it is not a faster one."""
     known = [name for name in ENGINES if name != "auto"]
+    nothing: dict[str, Any] = {
+        "known": known,
+        "chosen": None,
+        "precision": None,
+        "device": None,
+        "passed_over": {},
+    }
     try:
-        engine = siamtrack.load(weights).engine
+        source, _ = read_source(DEFAULT_WEIGHTS if weights is None else weights)
+        engine, passed_over = choose_engine(source)
     except SiamTrackError as error:
         if weights is not None:
             raise
-        return {"known": known, "chosen": None, "device": None, "reason": str(error)}
-    if len(known) == 1:
-        reason = "the only one there is"
-    else:
-        reason = f"the fastest one installed for {engine.device}"
-    return {"known": known, "chosen": engine.name, "device": engine.device, "reason": reason}
+        return {**nothing, "reason": str(error)}
+    reason = f"the fastest one that can run these weights on {engine.device} here"
+    return {
+        "known": known,
+        "chosen": engine.name,
+        "precision": engine.precision,
+        "device": engine.device,
+        "reason": reason,
+        "passed_over": passed_over,
+    }
 
 
 def _weights(name: str) -> dict[str, Any]:
@@ -108,10 +120,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         for device in found["devices"]
     }
     yield from _table("devices", devices)
-    engine, window = found["engine"], found["window"]
-    chosen = f"{engine['chosen']} on {engine['device']}" if engine["chosen"] else "none"
-    engines = {"known": ", ".join(engine["known"]), "auto": f"{chosen}: {engine['reason']}"}
-    yield from _table("engines", engines)
+    yield from _table("engines", _engine_rows(found["engine"]))
+    window = found["window"]
     problem = window["problem"]
     can_open = "can be opened" if problem is None else f"cannot be opened: {problem}"
     yield from _table("window", {"toolkit": window["toolkit"] or "none", "now": can_open})
@@ -122,6 +132,14 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         one = found["shown"]
         details = one["card"] or {"problem": one["problem"]}
         yield from _table(one["path"] if "path" in one else one["name"], details)
+
+
+def _engine_rows(engine: dict[str, Any]) -> dict[str, str]:
+    chosen = "none"
+    if engine["chosen"]:
+        chosen = f"{engine['chosen']} ({engine['precision']}) on {engine['device']}"
+    rows = {"known": ", ".join(engine["known"]), "auto": f"{chosen}: {engine['reason']}"}
+    return {**rows, **{f"not {name}": why for name, why in engine["passed_over"].items()}}
 
 
 def _table(title: str, rows: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from siamtrack.engines.base import Engine
 from siamtrack.engines.graphs import graph_paths
 from siamtrack.engines.torch_engine import TorchEngine, resolve_device
@@ -15,7 +17,12 @@ from siamtrack.models.network import TrackerNetwork
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "torch", "onnx")
+GRAPH_ENGINES = {"openvino": "siamtrack[openvino]", "onnx": "onnxruntime"}
+"""Engines that run exported graphs, the fastest one first, and what installs them."""
+
+ENGINES = ("auto", *GRAPH_ENGINES, "torch")
+
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
 class Source(NamedTuple):
@@ -32,46 +39,114 @@ class Source(NamedTuple):
     sha256: str = ""
 
 
-def make_engine(source: Source, *, engine: str = "auto", device: str = "auto") -> Engine:
+class Choice(NamedTuple):
+    """What "auto" came to.
+
+    Attributes:
+        engine: ready to run.
+        passed_over: by name, why each faster engine was not taken.
+    """
+
+    engine: Engine
+    passed_over: dict[str, str]
+
+
+def make_engine(
+    source: Source, *, engine: str = "auto", device: str = "auto", threads: int = 0
+) -> Engine:
     """Choose and make the engine for weights.
 
-    "auto" takes ONNX Runtime on the CPU when graphs of exactly these weights lie beside them, and
-    torch otherwise.
+    Args:
+        source: the weights.
+        engine: one of `ENGINES`. "openvino:f32" and "openvino:bf16" also say what OpenVINO is to
+            compute in, which is bf16 where the CPU has it unless told. For "auto" see
+            `choose_engine`.
+        device: see `resolve_device`.
+        threads: CPU threads of an engine that runs graphs; 0 for its own choice. That of torch is
+            one for the whole process: `torch.set_num_threads`.
 
     Raises:
-        ConfigError: no engine has that name.
+        ConfigError: no engine has that name, or the engine has no such precision.
         DeviceError: no such device on this machine.
         EngineError: the engine that was asked for is not installed or cannot run these weights.
     """
-    if engine not in ENGINES:
-        raise ConfigError.unknown("engine", engine, ENGINES)
+    name, _, precision = engine.partition(":")
+    if name not in ENGINES:
+        raise ConfigError.unknown("engine", name, ENGINES)
+    if precision and name != "openvino":
+        raise ConfigError(
+            f'engine {engine!r}: {name} has no precision to choose; give "{name}", or '
+            '"openvino:f32" or "openvino:bf16"'
+        )
+    if name == "auto":
+        return choose_engine(source, device=device, threads=threads).engine
     resolved = resolve_device(device)
-    if engine == "torch":
+    if name == "torch":
         return TorchEngine(source.network, resolved)
-    if engine == "onnx":
-        return _onnx(source, str(resolved))
-    if resolved.type == "cpu" and _has_graphs(source) and find_spec("onnxruntime"):
-        try:
-            return _onnx(source, "cpu")
-        except EngineError as error:
-            logger.warning("%s; torch runs the network instead", error)
-    return TorchEngine(source.network, resolved)
+    return _graph_engine(name, source, resolved, threads, precision or "auto")
 
 
-def _has_graphs(source: Source) -> bool:
-    return source.path is not None and all(p.is_file() for p in graph_paths(source.path).values())
+def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> Choice:
+    """Take the fastest engine that can run these weights here.
+
+    On the CPU that is the first of `GRAPH_ENGINES` that is installed, if graphs of exactly these
+    weights lie beside them; torch runs everything else.
+
+    Args:
+        source: the weights.
+        device: see `resolve_device`.
+        threads: see `make_engine`.
+
+    Raises:
+        DeviceError: no such device on this machine.
+    """
+    resolved = resolve_device(device)
+    passed_over: dict[str, str] = {}
+    for name in GRAPH_ENGINES:
+        problem = _obstacle(name, source, resolved)
+        if problem is None:
+            try:
+                return Choice(_graph_engine(name, source, resolved, threads), passed_over)
+            except EngineError as error:
+                problem = str(error)
+                logger.warning("%s; another engine than %s runs the network", problem, name)
+        passed_over[name] = problem
+    return Choice(TorchEngine(source.network, resolved), passed_over)
 
 
-def _onnx(source: Source, device: str) -> Engine:
-    try:
-        from siamtrack.engines.onnx_engine import OnnxEngine
-    except ImportError as error:
-        raise EngineError(
-            'ONNX Runtime is not installed; pip install onnxruntime, or use engine "torch"'
-        ) from error
+def _obstacle(name: str, source: Source, device: torch.device) -> str | None:
+    """Why an engine need not be tried; nothing of this is worth a warning."""
+    if device.type != "cpu":
+        return f"torch is taken on {device}"
+    if not find_spec(_PACKAGES[name]):
+        return f"not installed (pip install '{GRAPH_ENGINES[name]}')"
+    if source.path is None:
+        return "the weights are not in a .safetensors file"
+    missing = [path for path in graph_paths(source.path).values() if not path.is_file()]
+    return f"there is no graph {missing[0]} (siamtrack export makes it)" if missing else None
+
+
+def _graph_engine(
+    name: str, source: Source, device: torch.device, threads: int, precision: str = "auto"
+) -> Engine:
     if source.path is None:
         raise EngineError(
-            'engine "onnx" runs weights from a .safetensors file; import the checkpoint with '
+            f'engine "{name}" runs weights from a .safetensors file; import the checkpoint with '
             'tools/import_weights.py first, or use engine "torch"'
         )
-    return OnnxEngine(source.path, source.sha256, device=device)
+    weights, sha256, where = source.path, source.sha256, str(device)
+    try:
+        if name == "onnx":
+            from siamtrack.engines.onnx_engine import OnnxEngine
+
+            return OnnxEngine(weights, sha256, device=where, threads=threads)
+        from siamtrack.engines.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(
+            weights, sha256, device=where, threads=threads, inference_precision=precision
+        )
+    except ImportError as error:
+        raise EngineError(
+            f"engine \"{name}\" is not installed; pip install '{GRAPH_ENGINES[name]}', or use "
+            'engine "torch"'
+        ) from error

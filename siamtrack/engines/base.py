@@ -50,9 +50,18 @@ class Response(NamedTuple):
 
 
 class Engine(Protocol):
-    """Runs one set of weights. Stateless between calls, so any number of trackers share one."""
+    """Runs one set of weights. Stateless between calls, so any number of trackers share one.
+
+    Attributes:
+        name: one of `siamtrack.engines.ENGINES`.
+        precision: what the network computes in, "f32" or "bf16".
+        device: where it runs.
+        architecture: of the network.
+        config: of the network.
+    """
 
     name: str
+    precision: str
     device: str
     architecture: str
     config: NetworkConfig
@@ -76,5 +85,18 @@ class Engine(Protocol):
         Args:
             exemplar: one target, or as many as there are crops.
             crops: B pictures, uint8 (search_size_px, search_size_px, 3) BGR.
+        """
+        ...
+
+    def prepare(self, crops: Sequence[Image]) -> Any:
+        """First half of `track`: the batch as the engine takes it, opaque to everyone else."""
+        ...
+
+    def infer(self, exemplar: Exemplar, batch: Any) -> Response:
+        """Second half of `track`: run the network.
+
+        Args:
+            exemplar: see `track`.
+            batch: of `prepare`.
         """
         ...

@@ -48,6 +48,7 @@ class TorchEngine:
     """Eager PyTorch in inference mode, channels-last."""
 
     name = "torch"
+    precision = "f32"
 
     def __init__(self, network: TrackerNetwork, device: str | torch.device = "auto") -> None:
         """Take a network in evaluation mode; it is moved to the device and never changed again.
@@ -80,10 +81,18 @@ class TorchEngine:
         tensors = tuple(torch.cat(tuple(p)) for p in parts)
         return Exemplar(tensors, sum(e.targets for e in exemplars))
 
-    @torch.inference_mode()
     def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
         """See `Engine.track`."""
-        x = self._network.embed_search(to_network(crops).to(self._device))
+        return self.infer(exemplar, self.prepare(crops))
+
+    def prepare(self, crops: Sequence[Image]) -> Tensor:
+        """See `Engine.prepare`."""
+        return to_network(crops).to(self._device)
+
+    @torch.inference_mode()
+    def infer(self, exemplar: Exemplar, batch: Tensor) -> Response:
+        """See `Engine.infer`."""
+        x = self._network.embed_search(batch)
         z = self._network.exemplar_from(exemplar.tensors)
         output = self._network.correlate(z, x)
         similarity = self._network.similarity(z, output)

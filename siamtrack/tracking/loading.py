@@ -33,7 +33,8 @@ def load(
         weights: a name (`siamtrack info` lists them), a .safetensors file, or a SiamFC checkpoint
             of another project (.pth state dict, MatConvNet .mat); None for the default.
         device: "auto", "cpu", "cuda", "cuda:0" or "mps".
-        engine: "auto" takes the fastest one for the device; or name one.
+        engine: "auto" takes the fastest one for the device; or name one, see
+            `siamtrack.engines.make_engine`.
         **tracker_options: fields of `BoxHeadOptions`, or of `ScalePyramidOptions` for SiamFC.
             What is not given comes from the weights' card, where it was tuned for them.
 
@@ -63,15 +64,19 @@ def _prepare(
     weights: str | PathLike[str] | None, device: str, engine: str, given: dict[str, Any]
 ) -> tuple[Engine, TrackerOptions]:
     name = DEFAULT_WEIGHTS if weights is None else weights
-    source, tuned = _read(name)
+    source, tuned = read_source(name)
     kind = ScalePyramidOptions if isinstance(source.network, SiamFC) else BoxHeadOptions
     # Checked before the slow part: a typo should not cost a network.
     options = kind.from_mapping({**tuned, **given})
     return make_engine(source, engine=engine, device=device), options
 
 
-def _read(weights: str | PathLike[str]) -> tuple[Source, dict[str, Any]]:
-    """The weights, and the tracker options that were tuned for them."""
+def read_source(weights: str | PathLike[str]) -> tuple[Source, dict[str, Any]]:
+    """The weights, and the tracker options that were tuned for them.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or do not fit.
+    """
     if Path(weights).suffix.lower() in _FOREIGN:
         return Source(read_siamfc(weights)), {}
     path = find_weights(weights)

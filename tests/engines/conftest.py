@@ -1,0 +1,54 @@
+"""Weights with their graphs, and real crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from siamtrack.cli import main
+from siamtrack.crops import crop_square
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.models.weights import save_network
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small network of the default architecture with graphs, made by the command."""
+    torch.manual_seed(0)
+    network = SiamTrackLite0(Lite0Config(exemplar_size_px=64, search_size_px=128))
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_network(network, path, training_data=["none"], licence="none")
+    assert main(["export", "--weights", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[np.ndarray]:
+    """Three pictures of the world, BGR."""
+    rgb = (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee())
+    return [np.ascontiguousarray(picture[..., ::-1]) for picture in rgb]
+
+
+@pytest.fixture
+def answers(photographs):
+    """What an engine says of real crops: `searches` of them against `targets` exemplars."""
+
+    def crops(count, size_px, side_px, shift_px):
+        found = []
+        for picture in photographs[:count]:
+            centre = np.array(picture.shape[1::-1]) / 2 + shift_px
+            found.append(crop_square(picture, centre, side_px, size_px, fill_bgr=(90, 90, 90))[0])
+        return found
+
+    def answer(engine, targets, searches):
+        config = engine.config
+        size = config.exemplar_size_px
+        boxes = np.tile(np.array([0.25, 0.25, 0.5, 0.5]) * size, (targets, 1))
+        exemplar = engine.embed_exemplar(crops(targets, size, 120.0, 0.0), boxes)
+        return engine.track(exemplar, crops(searches, config.search_size_px, 240.0, 9.0))
+
+    return answer
