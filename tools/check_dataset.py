@@ -1,6 +1,6 @@
 """Report everything that is wrong with data sets, one line each on standard output.
 
-    python tools/check_dataset.py got10k:/data/GOT-10k?subset=val folder:clips [--quick]
+    python tools/check_dataset.py "got10k:/data/GOT-10k?subset=val" folder:clips [--quick]
 
 Exit code: 0 all is well, 2 wrong usage, 3 something is wrong. Names of data sets are explained in
 siamtrack/data/open.py.

@@ -30,7 +30,6 @@ VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .
 
 _Decoded: TypeAlias = Iterator[tuple[int, av.VideoFrame]]
 
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _EXIF_ORIENTATION, _FIRST_SIDEWAYS = 0x0112, 5
 
 
@@ -65,16 +64,15 @@ def read_picture(path: Path, *, upright: bool = False) -> Image:
             as they are stored, so the default does not.
 
     Raises:
-        DatasetError: missing, damaged or cut off (OpenCV alone shows half a JPEG without a word).
+        DatasetError: missing, damaged or cut off.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"picture {path} cannot be read: {error.strerror or error}") from error
-    if data.startswith(_JPEG_START) and _JPEG_END not in data[-65536:]:
-        raise DatasetError(f"picture {path} ends in the middle; copy or extract it again")
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
+        # Not imread, which takes half a JPEG for a whole one.
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         raise DatasetError(f"picture {path} cannot be decoded: {error.err}") from error

@@ -40,15 +40,17 @@ def write_pictures(write_picture: Callable[..., Path]) -> Callable[..., None]:
 
 @pytest.fixture
 def write_clip() -> Callable[..., Path]:
-    """Write a clip whose frame i has grey level 20 + 10 i, with B-frames and several key frames."""
+    """Write a clip whose frame i has grey level 20 + 10 i, with B-frames and several key frames.
 
-    def write(
-        path: Path, count: int = 20, *, codec: str = "libx264", wh: tuple[int, int] = WH
-    ) -> Path:
+    With `ramp` every frame gets brighter from left to right instead.
+    """
+
+    def write(path: Path, count: int = 20, *, codec: str = "libx264", ramp: bool = False) -> Path:
+        width, height = WH
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
             stream = container.add_stream(codec, rate=25)
-            stream.width, stream.height = wh
+            stream.width, stream.height = width, height
             stream.pix_fmt = "yuv420p"
             stream.gop_size = 6
             stream.bit_rate = 4_000_000
@@ -58,7 +60,9 @@ def write_clip() -> Callable[..., Path]:
             if codec == "libvpx":
                 stream.options = {"deadline": "realtime", "cpu-used": "8"}
             for index in range(count):
-                picture = np.full((wh[1], wh[0], 3), 20 + 10 * index, np.uint8)
+                picture = np.full((height, width, 3), 20 + 10 * index, np.uint8)
+                if ramp:
+                    picture[:] = np.linspace(0, 255, width)[:, None]
                 frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))

@@ -204,7 +204,7 @@ def test_half_a_picture_is_refused(tmp_path: Path) -> None:
         path = tmp_path / f"a.{suffix}"
         cv2.imwrite(str(path), noise)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(DatasetError, match=r"a\.\w+ .*(again|middle)"):
+        with pytest.raises(DatasetError, match=r"a\.\w+ .* cannot be decoded"):
             read_picture(path)
 
 
@@ -306,9 +306,7 @@ def test_a_clip_matches_opencv(tmp_path: Path, write_clip: Writer) -> None:
 def test_a_clip_held_sideways_comes_out_upright_as_opencv_shows_it(
     tmp_path: Path, write_clip: Writer
 ) -> None:
-    path = write_clip(tmp_path / "a.mp4", 3)
-    picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:, :20] = 255
+    path = write_clip(tmp_path / "a.mp4", 3, ramp=True)
     data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40
     turned = (0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
@@ -316,6 +314,7 @@ def test_a_clip_held_sideways_comes_out_upright_as_opencv_shows_it(
     path.write_bytes(data)
     shown = cv2.VideoCapture(str(path)).read()[1]
     assert shown.shape == (64, 48, 3)
+    assert abs(float(shown[0].mean()) - float(shown[-1].mean())) > 100
     assert (VideoFrames(path).read(0) == shown).all()
 
 
