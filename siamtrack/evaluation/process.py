@@ -126,7 +126,7 @@ class WorkerProcess:
             answer = json.loads(line)
             if "outcome" in answer:
                 return Outcome.from_json(answer["outcome"])
-            limit, where = self._setting.frame_timeout_s + SLACK_S, f"at frame {answer['beat']}"
+            limit, where = self._setting.frame_timeout_s + SLACK_S, f"after frame {answer['beat']}"
             beat(int(answer["beat"]))
 
     def _post_mortem(self) -> str:

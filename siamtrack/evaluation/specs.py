@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -69,10 +70,10 @@ class TrackerSpec:
 
     @property
     def label(self) -> str:
-        """The tracker as reports write it: options without the model files that opencv needs."""
+        """The tracker as reports write it: no folders, no model files that opencv needs."""
         if self.name.startswith("opencv:"):
             return self.name
-        return str(self)
+        return str(TrackerSpec(re.split(r"[/\\]", self.name)[-1], self.options))
 
     def build(self) -> EvaluatedTracker:
         """A fresh tracker that has seen nothing.

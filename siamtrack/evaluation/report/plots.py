@@ -23,6 +23,10 @@ COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8
            "#7f7f7f", "#bcbd22")  # fmt: skip
 STYLES = ("-", "--", "-.", ":")
 SIZE_IN = (6.4, 4.2)
+LETTER_IN = 0.065
+"""Width of a letter in a legend."""
+LONGEST = 48
+"""Letters of a tracker's label before it is cut."""
 
 
 def colour_of(index: int) -> str:
@@ -111,7 +115,9 @@ def speed_plot(variant: Content) -> Figure:
             continue
         value = tracker["figures"][figure]["value"]
         axes.plot(tracker["fps"], value, "o", markersize=9, color=colour_of(index), label=label)
-        axes.annotate(label, (tracker["fps"], value), (6, 6), textcoords="offset points", size=8)
+        axes.annotate(
+            _short(label), (tracker["fps"], value), (6, 6), textcoords="offset points", size=8
+        )
         shown += 1
     if shown:
         axes.set_xscale("log")
@@ -170,8 +176,27 @@ def _axes(title: str, x: str, y: str, size: tuple[float, float] = SIZE_IN) -> tu
 
 
 def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    """Beside the plot, for which the figure grows: labels of trackers may be long."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    axes.legend(
+        handles,
+        [_short(label) for label in labels],
+        fontsize=8,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+    )
+    figure = axes.get_figure()
+    if isinstance(figure, Figure):
+        longest = max(len(_short(label)) for label in labels)
+        figure.set_figwidth(figure.get_figwidth() + LETTER_IN * max(0, longest - 16))
+
+
+def _short(label: str) -> str:
+    """A label cut in the middle, where options of one tracker differ least."""
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 20]}...{label[-17:]}"
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:
