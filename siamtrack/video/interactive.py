@@ -142,7 +142,10 @@ class Interaction:
         while True:
             self._screen.show(_drawn(picture, view, session, results, fps))
             for event in self._wait(session, due):
-                for command in session.handle(view.event(event)):
+                commands = session.handle(view.event(event))
+                if not (isinstance(event, Mouse) and event.action == "move"):
+                    logger.debug("frame %d: %s: %s", frame.index, event, session.mode.name)
+                for command in commands:
                     if isinstance(command, Quit | Step):
                         self._left = None
                         return isinstance(command, Step)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ PROBE_TIMEOUT_S = 20.0
 
 _PROBE = "import cv2; cv2.namedWindow('siamtrack', cv2.WINDOW_NORMAL); cv2.destroyAllWindows()"
 _KEY_NAMES = {27: "esc", 32: "space"}
-_MOUSE_ACTIONS = {
+_MOUSE_ACTIONS: Mapping[int, Literal["down", "move", "up"]] = {
     cv2.EVENT_LBUTTONDOWN: "down",
     cv2.EVENT_MOUSEMOVE: "move",
     cv2.EVENT_LBUTTONUP: "up",
@@ -114,6 +114,9 @@ class Window:
         self._title = title
         self._events: list[Event] = []
         self._shown_wh: tuple[int, int] | None = None
+        self._pressed: tuple[float, float] | None = None
+        # OpenCV's wheel ships Qt without fonts, of which Qt complains for every window.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
         try:
             cv2.namedWindow(title, flags)
@@ -180,8 +183,15 @@ class Window:
 
     def _on_mouse(self, event: int, x: int, y: int, flags: int, data: object) -> None:
         action = _MOUSE_ACTIONS.get(event)
-        if action is not None:
-            self._events.append(Mouse(action, float(x), float(y)))  # type: ignore[arg-type]
+        if action is None:
+            return
+        if action == "move" and self._pressed and not flags & cv2.EVENT_FLAG_LBUTTON:
+            # The button was let go and the toolkit did not say so, which Qt forgets at times.
+            self._events.append(Mouse("up", *self._pressed))
+            self._pressed = None
+        if action == "down" or self._pressed:
+            self._pressed = None if action == "up" else (float(x), float(y))
+        self._events.append(Mouse(action, float(x), float(y)))
 
 
 def key_name(code: int) -> str | None:

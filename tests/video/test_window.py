@@ -172,7 +172,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeToolkit:
 def test_events_come_in_order_and_once(fake: FakeToolkit) -> None:
     with Window("w") as shown:
         fake.mouse(cv2.EVENT_LBUTTONDOWN, 3, 4, 0, None)
-        fake.mouse(cv2.EVENT_MOUSEMOVE, 5, 6, 1, None)
+        fake.mouse(cv2.EVENT_MOUSEMOVE, 5, 6, cv2.EVENT_FLAG_LBUTTON, None)
         fake.mouse(cv2.EVENT_RBUTTONDOWN, 5, 6, 2, None)
         fake.mouse(cv2.EVENT_LBUTTONUP, 7, 8, 0, None)
         fake.keys.append(ord("q"))
@@ -183,6 +183,24 @@ def test_events_come_in_order_and_once(fake: FakeToolkit) -> None:
             Key("q"),
         )
         assert shown.poll(0.02) == ()
+
+
+def test_a_release_that_was_never_told_ends_the_drag_where_it_was_last_seen(
+    fake: FakeToolkit,
+) -> None:
+    held = cv2.EVENT_FLAG_LBUTTON
+    with Window("w") as shown:
+        fake.mouse(cv2.EVENT_LBUTTONDOWN, 10, 10, held, None)
+        fake.mouse(cv2.EVENT_MOUSEMOVE, 50, 60, held, None)
+        fake.mouse(cv2.EVENT_MOUSEMOVE, 200, 200, 0, None)
+        fake.mouse(cv2.EVENT_MOUSEMOVE, 210, 200, 0, None)
+        assert shown.poll(0.0) == (
+            Mouse("down", 10, 10),
+            Mouse("move", 50, 60),
+            Mouse("up", 50, 60),
+            Mouse("move", 200, 200),
+            Mouse("move", 210, 200),
+        )
 
 
 def test_poll_never_waits_for_ever(fake: FakeToolkit) -> None:

@@ -1,0 +1,166 @@
+"""A virtual display with a real keyboard and mouse, for programs in processes of their own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+NEEDED = ("Xvfb", "xdotool")
+PATIENCE_S = 120
+"""Nothing waits longer than this; a program that hangs is killed."""
+
+
+class Desk:
+    """One X server and what a person does to it."""
+
+    def __init__(self, display: str) -> None:
+        self.environment = {**os.environ, "DISPLAY": display}
+        self.environment.pop("WAYLAND_DISPLAY", None)
+
+    def do(self, *arguments: object) -> str:
+        """Run xdotool; returns what it prints."""
+        done = subprocess.run(
+            ["xdotool", *map(str, arguments)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def find_window(self, title: str) -> int:
+        """Wait for a window, and give it the keyboard."""
+        window = int(self.do("search", "--sync", "--onlyvisible", "--name", title).split()[0])
+        self.do("windowfocus", "--sync", window)
+        return window
+
+    def drag(
+        self, program: Program, window: int, start: tuple[int, int], end: tuple[int, int]
+    ) -> list[str]:
+        """Press the left button at `start` and let it go at `end`; returns what is said of it.
+
+        Nobody is as fast as xdotool: without a pause after the press Qt loses the release at times.
+        """
+        middle = ((start[0] + end[0]) // 2, (start[1] + end[1]) // 2)
+        move = ("mousemove", "--window", window)
+        self.do(*move, *start, "mousedown", 1)
+        told = program.read_to("'down'", '"down"')
+        self.do(*move, *middle, *move, *end, "mouseup", 1)
+        return [*told, *program.read_to("'up'", '"up"')]
+
+    def press(self, *keys: str) -> None:
+        """Type keys, by their X names."""
+        self.do("key", "--delay", 40, *keys)
+
+    def ask_to_close(self, window: int) -> None:
+        """What a window manager does when the cross in the title bar is clicked."""
+        x11 = ctypes.CDLL("libX11.so.6")
+        x11.XOpenDisplay.restype = ctypes.c_void_p
+        x11.XInternAtom.restype = ctypes.c_ulong
+        display = ctypes.c_void_p(x11.XOpenDisplay(self.environment["DISPLAY"].encode()))
+
+        class ClientMessage(ctypes.Structure):
+            _fields_ = (
+                ("type", ctypes.c_int),
+                ("serial", ctypes.c_ulong),
+                ("send_event", ctypes.c_int),
+                ("display", ctypes.c_void_p),
+                ("window", ctypes.c_ulong),
+                ("message_type", ctypes.c_ulong),
+                ("format", ctypes.c_int),
+                ("data", ctypes.c_long * 5),
+                ("rest_of_the_union", ctypes.c_long * 24),
+            )
+
+        protocols = x11.XInternAtom(display, b"WM_PROTOCOLS", 0)
+        message = ClientMessage(type=33, window=window, message_type=protocols, format=32)
+        message.data[0] = x11.XInternAtom(display, b"WM_DELETE_WINDOW", 0)
+        x11.XSendEvent(display, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(message))
+        x11.XCloseDisplay(display)
+
+
+class Program:
+    """A Python program on the desk; what it prints and logs is read line by line."""
+
+    def __init__(self, desk: Desk, arguments: list[str], folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**desk.environment, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._watchdog = threading.Timer(PATIENCE_S, self._process.kill)
+        self._watchdog.start()
+
+    def read_to(self, *texts: str) -> list[str]:
+        """Wait for a line with one of `texts`; returns the lines up to it and with it."""
+        read: list[str] = []
+        for line in self._process.stdout or ():
+            read.append(line.rstrip())
+            if any(text in line for text in texts):
+                return read
+        raise AssertionError(f"ended without saying {texts}: {read}")
+
+    def end(self) -> tuple[int, list[str]]:
+        """Wait for its end; returns its exit code and the lines not read before."""
+        told, _ = self._process.communicate()
+        return self._process.returncode, told.splitlines()
+
+    def stop(self) -> None:
+        """End it if it still runs."""
+        self._watchdog.cancel()
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def desk() -> Iterator[Desk]:
+    """A display of 1280x800 px that nobody sees."""
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed (apt-get install xvfb xdotool)")
+    reader, writer = os.pipe()
+    # Without -noreset the server restarts, deaf for a moment, whenever its last program ends.
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1280x800x24", "-noreset"],
+        pass_fds=[writer],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writer)
+    try:
+        with os.fdopen(reader) as answer:
+            # The server writes its number when it is ready, and closes the pipe when it fails.
+            number = answer.readline().strip()
+        if not number:
+            pytest.skip("Xvfb does not start here")
+        yield Desk(f":{number}")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture
+def start(desk: Desk, tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start Python programs on the desk, in `tmp_path`."""
+    programs: list[Program] = []
+
+    def run(*arguments: str) -> Program:
+        programs.append(Program(desk, list(arguments), tmp_path))
+        return programs[-1]
+
+    yield run
+    for program in programs:
+        program.stop()
