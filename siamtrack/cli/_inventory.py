@@ -125,9 +125,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     problem = window["problem"]
     can_open = "can be opened" if problem is None else f"cannot be opened: {problem}"
     yield from _table("window", {"toolkit": window["toolkit"] or "none", "now": can_open})
-    yield from _table(
-        "weights", {_title(one): _brief(one) for one in found["weights"]} or {"none": ""}
-    )
+    bundled = {_title(one): _brief(one) for one in found["weights"]}
+    yield from _table("weights", bundled or {"none": "came with this installation"})
     if found["shown"] is not None:
         one = found["shown"]
         details = one["card"] or {"problem": one["problem"]}
