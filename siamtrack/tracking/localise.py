@@ -6,6 +6,7 @@ window, and return a `Candidate` in frame coordinates; `Tracker` does the rest.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -24,10 +25,12 @@ class Candidate(NamedTuple):
     Attributes:
         box_xywh: (4,) frame px.
         peak_logit: the response where the target was found, before sigmoid.
+        similarity: cosine between the embedding there and the exemplar's; 1 without embeddings.
     """
 
     box_xywh: FloatArray
     peak_logit: float
+    similarity: float = 1.0
 
 
 class Localiser(Protocol):
@@ -44,6 +47,21 @@ class Localiser(Protocol):
             response: of the windows, in order.
             maps: of the windows, in order.
             box_xywh: (4,) where the target was, frame px.
+        """
+        ...
+
+    def scan(
+        self, response: Response, maps: list[CropMap], box_xywh: FloatArray
+    ) -> Candidate | None:
+        """Find the best place in windows anywhere in the frame, wherever in them it is.
+
+        Args:
+            response: of the windows, in order.
+            maps: of the windows, in order; may be empty.
+            box_xywh: (4,) the target as it was last, for its size.
+
+        Returns:
+            The candidate; None without windows, or where the loop cannot scan.
         """
         ...
 
@@ -82,23 +100,34 @@ class BoxHead:
         if response.ltrb_px is None:
             raise TypeError("this network has no box head; use ScalePyramid")
         logits, crop_map = response.score_logits[0], maps[0]
-        left, top, right, bottom = response.ltrb_px[0]
         last_wh = (box_xywh[2:] / crop_map.scale).astype(np.float32)
+        left, top, right, bottom = response.ltrb_px[0]
         width, height = left + right, top + bottom
         penalty = self._shape_penalty(width, height, last_wh)
         score = sigmoid(logits)
         influence = self.options.window_influence
         ranked = score * penalty * (1.0 - influence) + self._window * influence
         best = np.unravel_index(int(np.argmax(ranked)), ranked.shape)
-        peak = float(score[best])
+        peak, logit = float(score[best]), float(logits[best])
+        similarity = 1.0 if response.similarity is None else float(response.similarity[0][best])
         if peak < self.options.hold_below:
-            return Candidate(box_xywh, float(logits[best]))
+            return Candidate(box_xywh, logit, similarity)
         centre_x = self._cell_x[best] + (right[best] - left[best]) / 2
         centre_y = self._cell_y[best] + (bottom[best] - top[best]) / 2
         rate = float(penalty[best]) * peak * self.options.size_rate
         size = last_wh * (1.0 - rate) + np.array([width[best], height[best]]) * rate
         box = np.array([centre_x - size[0] / 2, centre_y - size[1] / 2, *size])
-        return Candidate(crop_map.to_frame(box), float(logits[best]))
+        return Candidate(crop_map.to_frame(box), logit, similarity)
+
+    def scan(
+        self, response: Response, maps: list[CropMap], box_xywh: FloatArray
+    ) -> Candidate | None:
+        """See `Localiser.scan`; the cosine window has no say here."""
+        if not maps:
+            return None
+        best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
+        anywhere = BoxHead(self.config, replace(self.options, window_influence=0.0, hold_below=0.0))
+        return anywhere.locate(response.rows(best, best + 1), [maps[best]], box_xywh)
 
     def _shape_penalty(
         self, width: Float32Array, height: Float32Array, last_wh: Float32Array
@@ -151,6 +180,12 @@ class ScalePyramid:
         size = box_xywh[2:] * factor
         centre = box_xywh[:2] + box_xywh[2:] / 2 + offset
         return Candidate(np.concatenate([centre - size / 2, size]), logit)
+
+    def scan(
+        self, response: Response, maps: list[CropMap], box_xywh: FloatArray
+    ) -> Candidate | None:
+        """None: a response without a scale of its own tells nothing across windows."""
+        return None
 
     def _upsample(self, response: Float32Array) -> Float32Array:
         factor = self.options.response_upsampling

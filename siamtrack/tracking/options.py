@@ -81,11 +81,21 @@ class BoxHeadOptions(TrackerOptions):
             reduced by penalty and score. Raising it follows size changes faster and jitters more.
         hold_below: peaks of the response under this, in [0, 1], do not move the box. Raising it
             waits where the target was instead of following a weak peak elsewhere.
+        scan_crops: search windows elsewhere in the frame that a lost target is looked for in, per
+            frame; 0 turns looking off. Raising it finds a target sooner that comes back far from
+            where it was lost, at the cost of as many network passes while it is lost.
+        found_above: score that a place elsewhere must have before the box jumps there. Raising it
+            jumps to fewer look-alikes and finds fewer targets.
+        found_similarity: share of the similarity to the exemplar that the target had while it was
+            tracked, which such a place must have too.
     """
 
     shape_penalty: float = 0.05
     size_rate: float = 0.35
     hold_below: float = 0.0
+    scan_crops: int = 3
+    found_above: float = 0.6
+    found_similarity: float = 0.8
 
     def __post_init__(self) -> None:
         # Not super(): a slotted dataclass is a new class, which zero-argument super() misses.
@@ -93,6 +103,9 @@ class BoxHeadOptions(TrackerOptions):
         self._check("shape_penalty", 0.0, math.inf)
         self._check("size_rate", 0.0, 1.0)
         self._check("hold_below", 0.0, 1.0)
+        self._check("scan_crops", 0, 64)
+        self._check("found_above", 0.0, 1.0)
+        self._check("found_similarity", 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

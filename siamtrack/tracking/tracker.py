@@ -20,13 +20,15 @@ from siamtrack.geometry import (
     keep_in_frame,
     parse_first_box,
 )
-from siamtrack.tracking.localise import BoxHead, Localiser, ScalePyramid
+from siamtrack.tracking.localise import BoxHead, Candidate, Localiser, ScalePyramid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 from siamtrack.tracking.result import Result
+from siamtrack.tracking.scanning import scan_centres
 
 logger = logging.getLogger(__name__)
 
+_SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
 _SAME_ASPECT = 0.02  # relative difference of aspect up to which a new frame size is a rescaling
 
 
@@ -40,6 +42,8 @@ class TrackState:
         frame_wh: size of the last frame, px.
         fill_bgr: mean colour of the first frame, shown to the network outside the frame.
         presence: memory of the score.
+        similarity: what the target's embedding had in common with the exemplar's while tracked.
+        scanned: windows looked at since the target was lost.
     """
 
     exemplar: Exemplar
@@ -47,6 +51,8 @@ class TrackState:
     frame_wh: tuple[int, int]
     fill_bgr: tuple[float, float, float]
     presence: Presence
+    similarity: float = 1.0
+    scanned: int = 0
 
 
 class Tracker:
@@ -153,10 +159,9 @@ class Tracker:
         if frame_wh != state.frame_wh:
             self._state = state = _rescaled(state, frame_wh)
         size = self.engine.config.search_size_px
-        centre = state.box_xywh[:2] + state.box_xywh[2:] / 2
         cut = [
             crop_square(frame, centre, side, size, fill_bgr=state.fill_bgr)
-            for side in self._localiser.window_sides(state.box_xywh[2:])
+            for centre, side in [*self._near(state), *self._elsewhere(state)]
         ]
         return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
 
@@ -168,16 +173,50 @@ class Tracker:
             maps: of `look`.
         """
         state = self._known()
-        found = self._localiser.locate(response, maps, state.box_xywh)
+        near = len(self._near(state))
+        found = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
         score = calibrated_score(found.peak_logit, self.options)
+        beyond = response.rows(near, len(maps))
+        other = self._localiser.scan(beyond, maps[near:], state.box_xywh)
+        if other is not None and self._is_target(other, score, state):
+            found, score = other, calibrated_score(other.peak_logit, self.options)
         presence = state.presence.after(score, self.options)
         box = found.box_xywh
         if not np.isfinite(box).all():
             logger.warning("the network returned %s; the last box is kept", box.tolist())
             box, score = state.box_xywh, 0.0
         box = keep_in_frame(box, state.frame_wh)
-        self._state = replace(state, box_xywh=box, presence=presence)
+        similarity = state.similarity
+        if presence.status == "tracked":
+            similarity += _SIMILARITY_RATE * (found.similarity - similarity)
+        scanned = state.scanned + len(maps) - near if presence.status == "lost" else 0
+        self._state = replace(
+            state, box_xywh=box, presence=presence, similarity=similarity, scanned=scanned
+        )
         return Result(_as_tuple(box), score, presence.status)
+
+    def _near(self, state: TrackState) -> list[tuple[FloatArray, float]]:
+        """Centre and side of the windows around the last box."""
+        centre = state.box_xywh[:2] + state.box_xywh[2:] / 2
+        return [(centre, side) for side in self._localiser.window_sides(state.box_xywh[2:])]
+
+    def _elsewhere(self, state: TrackState) -> list[tuple[FloatArray, float]]:
+        """The next windows of the scan for a lost target, round and round; none otherwise."""
+        count = getattr(self.options, "scan_crops", 0)
+        if state.presence.status != "lost" or not count:
+            return []
+        ((centre, side),) = self._near(state)
+        grid = scan_centres(centre, side, state.frame_wh)
+        return [(grid[(state.scanned + k) % len(grid)], side) for k in range(min(count, len(grid)))]
+
+    def _is_target(self, other: Candidate, score: float, state: TrackState) -> bool:
+        """Whether a place elsewhere is worth a jump: better than here, sure, and alike enough."""
+        options = self.options
+        if not isinstance(options, BoxHeadOptions):
+            return False
+        elsewhere = calibrated_score(other.peak_logit, options)
+        alike = other.similarity >= options.found_similarity * state.similarity
+        return elsewhere >= options.found_above and elsewhere > score and alike
 
     def _known(self) -> TrackState:
         if self._state is None:
