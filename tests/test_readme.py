@@ -36,6 +36,14 @@ def test_command_line_is_understood(line: str) -> None:
             pass
 
 
+@pytest.mark.parametrize("line", commands("python"))
+def test_tool_has_the_options(line: str) -> None:
+    _, script, *arguments = shlex.split(line)
+    source = (ROOT / script).read_text(encoding="utf-8")
+    missing = [name for name in arguments if name.startswith("--") and f'"{name}"' not in source]
+    assert not missing
+
+
 @pytest.mark.parametrize("line", commands("make"))
 def test_make_target_exists(line: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
