@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from pathlib import Path
 
@@ -78,9 +78,23 @@ def _frames(sequence: Sequence, most: int) -> Iterator[tuple[int, Image, FloatAr
             yield number, image, box
 
 
-def _readable(sequence: Sequence, numbers: Iterable[int]) -> Iterator[tuple[int, Image]]:
-    wanted = list(numbers)
-    try:
-        yield from zip(wanted, sequence.iter_frames(wanted), strict=True)
-    except DatasetError as error:
-        logger.warning("%s: %s; the rest of this target is left out", sequence.name, error)
+def _readable(sequence: Sequence, wanted: list[int]) -> Iterator[tuple[int, Image]]:
+    damaged: list[DatasetError] = []
+    total = len(wanted)
+    while wanted:
+        done = 0
+        try:
+            for image in sequence.iter_frames(wanted):
+                yield wanted[done], image
+                done += 1
+        except DatasetError as error:
+            damaged.append(error)
+        wanted = wanted[done + 1 :]
+    if damaged:
+        logger.warning(
+            "%s: %d of %d pictures cannot be read and are left out, the first: %s",
+            sequence.name,
+            len(damaged),
+            total,
+            damaged[0],
+        )
