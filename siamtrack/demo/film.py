@@ -89,8 +89,9 @@ class Flight:
     def view(self, time_s: float) -> View:
         """What the camera sees."""
         dx, dy, roll, sx, sy = (float(v) for v in self._sample(self._hand, time_s))
-        ahead = np.clip(time_s + np.array([-0.6, -0.3, 0, 0.3, 0.6]), 0, self._duration_s)
-        aside = float(np.mean(self._path(ahead)[:, 0])) - _LOOK_AT_PX[0]
+        around = time_s + self._duration_s * np.array([-0.05, -0.025, 0, 0.025, 0.05])
+        around = np.clip(around, 0, self._duration_s)
+        aside = float(np.mean(self._path(around)[:, 0])) - _LOOK_AT_PX[0]
         phase = 2 * np.pi * time_s / self._duration_s
         return View(
             (_LOOK_AT_PX[0] + _FOLLOW * aside + dx, _LOOK_AT_PX[1] + dy),

@@ -97,26 +97,28 @@ class SceneConfig:
 
     def __post_init__(self) -> None:
         """Check every knob; see the class for the ranges."""
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not _is_number(value):
+                raise ConfigError(
+                    f"{name} = {value!r} is not a number; give one in [{low}, {high}]"
+                )
+            if name in _INTEGERS and not isinstance(value, int):
+                raise ConfigError(f"{name} = {value!r} is not a whole number; give one")
+            if not low <= value <= high:
+                raise ConfigError(f"{name} = {value} is out of range; give one in [{low}, {high}]")
         for name in ("frame_wh", "target_size", "occluder_size"):
-            pair = getattr(self, name)
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise ConfigError(f"{name} = {pair!r} is not a pair of numbers; give two")
-            object.__setattr__(self, name, tuple(pair))
-        _check_frames(self)
+            object.__setattr__(self, name, _pair(name, getattr(self, name)))
+        if not all(isinstance(px, int) and px % 2 == 0 and px >= 32 for px in self.frame_wh):
+            raise ConfigError(
+                f"frame_wh = {self.frame_wh}; give two even whole numbers of px, 32 or more each"
+            )
         for name in ("target_size", "occluder_size"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 4:
                 raise ConfigError(
                     f"{name} = ({low}, {high}) is not a range; give 0 < smallest <= largest <= 4"
                 )
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(
-                    f"{name} = {value!r} is not a number; give one in [{low}, {high}]"
-                )
-            if not low <= value <= high:
-                raise ConfigError(f"{name} = {value} is out of range; give one in [{low}, {high}]")
         if self.motion not in get_args(Motion):
             raise ConfigError(
                 f"motion = {self.motion!r}; give one of {', '.join(get_args(Motion))}"
@@ -169,6 +171,8 @@ def read_config(path: Path | None = None, assignments: Sequence[str] = ()) -> Sc
 
 
 _RANGES: Mapping[str, tuple[float, float]] = {
+    "frame_count": (1, 1_000_000),
+    "fps": (1.0, 1000.0),
     "speed": (0.0, 20.0),
     "agility_s": (0.02, 60.0),
     "size_change": (0.0, 1.5),
@@ -192,16 +196,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 _INTEGERS = ("frame_count", "occlusions", "distractors", "exits")
 
 
-def _check_frames(config: SceneConfig) -> None:
-    """Refuse frame sizes, counts and rates that no video has."""
-    for name in _INTEGERS:
-        if not isinstance(getattr(config, name), int):
-            raise ConfigError(f"{name} = {getattr(config, name)!r} is not a whole number; give one")
-    if not all(isinstance(side, int) and side % 2 == 0 and side >= 32 for side in config.frame_wh):
-        raise ConfigError(
-            f"frame_wh = {config.frame_wh}; give two even whole numbers of px, 32 or more each"
-        )
-    if config.frame_count < 1:
-        raise ConfigError(f"frame_count = {config.frame_count}; give 1 or more")
-    if not 1 <= config.fps <= 1000:
-        raise ConfigError(f"fps = {config.fps}; give a rate in [1, 1000]")
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pair(name: str, value: object) -> tuple[Any, Any]:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):
+        return value[0], value[1]
+    raise ConfigError(f"{name} = {value!r} is not a pair of numbers; give two")
