@@ -11,8 +11,8 @@ import click
 def command(weights: str | None, overwrite: bool) -> None:
     """Write two ONNX graphs beside a weights file: exemplar and track.
 
-    They carry the hash of the weights. From then on `--engine auto` runs these weights in ONNX
-    Runtime. The graphs of the bundled weights come with siamtrack.
+    They carry the hash of the weights. From then on `--engine auto` runs these weights in
+    OpenVINO or ONNX Runtime. The graphs of the bundled weights come with siamtrack.
     """
     from siamtrack.engines.graphs import export_graphs, graph_paths
     from siamtrack.errors import OutputError

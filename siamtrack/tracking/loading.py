@@ -65,10 +65,19 @@ def _prepare(
 ) -> tuple[Engine, TrackerOptions]:
     name = DEFAULT_WEIGHTS if weights is None else weights
     source, tuned = read_source(name)
-    kind = ScalePyramidOptions if isinstance(source.network, SiamFC) else BoxHeadOptions
     # Checked before the slow part: a typo should not cost a network.
-    options = kind.from_mapping({**tuned, **given})
+    options = options_for(source, {**tuned, **given})
     return make_engine(source, engine=engine, device=device), options
+
+
+def options_for(source: Source, given: dict[str, Any]) -> TrackerOptions:
+    """Options of the loop that a network's output asks for.
+
+    Raises:
+        ConfigError: an unknown option (with the nearest spelling) or a bad value.
+    """
+    kind = ScalePyramidOptions if isinstance(source.network, SiamFC) else BoxHeadOptions
+    return kind.from_mapping(given)
 
 
 def read_source(weights: str | PathLike[str]) -> tuple[Source, dict[str, Any]]:

@@ -1,0 +1,243 @@
+"""What takes turns in a benchmark: trackers on engines, other trackers, and the video itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import siamtrack
+from siamtrack.crops import Image
+from siamtrack.engines.base import Engine, Exemplar, Response
+from siamtrack.errors import VideoError
+from siamtrack.evaluation.rivals import EvaluatedTracker
+from siamtrack.geometry import FloatArray
+from siamtrack.tracking.options import TrackerOptions
+from siamtrack.tracking.result import Result
+from siamtrack.tracking.tracker import Tracker
+from siamtrack.video.draw import draw_results
+from siamtrack.video.sinks import VideoSink
+
+Clock = Callable[[], float]
+Box = tuple[float, float, float, float]
+Times = dict[str, float]
+
+CROP, PRE, NETWORK, POST, UPDATE = "crop", "pre-process", "network", "post-process", "update"
+STAGES = (CROP, PRE, NETWORK, POST, UPDATE)
+DECODE, DRAW, ENCODE = "decode", "draw", "encode"
+VIDEO_STAGES = (DECODE, DRAW, ENCODE)
+
+
+class Clip:
+    """Decoded frames and the target on the first one.
+
+    Args:
+        path: the file they are from, which the video's own stages read again.
+        images: at least two, uint8 (H, W, 3) BGR.
+        box: xywh px on the first.
+
+    Raises:
+        VideoError: fewer than two frames.
+    """
+
+    def __init__(self, path: Path, images: Sequence[Image], box: Box) -> None:
+        if len(images) < 2:
+            raise VideoError(f"{path} has {len(images)} frame(s); a benchmark needs at least two")
+        self.path, self.images, self.box = path, tuple(images), box
+
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        """Width and height in px."""
+        height, width = self.images[0].shape[:2]
+        return width, height
+
+
+class Contestant(Protocol):
+    """Takes one frame after the other, and starts anew at the end of the clip.
+
+    Attributes:
+        name: as it is shown.
+        threads: CPU threads it may use.
+    """
+
+    name: str
+    threads: int
+
+    def step(self) -> Times:
+        """Work on one more frame; seconds by stage."""
+        ...
+
+
+class TimedEngine:
+    """An engine that adds up the time of its two halves of `track`."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.name, self.precision = engine.name, engine.precision
+        self.device, self.architecture = engine.device, engine.architecture
+        self.config = engine.config
+        self._engine, self._clock = engine, clock
+        self.called_s: float | None = None
+        self.prepare_s = self.infer_s = 0.0
+
+    def clear(self) -> None:
+        """Forget what was added up."""
+        self.called_s = None
+        self.prepare_s = self.infer_s = 0.0
+
+    def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
+        """See `Engine.embed_exemplar`."""
+        return self._engine.embed_exemplar(crops, boxes_xywh)
+
+    def stack(self, exemplars: Sequence[Exemplar]) -> Exemplar:
+        """See `Engine.stack`."""
+        return self._engine.stack(exemplars)
+
+    def prepare(self, crops: Sequence[Image]) -> Any:
+        """See `Engine.prepare`."""
+        started_s = self._clock()
+        if self.called_s is None:
+            self.called_s = started_s
+        batch = self._engine.prepare(crops)
+        self.prepare_s += self._clock() - started_s
+        return batch
+
+    def infer(self, exemplar: Exemplar, batch: Any) -> Response:
+        """See `Engine.infer`."""
+        started_s = self._clock()
+        response = self._engine.infer(exemplar, batch)
+        self.infer_s += self._clock() - started_s
+        return response
+
+    def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
+        """See `Engine.track`."""
+        return self.infer(exemplar, self.prepare(crops))
+
+
+class EngineContestant:
+    """The tracker of this package on one engine.
+
+    The time before the network is first called is the crop's, and what is neither that nor the
+    network's two halves is post-processing, so that the stages add up to the update.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: TrackerOptions,
+        clip: Clip,
+        *,
+        threads: int,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self.threads, self.precision = threads, engine.precision
+        self.name = f"{engine.name} {engine.precision}"
+        self._engine, self._clock = TimedEngine(engine, clock), clock
+        self._tracker = Tracker(self._engine, options)
+        self._images = _laps(clip, self._start)
+
+    def _start(self, image: Image, box: Box) -> None:
+        self._tracker.init(image, box)
+
+    def step(self) -> Times:
+        """See `Contestant.step`."""
+        image, engine = next(self._images), self._engine
+        engine.clear()
+        started_s = self._clock()
+        self._tracker.update(image)
+        ended_s = self._clock()
+        update_s = ended_s - started_s
+        crop_s = (ended_s if engine.called_s is None else engine.called_s) - started_s
+        post_s = update_s - crop_s - engine.prepare_s - engine.infer_s
+        stages = (crop_s, engine.prepare_s, engine.infer_s, post_s, update_s)
+        return dict(zip(STAGES, stages, strict=True))
+
+
+class RivalContestant:
+    """Any other tracker; only its update as a whole can be timed."""
+
+    def __init__(
+        self,
+        name: str,
+        tracker: EvaluatedTracker,
+        clip: Clip,
+        *,
+        threads: int,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self.name, self.threads = name, threads
+        self._tracker, self._clock = tracker, clock
+        self._images = _laps(clip, tracker.init)
+
+    def step(self) -> Times:
+        """See `Contestant.step`."""
+        image = next(self._images)
+        started_s = self._clock()
+        self._tracker.update(image)
+        return {UPDATE: self._clock() - started_s}
+
+
+class VideoContestant:
+    """What surrounds tracking: decoding a frame, drawing one result on it, encoding it.
+
+    A context manager, for it reads one file and writes another.
+
+    Args:
+        clip: the video, and the box to be drawn.
+        written: .mp4 to write.
+        threads: told in the table; decoding and encoding have threads of their own.
+        clock: seconds, monotonic.
+    """
+
+    name = "video"
+
+    def __init__(
+        self, clip: Clip, written: Path, *, threads: int, clock: Clock = time.perf_counter
+    ) -> None:
+        self.threads = threads
+        self._clip, self._clock, self._count = clip, clock, 0
+        self._results = {0: Result(clip.box, 1.0, "tracked")}
+        self._files = ExitStack()
+        self._source = siamtrack.open_source(clip.path)
+        self._files.callback(lambda: self._source.close())
+        self._sink = self._files.enter_context(VideoSink(written, self._source.fps, clip.frame_wh))
+
+    def __enter__(self) -> Self:
+        """Return the contestant itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close both files."""
+        self._files.__exit__(kind, error, trace)
+
+    def step(self) -> Times:
+        """See `Contestant.step`."""
+        if self._count == len(self._clip.images):
+            self._source.close()
+            self._source, self._count = siamtrack.open_source(self._clip.path), 0
+        self._count += 1
+        times_s = [self._clock()]
+        frame = next(self._source)
+        times_s.append(self._clock())
+        drawn = draw_results(frame.image, self._results)
+        times_s.append(self._clock())
+        self._sink.write(drawn)
+        times_s.append(self._clock())
+        return dict(zip(VIDEO_STAGES, np.diff(times_s).tolist(), strict=True))
+
+
+def _laps(clip: Clip, start: Callable[[Image, Box], object]) -> Iterator[NDArray[np.uint8]]:
+    """Frames without end: all but the first, on which `start` is called before every lap."""
+    while True:
+        start(clip.images[0], clip.box)
+        yield from clip.images[1:]

@@ -1,0 +1,254 @@
+"""The benchmark's figures add up, and everything that cannot be measured says why."""
+
+import itertools
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from siamtrack.bench.clips import make_clip, parse_size, read_clip
+from siamtrack.bench.contestants import (
+    STAGES,
+    VIDEO_STAGES,
+    Clip,
+    EngineContestant,
+    RivalContestant,
+    VideoContestant,
+)
+from siamtrack.bench.limit import count_macs, cpu_threads, matmul_peak
+from siamtrack.bench.measure import TURN_FRAMES, WARM_FRAMES, Timing, summarise, take_turns
+from siamtrack.bench.run import Order, Row, benchmark, report_to_dict
+from siamtrack.bench.text import as_text
+from siamtrack.cli import main
+from siamtrack.engines.graphs import ExemplarGraph
+from siamtrack.engines.torch_engine import TorchEngine
+from siamtrack.errors import ConfigError, EngineError, InvalidBoxError, VideoError
+from siamtrack.evaluation.rivals import IdentityTracker
+from siamtrack.evaluation.specs import TrackerSpec
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.models.weights import save_network
+from siamtrack.tracking.options import BoxHeadOptions
+from siamtrack.tracking.tracker import Tracker
+
+SMALL = Lite0Config(exemplar_size_px=64, search_size_px=128)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return make_clip(tmp_path_factory.mktemp("bench") / "clip.mp4", (96, 64), 5)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights without graphs: only torch runs them."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("bench") / "small.safetensors"
+    save_network(SiamTrackLite0(SMALL), path, training_data=["none"], licence="none")
+    return path
+
+
+def seconds():
+    """A clock that goes on by one second whenever it is looked at."""
+    return itertools.count().__next__
+
+
+class Contestant:
+    def __init__(self, name, log, threads=1):
+        self.name, self.threads, self.log = name, threads, log
+
+    def step(self):
+        self.log.append((self.name, torch.get_num_threads(), cv2.getNumThreads()))
+        return {"update": 1.0}
+
+
+def test_contestants_take_turns_and_warm_up():
+    log = []
+    taken = take_turns([Contestant("a", log), Contestant("b", log)], TURN_FRAMES + 4)
+    assert [len(times) for times in taken] == [TURN_FRAMES + 4] * 2
+    turns = [(name, len(list(run))) for name, run in itertools.groupby(x[0] for x in log)]
+    first, second = WARM_FRAMES + TURN_FRAMES, WARM_FRAMES + 4
+    # The second round goes backwards, so b's two turns follow each other.
+    assert turns == [("a", first), ("b", first + second), ("a", second)]
+
+
+def test_a_contestant_has_its_threads_and_they_are_given_back():
+    before, log = (torch.get_num_threads(), cv2.getNumThreads()), []
+    take_turns([Contestant("a", log, threads=2)], 1)
+    assert set(log) == {("a", 2, 2)}
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+    with pytest.raises(ZeroDivisionError), cpu_threads(2):
+        _ = 1 / 0
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
+def test_timing_is_median_and_p95_in_ms():
+    times = [{"crop": k / 1000, "update": 1.0} for k in range(101)]
+    assert summarise(times) == {"crop": Timing(50.0, 95.0), "update": Timing(1000.0, 1000.0)}
+
+
+def engine_contestant(clip, **options):
+    torch.manual_seed(0)
+    engine = TorchEngine(SiamTrackLite0(SMALL), "cpu")
+    return EngineContestant(engine, BoxHeadOptions(), clip, threads=1, **options)
+
+
+def test_the_stages_of_a_frame_add_up_to_its_update(clip):
+    times = engine_contestant(clip).step()
+    assert tuple(times) == STAGES
+    assert min(times.values()) > 0
+    assert sum(times[stage] for stage in STAGES[:-1]) == pytest.approx(times["update"])
+
+
+def test_every_stage_is_the_time_between_two_looks_at_the_clock(clip):
+    """Looks: start, prepare begins, prepare ends, infer begins, infer ends, end."""
+    times = engine_contestant(clip, clock=seconds()).step()
+    assert times == {"crop": 1, "pre-process": 1, "network": 1, "post-process": 2, "update": 5}
+
+
+def test_timing_changes_no_result(clip, monkeypatch):
+    seen = []
+    update = Tracker.update
+    monkeypatch.setattr(
+        Tracker, "update", lambda self, image: seen.append(update(self, image)) or seen[-1]
+    )
+    contestant = engine_contestant(clip)
+    assert contestant.name == "torch f32"
+    for _ in range(8):  # two laps of the four frames after the first
+        contestant.step()
+    torch.manual_seed(0)
+    plain = Tracker(TorchEngine(SiamTrackLite0(SMALL), "cpu"), BoxHeadOptions())
+    plain.init(clip.images[0], clip.box)
+    expected = [update(plain, image) for image in clip.images[1:]]
+    assert seen == [*expected, *expected]
+
+
+def test_a_rival_has_its_update_timed(clip):
+    rival = RivalContestant("identity", IdentityTracker(), clip, threads=1, clock=seconds())
+    assert rival.step() == {"update": 1}
+
+
+def test_the_video_is_read_again_at_its_end(clip, tmp_path):
+    written = tmp_path / "written.mp4"
+    with VideoContestant(clip, written, threads=1, clock=seconds()) as video:
+        for _ in range(2 * len(clip.images) + 1):
+            assert video.step() == dict.fromkeys(VIDEO_STAGES, 1)
+    with pytest.raises(VideoError):
+        next(video._source)
+    assert len(read_clip(written, [8, 8, 16, 16], 99).images) == 2 * len(clip.images) + 1
+
+
+def test_multiplications_are_counted():
+    """Against every layer's weights times the positions it is applied at."""
+    network = SiamTrackLite0(SMALL).eval()
+    counted = []
+
+    def count(module, inputs, output):
+        counted.append(module.weight.numel() * output.shape[-1] * output.shape[-2])
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    total = count_macs(network)
+    both = sum(counted)
+    counted.clear()
+    with torch.no_grad():
+        ExemplarGraph(network)(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), torch.ones(1, 1, 4, 4))
+    layers = both - sum(counted)
+    # The correlation is no layer, and small.
+    assert layers <= total < 1.1 * layers
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_the_peak_is_that_of_the_fastest_product(precision):
+    ticks = iter([0.0, 4.0, 4.0, 6.0, 6.0, 9.0])
+    peak = matmul_peak(precision, 1, size=10, repeats=3, clock=lambda: next(ticks))
+    assert peak == 1000 / 2.0
+
+
+def test_the_limit_is_the_work_over_the_peak():
+    stages = {"network": Timing(8.0, 9.0), "update": Timing(10.0, 11.0)}
+    row = Row("torch f32", 1, stages, limit_ms=2.0)
+    assert (row.fps, row.share_of_limit) == (100.0, 0.25)
+    assert Row("identity", 1, {"update": Timing(0.0, 0.0)}).fps > 0
+
+
+@pytest.fixture
+def quick_peak(monkeypatch):
+    monkeypatch.setattr("siamtrack.bench.run.matmul_peak", lambda precision, threads: 1e9 * threads)
+
+
+def test_everything_takes_part_that_can(clip, weights, tmp_path, quick_peak):
+    turns = []
+    order = Order(str(weights), threads=(1, 2), rivals=(TrackerSpec("identity"),), frames=4)
+    report = benchmark(order, clip, tmp_path, turns.append)
+    assert turns == [5] * 5
+    rows = [(row.name, row.threads) for row in report.rows]
+    assert rows == [("torch f32", 1), ("torch f32", 2), ("identity", 1), ("identity", 2)]
+    assert list(report.skipped) == ["openvino:bf16", "openvino:f32", "onnx"]
+    assert report.peaks == {("f32", 1): 1e9, ("f32", 2): 2e9}
+    assert report.rows[1].limit_ms == pytest.approx(report.macs / 2e6)
+    told = report_to_dict(report)
+    assert json.loads(json.dumps(told)) == told
+    assert told["trackers"][0]["limit_ms"] == pytest.approx(report.macs / 1e6)
+    assert told["trackers"][2]["stages"].keys() == {"update"}
+    text = as_text(report)
+    assert "not run: onnx: there is no graph" in text
+    assert [line.split()[:2] for line in text.splitlines() if line.startswith("identity")] == [
+        ["identity", "1"],
+        ["identity", "2"],
+    ]
+
+
+def test_an_engine_that_was_asked_for_must_run(clip, weights, tmp_path):
+    with pytest.raises(EngineError, match="siamtrack export"):
+        benchmark(Order(str(weights), ("onnx",)), clip, tmp_path)
+
+
+def test_clips_that_cannot_be_used_are_refused(clip, tmp_path):
+    with pytest.raises(VideoError, match="at least two"):
+        Clip(tmp_path, clip.images[:1], clip.box)
+    with pytest.raises(ConfigError, match="give at least 2"):
+        make_clip(tmp_path / "a.mp4", (96, 64), 1)
+    with pytest.raises(InvalidBoxError):
+        read_clip(clip.path, [500, 500, 10, 10], 3)
+    with pytest.raises(ConfigError, match="640x480"):
+        parse_size("640")
+    assert parse_size("1920X1080") == (1920, 1080)
+
+
+def test_the_command_makes_a_clip_and_tells_json(weights, capsys, quick_peak):
+    arguments = ["bench", "--weights", str(weights), "--size", "96x64", "--clip-frames", "4"]
+    assert main([*arguments, "--frames", "3", "--threads", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["frame_wh"] == [96, 64]
+    assert set(told["video"]) == set(VIDEO_STAGES)
+    assert [row["name"] for row in told["trackers"]] == ["torch f32"]
+
+
+def test_the_command_takes_a_clip(clip, weights, capsys, quick_peak):
+    box = ",".join(map(str, np.round(clip.box, 2)))
+    arguments = ["bench", str(clip.path), "--box", box, "--weights", str(weights)]
+    assert main([*arguments, "--frames", "2", "--engine", "torch", "--rival", "identity"]) == 0
+    told = capsys.readouterr().out
+    assert "2 frames of 96x64 px each" in told
+    assert "identity" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["clip.mp4"], 2, "add --box"),
+        (["--box", "1,2,3,4"], 2, "--box is a target in CLIP"),
+        (["--size", "wide"], 2, "not WIDTHxHEIGHT"),
+        (["--size", "31x20"], 2, "frame_wh"),
+        (["--threads", "0"], 2, "--threads"),
+        (["--engine", "tensorrt", "--size", "64x64"], 2, "unknown engine"),
+        (["--rival", "opencv:nano", "--size", "64x64"], 2, "needs its model files"),
+        (["missing.mp4", "--box", "1,2,3,4"], 3, "missing.mp4 cannot be opened"),
+    ],
+)
+def test_what_cannot_be_measured_says_why(arguments, code, message, weights, capsys):
+    assert main(["bench", "--weights", str(weights), "--clip-frames", "2", *arguments]) == code
+    assert message in capsys.readouterr().err
