@@ -20,6 +20,7 @@ from queue import Empty, Queue
 from typing import IO, Any
 
 from siamtrack.evaluation.plan import Outcome, Setting, Unit
+from siamtrack.evaluation.rivals import PROCESS_BOUND
 
 SLACK_S = 0.5
 """Beats are throttled, so that a frame's start is known to within this."""
@@ -49,6 +50,7 @@ class WorkerProcess:
         self._log = log
         self._process: subprocess.Popen[str] | None = None
         self._retired = threading.Event()
+        self._ran: set[str] = set()
         self._answers: Queue[str | None] = Queue()
 
     def run(self, unit: Unit, beat: Callable[[int], None] = lambda frame: None) -> Outcome:
@@ -84,12 +86,15 @@ class WorkerProcess:
             _close(process)
 
     def _send(self, unit: Unit) -> None:
+        if unit.tracker in PROCESS_BOUND and unit.tracker in self._ran:
+            self.close()
         if self._process is None or self._process.poll() is not None:
             self.kill()
             self._process = self._start()
             if self._retired.is_set():
                 raise OSError("the evaluation was stopped")
             _write(self._process, asdict(self._setting))
+        self._ran.add(unit.tracker)
         _write(self._process, unit.to_json())
 
     def _start(self) -> subprocess.Popen[str]:
@@ -110,6 +115,7 @@ class WorkerProcess:
             )
         answers: Queue[str | None] = Queue()
         self._answers = answers
+        self._ran = set()
         threading.Thread(target=_pump, args=(process.stdout, answers), daemon=True).start()
         return process
 

@@ -83,6 +83,10 @@ CLASSIC = {
 }
 """Trackers without model files; OpenCV keeps some of them in `cv2.legacy`."""
 
+PROCESS_BOUND = frozenset({"opencv:mil"})
+"""Trackers that draw from a generator that lives as long as their process and cannot be seeded;
+each of their runs gets a process that has not run them before, or results would depend on order."""
+
 MODEL_FILES = {"nano": ("backbone", "head"), "vit": ("net",)}
 """Trackers with networks, and the options that name their model files."""
 

@@ -45,6 +45,9 @@ def run_unit(
         unit: what to run.
         beat: told the number of every frame before the tracker gets it.
     """
+    # OpenCV's trackers draw from one generator per process: without this, their boxes would depend
+    # on what ran before.
+    cv2.setRNGSeed(0)
     try:
         sequence = benchmark.load(unit.sequence)
         tracker = TrackerSpec(unit.tracker, unit.options).build()

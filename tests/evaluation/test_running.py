@@ -60,6 +60,13 @@ def test_two_workers_give_what_one_gives_and_trackers_take_turns(clips, trackers
     assert {worker for worker, *_ in both.frames} == {0, 1}
 
 
+def test_results_do_not_depend_on_what_ran_before(clips, tmp_path):
+    root = clips({"a": 6, "b": 5})
+    run(evaluation_of(root, tmp_path / "all", ["opencv:mil"]), Running())
+    run(evaluation_of(root, tmp_path / "alone", ["opencv:mil"], only=["b"]), Running())
+    assert result_files(tmp_path / "alone").items() <= result_files(tmp_path / "all").items()
+
+
 def test_what_fails_is_listed_and_the_rest_goes_on(clips, trackers_file, tmp_path):
     kinds = ["Raises", "NotANumber", "Dies", "Drift"]
     evaluation = evaluation_of(

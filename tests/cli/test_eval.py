@@ -1,0 +1,128 @@
+"""`siamtrack eval` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from siamtrack.cli import _evaluating, main
+
+TRACKER = """
+class Still:
+    def init(self, frame_bgr, box):
+        self.box = box
+    def update(self, frame_bgr):
+        return self.box
+
+class Raises(Still):
+    def update(self, frame_bgr):
+        raise ValueError("no idea")
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two clips of grey pictures with a target that stands still."""
+    for name in ("walk", "run"):
+        folder = tmp_path / "clips" / name
+        folder.mkdir(parents=True)
+        for number in range(5):
+            cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 50, 3), 90, np.uint8))
+        (tmp_path / "clips" / f"{name}.txt").write_text("10,10,8,8\n" * 5)
+    return tmp_path / "clips"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder one stands in, with a module of trackers."""
+    (tmp_path / "mytrackers.py").write_text(TRACKER)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(root: Path, out: Path, *more: str) -> int:
+    return main(["eval", "clips", "--root", str(root), "--out", str(out), *more])
+
+
+def test_evaluates_reports_and_prints_a_table(root: Path, here: Path, capfd) -> None:
+    code = call(root, here / "out", "--tracker", "mytrackers:Still", "--tracker", "identity")
+    printed = capfd.readouterr()
+    assert code == 0
+    assert printed.out.startswith("| tracker | AUC | AO | P 20 px | norm. P | fps | sequences |")
+    assert "mytrackers:Still | **0.952" in printed.out  # 20 of 21 thresholds: strictly above
+    assert f"report in {here / 'out' / 'report.html'}" in printed.err
+    content = json.loads((here / "out" / "report.json").read_text())
+    assert content["dataset"]["sequences"] == 2 and content["failures"] == []
+
+
+def test_a_second_call_computes_nothing(root: Path, here: Path, capfd, monkeypatch) -> None:
+    assert call(root, here / "out", "--tracker", "identity") == 0
+    monkeypatch.setattr(_evaluating, "run", lambda *_: pytest.fail("ran again"))
+    assert call(root, here / "out", "--tracker", "identity", "--no-run", "--format", "latex") == 0
+    assert r"\begin{tabular}" in capfd.readouterr().out
+
+
+def test_failures_are_listed_at_the_end_and_the_exit_code_is_3(
+    root: Path, here: Path, capfd
+) -> None:
+    trackers = ("--tracker", "identity", "--tracker", "mytrackers:Raises")
+    assert call(root, here / "out", *trackers) == 3
+    printed = capfd.readouterr()
+    lines = [line for line in printed.err.splitlines() if "siamtrack: failed:" in line]
+    assert len(lines) == 2
+    assert lines[0].endswith("update raised ValueError: no idea")
+    assert "2 of the runs failed" in printed.err
+    assert "| mytrackers:Raises | - | - | - | - | - | 0/2 |" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["eval", "otto", "--root", ".", "--out", "o"], 2, "unknown data set 'otto'; did you mean"),
+        (["eval", "clips", "--root", "gone", "--out", "o"], 3, "gone"),
+        (["eval", "clips", "--out", "o"], 2, "--root"),
+        (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "opencv:nan"], 2, "nano"),
+        (
+            ["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "opencv:nano",
+             "--backbone", "gone.onnx", "--head", "gone.onnx"],
+            3, "model file gone.onnx of opencv:nano does not exist",
+        ),
+        (["eval", "clips", "--root", "clips", "--out", "o", "--only", "wall",
+          "--tracker", "identity"], 2, "did you mean 'walk'"),
+        (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "identity",
+          "--protocol", "supervised"], 2, "VOT's protocol"),
+        (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "identity",
+          "--verify"], 2, "scores no clips"),
+        (["eval", "clips", "--root", "clips", "--out", "clips/walk.txt/o", "--tracker",
+          "identity"], 3, "cannot be written"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(arguments, code, message, root, here, capfd) -> None:
+    assert main(arguments) == code
+    errors = [
+        line for line in capfd.readouterr().err.splitlines() if line.startswith("siamtrack: error")
+    ]
+    assert len(errors) == 1 and message in errors[0]
+
+
+def test_a_broken_data_set_lists_everything_and_can_be_used_in_part(root, here, capfd) -> None:
+    (root / "run" / "3.png").unlink()
+    (root / "stray.txt").write_text("1,1,5,5\n")
+    assert call(root, here / "out", "--tracker", "identity") == 3
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "2 found" in error and "stray.txt" in error and "run" in error
+    assert call(root, here / "out", "--tracker", "identity", "--partial") == 0
+    assert "Left out of the data set" in (here / "out" / "report.html").read_text()
+
+
+def test_ctrl_c_says_what_is_kept(root, here, capfd, monkeypatch) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_evaluating, "run", interrupted)
+    assert call(root, here / "out", "--tracker", "identity") == 130
+    assert "the same command goes on from there" in capfd.readouterr().err
