@@ -59,9 +59,7 @@ def test_pixelwise_correlation_is_the_loop(exemplars):
             torch.testing.assert_close(got[n, k], expected)
 
 
-@pytest.mark.parametrize(
-    "correlate", [cross_correlate, depthwise_correlate, pixelwise_correlate]
-)
+@pytest.mark.parametrize("correlate", [cross_correlate, depthwise_correlate, pixelwise_correlate])
 def test_features_that_do_not_pair_are_refused(correlate):
     with pytest.raises(ValueError, match="do not pair"):
         correlate(features(2, 4, 2, 2), features(3, 4, 5, 5))
