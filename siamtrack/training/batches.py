@@ -8,7 +8,10 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from siamtrack.data.pairs import Pair, PairDataset
+from siamtrack.data.cache import CropCache
+from siamtrack.data.pairs import Pair, PairDataset, Part
+from siamtrack.models.network import NetworkConfig
+from siamtrack.training.config import TrainConfig
 from siamtrack.training.distributed import World
 
 
@@ -31,6 +34,31 @@ class StepSampler(Sampler[list[int]]):
         for step in range(self.start, self.steps):
             first = (step * self.world.size + self.world.rank) * self.batch_size
             yield list(range(first, first + self.batch_size))
+
+
+def pairs_of(
+    config: TrainConfig, cache: CropCache, network: NetworkConfig, part: Part
+) -> PairDataset:
+    """Pairs that a run draws.
+
+    Args:
+        config: of the run.
+        cache: of the run, open.
+        network: gives the sizes of the crops.
+        part: which of them; everything where the run holds nothing out.
+
+    Raises:
+        ConfigError, DatasetError: see `PairDataset`.
+    """
+    return PairDataset(
+        cache,
+        config.pairs,
+        exemplar_size_px=network.exemplar_size_px,
+        search_size_px=network.search_size_px,
+        seed=config.loop.seed,
+        part=part if config.validation.held_out > 0 else "all",
+        held_out=config.validation.held_out,
+    )
 
 
 def make_loader(

@@ -20,7 +20,7 @@ from siamtrack.engines.torch_engine import resolve_device
 from siamtrack.errors import ConfigError, OutputError, TrainingError
 from siamtrack.losses.combine import build_loss
 from siamtrack.training import checkpoints, logs
-from siamtrack.training.batches import StepSampler, make_loader
+from siamtrack.training.batches import StepSampler, make_loader, pairs_of
 from siamtrack.training.config import TrainConfig, config_to
 from siamtrack.training.distributed import World, joined_world
 from siamtrack.training.optim import (
@@ -220,16 +220,7 @@ class Trainer:
         return forward
 
     def _pairs(self, part: Part) -> PairDataset:
-        network = self.network.config
-        return PairDataset(
-            self.cache,
-            self.config.pairs,
-            exemplar_size_px=network.exemplar_size_px,
-            search_size_px=network.search_size_px,
-            seed=self.config.loop.seed,
-            part=part if self.config.validation.held_out > 0 else "all",
-            held_out=self.config.validation.held_out,
-        )
+        return pairs_of(self.config, self.cache, self.network.config, part)
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -12,7 +12,7 @@ from siamtrack.data.cache import CropCache
 from siamtrack.errors import ConfigError, TrainingError
 from siamtrack.models.efficientnet import EfficientNetLite0
 from siamtrack.models.network import TrackerNetwork
-from siamtrack.models.registry import build_network
+from siamtrack.models.registry import build_network, find_architecture
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import load_network, save_network
 from siamtrack.training.config import NetworkChoice
@@ -31,8 +31,9 @@ def default_loss(architecture: str) -> dict[str, Any]:
     """The losses that an architecture is trained with when the configuration names none.
 
     Raises:
-        ConfigError: the architecture has no default.
+        ConfigError: the architecture is unknown or has no default.
     """
+    find_architecture(architecture)
     if architecture not in _DEFAULT_LOSSES:
         raise ConfigError(f"{architecture} has no default losses; give them in section [loss]")
     return _DEFAULT_LOSSES[architecture]

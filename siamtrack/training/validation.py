@@ -103,7 +103,15 @@ def track_sequence(tracker: Tracker, sequence: Sequence, max_frames: int = 0) ->
 
 
 def one_pass(network: TrackerNetwork, sequences: Dataset, max_frames: int = 0) -> dict[str, float]:
-    """Mean success AUC and AO over sequences, from the frame after the first on.
+    """Mean success AUC and AO over sequences; arguments as `sequence_figures`, 0 without any."""
+    figures = list(sequence_figures(network, sequences, max_frames).values())
+    return {k: float(np.mean([f[k] for f in figures] or [0.0])) for k in ("success_auc", "ao")}
+
+
+def sequence_figures(
+    network: TrackerNetwork, sequences: Dataset, max_frames: int = 0
+) -> dict[str, dict[str, float]]:
+    """Success AUC and AO of each sequence, from the frame after the first on.
 
     Args:
         network: in evaluation mode, on the device where it is to run.
@@ -111,12 +119,12 @@ def one_pass(network: TrackerNetwork, sequences: Dataset, max_frames: int = 0) -
         max_frames: of each sequence; 0 for all.
 
     Returns:
-        "success_auc" (21 thresholds, as OTB) and "ao", each 0 without any sequence.
+        By name of the sequence "success_auc" (21 thresholds, as OTB) and "ao".
     """
     device = next(network.parameters()).device
     options = ScalePyramidOptions() if isinstance(network, SiamFC) else BoxHeadOptions()
     tracker = Tracker(TorchEngine(network, device), options)
-    aucs, aos = [], []
+    figures = {}
     for sequence in sequences:
         visible = np.flatnonzero(sequence.visible)
         if len(visible) < 2:
@@ -125,6 +133,6 @@ def one_pass(network: TrackerNetwork, sequences: Dataset, max_frames: int = 0) -
         judged = [i for i in islice(visible, 1, None) if np.isfinite(boxes[i]).all()]
         overlaps = iou(boxes[judged], sequence.boxes[judged])
         if len(overlaps):
-            aucs.append(float(success_curve(overlaps, _OTB_THRESHOLDS).mean()))
-            aos.append(float(overlaps.mean()))
-    return {"success_auc": float(np.mean(aucs or [0.0])), "ao": float(np.mean(aos or [0.0]))}
+            auc = float(success_curve(overlaps, _OTB_THRESHOLDS).mean())
+            figures[sequence.name] = {"success_auc": auc, "ao": float(overlaps.mean())}
+    return figures
