@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siamtrack.tracking.result import Result, Status
-from siamtrack.video.draw import STATUS_BGR, draw_results, draw_selection
+from siamtrack.video.draw import STATUS_BGR, add_banner, draw_results, draw_selection
+from siamtrack.video.session import Key, Session
 
 BOX = (200.0, 150.0, 160.0, 120.0)
 
@@ -47,7 +48,7 @@ def contrast(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 def test_draws_on_a_copy() -> None:
     image = grey()
-    drawn = draw_results(image, one(), fps=30.0, banner="hello")
+    drawn = draw_results(image, one(), fps=30.0)
     assert drawn is not image
     assert drawn.shape == image.shape and drawn.dtype == np.uint8
     assert (image == 128).all()
@@ -205,13 +206,32 @@ def test_fps_is_in_the_top_right_corner() -> None:
     assert (draw_results(image, {}, fps=4.2) != draw_results(image, {}, fps=4.4)).any()
 
 
-def test_banner_is_along_the_bottom_and_wraps() -> None:
+def test_banner_is_under_the_picture_and_hides_nothing() -> None:
     image = grey()
-    short = extent(changed(image, draw_results(image, {}, banner="Drag a box")))
-    long = extent(changed(image, draw_results(image, {}, banner="Drag a box " * 20)))
-    assert short[0] == long[0] == 0 and short[2] == long[2] == 640
-    assert short[3] == long[3] == 480
-    assert 2 * (480 - short[1]) < 480 - long[1] < 240
+    shown = add_banner(image, "Drag a box around the target")
+    assert (shown[:480] == image).all() and (image == 128).all()
+    strip = shown[480:]
+    assert 10 < strip.shape[0] < 60
+    assert contrast(tuple(strip.max(axis=(0, 1))), tuple(strip.min(axis=(0, 1)))) > 10
+
+
+def test_banner_keeps_its_height_and_grows_over_the_picture_only_when_it_must() -> None:
+    image = grey()
+    short, long = add_banner(image, "x"), add_banner(image, "Drag a box " * 20)
+    assert short.shape == long.shape
+    covered = changed(image, long[:480])
+    left, top, right, bottom = extent(covered)
+    assert (left, right, bottom) == (0, 640, 480) and 300 < top < 470
+    assert covered[top:].all()
+
+
+@pytest.mark.parametrize("wh", [(480, 640), (1600, 900), (480, 1600), (853, 480)])
+def test_the_keys_fit_into_the_strip_of_every_usual_window(wh: tuple[int, int]) -> None:
+    image = grey(wh[1], wh[0])
+    paused = Session(wh, (0,))
+    paused.handle(Key("space"))
+    for session in (Session(wh), Session(wh, (0,)), paused):
+        assert (add_banner(image, session.banner)[: wh[1]] == image).all()
 
 
 def test_selection_is_drawn_on_a_copy_where_it_is() -> None:
@@ -231,6 +251,7 @@ def test_selection_is_drawn_on_a_copy_where_it_is() -> None:
 def test_anything_can_be_drawn(hw: tuple[int, int], box: tuple[float, ...], status: Status) -> None:
     image = grey(*hw)
     results = {k: Result(box=box, score=0.5, status=status) for k in (0, 12)}
-    drawn = draw_results(image, results, fps=12.0, banner="space: pause | q: quit")
+    drawn = draw_results(image, results, fps=12.0)
     assert drawn.shape == image.shape
+    assert add_banner(image, "Space: pause | q: quit").shape[1] == image.shape[1]
     assert (image == 128).all()

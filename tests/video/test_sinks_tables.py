@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -181,12 +182,11 @@ def test_a_full_disk_is_an_error_of_one_line() -> None:
 
 @SINKS
 def test_a_disk_that_fills_up_keeps_the_whole_rows(
-    tmp_path: Path, sink_of: SinkOf, file_size_limit: Callable[[int], None]
+    tmp_path: Path, sink_of: SinkOf, file_size_limit: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     path = tmp_path / "out"
     path.write_text("old")
-    file_size_limit(2000)
-    with pytest.raises(OutputError, match="kept in it") as caught:
+    with file_size_limit(2000), pytest.raises(OutputError, match="kept in it") as caught:
         with sink_of(path, overwrite=True) as sink:
             write_frames(sink, 1000)
     frames = frames_in(path)
@@ -198,12 +198,11 @@ def test_a_disk_that_fills_up_keeps_the_whole_rows(
 
 @SINKS
 def test_a_disk_that_is_full_from_the_start_does_not_cost_the_old_file(
-    tmp_path: Path, sink_of: SinkOf, file_size_limit: Callable[[int], None]
+    tmp_path: Path, sink_of: SinkOf, file_size_limit: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     path = tmp_path / "out"
     path.write_text("old")
-    file_size_limit(5)
-    with pytest.raises(OutputError, match="nothing is kept"):
+    with file_size_limit(5), pytest.raises(OutputError, match="nothing is kept"):
         with sink_of(path, overwrite=True) as sink:
             write_frames(sink, 1)
     assert path.read_text() == "old"

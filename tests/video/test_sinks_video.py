@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import av
@@ -330,11 +331,13 @@ def test_a_killed_program_leaves_a_video_that_plays(
 
 @SUFFIXES
 def test_a_disk_that_fills_up_keeps_what_fits(
-    tmp_path: Path, suffix: str, file_size_limit: Callable[[int], None]
+    tmp_path: Path, suffix: str, file_size_limit: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     path = tmp_path / f"out{suffix}"
-    file_size_limit(100_000)
-    with pytest.raises(OutputError, match=r"frame\(s\) are kept in it; .*run again") as caught:
+    with (
+        file_size_limit(100_000),
+        pytest.raises(OutputError, match=r"frame\(s\) are kept in it; .*run again") as caught,
+    ):
         with VideoSink(path, 30, WH) as sink:
             for k in range(1000):
                 sink.write(noise(k))
@@ -346,25 +349,26 @@ def test_a_disk_that_fills_up_keeps_what_fits(
 
 
 def test_a_disk_that_is_full_only_when_the_file_is_finished(
-    tmp_path: Path, file_size_limit: Callable[[int], None]
+    tmp_path: Path, file_size_limit: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     path = tmp_path / "out.mp4"
     sink = VideoSink(path, 30, WH)
     for k in range(20):
         sink.write(noise(k))
-    file_size_limit(path.stat().st_size)
-    with pytest.raises(OutputError, match=r"19 frame.* are kept in it"):
+    with (
+        file_size_limit(path.stat().st_size),
+        pytest.raises(OutputError, match=r"19 frame.* are kept in it"),
+    ):
         sink.close()
     assert len(decoded(path)) == 19
 
 
 def test_a_full_disk_from_the_start_leaves_the_old_file(
-    tmp_path: Path, file_size_limit: Callable[[int], None]
+    tmp_path: Path, file_size_limit: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     path = tmp_path / "out.mp4"
     path.write_text("old")
-    file_size_limit(10)
-    with pytest.raises(OutputError, match="nothing is kept in it"):
+    with file_size_limit(10), pytest.raises(OutputError, match="nothing is kept in it"):
         with VideoSink(path, 30, WH, overwrite=True) as sink:
             sink.write(picture(0))
     assert path.read_text() == "old"
