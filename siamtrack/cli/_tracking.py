@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from siamtrack.errors import SiamTrackError
 from siamtrack.video.frames import Source
 from siamtrack.video.interactive import Interaction
 from siamtrack.video.outputs import OutputPaths, Outputs
+from siamtrack.video.pipeline import read_ahead
 from siamtrack.video.progress import FrameProgress
 from siamtrack.video.runner import Tally, Targets, run
 from siamtrack.video.window import Window, display_problem, require_display
@@ -86,8 +87,11 @@ def _run(job: Job, source: Source, outputs: Outputs, tally: Tally) -> None:
             visitor = Interaction(
                 screen, tracker, name=source.name, snapshot_dir=Path(), live=source.is_live
             )
+        # A person acts on the frame that is shown, and a camera's frames must not grow old.
+        is_ahead = not windowed and not source.is_live
+        read = stack.enter_context(read_ahead(source) if is_ahead else nullcontext(source))
         # A bar that counts while a person thinks tells nothing; the window shows the rate.
-        frames = stack.enter_context(FrameProgress(source, enabled=not windowed))
+        frames = stack.enter_context(FrameProgress(source, read, enabled=not windowed))
         run(
             frames,
             tracker,
@@ -96,6 +100,7 @@ def _run(job: Job, source: Source, outputs: Outputs, tally: Tally) -> None:
             visitor=visitor,
             start_frame=job.start_frame,
             tally=tally,
+            overlap=not windowed,
         )
 
 

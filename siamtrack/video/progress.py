@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -39,14 +39,21 @@ class FrameProgress:
 
     Args:
         source: what to iterate over; stays the caller's to close.
+        frames: its frames, where they do not come from it directly but are read ahead.
         enabled: False shows nothing.
         stream: where to show it, stderr by default.
     """
 
     def __init__(
-        self, source: Source, *, enabled: bool = True, stream: TextIO | None = None
+        self,
+        source: Source,
+        frames: Iterable[Frame] | None = None,
+        *,
+        enabled: bool = True,
+        stream: TextIO | None = None,
     ) -> None:
         self._source = source
+        self._frames = source if frames is None else frames
         stream = sys.stderr if stream is None else stream
         length = source.frame_count
         self._bar = _Bar(
@@ -61,7 +68,7 @@ class FrameProgress:
 
     def __iter__(self) -> Iterator[Frame]:
         try:
-            for frame in self._source:
+            for frame in self._frames:
                 yield frame
                 self._bar.update()
                 if self._source.is_live and self._source.dropped:

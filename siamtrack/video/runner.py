@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from siamtrack.errors import VideoError
 from siamtrack.geometry import parse_first_box
 from siamtrack.tracking.result import Result
 from siamtrack.video.frames import Frame
+from siamtrack.video.pipeline import WriteBehind
 
 Image = NDArray[np.uint8]
 
@@ -112,6 +113,7 @@ def run(
     visitor: Visitor | None = None,
     start_frame: int = 0,
     tally: Tally | None = None,
+    overlap: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Tally:
     """Track through a video.
@@ -128,6 +130,8 @@ def run(
         visitor: the window, if there is one. Without one, `boxes` must not be empty.
         start_frame: index of the first frame to look at.
         tally: filled in as the run goes on, for a caller that wants it after an error too.
+        overlap: write in a thread of its own while the next frames are tracked, with the same
+            outcome. Whatever ends the run, all that was tracked is written first.
         clock: seconds, monotonic.
 
     Returns:
@@ -139,32 +143,64 @@ def run(
         OutputError: a writer failed.
     """
     tally = Tally() if tally is None else tally
+
+    def deliver(frame: Frame, results: Mapping[int, Result]) -> None:
+        for write in writers:
+            write(frame, results)
+        tally.count(results)
+
+    job = _Job(tracker, boxes, visitor, start_frame, tally, clock)
+    if not overlap:
+        _loop(frames, job, deliver)
+        return tally
+    behind = WriteBehind(deliver)
+    try:
+        _loop(frames, job, behind)
+    finally:
+        started_s = clock()
+        with interrupts_held():
+            behind.finish()
+        tally.work_s += clock() - started_s
+    return tally
+
+
+class _Job(NamedTuple):
+    """Arguments of `run`."""
+
+    tracker: Targets
+    boxes: Sequence[Sequence[float]]
+    visitor: Visitor | None
+    start_frame: int
+    tally: Tally
+    clock: Callable[[], float]
+
+
+def _loop(frames: Iterable[Frame], job: _Job, deliver: Writer) -> None:
+    clock, visitor, boxes = job.clock, job.visitor, job.boxes
     rate, reached = _Rate(), -1
     started_s = clock()
     for frame in frames:
         reached = frame.index
-        if frame.index >= start_frame:
-            results = _track(tracker, frame, boxes)
+        if frame.index >= job.start_frame:
+            results = _track(job.tracker, frame, boxes)
             boxes = ()
             work_s = clock() - started_s
             go_on = visitor is None or visitor.visit(frame, results, rate.fps)
             started_s = clock()
             if results:
                 with interrupts_held():
-                    _write(writers, frame, results)
-                    tally.count(results)
+                    deliver(frame, results)
                 work_s += clock() - started_s
                 rate.add(work_s)
-                tally.work_s += work_s
+                job.tally.work_s += work_s
             if not go_on:
-                return tally
+                return
         started_s = clock()
-    if reached < start_frame:
+    if reached < job.start_frame:
         raise VideoError(
-            f"the video has {reached + 1} frames, so none can start at frame {start_frame}; "
+            f"the video has {reached + 1} frames, so none can start at frame {job.start_frame}; "
             "frames count from 0"
         )
-    return tally
 
 
 def _track(tracker: Targets, frame: Frame, boxes: Sequence[Sequence[float]]) -> dict[int, Result]:
@@ -173,11 +209,6 @@ def _track(tracker: Targets, frame: Frame, boxes: Sequence[Sequence[float]]) -> 
     for box in boxes:
         results[tracker.add(frame.image, box)] = given_result(box, frame.image)
     return results
-
-
-def _write(writers: Sequence[Writer], frame: Frame, results: Mapping[int, Result]) -> None:
-    for write in writers:
-        write(frame, results)
 
 
 class _Rate:
