@@ -25,10 +25,15 @@ _MOST_THREADS = 2  # these networks are small: more threads wait for each other
 
 
 def default_threads() -> int:
-    """CPU threads an engine takes unless told: two, or one where there is only one core."""
+    """CPU threads an engine takes unless told: two, or one where there is only one core.
+
+    `OMP_NUM_THREADS` lowers it, as it does for torch; graph engines do not look at it themselves.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = min(_MOST_THREADS, int(asked)) if asked.isdigit() and int(asked) else _MOST_THREADS
     if hasattr(os, "sched_getaffinity"):
-        return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
-    return min(_MOST_THREADS, os.cpu_count() or 1)
+        return min(most, len(os.sched_getaffinity(0)))
+    return min(most, os.cpu_count() or 1)
 
 
 class Graph(NamedTuple):

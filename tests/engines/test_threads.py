@@ -1,0 +1,27 @@
+"""How many threads an engine takes when nobody says."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from siamtrack.engines.graph_engine import default_threads
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads"), [("", 2), ("1", 1), ("2", 2), ("16", 2), ("0", 2), ("4,2", 2), ("-1", 2)]
+)
+def test_the_environment_lowers_the_threads_and_never_raises_them(asked, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert default_threads() == threads
+
+
+def test_there_are_never_more_threads_than_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    assert default_threads() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert default_threads() == 1
