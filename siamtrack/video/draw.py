@@ -89,7 +89,6 @@ def draw_results(
     *,
     labels: Mapping[int, str] | None = None,
     fps: float | None = None,
-    banner: str = "",
 ) -> Image:
     """Draw every target's box, number, score and status.
 
@@ -101,7 +100,6 @@ def draw_results(
         results: what to draw, by target number.
         labels: names that replace the numbers, by target number.
         fps: frames per second to show in the top right corner; None shows none.
-        banner: text along the bottom, wrapped to the frame's width; "" shows none.
 
     Returns:
         (H, W, 3) uint8 BGR, a new picture.
@@ -116,8 +114,6 @@ def draw_results(
     for target, result in results.items():
         name = (labels or {}).get(target, str(target))
         taken.append(_draw_tag(canvas, name, target, result, style, taken))
-    if banner:
-        _draw_banner(canvas, banner, style)
     return canvas
 
 
@@ -133,6 +129,32 @@ def draw_selection(image_bgr: Image, box_xywh: tuple[float, float, float, float]
     """
     canvas = image_bgr.copy()
     _draw_box(canvas, _corners(box_xywh), _SELECTION, Style.for_frame(canvas), "tracked")
+    return canvas
+
+
+def add_banner(image_bgr: Image, text: str) -> Image:
+    """Put a strip with a text under a picture, where it hides nothing.
+
+    The strip has the same height for every text, so that a window need not change its size; a text
+    that does not fit into it grows upwards over the picture.
+
+    Args:
+        image_bgr: (H, W, 3) uint8 BGR; not changed.
+        text: wrapped to the picture's width.
+
+    Returns:
+        (H + strip, W, 3) uint8 BGR, a new picture.
+    """
+    style = Style.for_frame(image_bgr)
+    frame_h, frame_w = image_bgr.shape[:2]
+    line_px = style.text_wh("")[1]
+    strip_px = line_px * (1 if frame_w > 1200 * style.font_scale else 2)
+    canvas = np.concatenate([image_bgr, np.full((strip_px, frame_w, 3), _DARK, np.uint8)])
+    lines = _wrap(text, frame_w, style)
+    top = frame_h + min(0, strip_px - line_px * len(lines))
+    cv2.rectangle(canvas, (0, max(top, 0)), (frame_w - 1, frame_h), _DARK, cv2.FILLED)
+    for k, line in enumerate(lines):
+        _draw_plate(canvas, line, (0, top + k * line_px), _LIGHT, _DARK, style)
     return canvas
 
 
@@ -225,16 +247,6 @@ def _draw_fps(canvas: Image, fps: float, style: Style) -> Rect:
     x = max(canvas.shape[1] - width, 0)
     _draw_plate(canvas, text, (x, 0), _LIGHT, _DARK, style)
     return x, 0, canvas.shape[1], height
-
-
-def _draw_banner(canvas: Image, banner: str, style: Style) -> None:
-    frame_h, frame_w = canvas.shape[:2]
-    lines = _wrap(banner, frame_w, style)
-    height = style.text_wh("")[1]
-    top = max(frame_h - height * len(lines), 0)
-    cv2.rectangle(canvas, (0, top), (frame_w - 1, frame_h - 1), _DARK, cv2.FILLED)
-    for k, line in enumerate(lines):
-        _draw_plate(canvas, line, (0, top + k * height), _LIGHT, _DARK, style)
 
 
 def _wrap(text: str, width_px: int, style: Style) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from siamtrack.errors import InvalidBoxError
 from siamtrack.geometry import MIN_SIDE_PX
-from siamtrack.video.draw import draw_results, draw_selection
+from siamtrack.video.draw import add_banner, draw_results, draw_selection
 from siamtrack.video.runner import Targets, given_result
 from siamtrack.video.session import (
     AddTarget,
@@ -42,7 +42,8 @@ POLL_S = 0.02
 MIN_DRAG_PX = 4.0
 """Shown px that a hand may shake while it clicks."""
 
-_SMALLEST_SHORT_SIDE_PX, _LARGEST_LONG_SIDE_PX = 480, 1600
+_SMALLEST_SHORT_SIDE_PX = 480
+_LARGEST_WH = (1280, 720)
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class View:
     def of(cls, frame_wh: tuple[int, int]) -> View:
         """Enlarge small frames and shrink large ones, so that texts can be read on both."""
         scale = max(1.0, _SMALLEST_SHORT_SIDE_PX / min(frame_wh))
-        return cls(min(scale, _LARGEST_LONG_SIDE_PX / max(frame_wh)))
+        return cls(min(scale, _LARGEST_WH[0] / frame_wh[0], _LARGEST_WH[1] / frame_wh[1]))
 
     def picture(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The frame as large as it is shown."""
@@ -234,6 +235,8 @@ def _drawn(
 ) -> NDArray[np.uint8]:
     """What the window shows: results, the box being dragged, and what the keys do."""
     shown = {k: replace(result, box=view.box(result.box)) for k, result in results.items()}
-    drawn = draw_results(picture, shown, fps=fps, banner=session.banner)
+    drawn = draw_results(picture, shown, fps=fps)
     selection = session.selection
-    return draw_selection(drawn, view.box(selection)) if selection else drawn
+    if selection is not None:
+        drawn = draw_selection(drawn, view.box(selection))
+    return add_banner(drawn, session.banner)

@@ -237,5 +237,5 @@ class Session:
         what = "Drag a box around the target"
         if self.targets:
             return ["Drag a box around another target", "Esc: back", "q: quit"]
-        space = "run" if self._resume is Mode.PAUSED else "hold this frame"
-        return [what, f"Space: then {space}", "n: next frame", "q: quit"]
+        space = "run on" if self._resume is Mode.PAUSED else "wait"
+        return [what, f"Space: {space} after the box", "n: next frame", "q: quit"]
