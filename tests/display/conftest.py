@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 NEEDED = ("Xvfb", "xdotool")
 PATIENCE_S = 120
-"""Nothing waits longer than this; a program that hangs is killed."""
+"""Nothing waits longer than this for a sign of life."""
 
 
 class Desk:
@@ -57,9 +59,16 @@ class Desk:
         self.do(*move, *middle, *move, *end, "mouseup", 1)
         return [*told, *program.read_to("'up'", '"up"')]
 
-    def press(self, *keys: str) -> None:
-        """Type keys, by their X names."""
-        self.do("key", "--delay", 40, *keys)
+    def press(self, program: Program, key: str, *told: str) -> list[str]:
+        """Type a key, by its X name, until the program says one of `told`; returns what it said.
+
+        Once in hundreds of times a busy machine loses a key on its way through X.
+        """
+        for _ in range(3):
+            self.do("key", key)
+            with suppress(TimeoutError):
+                return program.read_to(*told, patience_s=15)
+        raise AssertionError(f"{key} was pressed three times without an answer: {told}")
 
     def ask_to_close(self, window: int) -> None:
         """What a window manager does when the cross in the title bar is clicked."""
@@ -100,28 +109,43 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._watchdog = threading.Timer(PATIENCE_S, self._process.kill)
-        self._watchdog.start()
+        # None stands for the end of the output.
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
-    def read_to(self, *texts: str) -> list[str]:
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            self._lines.put(line.rstrip())
+        self._lines.put(None)
+
+    def _line(self, patience_s: float) -> str | None:
+        try:
+            return self._lines.get(timeout=patience_s)
+        except queue.Empty:
+            raise TimeoutError(f"nothing was said for {patience_s} s") from None
+
+    def read_to(self, *texts: str, patience_s: float = PATIENCE_S) -> list[str]:
         """Wait for a line with one of `texts`; returns the lines up to it and with it."""
         read: list[str] = []
-        for line in self._process.stdout or ():
-            read.append(line.rstrip())
+        while (line := self._line(patience_s)) is not None:
+            read.append(line)
             if any(text in line for text in texts):
                 return read
         raise AssertionError(f"ended without saying {texts}: {read}")
 
     def end(self) -> tuple[int, list[str]]:
         """Wait for its end; returns its exit code and the lines not read before."""
-        told, _ = self._process.communicate()
-        return self._process.returncode, told.splitlines()
+        read: list[str] = []
+        while (line := self._line(PATIENCE_S)) is not None:
+            read.append(line)
+        return self._process.wait(PATIENCE_S), read
 
     def stop(self) -> None:
         """End it if it still runs."""
-        self._watchdog.cancel()
         self._process.kill()
         self._process.wait()
+        self._reader.join()
         if self._process.stdout is not None:
             self._process.stdout.close()
 

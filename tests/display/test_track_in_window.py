@@ -123,8 +123,7 @@ def test_every_key_does_what_the_banner_says(
     window = desk.find_window(TITLE)
 
     def press(key: str, told: str) -> None:
-        desk.press(key)
-        program.read_to(told)
+        desk.press(program, key, told)
 
     def drag(box: tuple[int, int, int, int]) -> None:
         desk.drag(program, window, *corners(box))
@@ -144,7 +143,7 @@ def test_every_key_does_what_the_banner_says(
     press("r", "SELECT")
     press("Escape", "PAUSED")  # as it was
     press("n", "frame 3: Key(name='n'): PAUSED")
-    desk.press("q")
+    press("q", "Key(name='q')")
     code, told = program.end()
     assert code == 0, told
 
@@ -164,8 +163,7 @@ def test_a_given_box_is_shown_and_closing_the_window_ends_it(
     box = ",".join(map(str, square(0)))
     program = start("-c", TRACK, "--box", box, "--csv", "b.csv")
     window = desk.find_window(TITLE)
-    desk.press("space")
-    program.read_to("PAUSED")
+    desk.press(program, "space", "PAUSED")
     desk.ask_to_close(window)
     code, told = program.end()
     assert code == 0, told
