@@ -25,7 +25,7 @@ from siamtrack.crops import Image, crop_window
 from siamtrack.errors import DatasetError
 from siamtrack.geometry import FloatArray, context_side
 
-FORMAT = 2
+FORMAT = 3
 _FILES = ("crops.bin", "index.npz", "tracks.json")
 
 
