@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Keep one line per lower bound here that the lock must not run past: this torch has a CPU build.
+# The lock does not run past this one.
 LOCKED_TORCH := torch==2.13.0
 
 .PHONY: help demo test lint format wheel wheel-check lock clean
