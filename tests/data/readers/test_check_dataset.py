@@ -128,7 +128,7 @@ def test_a_clip_that_is_none_is_told(tmp_path: Path) -> None:
     assert "dog.mp4 cannot be decoded" in problem.message
 
 
-def test_pictures_are_looked_at_once_and_compared_with_their_annotation(
+def test_pictures_are_compared_with_their_annotation_and_told_once(
     tmp_path: Path, write_picture: Writer
 ) -> None:
     write_picture(tmp_path / "a.jpg", wh=(40, 30))
