@@ -51,9 +51,8 @@ lock: $(INSTALLED)  ## write requirements.lock anew, newest versions (torch stay
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
 	$(BIN)/pip-compile --quiet --all-extras --allow-unsafe --strip-extras --upgrade \
 		--upgrade-package '$(LOCKED_TORCH)' --no-header --no-annotate --no-emit-options \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
-	sed -i -E -e 's/\+cpu$$//' -e '/^(#|nvidia-|cuda-|triton==|$$)/d' requirements.lock
+	sed -i -E -e 's/\+cpu$$//' -e '/^(#|-|nvidia-|cuda-|triton==|$$)/d' requirements.lock
 
 clean:  ## remove everything the other targets made
 	rm -rf $(VENV) build dist siamtrack-demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
