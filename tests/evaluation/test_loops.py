@@ -114,6 +114,15 @@ def test_a_late_frame_keeps_the_old_box(walk):
     assert len(tracker.frames) == 7
 
 
+def test_a_box_that_is_finished_is_told_while_the_next_one_is_late(walk):
+    # Frame 1 is done at 0.35 s and frame 3 is taken up then, until 0.7 s: frames 3, 4 and 5 are
+    # answered for with the box of frame 1, frame 6 just in time with that of frame 3.
+    clock = Clock([0.0, 0.25, 0.35, 0.05])
+    result = run(Recorder(), walk, "realtime-10", clock=clock)
+    first = walk.boxes_xywh[0][0]
+    assert [row[0] for row in result.rows] == [first, first, first, 1, 1, 1, 2, 3]
+
+
 def test_a_hopelessly_slow_tracker_keeps_its_first_box(walk):
     result = run(Recorder(), walk, "realtime-10", clock=Clock([0.0, 5.0]))
     assert {row[0] for row in result.rows} == {walk.boxes_xywh[0][0]}

@@ -24,6 +24,8 @@ def test_every_worker_has_a_line_and_frames_add_up():
     with BarsWatcher([(first, second), (third,)], 2, terminal) as bars:
         bars.on_frame(0, first, 4)
         bars.on_frame(1, third, 2)
+        bars.on_frame(0, first, 6)
+        assert bars._total.n == 8
         bars.on_outcome(0, Outcome(first, Run([], [])))
         bars.on_frame(0, second, 3)
         bars.on_outcome(0, Outcome(second, None, "hung"))

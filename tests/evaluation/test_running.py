@@ -203,7 +203,7 @@ def test_trackers_may_print_what_they_like(clips, tmp_path):
     assert all(frame < 6 for *_, frame in notes.frames)
 
 
-def test_one_thread_per_tracker_is_what_the_worker_gets(clips, tmp_path):
+def test_a_tracker_gets_the_threads_that_were_asked_for(clips, tmp_path):
     path = tmp_path / "threads.py"
     path.write_text(
         "import os, cv2\n"
@@ -213,9 +213,9 @@ def test_one_thread_per_tracker_is_what_the_worker_gets(clips, tmp_path):
         "        return (cv2.getNumThreads(), int(os.environ['OMP_NUM_THREADS']), 1, 1)\n"
     )
     evaluation = evaluation_of(clips({"a": 3}), tmp_path / "out", [f"{path}:Threads"])
-    run(evaluation, Running(threads=1))
+    run(evaluation, Running(threads=3))
     (content,) = result_files(tmp_path / "out").values()
-    assert content.decode().splitlines()[1] == "1.0,1.0,1.0,1.0"
+    assert content.decode().splitlines()[1] == "3.0,3.0,1.0,1.0"
 
 
 def test_a_worker_that_cannot_start_is_an_outcome(clips, tmp_path, monkeypatch, trackers_file):
