@@ -58,6 +58,14 @@ def test_size_is_the_side_at_every_level_of_detail(size: float, side: float) -> 
     assert box_of(patch.solid)[2:] == pytest.approx([side, side], abs=1.01)
 
 
+@pytest.mark.parametrize("size", [11.0, 30.0, 47.0, 240.0])
+def test_it_is_centred_to_a_fraction_of_a_pixel_at_every_size(size: float) -> None:
+    patch = patch_of(layer(square(), size=size))
+    rows, columns = np.mgrid[: patch.alpha.shape[0], : patch.alpha.shape[1]] + 0.5
+    middle = [(patch.alpha * axis).sum() / patch.alpha.sum() for axis in (columns, rows)]
+    assert np.array(middle) + np.array([patch.x, patch.y]) == pytest.approx([100, 80], abs=0.05)
+
+
 def test_size_is_the_root_of_the_area_of_a_long_thing() -> None:
     corners = layer(square(80, 20), size=40.0).rectangle(
         layer(square(80, 20), size=40.0).homography(0, NO_CAMERA)
