@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError
@@ -174,8 +173,3 @@ class Outcome:
         """Back from `to_json`."""
         run = None if data["run"] is None else Run(**data["run"])
         return cls(Unit.from_json(data["unit"]), run, data["error"])
-
-
-def absolute(root: Path) -> str:
-    """The root as workers on other machines can find it."""
-    return str(root.resolve())

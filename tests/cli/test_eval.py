@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from siamtrack.cli import _evaluating, main
+from siamtrack.evaluation.report import writing
 
 TRACKER = """
 class Still:
@@ -44,6 +45,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time of a report, and tested elsewhere."""
+    monkeypatch.setattr(writing, "draw_all", lambda content: {})
+
+
 def call(root: Path, out: Path, *more: str) -> int:
     return main(["eval", "clips", "--root", str(root), "--out", str(out), *more])
 
@@ -59,7 +66,9 @@ def test_evaluates_reports_and_prints_a_table(root: Path, here: Path, capfd) -> 
     assert content["dataset"]["sequences"] == 2 and content["failures"] == []
 
 
-def test_a_second_call_computes_nothing(root: Path, here: Path, capfd, monkeypatch) -> None:
+def test_a_second_call_computes_nothing(
+    no_plots, root: Path, here: Path, capfd, monkeypatch
+) -> None:
     assert call(root, here / "out", "--tracker", "identity") == 0
     monkeypatch.setattr(_evaluating, "run", lambda *_: pytest.fail("ran again"))
     assert call(root, here / "out", "--tracker", "identity", "--no-run", "--format", "latex") == 0
@@ -67,7 +76,7 @@ def test_a_second_call_computes_nothing(root: Path, here: Path, capfd, monkeypat
 
 
 def test_failures_are_listed_at_the_end_and_the_exit_code_is_3(
-    root: Path, here: Path, capfd
+    no_plots, root: Path, here: Path, capfd
 ) -> None:
     trackers = ("--tracker", "identity", "--tracker", "mytrackers:Raises")
     assert call(root, here / "out", *trackers) == 3
@@ -101,7 +110,7 @@ def test_failures_are_listed_at_the_end_and_the_exit_code_is_3(
           "identity"], 3, "cannot be written"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(arguments, code, message, root, here, capfd) -> None:
+def test_bad_input_is_one_line(no_plots, arguments, code, message, root, here, capfd) -> None:
     assert main(arguments) == code
     errors = [
         line for line in capfd.readouterr().err.splitlines() if line.startswith("siamtrack: error")
@@ -109,7 +118,9 @@ def test_bad_input_is_one_line(arguments, code, message, root, here, capfd) -> N
     assert len(errors) == 1 and message in errors[0]
 
 
-def test_a_broken_data_set_lists_everything_and_can_be_used_in_part(root, here, capfd) -> None:
+def test_a_broken_data_set_lists_everything_and_can_be_used_in_part(
+    no_plots, root, here, capfd
+) -> None:
     (root / "run" / "3.png").unlink()
     (root / "stray.txt").write_text("1,1,5,5\n")
     assert call(root, here / "out", "--tracker", "identity") == 3
@@ -119,10 +130,46 @@ def test_a_broken_data_set_lists_everything_and_can_be_used_in_part(root, here, 
     assert "Left out of the data set" in (here / "out" / "report.html").read_text()
 
 
-def test_ctrl_c_says_what_is_kept(root, here, capfd, monkeypatch) -> None:
+def test_ctrl_c_says_what_is_kept(no_plots, root, here, capfd, monkeypatch) -> None:
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_evaluating, "run", interrupted)
     assert call(root, here / "out", "--tracker", "identity") == 130
     assert "the same command goes on from there" in capfd.readouterr().err
+
+
+@pytest.fixture
+def got10k(tmp_path: Path) -> Path:
+    """One sequence of GOT-10k's val and the same one as its test."""
+    for subset, rows in (("val", 5), ("test", 1)):
+        sequence = tmp_path / "GOT-10k" / subset / "S1"
+        sequence.mkdir(parents=True)
+        for number in range(1, 6):
+            cv2.imwrite(str(sequence / f"{number:08d}.jpg"), np.full((40, 50, 3), 90, np.uint8))
+        (sequence / "groundtruth.txt").write_text("11.5,11,8,8\n" * rows)
+        for label, value in (("cover", 8), ("absence", 0), ("cut_by_image", 0)):
+            (sequence / f"{label}.label").write_text(f"{value}\n" * 5)
+        (sequence / "meta_info.ini").write_text("[METAINFO]\nresolution: (50, 40)\n")
+        (sequence.parent / "list.txt").write_text("S1\n")
+    return tmp_path / "GOT-10k"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::UserWarning")
+def test_the_toolkit_agrees(no_plots, got10k, here, capfd) -> None:
+    common = ["--root", str(got10k), "--out", str(here / "out"), "--tracker", "identity"]
+    assert main(["eval", "got10k", *common, "--verify"]) == 0
+    printed = capfd.readouterr()
+    assert "the got10k toolkit gives the same figures" in printed.err
+    assert "| identity | **1.000**" in printed.out
+
+
+def test_a_withheld_truth_ends_with_an_archive(no_plots, got10k, here, capfd) -> None:
+    trackers = ("--tracker", "mytrackers:Still", "--tracker", "mytrackers:Raises")
+    common = ["--root", str(got10k), "--out", str(here / "out"), *trackers]
+    assert main(["eval", "got10k-test", *common]) == 3
+    (archive,) = (here / "out").glob("submission-*.zip")
+    printed = capfd.readouterr().err
+    assert f"mytrackers:Still: submit {archive}" in printed
+    assert "failed: mytrackers:Raises on S1" in printed
+    assert not (here / "out" / "report.html").exists()

@@ -112,28 +112,47 @@ def write_pictures(folder: Path, boxes: FloatArray, digits: int = 4, first: int 
         )
 
 
+@pytest.fixture(scope="session")
+def write_trackers() -> Callable[[Path], Path]:
+    """Writes a Python file with trackers of every temperament into a folder."""
+
+    def write(folder: Path) -> Path:
+        path = folder / "temperaments.py"
+        path.write_text(TRACKERS)
+        return path
+
+    return write
+
+
 @pytest.fixture
-def trackers_file(tmp_path: Path) -> Path:
+def trackers_file(tmp_path: Path, write_trackers: Callable[[Path], Path]) -> Path:
     """A Python file with trackers of every temperament."""
-    path = tmp_path / "temperaments.py"
-    path.write_text(TRACKERS)
-    return path
+    return write_trackers(tmp_path)
 
 
 @pytest.fixture
-def clips(tmp_path: Path) -> Maker:
+def clips(tmp_path: Path, write_clips: Callable[..., Path]) -> Maker:
     """Writes a folder of clips: folders of pictures with boxes beside them, one per name."""
 
-    def make(lengths: Mapping[str, int] | None = None, root: str = "clips") -> Path:
-        folder = tmp_path / root
-        for index, (name, frames) in enumerate((lengths or {"walk": 12, "run": 9}).items()):
+    def make(lengths: Mapping[str, int] | None = None) -> Path:
+        return write_clips(tmp_path / "clips", lengths or {"walk": 12, "run": 9})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_clips() -> Callable[..., Path]:
+    """What `clips` does, into a folder of one's own."""
+
+    def write(folder: Path, lengths: Mapping[str, int]) -> Path:
+        for index, (name, frames) in enumerate(lengths.items()):
             boxes = straight_boxes(frames, (8.0 + 3 * index, 10.0))
             write_pictures(folder / name, boxes)
             lines = [",".join(f"{v:g}" for v in box) for box in boxes]
             (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
         return folder
 
-    return make
+    return write
 
 
 @pytest.fixture

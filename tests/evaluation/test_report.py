@@ -48,20 +48,34 @@ def stored(evaluation, rng):
     return evaluation
 
 
-@pytest.fixture
-def evaluation(clips, trackers_file, tmp_path, rng):
-    root = clips({"walk": 30, "amble": 24, HOSTILE: 20})
+def prepared(folder, write_clips, write_trackers, rng):
+    root = write_clips(folder / "clips", {"walk": 30, "amble": 24, HOSTILE: 20})
     (root / "attributes.json").write_text(json.dumps({"walk": ["occlusion"]}))
-    specs = [TrackerSpec(f"{trackers_file}:{kind}") for kind in ("Follows", "Drift")]
-    return stored(prepare("clips", root, specs, tmp_path / "out", families=["ope", "sre"]), rng)
+    trackers = write_trackers(folder)
+    specs = [TrackerSpec(f"{trackers}:{kind}") for kind in ("Follows", "Drift")]
+    return stored(prepare("clips", root, specs, folder / "out", families=["ope", "sre"]), rng)
 
 
 @pytest.fixture
-def written(evaluation):
-    failed = Outcome(evaluation_unit(evaluation), None, "hung <b>for ever</b>")
-    return write_report(
-        evaluation, command="siamtrack eval <clips>", running=Running(), failures=[failed]
+def evaluation(tmp_path, write_clips, write_trackers, rng):
+    """With results, for a test to spoil."""
+    return prepared(tmp_path, write_clips, write_trackers, rng)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory, write_clips, write_trackers):
+    """An evaluation and its report, made once for all tests that only look."""
+    folder = tmp_path_factory.mktemp("reported")
+    made = prepared(folder, write_clips, write_trackers, np.random.default_rng(5))
+    failed = Outcome(evaluation_unit(made), None, "hung <b>for ever</b>")
+    return made, write_report(
+        made, command="siamtrack eval <clips>", running=Running(), failures=[failed]
     )
+
+
+@pytest.fixture
+def written(reported):
+    return reported[1]
 
 
 @pytest.fixture
@@ -77,7 +91,8 @@ def evaluation_unit(evaluation):
     return Unit("walk", "sre-left", entrant.spec.name, {}, entrant.key, entrant.label, 30)
 
 
-def test_everything_is_written_and_json_is_strict(evaluation, written):
+def test_everything_is_written_and_json_is_strict(reported):
+    evaluation, written = reported
     out = evaluation.out
     names = ["success", "precision", "normalised_precision", "attributes", "speed", "robustness"]
     for name in names:
@@ -98,7 +113,8 @@ def test_everything_is_written_and_json_is_strict(evaluation, written):
     assert len(content["variants"]) == 13
 
 
-def test_figures_of_the_report_are_those_of_the_result_files(evaluation, written):
+def test_figures_of_the_report_are_those_of_the_result_files(reported):
+    evaluation, written = reported
     tracker = written.content["variants"][0]["trackers"][evaluation.entrants[1].label]
     sequence = evaluation.sequences["walk"]
     rows = np.loadtxt(
@@ -153,6 +169,17 @@ def test_frames_that_have_gone_cost_the_strips_only(evaluation, no_plots):
     shutil.rmtree(evaluation.benchmark.root / "walk")
     report = write_report(evaluation, command="", running=Running())
     assert report.page.read_text().count("data:image/jpeg;base64,") == 2 * 5
+
+
+def test_every_way_of_running_has_a_row(written):
+    table = re.search(
+        r'<table class="figures" id="variants">.*?</table>', written.page.read_text(), re.S
+    )[0]
+    names = re.findall(r"<tr><td>(.*?)</td>", table)
+    assert names[:2] == ["ope", "sre-left"] and len(names) == 13
+    value = written.content["variants"][5]["trackers"].values()
+    for tracker in value:
+        assert f">{tracker['figures']['success_auc']['value']:.3f}<" in table
 
 
 def test_tables_for_papers(written):
@@ -210,6 +237,21 @@ def test_vot_is_reported_too(vot, tmp_path):
     assert 0.7 < figures["accuracy"]["value"] < 1 and figures["robustness"]["value"] > 0
     assert "failures" in report.page.read_text()
     assert (tmp_path / "out" / "plots" / "speed.png").is_file()
+
+
+def test_one_pass_on_vot_is_scored_like_clips(vot, tmp_path, no_plots):
+    families = ["supervised", "ope"]
+    specs = [TrackerSpec("identity")]
+    evaluation = prepare("vot2018", vot(), specs, tmp_path / "out", families=families)
+    key = evaluation.entrants[0].key
+    for name, sequence in evaluation.sequences.items():
+        rows = sequence.truth.boxes_xywh.tolist()
+        evaluation.store.write("ope", key, name, Run(rows, [0.02] * len(rows)))
+    report = write_report(evaluation, command="", running=Running())
+    supervised, ope = report.content["variants"]
+    assert supervised["trackers"]["identity"]["scored"] == 0
+    assert ope["trackers"]["identity"]["figures"]["success_auc"]["value"] == pytest.approx(20 / 21)
+    assert ope["protocol"]["given_box_counts"] is False
 
 
 def chromium(address, tmp_path, *flags):

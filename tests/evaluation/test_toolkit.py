@@ -7,6 +7,7 @@ its list of OTB's sequences are replaced.
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +22,8 @@ from siamtrack.evaluation.evaluate import prepare
 from siamtrack.evaluation.loops import Run, Session, run_variant
 from siamtrack.evaluation.report.content import score_all
 from siamtrack.evaluation.specs import TrackerSpec
-from siamtrack.evaluation.toolkit.experiments import verify
+from siamtrack.evaluation.store import StoredRun
+from siamtrack.evaluation.toolkit.experiments import experiment_for, verify
 from siamtrack.evaluation.toolkit.loading import toolkit_module
 from siamtrack.evaluation.toolkit.trackers import (
     as_toolkit_tracker,
@@ -29,6 +31,7 @@ from siamtrack.evaluation.toolkit.trackers import (
     with_our_frames,
 )
 from siamtrack.evaluation.variants import variant_named
+from siamtrack.evaluation.vot import accuracy_and_robustness, score_supervised
 
 pytestmark = pytest.mark.filterwarnings(
     # The toolkit leaves pictures open and draws with pyplot.
@@ -233,6 +236,30 @@ def test_the_toolkits_tracker_contract_in_both_directions(clips, tmp_path):
     assert np.abs(ours.first.astype(int) - bgr[0]).max() <= 2  # another JPEG decoder
 
 
+@pytest.mark.parametrize(
+    "rows", [[[1.0]] * 29, [[1.0], [2.0, 3.0]] * 15, [[1.0, 2.0, 3.0, 4.0, 5.0]] * 30]
+)
+def test_supervised_results_that_are_none_are_refused(rows, vot, tmp_path):
+    evaluation = evaluation_of("vot2018", vot({"bag": 30}), tmp_path / "out")
+    run = StoredRun([list(map(float, row)) for row in rows], np.array([]))
+    with pytest.raises(EvaluationError, match="neither a box nor a code"):
+        score_supervised(evaluation.sequences["bag"], run, (80, 60))
+    with pytest.raises(EvaluationError, match="no sequence was scored"):
+        accuracy_and_robustness([], np.random.default_rng(0))
+
+
+def test_a_missing_toolkit_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "got10k.utils.metrics", None)
+    with pytest.raises(EvaluationError, match="pip install got10k six wget shapely"):
+        toolkit_module("utils.metrics")
+
+
+def test_withheld_truth_and_sets_without_experiment_cannot_be_verified(got10k, tmp_path):
+    benchmark = open_benchmark("got10k-test", got10k("test", {"GOT-10k_Test_000001": 4}))
+    with pytest.raises(ConfigError, match="scores no got10k-test"):
+        experiment_for(benchmark, benchmark.names, tmp_path, tmp_path)
+
+
 def test_an_incomplete_data_set_is_refused_with_everything_that_is_wrong(
     small_otb, got10k, tmp_path
 ):
@@ -263,6 +290,13 @@ def test_broken_labels_of_got10k_are_said(break_it, message, got10k, tmp_path):
     break_it(root / "val" / "GOT-10k_Val_000001")
     with pytest.raises(DatasetError, match=message):
         evaluation_of("got10k", root, tmp_path / "out")
+
+
+def test_a_data_set_without_a_usable_sequence_is_refused(got10k, tmp_path):
+    root = got10k("val", {"GOT-10k_Val_000001": 5})
+    (root / "val" / "GOT-10k_Val_000001" / "cover.label").unlink()
+    with pytest.raises(DatasetError, match="no usable sequence"):
+        evaluation_of("got10k", root, tmp_path / "out", partial=True)
 
 
 def test_roots_and_names_that_are_none_are_refused(tmp_path):
