@@ -10,6 +10,7 @@ import pytest
 
 from siamtrack.data.synthetic import Cutout, SceneConfig, SceneFrame, render_scene, small_scene
 from siamtrack.data.synthetic import scene as scene_module
+from siamtrack.data.synthetic.plan import plan_scene
 from siamtrack.data.synthetic.textures import blob_mask
 from siamtrack.errors import ConfigError
 
@@ -257,6 +258,15 @@ def test_likeness_turns_distractors_into_the_target(likeness: float) -> None:
     frames = scene(5, distractors=3, distractor_likeness=likeness, frame_count=3)
     blue = max((frame.image_bgr[..., 0] > 127).sum() for frame in frames)
     assert (blue == 0) == (likeness == 1.0)
+
+
+def test_a_perfect_copy_has_the_shape_of_the_target_too() -> None:
+    config = SceneConfig.from_mapping({**STILL, "distractors": 3, "distractor_likeness": 1.0})
+    plan = plan_scene(config, Painted(), np.random.default_rng(5))
+    target = plan.target.layer.cutout
+    for other in plan.others:
+        assert np.array_equal(other.layer.cutout.alpha, target.alpha)
+        assert np.array_equal(other.layer.cutout.image_bgr, target.image_bgr)
 
 
 def test_sizes_are_in_heights_and_speeds_per_second() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from siamtrack.data.synthetic.compose import box_of
 from siamtrack.data.synthetic.layers import Patch
+from siamtrack.demo import stage as stage_module
 from siamtrack.demo.balloon import SEMI_AXES_M, Balloon, Pose
 from siamtrack.demo.effects import cast_shadow, cover_of, draw_ribbon, put_behind, smear
 from siamtrack.demo.stage import CENTRE_PX, FOCAL_PX, Stage, View, read_picture
@@ -84,6 +85,13 @@ def test_pixels_of_a_shot_move_as_the_points_do(stage: Stage) -> None:
     }
     expected = stepped.to_frame(point, FRAME_WH)[0] - STRAIGHT.to_frame(point, FRAME_WH)[0]
     assert min(errors, key=errors.__getitem__) == pytest.approx(expected, abs=1.0)
+
+
+def test_what_only_one_camera_saw_is_as_far_as_its_farther_neighbour() -> None:
+    nan, inf = np.nan, np.inf
+    holes = np.array([[50.0, nan, nan, 9.0], [nan, 9.0, inf, 50.0], [7.0, nan, nan, nan]])
+    filled = stage_module._fill_sideways(holes)
+    assert filled.tolist() == [[50, 9, 9, 9], [9, 9, 9, 50], [7, 7, 7, 7]]
 
 
 def test_camera_stands_a_metre_above_a_level_floor(stage: Stage) -> None:
