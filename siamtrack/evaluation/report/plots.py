@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from siamtrack.evaluation.files import write_atomically
 from siamtrack.evaluation.metrics import NORMALISED_THRESHOLDS, success_thresholds
@@ -119,25 +121,33 @@ def speed_plot(variant: Content) -> Figure:
             _short(label), (tracker["fps"], value), (6, 6), textcoords="offset points", size=8
         )
         shown += 1
+    axes.margins(0.2)
     if shown:
         axes.set_xscale("log")
-    axes.margins(0.2)
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     return made
 
 
 def robustness_plot(variants: Sequence[Content]) -> Figure:
-    """The first headline figure of every variant, a line per tracker."""
+    """The first headline figure of every variant; lines join what differs by degree only."""
     figure = variants[0]["protocol"]["headline"][0]
     names = [variant["name"] for variant in variants]
     width = max(SIZE_IN[0], 1.5 + 0.32 * len(names))
     made, axes = _axes("Robustness", "", heading(figure), (width, SIZE_IN[1]))
+    kinds = [re.sub(r"-[\d.]+$", "", name) for name in names]
     for index, label in enumerate(variants[0]["trackers"]):
         values = [
             variant["trackers"][label]["figures"].get(figure, {}).get("value")
             for variant in variants
         ]
-        heights = [math.nan if value is None else value for value in values]
-        axes.plot(heights, "o-", color=colour_of(index), markersize=4, linewidth=1, label=label)
+        heights = np.array([math.nan if value is None else value for value in values])
+        for kind in dict.fromkeys(kinds):
+            columns = [column for column, other in enumerate(kinds) if other == kind]
+            axes.plot(columns, heights[columns], "o-", color=colour_of(index), markersize=4)
+        axes.plot([], [], "o", color=colour_of(index), markersize=4, label=label)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", size=7)
     axes.set_ylim(bottom=0)
     _legend(axes)
