@@ -74,15 +74,14 @@ def test_colour_of_the_box_is_that_of_the_status(status: Status, hue: str) -> No
 
 
 def test_line_of_the_box_lies_on_its_outermost_pixels() -> None:
-    image = grey()
-    drawn = draw_results(image, one())
-    x, y, w, h = (int(v) for v in BOX)
+    # On a frame of this size the line is one pixel wide.
+    x, y, w, h = 60, 70, 100, 80
+    drawn = draw_results(grey(240, 320), one((x, y, w, h)))
     green = is_colour(drawn, STATUS_BGR["tracked"])
-    # The box covers pixels x to x + w - 1; the tag above it is out of these rows and columns.
-    assert green[y + h // 2, x] and green[y + h // 2, x + w - 1]
-    assert green[y, x + w // 2] and green[y + h - 1, x + w // 2]
-    inside = drawn[y + 10 : y + h - 10, x + 10 : x + w - 10]
-    assert (inside == 128).all()
+    # The tag above the box is out of this row and this column.
+    assert np.flatnonzero(green[y + h // 2]).tolist() == [x, x + w - 1]
+    assert np.flatnonzero(green[y:, x + w - 10]).tolist() == [0, h - 1]
+    assert (drawn[y + 10 : y + h - 10, x + 10 : x + w - 10] == 128).all()
 
 
 @pytest.mark.parametrize("status", ["tracked", "uncertain", "lost"])
