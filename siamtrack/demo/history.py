@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from siamtrack.data.synthetic.scene import SceneFrame
 from siamtrack.geometry import iou
-from siamtrack.tracking.result import Result, Status
+from siamtrack.tracking.result import Result
 
 FloatArray = NDArray[np.float64]
 
@@ -22,15 +22,13 @@ class History:
 
     Attributes:
         ious: overlap with the truth in [0, 1]; nan where the target cannot be seen.
-        scores: the tracker's score.
-        statuses: the tracker's status.
+        results: what the tracker said.
         visible: share of the target that can be seen.
         update_s: time that `update` took; nothing for the first frame, whose box is given.
     """
 
     ious: list[float] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    statuses: list[Status] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     visible: list[float] = field(default_factory=list)
     update_s: list[float] = field(default_factory=list)
 
@@ -43,11 +41,15 @@ class History:
             update_s: time it took; None for the first frame.
         """
         self.ious.append(float(iou(result.box, frame.box_xywh)))
-        self.scores.append(result.score)
-        self.statuses.append(result.status)
+        self.results.append(result)
         self.visible.append(frame.visible_fraction)
         if update_s is not None:
             self.update_s.append(update_s)
+
+    @property
+    def scores(self) -> list[float]:
+        """The tracker's score in every frame."""
+        return [result.score for result in self.results]
 
     @property
     def _judged(self) -> FloatArray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,11 +126,14 @@ def run_demo(
     tracker = siamtrack.load(weights) if tracker is None else tracker
     history = History()
     with _Recording(files, frames, overwrite=overwrite) as recording:
-        for index, (frame, result, update_s) in enumerate(_follow(tracker, film(frames, seed))):
-            history.add(frame, result, update_s)
-            recording.write(index, frame, result, history)
+        for index, frame in enumerate(film(frames, seed)):
+            # Nothing else may run while the tracker is timed.
+            recording.settle()
+            history.add(frame, *_track(tracker, index, frame))
+            recording.write(index, frame, history)
             if on_frame is not None:
                 on_frame(index)
+        recording.settle()
     save_sheet(files["sheet"], recording.pictures, history, FPS)
     return DemoReport(
         frame_count=frames,
@@ -141,21 +145,20 @@ def run_demo(
     )
 
 
-def _follow(
-    tracker: SingleTracker, frames: Iterable[SceneFrame]
-) -> Iterator[tuple[SceneFrame, Result, float | None]]:
-    """Frames with what the tracker says and how long it took; no time for the first one."""
-    for index, frame in enumerate(frames):
-        start_s = time.perf_counter()
-        if index == 0:
-            yield frame, tracker.init(frame.image_bgr, _numbers(frame.box_xywh)), None
-        else:
-            result = tracker.update(frame.image_bgr)
-            yield frame, result, time.perf_counter() - start_s
+def _track(tracker: SingleTracker, index: int, frame: SceneFrame) -> tuple[Result, float | None]:
+    """What the tracker says about a frame and how long it took; no time for the first one."""
+    if index == 0:
+        return tracker.init(frame.image_bgr, _numbers(frame.box_xywh)), None
+    start_s = time.perf_counter()
+    result = tracker.update(frame.image_bgr)
+    return result, time.perf_counter() - start_s
 
 
 class _Recording:
-    """All files of the demo but the contact sheet, and the pictures for that."""
+    """All files of the demo but the contact sheet, and the pictures for that.
+
+    One frame is drawn and encoded while the caller renders the next one.
+    """
 
     def __init__(self, files: Mapping[str, Path], frame_count: int, *, overwrite: bool) -> None:
         width, height = FRAME_WH
@@ -173,7 +176,9 @@ class _Recording:
             )
             self._boxes = stack.enter_context(CsvSink(files["boxes"], overwrite=overwrite))
             self._truth = stack.enter_context(_TruthTable(files["truth"]))
+            self._worker = stack.enter_context(ThreadPoolExecutor(1, "demo-recording"))
             self._sinks = stack.pop_all()
+        self._pending: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -186,8 +191,17 @@ class _Recording:
     ) -> None:
         self._sinks.__exit__(kind, error, trace)
 
-    def write(self, index: int, frame: SceneFrame, result: Result, history: History) -> None:
-        """Record one frame, the newest one of the history."""
+    def write(self, index: int, frame: SceneFrame, history: History) -> None:
+        """Begin to record one frame, the newest one of the history, which must not change yet."""
+        self._pending = self._worker.submit(self._write, index, frame, history)
+
+    def settle(self) -> None:
+        """Wait until everything so far is recorded; raises what went wrong with it."""
+        if self._pending is not None:
+            self._pending.result()
+
+    def _write(self, index: int, frame: SceneFrame, history: History) -> None:
+        result = history.results[-1]
         if index == 0:
             self.first_box_xywh = _numbers(frame.box_xywh)
         self._truth.write(index, frame)

@@ -157,18 +157,18 @@ class Stage:
         # Where a ray that is moved sideways ends depends on the distance there, which is taken
         # from where it would have ended: near enough for the small steps of the camera.
         near = _sample(self._nearness, x, y)
-        x += near * np.float32(FOCAL_PX * view.step_xy[0])
-        y += near * np.float32(FOCAL_PX * view.step_xy[1])
-        image = np.asarray(_sample(self._enlarged, x * _ENLARGE, y * _ENLARGE), dtype=np.uint8)
-        return Shot(image, x, y, self._obstacles, self._floor)
+        for plane, step_m in zip((x, y), view.step_xy, strict=True):
+            cv2.scaleAdd(near, FOCAL_PX * step_m, plane, plane)
+        image = _sample(self._enlarged, x, y, scale=_ENLARGE)
+        return Shot(np.asarray(image, dtype=np.uint8), x, y, self._obstacles, self._floor)
 
 
-def _sample(picture: NDArray[Any], x: Plane, y: Plane) -> NDArray[Any]:
-    """Picture at (x, y) px, linear in between; the border goes on for ever."""
+def _sample(picture: NDArray[Any], x: Plane, y: Plane, *, scale: float = 1.0) -> NDArray[Any]:
+    """Picture at (scale * x, scale * y) px, linear in between; the border goes on for ever."""
     # OpenCV counts from pixel centres.
-    half = np.float32(0.5)
+    columns, rows = (cv2.addWeighted(plane, scale, plane, 0.0, -0.5) for plane in (x, y))
     return np.asarray(
-        cv2.remap(picture, x - half, y - half, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     )
 
 

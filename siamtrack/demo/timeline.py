@@ -50,13 +50,15 @@ class Timeline:
 
         To be called once for every frame.
         """
-        newest = len(history.scores) - 1
+        newest = len(history.results) - 1
         self._extend(history, newest)
         strip = self._plot.copy()
         x = self._x(newest)
         cv2.line(strip, (x, self._y(1.0)), (x, self._y(0.0)), _TRUTH, 1)
-        colour = STATUS_BGR[history.statuses[newest]]
-        cv2.circle(strip, (x, self._y(history.scores[newest])), 4, colour, cv2.FILLED, cv2.LINE_AA)
+        colour = STATUS_BGR[history.results[newest].status]
+        cv2.circle(
+            strip, (x, self._y(history.results[newest].score)), 4, colour, cv2.FILLED, cv2.LINE_AA
+        )
         left = strip.shape[1] - _RIGHT_PX + 16
         overlap = history.ious[newest]
         _write(strip, "overlap" if np.isfinite(overlap) else "out of view", (left, 25))
@@ -72,9 +74,9 @@ class Timeline:
             cv2.rectangle(self._plot, top, (max(x0, x1 - 1), self._y(0.0)), _HIDDEN, cv2.FILLED)
         if newest == 0:
             return
-        colour = STATUS_BGR[history.statuses[newest]]
-        for values, bgr, width in ((history.ious, _TRUTH, 1), (history.scores, colour, 2)):
-            pair = values[newest - 1 : newest + 1]
+        colour = STATUS_BGR[history.results[newest].status]
+        scores = [result.score for result in history.results[newest - 1 :]]
+        for pair, bgr, width in ((history.ious[newest - 1 :], _TRUTH, 1), (scores, colour, 2)):
             if np.isfinite(pair).all():
                 self._line((newest - 1, pair[0]), (newest, pair[1]), bgr, width)
 

@@ -225,26 +225,46 @@ def test_default_tracker_is_loaded_with_the_weights(
 
 
 class FullDisk:
-    """A text file on a disk that has just filled up."""
+    """A text file on a disk that fills up."""
+
+    def __init__(self, lines_left: int) -> None:
+        self._lines_left = lines_left
 
     def write(self, text: str) -> None:
-        raise OSError(28, "No space left on device")
+        self._lines_left -= 1
+        if self._lines_left < 0:
+            raise OSError(28, "No space left on device")
 
     def close(self) -> None:
         pass
 
 
+@pytest.mark.parametrize("lines_left", [0, 1, 3, FRAMES])
 def test_full_disk_is_reported(
-    truth: list[SceneFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    truth: list[SceneFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines_left: int
 ) -> None:
     real = Path.open
 
     def full(self: Path, *args: Any, **options: Any) -> Any:
-        return FullDisk() if self.name == "truth.csv" else real(self, *args, **options)
+        return FullDisk(lines_left) if self.name == "truth.csv" else real(self, *args, **options)
 
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OutputError, match=r"truth\.csv cannot be written \(No space left"):
         demo(tmp_path, perfect(truth))
+
+
+def test_nothing_is_recorded_while_the_tracker_is_timed(
+    truth: list[SceneFrame], tmp_path: Path
+) -> None:
+    rows: list[int] = []
+
+    class Watching(Scripted):
+        def update(self, frame: np.ndarray) -> Result:
+            rows.append(len(rows_of(tmp_path / "boxes.csv")))
+            return super().update(frame)
+
+    demo(tmp_path, Watching([frame.box_xywh for frame in truth]))
+    assert rows == list(range(1, FRAMES))
 
 
 def history(count: int, change: Callable[[int], tuple[float, float]] | None = None) -> History:
