@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -128,6 +132,41 @@ def test_a_broken_data_set_lists_everything_and_can_be_used_in_part(
     assert "2 found" in error and "stray.txt" in error and "run" in error
     assert call(root, here / "out", "--tracker", "identity", "--partial") == 0
     assert "Left out of the data set" in (here / "out" / "report.html").read_text()
+
+
+STUCK = """
+import os
+class Stuck:
+    def init(self, frame_bgr, box): pass
+    def update(self, frame_bgr):
+        with open("tell", "w") as pipe:
+            pipe.write(str(os.getpid()))
+        while True: pass
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_ctrl_c_in_the_middle_of_a_frame_ends_everything(root: Path, here: Path) -> None:
+    os.mkfifo(here / "tell")
+    (here / "stuck.py").write_text(STUCK)
+    arguments = [
+        "clips",
+        "--root",
+        str(root),
+        "--out",
+        str(here / "out"),
+        "--tracker",
+        "stuck:Stuck",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "siamtrack", "eval", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    worker = int((here / "tell").read_text())
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and "the same command goes on from there" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
 
 
 def test_ctrl_c_says_what_is_kept(no_plots, root, here, capfd, monkeypatch) -> None:

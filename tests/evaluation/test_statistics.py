@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import permutation_test
 
 from siamtrack.errors import ConfigError
 from siamtrack.evaluation.statistics import bootstrap_mean, paired_test
@@ -54,6 +55,18 @@ def test_p_value_is_that_of_all_sign_flips(rng):
     assert test.p_value == pytest.approx(expected)
     assert test.difference.value == pytest.approx(delta.mean())
     assert test.wins == int((delta > 0).sum()) and test.sequences == 7
+
+
+def test_with_many_sequences_the_p_value_is_near_that_of_scipy(rng):
+    first, second = rng.random(40), rng.random(40) + 0.12
+    reference = permutation_test(
+        (first - second,), np.mean, permutation_type="samples", n_resamples=50_000, random_state=1
+    )
+    test = paired_test(first, second, rng)
+    assert test.p_value == pytest.approx(reference.pvalue, abs=0.01)
+    assert 0.005 < test.p_value < 0.4
+    clear = paired_test(first, first - 0.1 - 0.01 * second, rng, resamples=999)
+    assert clear.p_value == pytest.approx(1 / 1000)
 
 
 def test_a_tracker_against_itself_is_a_tie(rng):
