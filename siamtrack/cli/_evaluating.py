@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,17 +62,25 @@ def evaluate(order: Order) -> int:
         only=order.only,
         partial=order.partial,
     )
-    failures = _run(evaluation, order) if order.run else []
+    outcomes = _run(evaluation, order) if order.run else []
     if evaluation.benchmark.protocol.truth_withheld:
-        _submit(evaluation, failures)
+        failures: Sequence[Mapping[str, str]] = [outcome.as_failure() for outcome in outcomes]
+        _submit(evaluation, outcomes)
     else:
-        _report(evaluation, order, failures)
+        failures = _report(evaluation, order, outcomes).failures
     for failure in failures[:SHOWN_FAILURES]:
-        click.echo(f"siamtrack: failed: {failure.unit}: {failure.error}", err=True)
+        run_name = "" if failure["variant"] == "ope" else f" ({failure['variant']})"
+        click.echo(
+            f"siamtrack: failed: {failure['tracker']} on {failure['sequence']}{run_name}: "
+            f"{failure['reason']}",
+            err=True,
+        )
+    if len(failures) > SHOWN_FAILURES:
+        click.echo(f"siamtrack: and {len(failures) - SHOWN_FAILURES} more", err=True)
     if failures:
         click.echo(
-            f"siamtrack: {len(failures)} of the runs failed; all are in "
-            f"{order.out / 'failures.json'}; the same command tries them again",
+            f"siamtrack: {len(failures)} of the runs failed; the same command tries again what "
+            "has no result",
             err=True,
         )
     return EvaluationError.exit_code if failures else 0
@@ -93,14 +101,15 @@ def _run(evaluation: Evaluation, order: Order) -> list[Outcome]:
         raise
 
 
-def _report(evaluation: Evaluation, order: Order, failures: Sequence[Outcome]) -> None:
+def _report(evaluation: Evaluation, order: Order, outcomes: Sequence[Outcome]) -> Report:
     command = shlex.join(["siamtrack", *sys.argv[1:]])
-    report = write_report(evaluation, command=command, running=order.running, failures=failures)
+    report = write_report(evaluation, command=command, running=order.running, failures=outcomes)
     for name in order.formats:
         click.echo(FORMATS[name](report.content["variants"][0]))
     if order.verify:
         _verify(evaluation, report)
     click.echo(f"siamtrack: report in {report.page}", err=True)
+    return report
 
 
 def _verify(evaluation: Evaluation, report: Report) -> None:
@@ -114,8 +123,8 @@ def _verify(evaluation: Evaluation, report: Report) -> None:
     )
 
 
-def _submit(evaluation: Evaluation, failures: Sequence[Outcome]) -> None:
-    failed = {failure.unit.key for failure in failures}
+def _submit(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> None:
+    failed = {outcome.unit.key for outcome in outcomes}
     for entrant in evaluation.entrants:
         if entrant.key not in failed:
             archive = write_submission(evaluation, entrant)

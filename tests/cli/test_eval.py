@@ -93,6 +93,33 @@ def test_failures_are_listed_at_the_end_and_the_exit_code_is_3(
 
 
 @pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        ("1,2,3,4\n", "results of shape (1, 4) for a truth of shape (5, 4)"),
+        ("10,10,8,8\n" * 4 + "nan,10,8,8\n", "the box of frame 4 is [nan, 10.0, 8.0, 8.0]"),
+        ("10,10,8,8\n" * 4 + "left\n", "'left' is not numeric"),
+    ],
+)
+def test_result_files_that_cannot_be_scored_are_failures(
+    no_plots, spoilt, message, root, here, capfd
+) -> None:
+    assert call(root, here / "out", "--tracker", "identity") == 0
+    (result,) = (here / "out" / "results" / "ope" / "clips").glob("identity-*/walk.txt")
+    result.write_text(spoilt)
+    capfd.readouterr()
+    assert call(root, here / "out", "--tracker", "identity") == 3
+    printed = capfd.readouterr()
+    assert message in printed.err and str(result) in printed.err
+    assert "| 1/2 |" in printed.out
+
+
+def test_many_failures_are_not_all_printed(no_plots, root, here, capfd, monkeypatch) -> None:
+    monkeypatch.setattr(_evaluating, "SHOWN_FAILURES", 1)
+    assert call(root, here / "out", "--tracker", "identity", "--no-run") == 3
+    assert "siamtrack: and 1 more" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["eval", "otto", "--root", ".", "--out", "o"], 2, "unknown data set 'otto'; did you mean"),

@@ -59,7 +59,7 @@ def build_content(
     *,
     command: str,
     running: Running,
-    failures: Sequence[Content] = (),
+    failures: Sequence[Mapping[str, str]] = (),
 ) -> Content:
     """Assemble `report.json`.
 
@@ -92,7 +92,7 @@ def build_content(
             _variant_content(evaluation, variant, scores[variant.name])
             for variant in evaluation.variants
         ],
-        "failures": list(failures),
+        "failures": [dict(failure) for failure in failures],
     }
 
 

@@ -28,11 +28,13 @@ class Report:
     Attributes:
         page: `report.html`.
         content: what is in `report.json`.
+        failures: what failed, while running or because its result file cannot be scored.
         scores: by variant, what the figures were made from.
     """
 
     page: Path
     content: dict[str, Any]
+    failures: Sequence[Mapping[str, str]]
     scores: Mapping[str, Sequence[TrackerScores]]
 
 
@@ -57,12 +59,13 @@ def write_report(
         OutputError: the output folder cannot be written.
     """
     scores = score_all(evaluation)
+    listed = _all_failures([failure.as_failure() for failure in failures], scores)
     content = build_content(
         evaluation,
         scores,
         command=command,
         running=running,
-        failures=[failure.as_failure() for failure in failures],
+        failures=listed,
     )
     text = json.dumps(content, indent=1, allow_nan=False)
     write_atomically(evaluation.out / "report.json", text + "\n")
@@ -72,4 +75,26 @@ def write_report(
     shown = failure_strips(evaluation, first, strips)
     page = evaluation.out / "report.html"
     write_atomically(page, render_page(content, first, figures, shown))
-    return Report(page, content, scores)
+    return Report(page, content, listed, scores)
+
+
+def _all_failures(
+    failures: Sequence[Mapping[str, str]], scores: Mapping[str, Sequence[TrackerScores]]
+) -> list[Mapping[str, str]]:
+    """Those of running, and results that are missing or cannot be scored for another reason."""
+    known = {(f["tracker"], f["sequence"], f["variant"]) for f in failures}
+    return [
+        *failures,
+        *(
+            {
+                "tracker": tracker.entrant.label,
+                "sequence": sequence,
+                "variant": variant,
+                "reason": reason,
+            }
+            for variant, trackers in scores.items()
+            for tracker in trackers
+            for sequence, reason in tracker.missing.items()
+            if (tracker.entrant.label, sequence, variant) not in known
+        ),
+    ]
