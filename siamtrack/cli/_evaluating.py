@@ -68,26 +68,14 @@ def evaluate(order: Order) -> int:
         _submit(evaluation, outcomes)
     else:
         failures = _report(evaluation, order, outcomes).failures
-    for failure in failures[:SHOWN_FAILURES]:
-        run_name = "" if failure["variant"] == "ope" else f" ({failure['variant']})"
-        click.echo(
-            f"siamtrack: failed: {failure['tracker']} on {failure['sequence']}{run_name}: "
-            f"{failure['reason']}",
-            err=True,
-        )
-    if len(failures) > SHOWN_FAILURES:
-        click.echo(f"siamtrack: and {len(failures) - SHOWN_FAILURES} more", err=True)
-    if failures:
-        click.echo(
-            f"siamtrack: {len(failures)} of the runs failed; the same command tries again what "
-            "has no result",
-            err=True,
-        )
+    _tell(failures)
     return EvaluationError.exit_code if failures else 0
 
 
 def _run(evaluation: Evaluation, order: Order) -> list[Outcome]:
     groups = evaluation.pending()
+    if not groups:
+        return run(evaluation, order.running)
     workers = 0 if order.running.scheduler else min(order.running.workers, len(groups))
     try:
         with BarsWatcher(groups, workers) as watcher:
@@ -129,3 +117,21 @@ def _submit(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> None:
         if entrant.key not in failed:
             archive = write_submission(evaluation, entrant)
             click.echo(f"siamtrack: {entrant.label}: submit {archive}", err=True)
+
+
+def _tell(failures: Sequence[Mapping[str, str]]) -> None:
+    for failure in failures[:SHOWN_FAILURES]:
+        run_name = "" if failure["variant"] == "ope" else f" ({failure['variant']})"
+        click.echo(
+            f"siamtrack: failed: {failure['tracker']} on {failure['sequence']}{run_name}: "
+            f"{failure['reason']}",
+            err=True,
+        )
+    if len(failures) > SHOWN_FAILURES:
+        click.echo(f"siamtrack: and {len(failures) - SHOWN_FAILURES} more", err=True)
+    if failures:
+        click.echo(
+            f"siamtrack: {len(failures)} of the runs failed; the same command tries again what "
+            "has no result",
+            err=True,
+        )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from siamtrack.cli import _evaluating, main
+from siamtrack.evaluation import evaluate
 from siamtrack.evaluation.report import writing
 
 TRACKER = """
@@ -74,8 +75,9 @@ def test_a_second_call_computes_nothing(
     no_plots, root: Path, here: Path, capfd, monkeypatch
 ) -> None:
     assert call(root, here / "out", "--tracker", "identity") == 0
-    monkeypatch.setattr(_evaluating, "run", lambda *_: pytest.fail("ran again"))
-    assert call(root, here / "out", "--tracker", "identity", "--no-run", "--format", "latex") == 0
+    monkeypatch.setattr(evaluate, "run_here", lambda *_, **__: pytest.fail("ran again"))
+    assert call(root, here / "out", "--tracker", "identity", "--format", "latex") == 0
+    assert call(root, here / "out", "--tracker", "identity", "--no-run") == 0
     assert r"\begin{tabular}" in capfd.readouterr().out
 
 
