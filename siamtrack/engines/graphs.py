@@ -8,8 +8,6 @@ cast and normalisation of the pixels, and the comparison of embeddings.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from siamtrack.errors import EngineError, OutputError
+from siamtrack.errors import EngineError
+from siamtrack.files import write_atomically
 from siamtrack.models.network import TrackerNetwork
 from siamtrack.models.registry import config_to_dict
 
@@ -108,27 +107,15 @@ def export_graphs(network: TrackerNetwork, targets: dict[str, Path], weights_sha
         model = _to_onnx(module.eval(), inputs, shapes)
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, json.dumps({**described, "graph": kind})
-        _write(targets[kind], model.SerializeToString())
+        write_atomically(targets[kind], model.SerializeToString())
 
 
 def _to_onnx(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        level = logging.getLogger("torch.onnx").level
         program = torch.onnx.export(
             module, inputs, dynamic_shapes=shapes, dynamo=True, optimize=True, verbose=False
         )
-        logging.getLogger("torch.onnx").setLevel(level)
     if program is None:
         raise EngineError("torch exported nothing; report this with the versions of siamtrack info")
     return program.model_proto
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write graph {path}: {error.strerror or error}") from error

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from siamtrack.errors import ConfigError, OutputError, WeightsError
+from siamtrack.files import write_atomically
 from siamtrack.models.cards import (
     WeightsCard,
     card_path,
     card_text,
     parse_card,
     sha256_of,
-    write_atomically,
 )
 from siamtrack.models.network import TrackerNetwork
 from siamtrack.models.registry import build_network, config_to_dict

@@ -28,6 +28,7 @@ from siamtrack.data.synthetic.config import SceneConfig
 from siamtrack.data.synthetic.scene import render_scene
 from siamtrack.data.synthetic.textures import Textures
 from siamtrack.errors import ConfigError, OutputError
+from siamtrack.files import replace_file
 from siamtrack.video.sinks import VideoSink
 
 _log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def _settle_manifest(folder: Path, textures: Textures, config: SceneConfig, seed
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.glob("clip-*.mp4")):
             raise OutputError(f"{folder} holds clips without a manifest.json; give another folder")
-        _write_whole(path, json.dumps(wanted, indent=2) + "\n")
+        replace_file(path, json.dumps(wanted, indent=2) + "\n")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -203,14 +204,7 @@ def _render_clip(job: _Job) -> None:
                 video.write(frame.image_bgr, index / job.config.fps)
                 rows.append(",".join(f"{value:g}" for value in frame.box_xywh))
         os.replace(part, job.video)
-        _write_whole(job.boxes, "\n".join(rows) + "\n")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that is there completely or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+        replace_file(job.boxes, "\n".join(rows) + "\n")
 
 
 @contextmanager
