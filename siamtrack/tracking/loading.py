@@ -65,7 +65,7 @@ def _prepare(
 ) -> tuple[Engine, TrackerOptions]:
     name = DEFAULT_WEIGHTS if weights is None else weights
     source, tuned = read_source(name)
-    # Checked before the slow part: a typo should not cost a network.
+    # Before an engine is compiled: a typo should not cost one.
     options = options_for(source, {**tuned, **given})
     return make_engine(source, engine=engine, device=device), options
 

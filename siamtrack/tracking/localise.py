@@ -6,7 +6,6 @@ window, and return a `Candidate` in frame coordinates; `Tracker` does the rest.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ from siamtrack.engines.base import Float32Array, Response
 from siamtrack.geometry import CropMap, FloatArray, context_side
 from siamtrack.models.network import NetworkConfig
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+from siamtrack.tracking.presence import calibrated_score
 
 
 class Candidate(NamedTuple):
@@ -34,7 +34,15 @@ class Candidate(NamedTuple):
 
 
 class Localiser(Protocol):
-    """Where to look, and what to read from what was seen there."""
+    """Where to look, and what to read from what was seen there.
+
+    Attributes:
+        windows: how many `window_sides` there are.
+        scan_crops: windows elsewhere that a lost target is looked for in, per frame.
+    """
+
+    windows: int
+    scan_crops: int
 
     def window_sides(self, size_wh: FloatArray) -> list[float]:
         """Sides, in frame px, of the search windows around a target of this size."""
@@ -51,7 +59,11 @@ class Localiser(Protocol):
         ...
 
     def scan(
-        self, response: Response, maps: list[CropMap], box_xywh: FloatArray
+        self,
+        response: Response,
+        maps: list[CropMap],
+        box_xywh: FloatArray,
+        similarity: float = 0.0,
     ) -> Candidate | None:
         """Find the best place in windows anywhere in the frame, wherever in them it is.
 
@@ -59,9 +71,11 @@ class Localiser(Protocol):
             response: of the windows, in order.
             maps: of the windows, in order; may be empty.
             box_xywh: (4,) the target as it was last, for its size.
+            similarity: to the exemplar, that the target had while it was tracked.
 
         Returns:
-            The candidate; None without windows, or where the loop cannot scan.
+            The candidate; None where none is sure and alike enough to be the target, without
+            windows, or where the loop cannot scan.
         """
         ...
 
@@ -85,6 +99,7 @@ class BoxHead:
 
     def __init__(self, config: NetworkConfig, options: BoxHeadOptions) -> None:
         self.config, self.options = config, options
+        self.windows, self.scan_crops = 1, options.scan_crops
         cells = config.search_size_px // config.total_stride
         self._window = cosine_window(cells)
         centres = (np.arange(cells, dtype=np.float32) + 0.5) * config.total_stride
@@ -97,20 +112,31 @@ class BoxHead:
 
     def locate(self, response: Response, maps: list[CropMap], box_xywh: FloatArray) -> Candidate:
         """Penalise changes of shape, add the cosine window, take the best cell's box."""
+        influence, hold_below = self.options.window_influence, self.options.hold_below
+        return self._best(response, maps[0], box_xywh, influence, hold_below)
+
+    def _best(
+        self,
+        response: Response,
+        crop_map: CropMap,
+        box_xywh: FloatArray,
+        influence: float,
+        hold_below: float,
+    ) -> Candidate:
+        """The best cell's box in one window; `BoxHeadOptions` says what the last two do."""
         if response.ltrb_px is None:
             raise TypeError("this network has no box head; use ScalePyramid")
-        logits, crop_map = response.score_logits[0], maps[0]
+        logits = response.score_logits[0]
         last_wh = (box_xywh[2:] / crop_map.scale).astype(np.float32)
         left, top, right, bottom = response.ltrb_px[0]
         width, height = left + right, top + bottom
         penalty = self._shape_penalty(width, height, last_wh)
         score = sigmoid(logits)
-        influence = self.options.window_influence
         ranked = score * penalty * (1.0 - influence) + self._window * influence
         best = np.unravel_index(int(np.argmax(ranked)), ranked.shape)
         peak, logit = float(score[best]), float(logits[best])
         similarity = 1.0 if response.similarity is None else float(response.similarity[0][best])
-        if peak < self.options.hold_below:
+        if peak < hold_below:
             return Candidate(box_xywh, logit, similarity)
         centre_x = self._cell_x[best] + (right[best] - left[best]) / 2
         centre_y = self._cell_y[best] + (bottom[best] - top[best]) / 2
@@ -120,14 +146,21 @@ class BoxHead:
         return Candidate(crop_map.to_frame(box), logit, similarity)
 
     def scan(
-        self, response: Response, maps: list[CropMap], box_xywh: FloatArray
+        self,
+        response: Response,
+        maps: list[CropMap],
+        box_xywh: FloatArray,
+        similarity: float = 0.0,
     ) -> Candidate | None:
         """See `Localiser.scan`; the cosine window has no say here."""
         if not maps:
             return None
         best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
-        anywhere = BoxHead(self.config, replace(self.options, window_influence=0.0, hold_below=0.0))
-        return anywhere.locate(response.rows(best, best + 1), [maps[best]], box_xywh)
+        row = response.rows(best, best + 1)
+        found = self._best(row, maps[best], box_xywh, influence=0.0, hold_below=0.0)
+        sure = calibrated_score(found.peak_logit, self.options) >= self.options.found_above
+        alike = found.similarity >= self.options.found_similarity * similarity
+        return found if sure and alike else None
 
     def _shape_penalty(
         self, width: Float32Array, height: Float32Array, last_wh: Float32Array
@@ -145,6 +178,7 @@ class ScalePyramid:
 
     def __init__(self, config: NetworkConfig, options: ScalePyramidOptions) -> None:
         self.config, self.options = config, options
+        self.windows, self.scan_crops = options.scale_count, 0
         middle = options.scale_count // 2
         self._factors = options.scale_step ** (np.arange(options.scale_count) - float(middle))
         self._penalties = np.full(options.scale_count, options.scale_penalty, np.float32)
@@ -182,7 +216,11 @@ class ScalePyramid:
         return Candidate(np.concatenate([centre - size / 2, size]), logit)
 
     def scan(
-        self, response: Response, maps: list[CropMap], box_xywh: FloatArray
+        self,
+        response: Response,
+        maps: list[CropMap],
+        box_xywh: FloatArray,
+        similarity: float = 0.0,
     ) -> Candidate | None:
         """None: a response without a scale of its own tells nothing across windows."""
         return None

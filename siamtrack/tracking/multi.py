@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from numpy.typing import ArrayLike
 
-from siamtrack.crops import Image
+from siamtrack.crops import Image, check_frame
 from siamtrack.errors import ConfigError
 from siamtrack.geometry import CropMap
 from siamtrack.tracking.result import Result
@@ -90,8 +90,9 @@ class MultiTracker:
             return {}
         crops: list[Image] = []
         maps: list[list[CropMap]] = []
+        frame = check_frame(frame_bgr)  # here, so that a grey frame is converted only once
         for tracker in self._trackers.values():
-            cut, cut_maps = tracker.look(frame_bgr)
+            cut, cut_maps = tracker.look(frame)
             crops += cut
             maps.append(cut_maps)
         trackers = list(self._trackers.values())

@@ -20,7 +20,7 @@ from siamtrack.geometry import (
     keep_in_frame,
     parse_first_box,
 )
-from siamtrack.tracking.localise import BoxHead, Candidate, Localiser, ScalePyramid
+from siamtrack.tracking.localise import BoxHead, Localiser, ScalePyramid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 from siamtrack.tracking.result import Result
@@ -173,13 +173,15 @@ class Tracker:
             maps: of `look`.
         """
         state = self._known()
-        near = len(self._near(state))
+        near = self._localiser.windows
         found = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
         score = calibrated_score(found.peak_logit, self.options)
         beyond = response.rows(near, len(maps))
-        other = self._localiser.scan(beyond, maps[near:], state.box_xywh)
-        if other is not None and self._is_target(other, score, state):
-            found, score = other, calibrated_score(other.peak_logit, self.options)
+        other = self._localiser.scan(beyond, maps[near:], state.box_xywh, state.similarity)
+        if other is not None:
+            elsewhere = calibrated_score(other.peak_logit, self.options)
+            if elsewhere > score:
+                found, score = other, elsewhere
         presence = state.presence.after(score, self.options)
         box = found.box_xywh
         if not np.isfinite(box).all():
@@ -202,21 +204,12 @@ class Tracker:
 
     def _elsewhere(self, state: TrackState) -> list[tuple[FloatArray, float]]:
         """The next windows of the scan for a lost target, round and round; none otherwise."""
-        count = getattr(self.options, "scan_crops", 0)
+        count = self._localiser.scan_crops
         if state.presence.status != "lost" or not count:
             return []
         ((centre, side),) = self._near(state)
         grid = scan_centres(centre, side, state.frame_wh)
         return [(grid[(state.scanned + k) % len(grid)], side) for k in range(min(count, len(grid)))]
-
-    def _is_target(self, other: Candidate, score: float, state: TrackState) -> bool:
-        """Whether a place elsewhere is worth a jump: better than here, sure, and alike enough."""
-        options = self.options
-        if not isinstance(options, BoxHeadOptions):
-            return False
-        elsewhere = calibrated_score(other.peak_logit, options)
-        alike = other.similarity >= options.found_similarity * state.similarity
-        return elsewhere >= options.found_above and elsewhere > score and alike
 
     def _known(self) -> TrackState:
         if self._state is None:
