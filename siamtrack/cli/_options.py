@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from siamtrack.errors import ConfigError
+from siamtrack.literals import read_value
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -53,14 +53,6 @@ class SettingType(click.ParamType):  # type: ignore[type-arg]
         if not (option.strip() and equals and text.strip()):
             self.fail(f"{value!r} is not option=value, as in window_influence=0.3", param, ctx)
         return option.strip().replace("-", "_"), read_value(text.strip())
-
-
-def read_value(text: str) -> Any:
-    """A TOML value, or the text itself where it is none."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def model_options(function: Decorated) -> Decorated:

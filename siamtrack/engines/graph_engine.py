@@ -18,7 +18,7 @@ from siamtrack.engines.base import Exemplar, Float32Array, Response
 from siamtrack.engines.graphs import EXEMPLAR, FORMAT, METADATA_KEY, TRACK, graph_paths
 from siamtrack.errors import EngineError
 from siamtrack.geometry import FloatArray
-from siamtrack.models.masks import coverage
+from siamtrack.models.masks import exemplar_mask
 from siamtrack.models.registry import config_from_dict, find_architecture
 
 _MOST_THREADS = 2  # these networks are small: more threads wait for each other
@@ -107,9 +107,8 @@ class GraphEngine(ABC):
 
     def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
         """See `Engine.embed_exemplar`."""
-        stride = self.config.total_stride
         boxes = torch.as_tensor(np.asarray(boxes_xywh), dtype=torch.float32)
-        mask = coverage(boxes, self.config.exemplar_size_px // stride, stride).numpy()
+        mask = exemplar_mask(boxes, self.config).numpy()
         # Networks that ignore the mask have no such input.
         arrays = (stack_rgb(crops), mask)[: self._exemplar.inputs]
         return Exemplar(tuple(self._exemplar.run(arrays)), len(crops))

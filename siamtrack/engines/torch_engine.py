@@ -11,7 +11,7 @@ from siamtrack.crops import Image, to_network
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.errors import DeviceError
 from siamtrack.geometry import FloatArray
-from siamtrack.models.masks import coverage
+from siamtrack.models.masks import exemplar_mask
 from siamtrack.models.network import TrackerNetwork
 
 
@@ -66,9 +66,8 @@ class TorchEngine:
     @torch.inference_mode()
     def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
         """See `Engine.embed_exemplar`."""
-        stride = self.config.total_stride
         boxes = torch.as_tensor(boxes_xywh, dtype=torch.float32)
-        mask = coverage(boxes, self.config.exemplar_size_px // stride, stride)
+        mask = exemplar_mask(boxes, self.config)
         z = to_network(crops).to(self._device)
         features = self._network.embed_exemplar(z, mask.to(self._device))
         tensors = (features,) if isinstance(features, Tensor) else tuple(features)

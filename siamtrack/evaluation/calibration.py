@@ -19,6 +19,7 @@ from scipy.special import expit, log_expit, logit
 from siamtrack.data.sequence import Sequence
 from siamtrack.engines.base import Engine
 from siamtrack.errors import DatasetError
+from siamtrack.evaluation.once import follow
 from siamtrack.geometry import FloatArray, iou
 from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tracking.tracker import Tracker
@@ -60,13 +61,9 @@ def observe(engine: Engine, options: TrackerOptions, sequences: Iterable[Sequenc
     logits: list[FloatArray] = []
     good: list[np.ndarray[tuple[int], np.dtype[np.bool_]]] = []
     for sequence in sequences:
-        seen = np.flatnonzero(sequence.visible)
-        if len(seen) < 2:
+        if sequence.visible.sum() < 2:
             continue
-        first = int(seen[0])
-        frames = sequence.iter_frames(range(first, len(sequence)))
-        tracker.init(next(iter(frames)), sequence.boxes[first])
-        results = [tracker.update(frame) for frame in frames]
+        first, (_, *results) = follow(tracker, sequence)
         truth = sequence.boxes[first + 1 : first + 1 + len(results)]
         scores = np.clip([r.score for r in results], 1e-9, 1 - 1e-9)
         overlaps = np.nan_to_num(iou([r.box for r in results], truth))

@@ -1,4 +1,4 @@
-"""Run one tracker over one sequence: the only places that call `init` and `update`.
+"""Run one tracker over one sequence and measure it: `init` and `update` are called from here.
 
 Only these calls are timed. Pictures are decoded, and corrupted where asked, before the clock
 starts; the toolkit's own loop hands out lazily opened pictures, so its times contain decoding.

@@ -15,7 +15,6 @@ import importlib
 import importlib.util
 import re
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 from siamtrack.errors import ConfigError, EvaluationError, SiamTrackError
 from siamtrack.evaluation.rivals import EvaluatedTracker, IdentityTracker, opencv_tracker
+from siamtrack.literals import read_value
 
 OptionValue = str | int | float | bool
 
@@ -166,10 +166,7 @@ def _import(where: str) -> ModuleType:
 
 def _literal(text: str) -> OptionValue:
     """A TOML value where the text is one, else the text."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    value = read_value(text)
     return value if isinstance(value, bool | int | float | str) else text
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from siamtrack.models.network import NetworkConfig
+
 
 def coverage(boxes_xywh: Tensor, cells: int, stride: int) -> Tensor:
     """Rasterise boxes on a square grid of cells, exactly (areas, not samples).
@@ -22,6 +24,16 @@ def coverage(boxes_xywh: Tensor, cells: int, stride: int) -> Tensor:
     across = _overlap(edges, x, w, stride)
     down = _overlap(edges, y, h, stride)
     return (down[:, :, None] * across[:, None, :])[:, None]
+
+
+def exemplar_mask(boxes_xywh: Tensor, config: NetworkConfig) -> Tensor:
+    """The mask that `embed_exemplar` takes, for training and for every engine.
+
+    Args:
+        boxes_xywh: (B, 4) targets in px of their exemplar crop.
+        config: of the network.
+    """
+    return coverage(boxes_xywh, config.exemplar_size_px // config.total_stride, config.total_stride)
 
 
 def _overlap(edges: Tensor, start: Tensor, length: Tensor, stride: int) -> Tensor:

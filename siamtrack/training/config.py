@@ -14,6 +14,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from siamtrack.data.pairs import PairConfig
 from siamtrack.errors import ConfigError
+from siamtrack.literals import read_value
+from siamtrack.losses.signature import check_choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +145,9 @@ class TrainConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self) -> None:
-        _check_choice("optim.optimiser", self.optim.optimiser, ("adamw", "sgd"))
-        _check_choice("optim.schedule", self.optim.schedule, ("cosine", "geometric", "constant"))
-        _check_choice("loop.precision", self.loop.precision, ("float32", "bfloat16", "float16"))
+        check_choice("optim.optimiser", self.optim.optimiser, ("adamw", "sgd"))
+        check_choice("optim.schedule", self.optim.schedule, ("cosine", "geometric", "constant"))
+        check_choice("loop.precision", self.loop.precision, ("float32", "bfloat16", "float16"))
         positive = {
             "optim.rate": self.optim.rate,
             "loop.steps": self.loop.steps,
@@ -170,11 +172,6 @@ class TrainConfig:
                 "loop.cross_negatives needs the search region of another pair, and "
                 "loop.batch_size is 1; raise the one or set the other to 0"
             )
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError.unknown(name, value, known)
 
 
 def load_config(path: Path | None, assignments: tuple[str, ...] = ()) -> TrainConfig:
@@ -204,16 +201,12 @@ def _assign(values: dict[str, Any], text: str) -> None:
     key, equals, literal = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"{text!r} is not an assignment; write section.key=value")
-    try:
-        value = tomllib.loads(f"value = {literal}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = literal.strip()
     *sections, last = key.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise ConfigError(f"{text!r}: {section} is a value, not a section")
-    values[last] = value
+    values[last] = read_value(literal)
 
 
 def config_from(values: Mapping[str, Any]) -> TrainConfig:

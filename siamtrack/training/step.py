@@ -13,7 +13,7 @@ from siamtrack.losses.combine import CombinedLoss
 from siamtrack.losses.labels import box_target, disc_target
 from siamtrack.losses.regions import pool_region, stack_regions
 from siamtrack.losses.signature import TrackingOutput, TrackingTarget
-from siamtrack.models.masks import coverage
+from siamtrack.models.masks import coverage, exemplar_mask
 from siamtrack.models.network import TrackerNetwork, TrackerOutput
 from siamtrack.models.siamfc import SiamFC
 
@@ -41,10 +41,7 @@ class PairForward(nn.Module):
             The output for B pairs, or 2 B with `cross`, and the (B, E) exemplar embeddings of
             networks that have them.
         """
-        config = self.network.config
-        cells = config.exemplar_size_px // config.total_stride
-        mask = coverage(z_box, cells, config.total_stride)
-        exemplar = self.network.embed_exemplar(z, mask)
+        exemplar = self.network.embed_exemplar(z, exemplar_mask(z_box, self.network.config))
         search = self.network.embed_search(x)
         embedding = getattr(exemplar, "embedding", None)
         if self.cross:

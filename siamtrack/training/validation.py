@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from torch import nn
 
 from siamtrack.data.open import open_dataset
 from siamtrack.data.pairs import PairDataset
-from siamtrack.data.sequence import Dataset, Sequence
+from siamtrack.data.sequence import Dataset
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.evaluation.metrics import success_curve
-from siamtrack.geometry import FloatArray, iou
+from siamtrack.evaluation.once import follow
+from siamtrack.geometry import iou
 from siamtrack.losses.combine import CombinedLoss
 from siamtrack.models.network import TrackerNetwork
 from siamtrack.models.siamfc import SiamFC
@@ -89,19 +89,6 @@ def held_out_loss(
     return {name: value / max(count, 1) for name, value in sums.items()}
 
 
-def track_sequence(tracker: Tracker, sequence: Sequence, max_frames: int = 0) -> FloatArray:
-    """One pass over a sequence from its first visible frame; (N, 4) boxes, NaN before it."""
-    first = int(np.flatnonzero(sequence.visible)[0])
-    boxes = np.full((len(sequence), 4), np.nan)
-    stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
-    for index, image in enumerate(sequence.iter_frames(range(first, stop)), first):
-        if index == first:
-            boxes[index] = tracker.init(image, sequence.boxes[index]).box
-        else:
-            boxes[index] = tracker.update(image).box
-    return boxes
-
-
 def one_pass(network: TrackerNetwork, sequences: Dataset, max_frames: int = 0) -> dict[str, float]:
     """Mean success AUC and AO over sequences; arguments as `sequence_figures`, 0 without any."""
     figures = list(sequence_figures(network, sequences, max_frames).values())
@@ -129,10 +116,10 @@ def sequence_figures(
         visible = np.flatnonzero(sequence.visible)
         if len(visible) < 2:
             continue
-        boxes = track_sequence(tracker, sequence, max_frames)
-        judged = [i for i in islice(visible, 1, None) if np.isfinite(boxes[i]).all()]
-        overlaps = iou(boxes[judged], sequence.boxes[judged])
-        if len(overlaps):
+        first, results = follow(tracker, sequence, max_frames)
+        judged = visible[(visible > first) & (visible < first + len(results))]
+        if len(judged):
+            overlaps = iou([results[i - first].box for i in judged], sequence.boxes[judged])
             auc = float(success_curve(overlaps, _OTB_THRESHOLDS).mean())
             figures[sequence.name] = {"success_auc": auc, "ao": float(overlaps.mean())}
     return figures

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from siamtrack.errors import ConfigError
+from siamtrack.literals import read_value
 
 Motion = Literal["mixed", "spline", "wander"]
 
@@ -163,10 +164,7 @@ def read_config(path: Path | None = None, assignments: Sequence[str] = ()) -> Sc
         name, equals, literal = text.partition("=")
         if not equals:
             raise ConfigError(f"{text!r} is not an assignment; give knob=value, as in speed=1.5")
-        try:
-            knobs[name.strip()] = tomllib.loads(f"value = {literal}")["value"]
-        except tomllib.TOMLDecodeError:
-            knobs[name.strip()] = literal.strip()
+        knobs[name.strip()] = read_value(literal)
     return SceneConfig.from_mapping(knobs)
 
 

@@ -1,0 +1,30 @@
+"""One pass of our own tracker over a sequence, results kept whole: for validation and calibration.
+
+Measuring, with any tracker, time-outs and clocks, is what `siamtrack.evaluation.loops` is for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from siamtrack.data.sequence import Sequence
+from siamtrack.tracking.result import Result
+from siamtrack.tracking.tracker import Tracker
+
+
+def follow(tracker: Tracker, sequence: Sequence, max_frames: int = 0) -> tuple[int, list[Result]]:
+    """Start on the first frame that shows the target and never again.
+
+    Args:
+        tracker: whatever it tracked before is forgotten.
+        sequence: shows its target at least once.
+        max_frames: frames that are tracked, the first included; 0 for all.
+
+    Returns:
+        Number of the first frame, and the results from that frame on.
+    """
+    first = int(np.flatnonzero(sequence.visible)[0])
+    stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
+    images = sequence.iter_frames(range(first, stop))
+    results = [tracker.init(next(images), sequence.boxes[first])]
+    return first, results + [tracker.update(image) for image in images]
