@@ -66,8 +66,10 @@ def crop_window(
 ) -> Image:
     """Resample a rectangle of an image, which may lie partly or wholly outside it.
 
-    Shrinking averages areas (no aliasing); enlarging interpolates linearly. Sub-pixel window
-    positions are honoured: output pixel i shows the centre `(i + 0.5) * w / size` of the window.
+    Shrinking by two or more first averages blocks of 2, 4, 8... pixels, which keeps stripes from
+    aliasing at a fraction of the time of exact averages; the rest is linear interpolation.
+    Sub-pixel window positions are honoured: output pixel i shows the centre `(i + 0.5) * w / size`
+    of the window. Windows of whole pixels take less than half the time of others.
 
     Args:
         image: uint8 (H, W, 3).
@@ -85,24 +87,23 @@ def crop_window(
     x, y, w, h = (float(v) for v in window_xywh)
     if not (math.isfinite(x + y + w + h) and w > 0 and h > 0):
         raise InvalidBoxError(f"crop window {(x, y, w, h)} needs finite x, y and positive w, h")
+    blocks = _block(w, size_wh[0]), _block(h, size_wh[1])
     axes = [
-        _axis(x, w, size_wh[0], image.shape[1]),
-        _axis(y, h, size_wh[1], image.shape[0]),
+        _axis(x, w, blocks[0], image.shape[1]),
+        _axis(y, h, blocks[1], image.shape[0]),
     ]
     if any(a is None for a in axes):
         if border == cv2.BORDER_CONSTANT:
             out = np.empty((size_wh[1], size_wh[0], 3), np.uint8)
             out[:] = np.clip(np.rint(fill_bgr), 0, 255).astype(np.uint8)
             return out
-        axes = [
-            a or (0, limit, 1.0, 0.0)
-            for a, limit in zip(axes, (image.shape[1], image.shape[0]), strict=True)
-        ]
-    (x0, x1, fx, _), (y0, y1, fy, _) = axes  # type: ignore[misc]
-    patch = image[y0:y1, x0:x1]
-    if fx > 1.0 or fy > 1.0:
-        reduced_wh = (max(1, round((x1 - x0) / fx)), max(1, round((y1 - y0) / fy)))
-        patch = cv2.resize(patch, reduced_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        axes = [a or (0, n) for a, n in zip(axes, image.shape[1::-1], strict=True)]
+    if border == cv2.BORDER_CONSTANT and all(v.is_integer() for v in (x, y, w, h)):
+        window = (int(x), int(y), int(w), int(h))
+        aligned = _averaged(_padded(image, window, fill_bgr), blocks)
+        return cv2.resize(aligned, size_wh, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    (x0, x1), (y0, y1) = axes  # type: ignore[misc]
+    patch = _averaged(image[y0:y1, x0:x1], blocks)
     # Scale of the (reduced) patch against the frame, exact because the sizes were rounded.
     rx, ry = (x1 - x0) / patch.shape[1], (y1 - y0) / patch.shape[0]
     step_x, step_y = w / size_wh[0] / rx, h / size_wh[1] / ry
@@ -122,15 +123,41 @@ def crop_window(
     )
 
 
-def _axis(
-    start: float, length: float, size: int, limit: int
-) -> tuple[int, int, float, float] | None:
-    """Pixels [lo, hi) of one axis that a window needs, and how much they shrink; None if none."""
-    factor = max(1.0, length / size)
-    margin = math.ceil(_MARGIN_PX * factor)
+def _block(length: float, size: int) -> int:
+    """Pixels that are averaged along an axis: the power of two that leaves a factor under two."""
+    return 1 << max(0, math.floor(math.log2(max(length / size, 1.0))))
+
+
+def _axis(start: float, length: float, block: int, limit: int) -> tuple[int, int] | None:
+    """Pixels [lo, hi) of one axis that a window needs; None if it needs none."""
+    margin = _MARGIN_PX * block
     lo = max(0, math.floor(start) - margin)
     hi = min(limit, math.ceil(start + length) + margin)
-    return (lo, hi, factor, 0.0) if lo < hi else None
+    if lo >= hi:
+        return None
+    return lo, min(limit, lo + math.ceil((hi - lo) / block) * block)  # whole blocks, if it can be
+
+
+def _averaged(patch: Image, blocks: tuple[int, int]) -> Image:
+    """Shrink by averaging blocks of pixels."""
+    if blocks == (1, 1):
+        return patch
+    reduced_wh = tuple(max(1, round(patch.shape[1 - k] / blocks[k])) for k in (0, 1))
+    return cv2.resize(patch, reduced_wh, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _padded(image: Image, window: tuple[int, int, int, int], fill_bgr: Sequence[float]) -> Image:
+    """Cut whole pixels, a view where the window is inside of the image."""
+    x, y, w, h = window
+    left, top = max(0, -x), max(0, -y)
+    right, bottom = max(0, x + w - image.shape[1]), max(0, y + h - image.shape[0])
+    inside = image[y + top : y + h - bottom, x + left : x + w - right]
+    if not (left or top or right or bottom):
+        return inside
+    fill = tuple(float(v) for v in fill_bgr)
+    return cv2.copyMakeBorder(  # type: ignore[return-value]
+        inside, top, bottom, left, right, cv2.BORDER_CONSTANT, value=fill
+    )
 
 
 def crop_square(
@@ -141,7 +168,11 @@ def crop_square(
     *,
     fill_bgr: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> tuple[Image, CropMap]:
-    """Cut the square window of `side_px` around a point and resample it to `size_px`.
+    """Cut the square window of about `side_px` around a point and resample it to `size_px`.
+
+    The window is moved and sized to whole pixels, by half a pixel or, where several pixels are
+    averaged into one, half of those: such windows are cut fastest. The map is that of the window
+    that was cut, so that coordinates lose nothing.
 
     Args:
         image: uint8 (H, W, 3) BGR.
@@ -156,9 +187,17 @@ def crop_square(
     Raises:
         InvalidBoxError: the window is not finite or has no area.
     """
-    crop_map = CropMap.around(centre_xy, side_px, size_px)
-    window = (*crop_map.origin_xy, side_px, side_px)
-    return crop_window(image, window, (size_px, size_px), fill_bgr=fill_bgr), crop_map
+    wanted = CropMap.around(centre_xy, side_px, size_px)
+    x, y = wanted.origin_xy
+    if not (math.isfinite(x + y + side_px) and side_px > 0):
+        raise InvalidBoxError(f"crop window {(x, y, side_px, side_px)} needs a finite area")
+    block = _block(side_px, size_px)
+    side = max(1, round(side_px / block)) * block
+    shift = (side_px - side) / 2
+    origin = (float(round(x + shift)), float(round(y + shift)))
+    window = (*origin, side, side)
+    crop = crop_window(image, window, (size_px, size_px), fill_bgr=fill_bgr)
+    return crop, CropMap(origin, side / size_px, size_px)
 
 
 def stack_rgb(crops_bgr: Sequence[Image]) -> Image:

@@ -24,11 +24,12 @@ from siamtrack.data import augment
 from siamtrack.data.augment import AugmentConfig
 from siamtrack.data.cache import CropCache, TrackInfo
 from siamtrack.data.neighbours import Neighbours, overlap_area
-from siamtrack.data.windows import WindowCutter
+from siamtrack.data.windows import WindowCutter, mirror, turn
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import FloatArray, context_side
 
 logger = logging.getLogger(__name__)
+_MOST_SKIPPED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,12 @@ class PairConfig:
             from one frame to the next. Too small teaches that the target is in the middle.
         search_scale: largest log-scale error of the search window.
         search_aspect: largest log of the stretch between the axes of the search window.
+        rotation: probability that the search picture is turned about its target, by at most
+            `rotation_deg`. Raising it bears with rolling targets and loosens upright boxes.
+        rotation_deg: see `rotation`.
         flip: probability that both pictures are mirrored.
-        fill_replicate: probability that the outside repeats the edge pixels. (Mirroring would show
-            the target a second time, labelled as background.)
-        fill_photo: probability that the outside is another photograph; otherwise it is the
-            mean colour, as in the running tracker.
+        fill_replicate: probability that the outside repeats the edge pixels.
+        fill_photo: probability that it is another photograph; else it is the mean colour.
     """
 
     set_weights: Mapping[str, float] = field(default_factory=dict)
@@ -68,6 +70,8 @@ class PairConfig:
     search_shift_px: float = 72.0
     search_scale: float = 0.3
     search_aspect: float = 0.08
+    rotation: float = 0.25
+    rotation_deg: float = 40.0
     flip: float = 0.5
     fill_replicate: float = 0.1
     fill_photo: float = 0.4
@@ -104,7 +108,6 @@ class Pair(TypedDict):
 Window = tuple[FloatArray, FloatArray]
 """Size of a window in crop px, and how far its object is off its middle as shares of it."""
 Part = Literal["all", "train", "held_out"]
-_MOST_SKIPPED = 20
 
 
 class PairDataset(Dataset[Pair]):
@@ -198,8 +201,8 @@ class PairDataset(Dataset[Pair]):
         z, x = augment.colour_pair(z, x, self.config.augment, rng)
         if flip:
             z, x = (np.ascontiguousarray(image[:, ::-1]) for image in (z, x))
-            z_box = _mirror(z_box, z.shape[1])
-            x_box, distractor = (_mirror(box, x.shape[1]) for box in (x_box, distractor))
+            z_box = mirror(z_box, z.shape[1])
+            x_box, distractor = (mirror(box, x.shape[1]) for box in (x_box, distractor))
         return {
             "z": to_network([z])[0],
             "z_box": torch.from_numpy(z_box.astype(np.float32)),
@@ -273,9 +276,14 @@ class PairDataset(Dataset[Pair]):
         """The search crop, its object's box, and a distractor's (without area: there is none)."""
         a, size = self.config.augment, self.search_size_px
         picture, box = self.cache.read(crop)
+        turned = rng.random() < self.config.rotation
+        if turned:
+            angle = np.deg2rad(rng.uniform(-1, 1) * self.config.rotation_deg)
+            picture, box = turn(picture, box, angle)
         x, x_box = self._windows.cut(picture, box, *window, size, rng)
         crop_wh = (picture.shape[1], picture.shape[0])
-        found = self.neighbours.shown_beside(crop, crop_wh, x_box, size)
+        # The boxes of neighbours were not turned.
+        found = None if turned else self.neighbours.shown_beside(crop, crop_wh, x_box, size)
         if rng.random() < a.distractor:
             other = self._draw_other(z_track, rng)
             pasted = augment.paste_object(x, x_box, *self.cache.read(other), rng, cover=False)
@@ -290,7 +298,3 @@ class PairDataset(Dataset[Pair]):
 def _is_held_out(track: TrackInfo, share: float) -> bool:
     """Decide by a hash of the picture or clip, so that it does not depend on what else there is."""
     return zlib.crc32((track.picture or track.name).encode()) / 2**32 < share
-
-
-def _mirror(box: FloatArray, width: int) -> FloatArray:
-    return np.array([width - box[0] - box[2], *box[1:]])

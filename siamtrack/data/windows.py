@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.random import Generator
@@ -9,6 +11,40 @@ from numpy.random import Generator
 from siamtrack.crops import Image, crop_window
 from siamtrack.data.cache import CropCache
 from siamtrack.geometry import FloatArray
+
+
+def turn(picture: Image, box: FloatArray, angle: float) -> tuple[Image, FloatArray]:
+    """Turn a picture about the middle of a box; what comes from outside repeats the edge.
+
+    Objects fill the ellipse in their box better than its corners, so that the new box is that of
+    the turned ellipse: the box of the turned corners would be half as large again at 45 degrees.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        box: (4,) xywh px.
+        angle: radians, clockwise as seen on the screen.
+
+    Returns:
+        uint8 (H, W, 3) and (4,) xywh px in it.
+    """
+    cos, sin = math.cos(angle), math.sin(angle)
+    centre = box[:2] + box[2:] / 2
+    matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
+    # Pixel i covers [i, i + 1), while OpenCV counts from pixel centres.
+    middle = centre - 0.5
+    matrix[:, 2] = middle - matrix[:, :2] @ middle
+    size_wh = (picture.shape[1], picture.shape[0])
+    turned = cv2.warpAffine(
+        picture, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    w, h = box[2:]
+    wh = np.array([math.hypot(w * cos, h * sin), math.hypot(w * sin, h * cos)])
+    return turned, np.concatenate([centre - wh / 2, wh])  # type: ignore[return-value]
+
+
+def mirror(box: FloatArray, width: int) -> FloatArray:
+    """Box (4,) xywh in the mirrored picture of this width."""
+    return np.array([width - box[0] - box[2], *box[1:]])
 
 
 class WindowCutter:

@@ -15,7 +15,7 @@ from siamtrack.training.batches import StepSampler, make_loader
 from siamtrack.training.distributed import World
 
 PLAIN = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
-CLEAN = PairConfig(negative=0, fill_replicate=0, fill_photo=0, augment=PLAIN)
+CLEAN = PairConfig(negative=0, rotation=0, fill_replicate=0, fill_photo=0, augment=PLAIN)
 
 
 def target_colour(picture, box):
@@ -45,6 +45,26 @@ def test_windows_are_jittered_as_far_as_asked_and_no_farther(squares):
     assert (z_boxes[:, :2] + z_boxes[:, 2:] / 2 - 64).abs().max() <= 8.5
 
 
+def test_search_pictures_are_turned_as_often_as_asked(squares):
+    upright = PairDataset(squares, CLEAN, seed=2)
+    turning = replace(CLEAN, rotation=0.5, rotation_deg=45.0)
+    turned = PairDataset(squares, turning, seed=2)
+    # A turned square shows its background in the corners of its box.
+    full = [_corner_is_target(upright[i]) for i in range(60)]
+    tilted = [_corner_is_target(turned[i]) for i in range(60)]
+    assert np.mean(full) > 0.9
+    assert 0.3 < np.mean(tilted) < 0.8
+
+
+def _corner_is_target(pair):
+    x, y, w, h = pair["x_box"].tolist()
+    corners = [(x + a * w, y + b * h) for a in (0.06, 0.94) for b in (0.06, 0.94)]
+    inside = [(int(u), int(v)) for u, v in corners if 0 <= u < 256 and 0 <= v < 256]
+    want = target_colour(pair["z"], pair["z_box"])
+    near = [float((pair["x"][:, v, u].float() - want).abs().max()) < 60 for u, v in inside]
+    return all(near)
+
+
 def test_a_pair_is_a_function_of_seed_and_index(squares):
     a, b = (PairDataset(squares, PairConfig(), seed=3) for _ in range(2))
     other = PairDataset(squares, PairConfig(), seed=4)
@@ -54,6 +74,7 @@ def test_a_pair_is_a_function_of_seed_and_index(squares):
         assert not torch.equal(a[index]["x"], other[index]["x"])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_do_not_change_the_batches(squares, workers):
     pairs = PairDataset(squares, PairConfig(), seed=3)
