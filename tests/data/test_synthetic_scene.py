@@ -167,6 +167,34 @@ def test_everything_off_stands_still() -> None:
     assert all(frame.visible_fraction == 1 for frame in frames)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_hides_the_target_can_stay_with_it(seed: int) -> None:
+    knobs = {**MOVING, "tilt_deg": 0.0, "frame_count": 90, "occlusions": 1}
+    hidden = [
+        sum(
+            frame.visible_fraction < 0.1
+            for frame in scene(seed, occlusion_s=stay_s, occluder_size=(3.5, 4.0), **knobs)
+        )
+        for stay_s in (0.0, 1.0)
+    ]
+    assert hidden[1] >= 30  # a second at 30 frames per second
+    assert hidden[1] > hidden[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cuts_show_another_place_without_the_target(seed: int) -> None:
+    frames = scene(seed, striped=True, cuts=2, cut_s=0.4, frame_count=120)
+    whole = scene(seed, striped=True, frame_count=120)
+    away = [bool(np.isnan(frame.box_xywh).all()) for frame in frames]
+    departures = sum(now and not before for before, now in itertools.pairwise(away))
+    assert departures == 2 and not away[0]
+    assert sum(away) == pytest.approx(24, abs=2)
+    for frame, other, gone in zip(frames, whole, away, strict=True):
+        assert gone == (frame.visible_fraction == 0)
+        assert gone != np.array_equal(frame.image_bgr, other.image_bgr)
+        assert not (gone and (frame.image_bgr[..., 2] > 127).any())
+
+
 @pytest.mark.parametrize(
     ("knobs", "striped"),
     [

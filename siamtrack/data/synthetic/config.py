@@ -54,11 +54,14 @@ class SceneConfig:
         occlusions: how many times something passes in front of the target.
         occluder_size: smallest and largest side of such a thing relative to the target's. Above
             about 1.5 it hides the target completely.
+        occlusion_s: how long such a thing stays with the target, in seconds; 0 lets it pass.
         distractors: how many other things of the target's size move about.
         distractor_likeness: 0 gives distractors a texture of their own, 1 makes them copies of
             the target.
         exits: how many times the target leaves the frame and comes back.
         exit_s: how long it is away each time, in seconds.
+        cuts: how many times the film shows another place for a while, without the target.
+        cut_s: how long it does so each time, in seconds.
         shutter: exposure as a share of the frame interval, in [0, 1]. Raising it lengthens motion
             blur.
         camera_pan: speed of the background behind the target, up to, in heights per second.
@@ -86,10 +89,13 @@ class SceneConfig:
     tint_change: float = 0.05
     occlusions: int = 1
     occluder_size: tuple[float, float] = (0.5, 1.3)
+    occlusion_s: float = 0.0
     distractors: int = 2
     distractor_likeness: float = 0.5
     exits: int = 0
     exit_s: float = 0.8
+    cuts: int = 0
+    cut_s: float = 0.8
     shutter: float = 0.5
     camera_pan: float = 0.25
     camera_shake: float = 0.01
@@ -180,10 +186,13 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "light_change": (0.0, 1.5),
     "tint_change": (0.0, 1.0),
     "occlusions": (0, 100),
+    "occlusion_s": (0.0, 60.0),
     "distractors": (0, 100),
     "distractor_likeness": (0.0, 1.0),
     "exits": (0, 20),
     "exit_s": (0.0, 60.0),
+    "cuts": (0, 20),
+    "cut_s": (0.0, 60.0),
     "shutter": (0.0, 1.0),
     "camera_pan": (0.0, 5.0),
     "camera_shake": (0.0, 0.2),
@@ -191,7 +200,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "noise": (0.0, 64.0),
 }
 
-_INTEGERS = ("frame_count", "occlusions", "distractors", "exits")
+_INTEGERS = ("frame_count", "occlusions", "distractors", "exits", "cuts")
 
 
 def _is_number(value: object) -> bool:

@@ -50,6 +50,8 @@ class ScenePlan:
         others: occluders and distractors, in drawing order.
         light: (count, 2, 2, 3) factors at the corners of the frame.
         noise: float32 (H + 64, W + 64, 3) in grey levels, a sheet of noise larger than the frame.
+        elsewhere: background and pan of the place that is shown during cuts; None without cuts.
+        cut: (count,) bool, the frames that show it.
     """
 
     background: Image
@@ -59,6 +61,8 @@ class ScenePlan:
     others: tuple[Actor, ...]
     light: FloatArray
     noise: NDArray[np.float32]
+    elsewhere: tuple[Image, FloatArray] | None
+    cut: NDArray[np.bool_]
 
 
 def plan_scene(config: SceneConfig, textures: Textures, rng: np.random.Generator) -> ScenePlan:
@@ -74,7 +78,9 @@ def plan_scene(config: SceneConfig, textures: Textures, rng: np.random.Generator
     noise = rng.standard_normal((height + 64, width + 64, 3), dtype=np.float32)
     noise *= rng.uniform(0, config.noise)
     light = _light(config, rng)
-    return ScenePlan(background, pan, cameras, target, tuple(others), light, noise)
+    elsewhere = _background(config, textures.background(rng), rng) if config.cuts else None
+    cut = _cuts(config, rng)
+    return ScenePlan(background, pan, cameras, target, tuple(others), light, noise, elsewhere, cut)
 
 
 def _target(config: SceneConfig, cutout: Cutout, rng: np.random.Generator) -> Actor:
@@ -113,8 +119,8 @@ def _occluder(
     crossing: float,
     rng: np.random.Generator,
 ) -> Actor:
-    """A thing on a straight line that meets the target at frame `crossing`."""
-    where, target_px, _, _ = target.track.at(crossing)
+    """A thing on a straight line that meets the target at frame `crossing` and may stay with it."""
+    target_px = target.track.at(crossing)[1]
     size_px = float(np.exp(rng.uniform(*np.log(config.occluder_size))) * target_px)
     heading = rng.uniform(0, 2 * np.pi)
     along = np.array([np.cos(heading), np.sin(heading)])
@@ -122,7 +128,9 @@ def _occluder(
     speed_px_s = rng.uniform(0.6, 1.6) * config.height_px
     count = config.frame_count
     time_s = np.asarray((np.arange(count) - crossing) / config.fps, dtype=np.float64)
-    centre = where + aside + along * speed_px_s * time_s[:, None]
+    stay_s = np.clip(time_s, -config.occlusion_s / 2, config.occlusion_s / 2)
+    where = np.array([target.track.at(crossing + s * config.fps)[0] for s in stay_s])
+    centre = where + aside + along * speed_px_s * (time_s - stay_s)[:, None]
     angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.5) * time_s
     track = Track(centre, np.full(count, size_px), angle, np.zeros((count, 2)))
     layer = FlatLayer(textures.cutout(rng), track, perspective=config.perspective)
@@ -168,6 +176,15 @@ def _with_exits(config: SceneConfig, track: Track, rng: np.random.Generator) -> 
         outside = frame[axis] + beyond if rng.random() < 0.5 else -beyond
         centre[:, axis] = (1 - away) * centre[:, axis] + away * outside
     return Track(centre, track.size_px, track.angle, track.tilt)
+
+
+def _cuts(config: SceneConfig, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Frames that show another place."""
+    cut = np.zeros(config.frame_count, np.bool_)
+    for middle, length in _slots(config.cuts, config.frame_count, rng):
+        half = min(config.cut_s * config.fps, length) / 2
+        cut[max(round(middle - half), 1) : round(middle + half)] = True
+    return cut
 
 
 def _slots(number: int, count: int, rng: np.random.Generator) -> list[tuple[float, float]]:

@@ -107,6 +107,11 @@ def small_scene(seed: int = 0, **knobs: Any) -> list[SceneFrame]:
 def _render(
     config: SceneConfig, plan: ScenePlan, frame: int, noise_xy: tuple[int, int]
 ) -> SceneFrame:
+    if plan.cut[frame] and plan.elsewhere is not None:
+        background, pan_xy = plan.elsewhere
+        place = replace(plan, background=background, pan_xy=pan_xy)
+        image = _develop(config, plan, frame, _render_background(config, place, frame), noise_xy)
+        return SceneFrame(image, np.full(4, np.nan), 0.0)
     canvas = Canvas(_render_background(config, plan, frame))
     for actor in plan.others:
         if not actor.in_front:
