@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from siamtrack.engines.base import Float32Array, Response
 from siamtrack.geometry import CropMap, FloatArray, context_side
@@ -26,11 +27,13 @@ class Candidate(NamedTuple):
         box_xywh: (4,) frame px.
         peak_logit: the response where the target was found, before sigmoid.
         similarity: cosine between the embedding there and the exemplar's; 1 without embeddings.
+        margin: how far the peak is above the best logit outside the target's neighbourhood.
     """
 
     box_xywh: FloatArray
     peak_logit: float
     similarity: float = 1.0
+    margin: float = 0.0
 
 
 class Localiser(Protocol):
@@ -74,10 +77,37 @@ class Localiser(Protocol):
             similarity: to the exemplar, that the target had while it was tracked.
 
         Returns:
-            The candidate; None where none is sure and alike enough to be the target, without
-            windows, or where the loop cannot scan.
+            The candidate; None where none can be trusted, without windows, or where the loop cannot
+            scan.
         """
         ...
+
+    def trusts(self, found: Candidate, similarity: float) -> bool:
+        """Whether a lost target's box may move to a candidate.
+
+        Args:
+            found: near or elsewhere.
+            similarity: to the exemplar, that the target had while it was tracked.
+        """
+        ...
+
+
+def margin_of(logits: Float32Array, cell: tuple[int, int], reach: ArrayLike) -> float:
+    """How far a peak is above the best logit outside its neighbourhood (its side lobe).
+
+    Args:
+        logits: (R, R).
+        cell: row and column of the peak.
+        reach: cells that the neighbourhood extends left, up, right and down; at least one each.
+    """
+    # A network may return anything, not-a-number included.
+    cells = np.clip(np.nan_to_num(reach), 1, len(logits)).astype(int)
+    row, column = cell
+    left, up, right, down = cells.tolist()
+    rest = logits.copy()
+    # With the lowest one, should the neighbourhood be all there is.
+    rest[max(row - up, 0) : row + down + 1, max(column - left, 0) : column + right + 1] = rest.min()
+    return float(logits[cell] - rest.max())
 
 
 @lru_cache(maxsize=8)
@@ -133,17 +163,19 @@ class BoxHead:
         penalty = self._shape_penalty(width, height, last_wh)
         score = sigmoid(logits)
         ranked = score * penalty * (1.0 - influence) + self._window * influence
-        best = np.unravel_index(int(np.argmax(ranked)), ranked.shape)
+        best = divmod(int(np.argmax(ranked)), ranked.shape[1])
         peak, logit = float(score[best]), float(logits[best])
         similarity = 1.0 if response.similarity is None else float(response.similarity[0][best])
+        reach = response.ltrb_px[0, :, *best] / self.config.total_stride
+        margin = margin_of(logits, best, reach)
         if peak < hold_below:
-            return Candidate(box_xywh, logit, similarity)
+            return Candidate(box_xywh, logit, similarity, margin)
         centre_x = self._cell_x[best] + (right[best] - left[best]) / 2
         centre_y = self._cell_y[best] + (bottom[best] - top[best]) / 2
         rate = float(penalty[best]) * peak * self.options.size_rate
         size = last_wh * (1.0 - rate) + np.array([width[best], height[best]]) * rate
         box = np.array([centre_x - size[0] / 2, centre_y - size[1] / 2, *size])
-        return Candidate(crop_map.to_frame(box), logit, similarity)
+        return Candidate(crop_map.to_frame(box), logit, similarity, margin)
 
     def scan(
         self,
@@ -158,9 +190,12 @@ class BoxHead:
         best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
         row = response.rows(best, best + 1)
         found = self._best(row, maps[best], box_xywh, influence=0.0, hold_below=0.0)
-        sure = calibrated_score(found.peak_logit, self.options) >= self.options.found_above
-        alike = found.similarity >= self.options.found_similarity * similarity
-        return found if sure and alike else None
+        return found if self.trusts(found, similarity) else None
+
+    def trusts(self, found: Candidate, similarity: float) -> bool:
+        """See `Localiser.trusts`."""
+        sure = calibrated_score(found, self.options) >= self.options.found_above
+        return sure and found.similarity >= self.options.found_similarity * similarity
 
     def _shape_penalty(
         self, width: Float32Array, height: Float32Array, last_wh: Float32Array
@@ -213,7 +248,16 @@ class ScalePyramid:
         factor = (1 - rate) + rate * float(self._factors[scale])
         size = box_xywh[2:] * factor
         centre = box_xywh[:2] + box_xywh[2:] / 2 + offset
-        return Candidate(np.concatenate([centre - size / 2, size]), logit)
+        finer = self.options.response_upsampling
+        cell = int(best[0]) // finer, int(best[1]) // finer
+        # Half a target's side, which is half of the exemplar crop's.
+        reach = self.config.exemplar_size_px / 4 / self.config.total_stride
+        margin = margin_of(response.score_logits[scale], cell, [reach] * 4)
+        return Candidate(np.concatenate([centre - size / 2, size]), logit, margin=margin)
+
+    def trusts(self, found: Candidate, similarity: float) -> bool:
+        """Always: without scanning, the window around the last box is all there is."""
+        return True
 
     def scan(
         self,

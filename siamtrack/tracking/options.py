@@ -17,9 +17,14 @@ class TrackerOptions:
     Attributes:
         window_influence: weight of the cosine window against the response, in [0, 1]. Raising it
             trusts that the target moves little: fewer jumps to look-alikes, worse at fast motion.
-        score_gain: slope of the score's calibration; with `score_offset` it turns the peak of the
-            response into a probability that the box is right. Belongs to the weights.
-        score_offset: the response at which that probability is 1/2.
+        score_gain: slope of the score over the peak of the response. This and the next three make
+            the score a probability that the box is right, see `calibrated_score`; they belong to
+            the weights and are fitted by tools/calibrate.py.
+        score_offset: the peak at which the score is 1/2 when the next two are 0.
+        score_similarity: weight of the embedding's similarity to the exemplar. Raising it doubts
+            things that respond strongly and look different; 0 leaves it out.
+        score_margin: weight of the peak's lead over the rest of the window. Raising it doubts
+            peaks that are no higher than others; 0 leaves it out.
         tracked_above: score from which a target counts as tracked. Raising it says "uncertain"
             more often.
         lost_below: score under which a frame speaks for loss. Raising it says "lost" sooner and
@@ -31,6 +36,8 @@ class TrackerOptions:
     window_influence: float = 0.4
     score_gain: float = 1.0
     score_offset: float = 0.0
+    score_similarity: float = 0.0
+    score_margin: float = 0.0
     tracked_above: float = 0.5
     lost_below: float = 0.2
     lost_after: int = 8
@@ -40,6 +47,8 @@ class TrackerOptions:
         self._check("window_influence", 0.0, 1.0)
         self._check("score_gain", 1e-6, math.inf)
         self._check("score_offset", -math.inf, math.inf)
+        self._check("score_similarity", 0.0, math.inf)
+        self._check("score_margin", 0.0, math.inf)
         self._check("tracked_above", 0.0, 1.0)
         self._check("lost_below", 0.0, self.tracked_above)
         self._check("lost_after", 1, math.inf)

@@ -4,14 +4,38 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tracking.result import Status
 
 
-def calibrated_score(peak_logit: float, options: TrackerOptions) -> float:
-    """Probability that the box is on the target (Platt scaling: a logistic curve over the peak)."""
-    x = options.score_gain * (peak_logit - options.score_offset)
+class Cues(Protocol):
+    """What speaks for a place and against it.
+
+    Attributes:
+        peak_logit: the response there, before sigmoid.
+        similarity: cosine between the embedding there and the exemplar's.
+        margin: how far the peak is above the best logit outside the target's neighbourhood;
+            negative where something else in the window responds more.
+    """
+
+    @property
+    def peak_logit(self) -> float: ...  # noqa: D102
+    @property
+    def similarity(self) -> float: ...  # noqa: D102
+    @property
+    def margin(self) -> float: ...  # noqa: D102
+
+
+def calibrated_score(cues: Cues, options: TrackerOptions) -> float:
+    """Probability that the box is on the target, by logistic regression over three cues.
+
+    score = sigmoid(gain (peak - offset) + w_s similarity + w_m margin), which is Platt scaling
+    (Platt 1999) of the peak when both weights are 0. All three come with the response, at no cost.
+    """
+    x = options.score_gain * (cues.peak_logit - options.score_offset)
+    x += options.score_similarity * cues.similarity + options.score_margin * cues.margin
     return 0.5 * (1.0 + math.tanh(0.5 * x))
 
 

@@ -20,7 +20,7 @@ from siamtrack.geometry import (
     keep_in_frame,
     parse_first_box,
 )
-from siamtrack.tracking.localise import BoxHead, Localiser, ScalePyramid
+from siamtrack.tracking.localise import BoxHead, Candidate, Localiser, ScalePyramid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 from siamtrack.tracking.result import Result
@@ -44,6 +44,7 @@ class TrackState:
         presence: memory of the score.
         similarity: what the target's embedding had in common with the exemplar's while tracked.
         scanned: windows looked at since the target was lost.
+        seen: what the last score is made of; None on the first frame.
     """
 
     exemplar: Exemplar
@@ -53,6 +54,7 @@ class TrackState:
     presence: Presence
     similarity: float = 1.0
     scanned: int = 0
+    seen: Candidate | None = None
 
 
 class Tracker:
@@ -175,25 +177,32 @@ class Tracker:
         state = self._known()
         near = self._localiser.windows
         found = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
-        score = calibrated_score(found.peak_logit, self.options)
+        score = calibrated_score(found, self.options)
         beyond = response.rows(near, len(maps))
         other = self._localiser.scan(beyond, maps[near:], state.box_xywh, state.similarity)
         if other is not None:
-            elsewhere = calibrated_score(other.peak_logit, self.options)
+            elsewhere = calibrated_score(other, self.options)
             if elsewhere > score:
                 found, score = other, elsewhere
         presence = state.presence.after(score, self.options)
-        box = found.box_xywh
+        lost = state.presence.status == "lost"
+        stay = lost and not self._localiser.trusts(found, state.similarity)
+        box = state.box_xywh if stay else found.box_xywh
         if not np.isfinite(box).all():
             logger.warning("the network returned %s; the last box is kept", box.tolist())
             box, score = state.box_xywh, 0.0
         box = keep_in_frame(box, state.frame_wh)
-        similarity = state.similarity
+        similarity = found.similarity if state.seen is None else state.similarity
         if presence.status == "tracked":
             similarity += _SIMILARITY_RATE * (found.similarity - similarity)
         scanned = state.scanned + len(maps) - near if presence.status == "lost" else 0
         self._state = replace(
-            state, box_xywh=box, presence=presence, similarity=similarity, scanned=scanned
+            state,
+            box_xywh=box,
+            presence=presence,
+            similarity=similarity,
+            scanned=scanned,
+            seen=found,
         )
         return Result(_as_tuple(box), score, presence.status)
 

@@ -7,7 +7,7 @@ from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap, context_side
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.models.siamfc import SiamFCConfig
-from siamtrack.tracking.localise import BoxHead, ScalePyramid, cosine_window, sigmoid
+from siamtrack.tracking.localise import BoxHead, ScalePyramid, cosine_window, margin_of, sigmoid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 
 CONFIG = Lite0Config()
@@ -163,3 +163,16 @@ def test_the_scale_penalty_discourages_change_even_where_all_responses_are_negat
     response = Response(np.stack([base, base - 1e-4, base]), None, None)
     found = loop.locate(response, maps_of(loop, box), box)
     np.testing.assert_allclose(found.box_xywh[2:], box[2:])
+
+
+def test_the_margin_is_the_lead_over_the_best_cell_outside_the_neighbourhood():
+    logits = np.full((9, 9), -5.0, np.float32)
+    logits[4, 4] = 2.0
+    logits[4, 6] = 1.5  # two cells to the right
+    logits[8, 0] = -1.0
+    assert margin_of(logits, (4, 4), [1, 1, 1, 1]) == 0.5
+    assert margin_of(logits, (4, 4), [1, 1, 2.9, 1]) == 3.0
+    assert margin_of(logits, (4, 4), [0, 0, 0, 0]) == 0.5  # never less than its neighbours
+    assert margin_of(logits, (4, 6), [2, 2, 1, 2]) == 2.5
+    assert margin_of(logits, (4, 6), [1, 1, 1, 1]) == -0.5  # something else responds more
+    assert margin_of(logits, (4, 4), [99, np.nan, np.inf, 99]) == 7.0

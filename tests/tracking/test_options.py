@@ -23,6 +23,8 @@ def test_known_options_are_taken():
         (BoxHeadOptions, "window_influence", "much"),
         (BoxHeadOptions, "window_influence", float("nan")),
         (BoxHeadOptions, "score_gain", 0.0),
+        (BoxHeadOptions, "score_similarity", -1.0),
+        (BoxHeadOptions, "score_margin", -1.0),
         (BoxHeadOptions, "tracked_above", -0.1),
         (BoxHeadOptions, "lost_below", 0.9),
         (BoxHeadOptions, "lost_after", 0),
