@@ -41,7 +41,7 @@ def identity(spec: TrackerSpec) -> dict[str, object]:
         source = _source_file(spec.name)
         code = sha256_of(source) if source else "builtin"
         return {"name": spec.name, "options": options, "source_sha256": code}
-    return {**_weights(spec.name), "options": options, "code_sha256": _code_sha256()}
+    return {**_weights(spec.name), "options": options, "code_sha256": code_sha256()}
 
 
 def tracker_key(spec: TrackerSpec) -> str:
@@ -101,7 +101,7 @@ def _weights(name: str) -> dict[str, object]:
     return {"weights_sha256": sha256_of(path), "card_options": tuned}
 
 
-def _code_sha256() -> str:
+def code_sha256() -> str:
     """Hash of the source that turns weights and frames into boxes."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()

@@ -8,8 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from siamtrack.data.sequence import Sequence
+from siamtrack.evaluation.metrics import success_curve
+from siamtrack.geometry import FloatArray, iou
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
+
+OTB_THRESHOLDS = 21
 
 
 def follow(tracker: Tracker, sequence: Sequence, max_frames: int = 0) -> tuple[int, list[Result]]:
@@ -28,3 +32,26 @@ def follow(tracker: Tracker, sequence: Sequence, max_frames: int = 0) -> tuple[i
     images = sequence.iter_frames(range(first, stop))
     results = [tracker.init(next(images), sequence.boxes[first])]
     return first, results + [tracker.update(image) for image in images]
+
+
+def overlaps_of(sequence: Sequence, first: int, results: list[Result]) -> FloatArray:
+    """(len(results),) overlaps with the truth; NaN on the first frame and where there is no truth.
+
+    Args:
+        sequence: that was followed.
+        first: see `follow`.
+        results: see `follow`.
+    """
+    truth = sequence.boxes[first : first + len(results)]
+    overlaps = iou([result.box for result in results], truth)
+    overlaps[0] = np.nan
+    return overlaps
+
+
+def success_auc(overlaps: FloatArray) -> float:
+    """Mean of the success curve at OTB's 21 thresholds over the frames that count.
+
+    Args:
+        overlaps: (N,) NaN where a frame does not count; at least one does.
+    """
+    return float(success_curve(overlaps[~np.isnan(overlaps)], OTB_THRESHOLDS).mean())

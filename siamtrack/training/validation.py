@@ -13,9 +13,7 @@ from siamtrack.data.open import open_dataset
 from siamtrack.data.pairs import PairDataset
 from siamtrack.data.sequence import Dataset
 from siamtrack.engines.torch_engine import TorchEngine
-from siamtrack.evaluation.metrics import success_curve
-from siamtrack.evaluation.once import follow
-from siamtrack.geometry import iou
+from siamtrack.evaluation.once import follow, overlaps_of, success_auc
 from siamtrack.losses.combine import CombinedLoss
 from siamtrack.models.network import TrackerNetwork
 from siamtrack.models.siamfc import SiamFC
@@ -25,8 +23,6 @@ from siamtrack.training.batches import StepSampler, make_loader
 from siamtrack.training.config import TrainConfig
 from siamtrack.training.distributed import World
 from siamtrack.training.step import PairForward, losses_of
-
-_OTB_THRESHOLDS = 21
 
 
 class Validator:
@@ -113,13 +109,10 @@ def sequence_figures(
     tracker = Tracker(TorchEngine(network, device), options)
     figures = {}
     for sequence in sequences:
-        visible = np.flatnonzero(sequence.visible)
-        if len(visible) < 2:
+        if sequence.visible.sum() < 2:
             continue
-        first, results = follow(tracker, sequence, max_frames)
-        judged = visible[(visible > first) & (visible < first + len(results))]
-        if len(judged):
-            overlaps = iou([results[i - first].box for i in judged], sequence.boxes[judged])
-            auc = float(success_curve(overlaps, _OTB_THRESHOLDS).mean())
-            figures[sequence.name] = {"success_auc": auc, "ao": float(overlaps.mean())}
+        overlaps = overlaps_of(sequence, *follow(tracker, sequence, max_frames))
+        if not np.isnan(overlaps).all():
+            ao = float(np.nanmean(overlaps))
+            figures[sequence.name] = {"success_auc": success_auc(overlaps), "ao": ao}
     return figures

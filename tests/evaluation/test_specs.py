@@ -119,11 +119,11 @@ def test_the_key_follows_the_code_that_tracks_but_not_the_rest(monkeypatch, tmp_
         (package / part).mkdir(parents=True)
         (package / part / "loop.py").write_text("x = 1\n")
     monkeypatch.setattr(identity_module, "__file__", str(package / "evaluation" / "identity.py"))
-    before = identity_module._code_sha256()
+    before = identity_module.code_sha256()
     (package / "evaluation" / "loop.py").write_text("x = 2\n")
-    assert identity_module._code_sha256() == before
+    assert identity_module.code_sha256() == before
     (package / "tracking" / "loop.py").write_text("x = 2\n")
-    assert identity_module._code_sha256() != before
+    assert identity_module.code_sha256() != before
 
 
 def test_the_key_follows_opencv_and_its_model_files(tmp_path, monkeypatch):
