@@ -16,7 +16,7 @@ from siamtrack.data.open import open_dataset
 from siamtrack.data.sequence import Dataset
 from siamtrack.engines.torch_engine import resolve_device
 from siamtrack.errors import ConfigError, OutputError
-from siamtrack.evaluation.files import write_atomically
+from siamtrack.files import write_atomically
 from siamtrack.losses.combine import LOSSES
 from siamtrack.models.weights import load_network
 from siamtrack.training import checkpoints

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from siamtrack.errors import ConfigError
-from siamtrack.evaluation.files import write_atomically
 from siamtrack.evaluation.statistics import Interval, bootstrap_mean, paired_test
+from siamtrack.files import write_atomically
 from siamtrack.training.compare import Outcome, choose, compare, default_variants
 from siamtrack.training.config import TrainConfig
 

@@ -8,7 +8,7 @@ import cv2
 
 from siamtrack.data.cache import CropCache
 from siamtrack.data.show import draw_pairs
-from siamtrack.evaluation.files import write_atomically
+from siamtrack.files import write_atomically
 from siamtrack.models.registry import build_network
 from siamtrack.training.batches import pairs_of
 from siamtrack.training.config import TrainConfig

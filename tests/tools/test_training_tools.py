@@ -137,7 +137,7 @@ def test_show_pairs_and_compare_losses_refuse_in_one_line(cache, clips, tmp_path
     taken = tmp_path / "file"
     taken.write_text("")
     assert tool("show_pairs")([str(taken / "p.png"), *settings(cache)]) == 3
-    assert "cannot be written" in one_line(capsys, "show_pairs")
+    assert "cannot write" in one_line(capsys, "show_pairs")
     out = str(tmp_path / "out")
     assert tool("compare_losses")([out, judged, *settings(cache), "--only", "triplets"]) == 2
     assert "unknown variant 'triplets'" in one_line(capsys, "compare_losses")
