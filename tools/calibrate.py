@@ -1,9 +1,7 @@
 """Fit the score of weights to sequences they have never seen, and write it into their card.
 
-python tools/calibrate.py siamtrack-lite0 folder:clips
+python tools/calibrate.py siamtrack-lite0 folder:clips folder:more --plot reliability.png
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -11,7 +9,7 @@ import sys
 from siamtrack.data.open import open_dataset
 from siamtrack.errors import SiamTrackError
 from siamtrack.evaluation import calibration as c
-from siamtrack.models import weights as w
+from siamtrack.evaluation.report.reliability import save_reliability
 from siamtrack.tracking.loading import load
 
 
@@ -19,20 +17,21 @@ def main(argv: list[str] | None = None) -> int:
     """Calibrate the named weights."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("weights", help="name or file")
-    parser.add_argument("spec", metavar="KIND:ROOT", help="data set with truth")
+    parser.add_argument("specs", metavar="KIND:ROOT", nargs="+", help="data sets with truth")
+    parser.add_argument("--plot", metavar="FILE.png", help="reliability diagram to write")
     args = parser.parse_args(argv)
     try:
-        tracker = load(args.weights)
-        seen = c.observe(tracker.engine, tracker.options, open_dataset(args.spec))
-        gain, offset = c.fit(seen)
-        off = c.expected_calibration_error(c.probabilities(seen, gain, offset), *seen[1:])
-        print(f"gain {gain:.4f}, offset {offset:.4f}, expected calibration error {off:.3f}")
-        card = w.read_card(args.weights)
-        card.tracker.update(score_gain=round(gain, 4), score_offset=round(offset, 4))
-        w.write_card(w.find_weights(args.weights), card)
+        tracker, data = load(args.weights), [s for spec in args.specs for s in open_dataset(spec)]
+        found, seen = c.calibrate(tracker.engine, tracker.options, data)
+        curves = {"fitted": c.probabilities(seen, found), "left out": c.left_out(seen)}
+        if args.plot:
+            save_reliability(args.plot, curves, seen.good, seen.weights)
+        c.write(args.weights, found)
     except SiamTrackError as error:
         print(f"calibrate: error: {error}", file=sys.stderr)
         return error.exit_code
+    for name, scores in curves.items():
+        print(f"{name}: expected calibration error {c.error_of(scores, seen):.3f}")
     return 0
 
 

@@ -18,9 +18,9 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "calibrate.py"
 
 @pytest.fixture
 def clips(tmp_path):
-    """Two clips; in the second the truth names another place than where the thing is."""
+    """Four clips; in half of them the truth names another place than where the thing is."""
     folder = tmp_path / "clips"
-    for number, offset in enumerate((0.0, 90.0)):
+    for number, offset in enumerate((0.0, 90.0, 0.0, 90.0)):
         frames = small_scene(seed=number, frame_count=12)
         with VideoSink(folder / f"clip{number}.mp4", 30, (160, 120)) as sink:
             for frame in frames:
@@ -43,9 +43,10 @@ def test_the_card_takes_the_fitted_curve(clips, tmp_path):
     shutil.copy(bundled, weights)
     shutil.copy(bundled.with_suffix(".json"), weights.with_suffix(".json"))
     before = read_card(weights)
-    done = run(weights, f"folder:{clips}")
+    done = run(weights, f"folder:{clips}", "--plot", tmp_path / "plot.png")
     assert done.returncode == 0, done.stderr
-    assert "expected calibration error" in done.stdout
+    assert done.stdout.count("expected calibration error") == 2
+    assert (tmp_path / "plot.png").stat().st_size > 1000
     after = read_card(weights)
     assert after.tracker["score_gain"] > 0
     assert {k: v for k, v in after.tracker.items() if not k.startswith("score_")} == {

@@ -1,53 +1,113 @@
 """The score's curve: recovered from data drawn from a known one, and its error by hand."""
 
+import cv2
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from siamtrack.errors import DatasetError
+from siamtrack.errors import DatasetError, OutputError
 from siamtrack.evaluation.calibration import (
+    Calibration,
     Observations,
+    error_of,
     expected_calibration_error,
     fit,
+    left_out,
     probabilities,
     reliability,
 )
+from siamtrack.evaluation.report.reliability import save_reliability
+from siamtrack.tracking.localise import Candidate
+from siamtrack.tracking.options import BoxHeadOptions
+from siamtrack.tracking.presence import calibrated_score
 
 
-def drawn(gain, offset, count=20_000):
+def frames(cues, good, weights=None, sequences=None):
+    count = len(good)
+    cues = np.reshape(np.asarray(cues, np.float64), (count, -1))
+    cues = np.column_stack([cues, np.zeros((count, 3 - cues.shape[1]))])
+    weights = np.full(count, 1 / count) if weights is None else weights
+    sequences = np.zeros(count, np.int64) if sequences is None else sequences
+    return Observations(cues, np.asarray(good), weights, sequences)
+
+
+def drawn(found, count=20_000):
+    """Frames of ten sequences whose score is true."""
     rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, count)
-    good = rng.random(count) < expit(gain * (logits - offset))
-    return Observations(logits, good, np.full(count, 1 / count))
+    cues = rng.normal([0, 0.3, 2], [3, 0.2, 2], (count, 3))
+    unknown = frames(cues, np.zeros(count, bool), sequences=np.arange(count) % 10)
+    return unknown._replace(good=rng.random(count) < probabilities(unknown, found))
 
 
-@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.5, -2.0), (2.0, 1.5)])
-def test_the_curve_that_made_the_data_is_found(gain, offset):
-    found = fit(drawn(gain, offset))
-    assert found[0] == pytest.approx(gain, rel=0.1)
-    assert found[1] == pytest.approx(offset, abs=0.15)
+@pytest.mark.parametrize(
+    "made",
+    [
+        Calibration(1.0, 0.0, 0.0, 0.0),
+        Calibration(0.5, -2.0, 3.0, 0.2),
+        Calibration(2.0, 1.5, 0, 1),
+    ],
+)
+def test_the_curve_that_made_the_data_is_found(made):
+    found = fit(drawn(made))
+    assert found.score_gain == pytest.approx(made.score_gain, rel=0.1)
+    assert found.score_offset == pytest.approx(made.score_offset, abs=0.5)
+    assert found.score_similarity == pytest.approx(made.score_similarity, abs=0.4)
+    assert found.score_margin == pytest.approx(made.score_margin, abs=0.1)
+
+
+def test_no_cue_counts_against_the_target():
+    rng = np.random.default_rng(0)
+    cues = rng.normal(size=(5000, 3))
+    good = rng.random(5000) < expit(cues @ [-1.0, 2.0, -1.0])
+    found = fit(frames(cues, good))
+    assert found.score_gain > 0
+    assert found.score_similarity > 1 and found.score_margin == 0
 
 
 def test_fitting_makes_scores_true():
-    seen = drawn(0.5, -2.0)
-    before = expected_calibration_error(probabilities(seen, 1.0, 0.0), *seen[1:])
-    after = expected_calibration_error(probabilities(seen, *fit(seen)), *seen[1:])
-    assert before > 0.1 and after < 0.02
+    seen = drawn(Calibration(0.5, -2.0, 3.0, 0.2))
+    before = error_of(probabilities(seen, Calibration(1.0, 0.0, 0.0, 0.0)), seen)
+    assert before > 0.1 and error_of(probabilities(seen, fit(seen)), seen) < 0.02
+
+
+def test_the_score_of_a_tracker_is_the_one_that_was_fitted():
+    found = Calibration(0.5, -2.0, 3.0, 0.2)
+    seen = drawn(found, count=5)
+    options = BoxHeadOptions(**found._asdict())
+    scores = [calibrated_score(Candidate(np.zeros(4), *cues), options) for cues in seen.cues]
+    np.testing.assert_allclose(scores, probabilities(seen, found), rtol=1e-9)
 
 
 def test_separable_frames_have_a_finite_curve():
     logits = np.array([-2.0, -1.0, 1.0, 2.0])
-    gain, offset = fit(Observations(logits, logits > 0, np.full(4, 0.25)))
-    assert 0 < gain < 100 and abs(offset) < 1
+    found = fit(frames(logits, logits > 0))
+    assert 0 < found.score_gain < 100 and abs(found.score_offset) < 1
+    assert found[2:] == (0, 0)  # nothing is learnt from what never changes
 
 
 def test_frames_count_by_weight():
     logits = np.array([-1.0, -1.0, 1.0, 1.0])
     good = np.array([False, True, False, True])
-    heavy_good = Observations(logits, good, np.array([0.1, 0.4, 0.1, 0.4]))
-    heavy_bad = Observations(logits, good, np.array([0.4, 0.1, 0.4, 0.1]))
-    assert (probabilities(heavy_good, *fit(heavy_good)) > 0.5).all()
-    assert (probabilities(heavy_bad, *fit(heavy_bad)) < 0.5).all()
+    heavy_good = frames(logits, good, np.array([0.1, 0.4, 0.1, 0.4]))
+    heavy_bad = frames(logits, good, np.array([0.4, 0.1, 0.4, 0.1]))
+    assert (probabilities(heavy_good, fit(heavy_good)) > 0.5).all()
+    assert (probabilities(heavy_bad, fit(heavy_bad)) < 0.5).all()
+
+
+def test_a_sequence_that_is_left_out_has_no_say_in_its_own_scores():
+    logits = np.tile([-2.0, -1.0, 1.0, 2.0], 3)
+    good = logits > 0
+    numbers = np.repeat([3, 5, 8], 4)
+    good[numbers == 8] = ~good[numbers == 8]  # the odd one out
+    seen = frames(logits, good, sequences=numbers)
+    scores = left_out(seen)
+    odd = numbers == 8
+    np.testing.assert_allclose(
+        scores[odd], probabilities(seen.part(odd), fit(seen.part(~odd))), rtol=1e-9
+    )
+    assert error_of(scores, seen) > error_of(probabilities(seen, fit(seen)), seen)
+    with pytest.raises(DatasetError, match="one sequence"):
+        left_out(seen.part(odd))
 
 
 def test_reliability_and_error_by_hand():
@@ -65,6 +125,17 @@ def test_reliability_and_error_by_hand():
 
 @pytest.mark.parametrize(("value", "says"), [(True, "right"), (False, "wrong")])
 def test_one_kind_of_frames_is_no_data(value, says):
-    seen = Observations(np.zeros(3), np.full(3, value), np.full(3, 1 / 3))
+    seen = frames(np.zeros(3), np.full(3, value))
     with pytest.raises(DatasetError, match=f"every box was {says}"):
         fit(seen)
+
+
+def test_the_diagram_is_a_picture_with_a_curve_for_every_fit(tmp_path):
+    seen = drawn(Calibration(0.5, -2.0, 3.0, 0.2), count=500)
+    curves = {"fitted": probabilities(seen, fit(seen)), "left out": left_out(seen)}
+    save_reliability(tmp_path / "r.png", curves, seen.good, seen.weights)
+    picture = cv2.imread(str(tmp_path / "r.png"))
+    saturated = np.ptp(picture.astype(int), axis=2) > 60
+    assert len(np.unique(picture[saturated].round(-1), axis=0)) >= 2
+    with pytest.raises(OutputError, match="cannot write"):
+        save_reliability(tmp_path / "no" / "r.png", curves, seen.good, seen.weights)
