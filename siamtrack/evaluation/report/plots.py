@@ -177,12 +177,17 @@ def _curves(axes: Axes, variant: Content, curve: str, figure: str, thresholds: A
 def _axes(title: str, x: str, y: str, size: tuple[float, float] = SIZE_IN) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
+    style(axes, title, x, y)
+    return figure, axes
+
+
+def style(axes: Axes, title: str, x: str, y: str) -> None:
+    """Titles, a faint grid and no box around: how every plot looks."""
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return figure, axes
 
 
 def _legend(axes: Axes) -> None:

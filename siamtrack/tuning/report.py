@@ -1,0 +1,200 @@
+"""The outcome of a search as data, as a table and as a plot."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from siamtrack.evaluation.report.plots import COLOURS, figure_bytes, style
+from siamtrack.evaluation.statistics import Interval
+from siamtrack.files import write_atomically
+from siamtrack.tuning.crossvalidation import FloatArray, Verdict, judge_choice
+from siamtrack.tuning.ranges import Number
+from siamtrack.tuning.study import Trial
+
+DATA, TABLE, PLOT = "trials.json", "tuning.md", "tuning.png"
+_LISTED = 10
+_COLUMNS = 3
+_PANEL_IN = (3.6, 2.9)
+
+
+def auc_table(trials: Sequence[Trial]) -> FloatArray:
+    """(T, S) success AUC, sequences in the order of the first trial."""
+    return np.array([[trial.aucs[name] for name in trials[0].aucs] for trial in trials])
+
+
+def write_trials(
+    trials: Sequence[Trial], verdict: Verdict | None, identity: Mapping[str, Any], out: Path
+) -> None:
+    """Write trials.json.
+
+    Args:
+        trials: the options before the search first.
+        verdict: on them; None while the search goes on.
+        identity: what was searched, on what.
+        out: folder of the search.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    content: dict[str, Any] = {
+        "searched": dict(identity),
+        "trials": [{**asdict(trial), "objective": trial.objective} for trial in trials],
+    }
+    if verdict is not None:
+        content["verdict"] = _plain(asdict(verdict))
+        content["recommended"] = trials[verdict.best].options if verdict.recommended else None
+    write_atomically(out / DATA, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_report(
+    trials: Sequence[Trial],
+    identity: Mapping[str, Any],
+    out: Path,
+    *,
+    folds: int,
+    seed: int = 0,
+) -> Verdict:
+    """Judge the choice and write trials.json, tuning.md and tuning.png.
+
+    Args:
+        trials: the options before the search first.
+        identity: what was searched, on what.
+        out: folder of the search.
+        folds: see `judge_choice`.
+        seed: see `judge_choice`.
+
+    Raises:
+        ConfigError: see `judge_choice`.
+        OutputError: the folder cannot be written.
+    """
+    verdict = judge_choice(auc_table(trials), folds, seed)
+    write_trials(trials, verdict, identity, out)
+    write_atomically(out / TABLE, markdown(trials, verdict))
+    write_atomically(out / PLOT, figure_bytes(plot(trials, verdict), "png"))
+    return verdict
+
+
+def markdown(trials: Sequence[Trial], verdict: Verdict) -> str:
+    """What the choice is worth, whether to take it, and the best trials."""
+    options = list(trials[0].options)
+    sequences, gain = len(trials[0].aucs), verdict.gain
+    lines = [
+        _line(("success AUC", "mean", "95 % interval")),
+        _line(("---", "---:", "---")),
+        *(
+            _line((name, f"{found.value:.4f}", _interval(found)))
+            for name, found in (
+                ("options before the search", verdict.default),
+                ("best options, judged on the sequences that chose them", verdict.optimistic),
+                ("choosing, judged on sequences left out", verdict.cross_validated),
+            )
+        ),
+        _line(
+            (
+                "the last minus the first",
+                f"{gain.difference.value:+.4f}",
+                _interval(gain.difference, "+.4f"),
+            )
+        ),
+        "",
+        f"{len(trials) - 1} trials on {sequences} sequences, {verdict.folds} folds; better on "
+        f"{gain.wins} sequences, equal on {gain.ties}, p = {gain.p_value:.3f} (sign flips). "
+        "Intervals are bootstrapped over sequences. The second row is too high: part of its lead "
+        "is luck with these sequences. The third is what to expect elsewhere.",
+        "",
+        _advice(trials, verdict),
+        "",
+        _line(("trial", *options, "success AUC", "chosen")),
+        _line(("---:", *["---:"] * len(options), "---:", "---:")),
+    ]
+    ranked = sorted(range(len(trials)), key=lambda row: -trials[row].objective)[:_LISTED]
+    lines += [_row(trials[row], verdict.chosen[row]) for row in ranked]
+    if 0 not in ranked:
+        lines.append(_row(trials[0], verdict.chosen[0]))
+    note = "Trial 0: before the search. chosen: share of the folds in which it was the choice."
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def _advice(trials: Sequence[Trial], verdict: Verdict) -> str:
+    if not verdict.recommended:
+        return "**Keep the options**: choosing others gains nothing on sequences left out."
+    best = trials[verdict.best].options
+    sure = verdict.gain.difference.low > 0
+    tail = "" if sure else " The interval of the gain includes 0: it may be luck still."
+    options = ", ".join(f"`{name} = {_number(value)}`" for name, value in best.items())
+    return f"**Recommended**: {options}.{tail}"
+
+
+def _row(trial: Trial, chosen: float) -> str:
+    values = [_number(value) for value in trial.options.values()]
+    return _line((str(trial.number), *values, f"{trial.objective:.4f}", f"{chosen:.0%}"))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _interval(found: Interval, form: str = ".4f") -> str:
+    return "" if math.isnan(found.low) else f"[{found.low:{form}}, {found.high:{form}}]"
+
+
+def _number(value: Number) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows neither NaN nor arrays."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def plot(trials: Sequence[Trial], verdict: Verdict) -> Figure:
+    """The objective over trials, and each option against it, later trials darker."""
+    options = list(trials[0].options)
+    rows = -(-(len(options) + 1) // _COLUMNS)
+    size = (_PANEL_IN[0] * _COLUMNS, _PANEL_IN[1] * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    objective = np.array([trial.objective for trial in trials])
+    numbers = np.array([trial.number for trial in trials])
+    _history(panels[0], numbers, objective, verdict)
+    for axes, name in zip(panels[1:], options, strict=False):
+        values = np.array([trial.options[name] for trial in trials])
+        style(axes, "", name, "")
+        axes.scatter(values[1:], objective[1:], c=numbers[1:], cmap="Blues", s=18, vmin=-len(trials)
+                     / 2, edgecolors="none")  # fmt: skip
+        _marks(axes, values, objective, verdict)
+    for axes in panels[1 + len(options) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _history(axes: Axes, numbers: FloatArray, objective: FloatArray, verdict: Verdict) -> None:
+    style(axes, "", "trial", "success AUC")
+    axes.plot(numbers, objective, ".", color=COLOURS[1], alpha=0.6)
+    best = np.maximum.accumulate(objective)
+    axes.step(numbers, best, color=COLOURS[1], where="post", label="best so far")
+    expected = verdict.cross_validated.value
+    axes.axhline(expected, color=COLOURS[4], linewidth=1, linestyle="--", label="cross-validated")
+    _marks(axes, numbers, objective, verdict)
+    axes.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+def _marks(axes: Axes, values: FloatArray, objective: FloatArray, verdict: Verdict) -> None:
+    """Where the search began and what was best."""
+    axes.axhline(objective[0], color="0.6", linewidth=0.8, linestyle=":")
+    axes.plot(values[0], objective[0], "D", color="0.3", markersize=5, label="before the search")
+    best = verdict.best
+    axes.plot(values[best], objective[best], "*", color=COLOURS[0], markersize=10, label="best")

@@ -1,0 +1,71 @@
+"""Which options a search takes, and what it refuses."""
+
+import pytest
+
+from siamtrack.errors import ConfigError
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+from siamtrack.tuning.ranges import DEFAULT_RANGES, Range, read_ranges
+
+BOX = BoxHeadOptions()
+
+
+@pytest.mark.parametrize("kind", [BoxHeadOptions, ScalePyramidOptions])
+def test_without_ranges_the_defaults_of_the_loop_are_searched(kind):
+    ranges = read_ranges(kind())
+    assert ranges == DEFAULT_RANGES[kind] and len(ranges) >= 4
+    for name, found in ranges.items():
+        assert found.low <= getattr(kind(), name) <= found.high
+
+
+def test_what_is_given_is_searched_and_nothing_else(tmp_path):
+    file = tmp_path / "ranges.toml"
+    file.write_text("size_rate = [0, 1]\nlost_after = [2, 10, 4]\n")
+    ranges = read_ranges(BOX, file, ["size_rate=0.2:0.5", "window_influence=0.1:0.9"])
+    assert ranges == {
+        "size_rate": Range(0.2, 0.5),
+        "lost_after": Range(2, 10, 4),
+        "window_influence": Range(0.1, 0.9),
+    }
+    assert isinstance(ranges["lost_after"].low, int)
+    assert isinstance(read_ranges(BOX, None, ["size_rate=0:1"])["size_rate"].low, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("windowinfluence=0:1", "did you mean 'window_influence'?"),
+        ("window_influence=0.5:0.5", "from 0.5 to 0.5; give low below high"),
+        ("window_influence=0.6:0.2", "from 0.6 to 0.2; give low below high"),
+        ("window_influence=0.6", "give two numbers"),
+        ("window_influence=0:1:0.1:2", "give two numbers"),
+        ("window_influence=low:high", "give two numbers"),
+        ("window_influence=true:1", "give two numbers"),
+        ("lost_after=1.5:8", "give two integers"),
+        ("window_influence=0:1:0", "has the step 0.0"),
+        ("window_influence=0:1:2", "has the step 2.0"),
+        ("window_influence", "has no option"),
+        ("window_influence=0:1.5", "high end of a range cannot be used: window_influence is 1.5"),
+        ("lost_below=0:0.9", "high end of a range cannot be used: lost_below is 0.9"),
+    ],
+)
+def test_what_is_no_range_is_refused(text, said):
+    with pytest.raises(ConfigError) as caught:
+        read_ranges(BOX, None, [text])
+    assert said in str(caught.value)
+
+
+def test_options_that_limit_each_other_may_be_searched_together():
+    ranges = read_ranges(BOX, None, ["lost_below=0:0.6", "tracked_above=0.3:0.9"])
+    assert ranges["lost_below"].high > ranges["tracked_above"].low
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    file = tmp_path / "ranges.toml"
+    with pytest.raises(ConfigError, match="cannot read ranges"):
+        read_ranges(BOX, file)
+    file.write_text("size_rate = [0, ")
+    with pytest.raises(ConfigError, match="not TOML"):
+        read_ranges(BOX, file)
+    file.write_text("size_rate = 3\n")
+    with pytest.raises(ConfigError, match="give two numbers"):
+        read_ranges(BOX, file)

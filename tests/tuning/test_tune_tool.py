@@ -1,0 +1,158 @@
+"""tools/tune.py with the bundled tracker on clips made by code, and the processes behind it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from siamtrack.data.open import open_dataset
+from siamtrack.errors import EvaluationError
+from siamtrack.models.weights import find_weights
+from siamtrack.tracking.loading import DEFAULT_WEIGHTS, load
+from siamtrack.tuning.judging import Job, Judge, JudgePool, KeptFrames, share_out
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "tune.py"
+
+
+@pytest.fixture(scope="module")
+def main():
+    spec = importlib.util.spec_from_file_location("tool_tune", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def refused(main, capsys, *arguments):
+    """Exit code and the one line that says why."""
+    code = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    errors = [line for line in said.err.splitlines() if line.startswith("tune: error: ")]
+    assert said.out == "" and len(errors) == 1, said.err
+    return code, errors[0]
+
+
+@pytest.mark.slow
+def test_a_search_from_clips_to_a_recommendation(main, scenes, tmp_path, capsys):
+    out = tmp_path / "search"
+    command = [str(out), scenes, "--folds", "3", "--range", "window_influence=0.1:0.9"]
+    assert main([*command, "--trials", "2", "--workers", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (out / "tuning.md").read_text()
+    assert "2 trials on 3 sequences, 3 folds" in printed
+    data = json.loads((out / "trials.json").read_text())
+    assert [trial["number"] for trial in data["trials"]] == [0, 1, 2]
+    assert list(data["trials"][1]["aucs"]) == ["clip0", "clip1", "clip2"]
+    assert f"{data['verdict']['optimistic']['value']:.4f}" in printed
+    picture = cv2.imread(str(out / "tuning.png"))
+    assert picture is not None and picture.std() > 5
+    # What is said of a trial is what a tracker with these options does.
+    trial = data["trials"][2]
+    tracker = load(DEFAULT_WEIGHTS, **trial["options"])
+    sequence = open_dataset(scenes)["clip1"]
+    frames = list(sequence.iter_frames())
+    tracker.init(frames[0], sequence.boxes[0])
+    pairs = zip(frames[1:], sequence.boxes[1:], strict=True)
+    overlaps = np.array([overlap(tracker.update(frame).box, truth) for frame, truth in pairs])
+    auc = np.mean([np.mean(overlaps > threshold) for threshold in np.linspace(0, 1, 21)])
+    assert trial["aucs"]["clip1"] == pytest.approx(auc)
+    # It goes on with another number of processes, and not with other sequences.
+    assert main([*command, "--trials", "3", "--workers", "1"]) == 0
+    again = json.loads((out / "trials.json").read_text())
+    assert again["trials"][:3] == data["trials"] and len(again["trials"]) == 4
+    assert "3 trials on 3 sequences" in capsys.readouterr().out
+    code, said = refused(main, capsys, *command, "--max-frames", "4")
+    assert code == 3 and "other max_frames;" in said
+
+
+def overlap(box, truth):
+    """Intersection over union of two boxes, in plain arithmetic."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = box, truth
+    w = max(0.0, min(ax + aw, bx + bw) - max(ax, bx))
+    h = max(0.0, min(ay + ah, by + bh) - max(ay, by))
+    return w * h / (aw * ah + bw * bh - w * h)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--folds", "4"], 2, "3 sequence(s) cannot be split into 4 folds"),
+        (["--folds", "1"], 2, "give 2 or more"),
+        (["--range", "windowinfluence=0:1"], 2, "did you mean 'window_influence'?"),
+        (["--range", "window_influence=0.9:0.1"], 2, "give low below high"),
+        (["--set", "size_rat=0.5"], 2, "did you mean 'size_rate'?"),
+        (["--set", "size_rate"], 2, "write name=value"),
+        (["--weights", "siamtrack-lite"], 3, "did you mean 'siamtrack-lite0'?"),
+        (["--trials", "0"], 2, "trials is 0; give 1 or more"),
+        (["--workers", "0"], 2, "workers is 0; give 1 or more"),
+        (["--memory-mb", "-1"], 2, "memory_mb is -1; give 0 or more"),
+        (["--max-frames", "1"], 3, "shows no target in two frames"),
+    ],
+)
+def test_bad_input_is_one_line(main, scenes, tmp_path, capsys, arguments, code, said):
+    found, line = refused(main, capsys, tmp_path / "out", scenes, *arguments)
+    assert found == code and said in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_that_is_not_there_is_one_line(main, tmp_path, capsys):
+    code, line = refused(main, capsys, tmp_path / "out", f"folder:{tmp_path / 'none'}")
+    assert code == 3 and "none" in line
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_or_dies_is_named(scenes, tmp_path):
+    broken = Job(DEFAULT_WEIGHTS, scenes)
+    with JudgePool(broken, {"clip0": 6}, workers=3) as pool:
+        pool._workers[0][0].kill()
+        with pytest.raises(EvaluationError, match=r"a worker process died \(exit code -9\)"):
+            pool.judge({})
+    with pytest.raises(EvaluationError, match="no weights"):
+        JudgePool(Job(str(tmp_path / "none.safetensors"), scenes), {"clip0": 6}, workers=1)
+
+
+@pytest.mark.parametrize("memory_mb", [0.0, 0.4, 100.0])
+def test_memory_changes_speed_alone(scenes, memory_mb):
+    judge = Judge(Job(DEFAULT_WEIGHTS, scenes), ["clip0", "clip2"], memory_mb)
+    kept = [isinstance(sequence.frames, KeptFrames) for sequence in judge._sequences]
+    assert kept == {0.0: [False, False], 0.4: [True, False], 100.0: [True, True]}[memory_mb]
+    first = judge.judge({"window_influence": 0.2})
+    assert judge.judge({"window_influence": 0.2}) == first
+    free = Judge(Job(DEFAULT_WEIGHTS, scenes), ["clip0", "clip2"], 0.0)
+    assert free.judge({"window_influence": 0.2}) == first
+
+
+def test_kept_frames_are_decoded_once(scenes):
+    sequence = open_dataset(scenes)["clip0"]
+    decoded = []
+
+    class Counting:
+        def __len__(self):
+            return len(sequence)
+
+        def iterate(self, indices):
+            for index in indices:
+                decoded.append(index)
+                yield sequence.read(index)
+
+    kept = KeptFrames(Counting())
+    wanted = [2, 3, 4], [0, 1, 2, 3, 4, 5], [5, 0]
+    for indices in wanted:
+        for index, image in zip(indices, kept.iterate(indices), strict=True):
+            assert np.array_equal(image, sequence.read(index))
+    assert np.array_equal(kept.read(3), sequence.read(3)) and len(kept) == 6
+    assert sorted(decoded) == list(range(6))
+
+
+def test_sequences_are_shared_out_by_their_length():
+    frames = {"a": 100, "b": 90, "c": 50, "d": 40, "e": 10}
+    shares = share_out(frames, 2)
+    assert sorted([*shares[0], *shares[1]]) == sorted(frames)
+    assert sorted(sum(frames[name] for name in share) for share in shares) == [140, 150]
+    assert share_out({"a": 1, "b": 1}, 5) == [["a"], ["b"]]
+
+
+def test_the_default_weights_are_the_packages():
+    assert find_weights(DEFAULT_WEIGHTS).is_file() and DEFAULT_WEIGHTS in TOOL.read_text()
