@@ -51,17 +51,21 @@ class Strip:
 
 
 def collapse(overlaps: FloatArray) -> int | None:
-    """First frame of the first lasting collapse, or None.
+    """First frame of the first lasting collapse, or None; see `collapses`."""
+    return next((start for start, _ in collapses(overlaps)), None)
+
+
+def collapses(overlaps: FloatArray) -> list[tuple[int, int]]:
+    """Lasting collapses: the first frame and the number of counted frames of each.
 
     Args:
         overlaps: (N,) NaN where the frame does not count; such frames neither make nor break one.
     """
     counted = np.flatnonzero(~np.isnan(overlaps))
-    low = overlaps[counted] < COLLAPSED
-    for start in range(len(counted) - LASTS + 1):
-        if low[start : start + LASTS].all():
-            return int(counted[start])
-    return None
+    low = np.concatenate([[False], overlaps[counted] < COLLAPSED, [False]])
+    turns = np.flatnonzero(low[1:] != low[:-1])
+    runs = zip(turns[::2], turns[1::2], strict=True)
+    return [(int(counted[a]), int(b - a)) for a, b in runs if b - a >= LASTS]
 
 
 def failure_strips(
@@ -115,7 +119,7 @@ def _drawn(image: Image, sequence: EvalSequence, frame: int, box: FloatArray) ->
     """Truth and box over the part of the frame around both, enlarged or shrunk to the strip."""
     truth = sequence.boxes_xywh[frame]
     seen = [b for b in (truth, box) if np.isfinite(b).all()]
-    left, top, right, bottom = _window(seen, (image.shape[1], image.shape[0]))
+    left, top, right, bottom = view_around(seen, (image.shape[1], image.shape[0]))
     scale = HEIGHT_PX / (bottom - top)
     size = (max(1, round((right - left) * scale)), HEIGHT_PX)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -130,7 +134,9 @@ def _drawn(image: Image, sequence: EvalSequence, frame: int, box: FloatArray) ->
     return np.asarray(made, dtype=np.uint8)
 
 
-def _window(boxes: Sequence[FloatArray], frame_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+def view_around(
+    boxes: Sequence[FloatArray], frame_wh: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """4:3 window around `boxes` with room about them, at least a third of the frame, inside it."""
     width, height = frame_wh
     low = np.min([b[:2] for b in boxes], axis=0)
