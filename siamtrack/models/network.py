@@ -81,7 +81,15 @@ class TrackerNetwork(nn.Module):
 
     def normalise(self, image: Tensor) -> Tensor:
         """RGB in 0..255 of any dtype to the float range that the backbone was trained on."""
-        return (image.to(self.input_mean.dtype) - self.input_mean) / self.input_std
+        mean, std = self.input_mean, self.input_std
+        if torch.compiler.is_exporting():
+            # Graph engines take a transpose right before the first convolution for nothing, and
+            # go through pixels faster where all channels have one mean.
+            pixels = image.permute(0, 2, 3, 1).to(mean.dtype)
+            pixels = pixels - _lone(self.config.input_mean, mean.flatten())
+            pixels = pixels / _lone(self.config.input_std, std.flatten())
+            return pixels.permute(0, 3, 1, 2)
+        return (image.to(mean.dtype) - mean) / std
 
     def embed_exemplar(self, z: Tensor, target_mask: Tensor) -> Any:
         """Describe targets; what comes back is for `correlate`.
@@ -110,3 +118,8 @@ class TrackerNetwork(nn.Module):
     def similarity(self, z: Any, output: TrackerOutput) -> Tensor | None:
         """(B, R, R) cosine between each search cell and the exemplar; None without embeddings."""
         return None
+
+
+def _lone(values: tuple[float, ...], tensor: Tensor) -> float | Tensor:
+    """The value that all channels have, or else the tensor of them."""
+    return values[0] if len(set(values)) == 1 else tensor
