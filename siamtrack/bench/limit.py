@@ -14,6 +14,7 @@ from siamtrack.engines.graphs import ExemplarGraph, TrackGraph
 from siamtrack.models.network import TrackerNetwork
 
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+PEAK_PRECISIONS = tuple(_DTYPES)  # torch has no public product of large int8 matrices
 
 
 def count_macs(network: TrackerNetwork) -> int:

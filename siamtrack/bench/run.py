@@ -15,7 +15,7 @@ from siamtrack.bench.contestants import (
     RivalContestant,
     VideoContestant,
 )
-from siamtrack.bench.limit import count_macs, matmul_peak
+from siamtrack.bench.limit import PEAK_PRECISIONS, count_macs, matmul_peak
 from siamtrack.bench.measure import Timing, summarise, take_turns, turn_count
 from siamtrack.engines import Source, make_engine
 from siamtrack.errors import EngineError
@@ -25,7 +25,7 @@ from siamtrack.tracking.options import TrackerOptions
 
 _TICK_MS = 1e-6  # clocks tell nothing shorter
 
-ALL_ENGINES = ("openvino:bf16", "openvino:f32", "onnx", "torch")
+ALL_ENGINES = ("openvino:int8", "openvino:bf16", "openvino:f32", "onnx:int8", "onnx", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,9 @@ def _rivals(order: Order, clip: Clip) -> list[RivalContestant]:
 
 
 def _peaks(engines: Sequence[EngineContestant]) -> dict[tuple[str, int], float]:
-    wanted = dict.fromkeys((one.precision, one.threads) for one in engines)
+    wanted = dict.fromkeys(
+        (one.precision, one.threads) for one in engines if one.precision in PEAK_PRECISIONS
+    )
     return {(precision, threads): matmul_peak(precision, threads) for precision, threads in wanted}
 
 

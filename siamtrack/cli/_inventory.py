@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ import torch
 
 import siamtrack
 from siamtrack.engines import ENGINES, choose_engine
+from siamtrack.engines.graphs import INT8, TRACK, export_command, graph_paths
 from siamtrack.engines.torch_engine import resolve_device
 from siamtrack.errors import SiamTrackError, WeightsError
 from siamtrack.models.weights import find_weights, list_weights, read_card
@@ -78,6 +80,7 @@ def _engine(weights: str | None) -> dict[str, Any]:
         "precision": None,
         "device": None,
         "passed_over": {},
+        "int8": None,
     }
     try:
         source, _ = read_source(DEFAULT_WEIGHTS if weights is None else weights)
@@ -94,7 +97,18 @@ def _engine(weights: str | None) -> dict[str, Any]:
         "device": engine.device,
         "reason": reason,
         "passed_over": passed_over,
+        "int8": _int8(source.path),
     }
+
+
+def _int8(weights: Path | None) -> str | None:
+    """What can be said of the quantised graph, which `auto` does not take."""
+    if weights is None:
+        return None
+    path = graph_paths(weights, INT8)[TRACK]
+    if path.is_file():
+        return f"{path}, for engines openvino:int8 and onnx:int8"
+    return f"there is no graph {path} ({export_command(INT8)} makes it)"
 
 
 def _weights(name: str) -> dict[str, Any]:
@@ -138,6 +152,8 @@ def _engine_rows(engine: dict[str, Any]) -> dict[str, str]:
     if engine["chosen"]:
         chosen = f"{engine['chosen']} ({engine['precision']}) on {engine['device']}"
     rows = {"known": ", ".join(engine["known"]), "auto": f"{chosen}: {engine['reason']}"}
+    if engine["int8"]:
+        rows["int8"] = engine["int8"]
     return {**rows, **{f"not {name}": why for name, why in engine["passed_over"].items()}}
 
 

@@ -28,7 +28,8 @@ from siamtrack.cli._options import BoxType
     "engines",
     multiple=True,
     metavar="E",
-    help="openvino:bf16, openvino:f32, onnx, torch; may be repeated.  [default: all that run]",
+    help="openvino:int8, openvino:bf16, openvino:f32, onnx:int8, onnx, torch; may be repeated.  "
+    "[default: all that run]",
 )
 @click.option(
     "--threads",

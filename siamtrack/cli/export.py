@@ -7,24 +7,34 @@ import click
 
 @click.command("export", short_help="Write the ONNX graphs of weights, for the fast engines.")
 @click.option("--weights", metavar="W", help="Name or .safetensors file; the default without.")
+@click.option("--int8", is_flag=True, help="Write the quantised track graph; needs --calibrate.")
+@click.option(
+    "--calibrate",
+    "clips",
+    multiple=True,
+    metavar="CLIP",
+    help="Video or folder of pictures like those that will be tracked in; may be repeated. No "
+    "boxes are needed.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace graphs that exist.")
-def command(weights: str | None, overwrite: bool) -> None:
+def command(weights: str | None, int8: bool, clips: tuple[str, ...], overwrite: bool) -> None:
     """Write two ONNX graphs beside a weights file: exemplar and track.
 
     They carry the hash of the weights. From then on `--engine auto` runs these weights in
     OpenVINO or ONNX Runtime. The graphs of the bundled weights come with siamtrack.
+
+    With --int8 a third one is written from these two (which are made if they are not there): the
+    track graph with the backbone in 8 bits, which `--engine openvino:int8` and `onnx:int8` run. It
+    is faster and a little less accurate; CLIP shows it how large activations become.
     """
-    from siamtrack.engines.graphs import export_graphs, graph_paths
-    from siamtrack.errors import OutputError
-    from siamtrack.models.cards import sha256_of
-    from siamtrack.models.weights import find_weights, load_network
+    if int8 != bool(clips):
+        wrong = "--int8 needs clips; add --calibrate CLIP" if int8 else "--calibrate is for --int8"
+        raise click.UsageError(wrong, click.get_current_context())
+    from siamtrack.cli._exporting import export, export_int8
+    from siamtrack.models.weights import find_weights
     from siamtrack.tracking.loading import DEFAULT_WEIGHTS
 
     path = find_weights(weights or DEFAULT_WEIGHTS)
-    targets = graph_paths(path)
-    existing = [str(target) for target in targets.values() if target.exists()]
-    if existing and not overwrite:
-        raise OutputError(f"{', '.join(existing)} exist; give --overwrite to replace them")
-    export_graphs(load_network(path), targets, sha256_of(path))
-    for target in targets.values():
+    made = export_int8(path, clips, overwrite) if int8 else export(path, overwrite)
+    for target in made:
         click.echo(target)

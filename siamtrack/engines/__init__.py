@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 
@@ -22,6 +22,7 @@ GRAPH_ENGINES = {"openvino": "siamtrack[openvino]", "onnx": "onnxruntime"}
 
 ENGINES = ("auto", *GRAPH_ENGINES, "torch")
 
+_PRECISIONS = {"openvino": ("f32", "bf16", "int8"), "onnx": ("f32", "int8")}
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
@@ -59,7 +60,8 @@ def make_engine(
     Args:
         source: the weights.
         engine: one of `ENGINES`. "openvino:f32" and "openvino:bf16" also say what OpenVINO is to
-            compute in, which is bf16 where the CPU has it unless told. For "auto" see
+            compute in, which is bf16 where the CPU has it unless told; "openvino:int8" and
+            "onnx:int8" run the graph that `siamtrack export --int8` makes. For "auto" see
             `choose_engine`.
         device: see `resolve_device`.
         threads: CPU threads of an engine that runs graphs; 0 for its own choice. That of torch is
@@ -73,17 +75,24 @@ def make_engine(
     name, _, precision = engine.partition(":")
     if name not in ENGINES:
         raise ConfigError.unknown("engine", name, ENGINES)
-    if precision and name != "openvino":
-        raise ConfigError(
-            f'engine {engine!r}: {name} has no precision to choose; give "{name}", or '
-            '"openvino:f32" or "openvino:bf16"'
-        )
+    if precision and precision not in _PRECISIONS.get(name, ()):
+        _refuse_precision(engine, name)
     if name == "auto":
         return choose_engine(source, device=device, threads=threads).engine
     resolved = resolve_device(device)
     if name == "torch":
         return TorchEngine(source.network, resolved)
-    return _graph_engine(name, source, resolved, threads, precision or "auto")
+    return _graph_engine(name, source, resolved, threads, precision)
+
+
+def _refuse_precision(engine: str, name: str) -> NoReturn:
+    known = [f"{name}:{p}" for p in _PRECISIONS.get(name, ())]
+    if known:
+        raise ConfigError.unknown("engine", engine, [name, *known])
+    choices = " or ".join(f'"{n}:{p}"' for n, ps in _PRECISIONS.items() for p in ps)
+    raise ConfigError(
+        f'engine {engine!r}: {name} has no precision to choose; give "{name}", or {choices}'
+    )
 
 
 def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> Choice:
@@ -127,7 +136,7 @@ def _obstacle(name: str, source: Source, device: torch.device) -> str | None:
 
 
 def _graph_engine(
-    name: str, source: Source, device: torch.device, threads: int, precision: str = "auto"
+    name: str, source: Source, device: torch.device, threads: int, precision: str = ""
 ) -> Engine:
     if source.path is None:
         raise EngineError(
@@ -139,11 +148,17 @@ def _graph_engine(
         if name == "onnx":
             from siamtrack.engines.onnx_engine import OnnxEngine
 
-            return OnnxEngine(weights, sha256, device=where, threads=threads)
+            return OnnxEngine(
+                weights, sha256, device=where, threads=threads, precision=precision or "f32"
+            )
         from siamtrack.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(
-            weights, sha256, device=where, threads=threads, inference_precision=precision
+            weights,
+            sha256,
+            device=where,
+            threads=threads,
+            inference_precision=precision or "auto",
         )
     except ImportError as error:
         raise EngineError(

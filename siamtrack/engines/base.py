@@ -54,7 +54,7 @@ class Engine(Protocol):
 
     Attributes:
         name: one of `siamtrack.engines.ENGINES`.
-        precision: what the network computes in, "f32" or "bf16".
+        precision: what the network computes in, "f32", "bf16" or "int8".
         device: where it runs.
         architecture: of the network.
         config: of the network.

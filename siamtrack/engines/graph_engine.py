@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from siamtrack.crops import Image, stack_rgb
 from siamtrack.engines.base import Exemplar, Float32Array, Response
-from siamtrack.engines.graphs import EXEMPLAR, FORMAT, METADATA_KEY, TRACK, graph_paths
+from siamtrack.engines.graphs import (
+    EXEMPLAR,
+    FORMAT,
+    METADATA_KEY,
+    TRACK,
+    export_command,
+    graph_paths,
+)
 from siamtrack.errors import EngineError
 from siamtrack.geometry import FloatArray
 from siamtrack.models.masks import exemplar_mask
@@ -68,14 +75,14 @@ class GraphEngine(ABC):
             EngineError: a graph is missing, damaged, of another version or of other weights.
         """
         self.device = device
-        paths = graph_paths(weights)
+        paths = graph_paths(weights, self.precision)
         self._exemplar, described = self._opened(paths[EXEMPLAR])
         self._track, also = self._opened(paths[TRACK])
         for path, found in zip(paths.values(), (described, also), strict=True):
             if found.get("weights_sha256") != weights_sha256:
                 raise EngineError(
                     f"graph {path} was exported from other weights than {weights}; export it again "
-                    f"with `siamtrack export --overwrite --weights {weights}`"
+                    f"with `{export_command(self.precision)} --overwrite --weights {weights}`"
                 )
         known = find_architecture(described["architecture"])
         self.architecture: str = described["architecture"]
@@ -92,7 +99,9 @@ class GraphEngine(ABC):
     def _opened(self, path: Path) -> tuple[Graph, dict[str, Any]]:
         """The graph, and the description that `export_graphs` put into it."""
         if not path.is_file():
-            raise EngineError(f"there is no graph {path}; make it with `siamtrack export`")
+            raise EngineError(
+                f"there is no graph {path}; make it with `{export_command(self.precision)}`"
+            )
         graph = self._open(path)
         try:
             described: dict[str, Any] = json.loads(graph.metadata[METADATA_KEY])

@@ -23,6 +23,7 @@ from siamtrack.models.registry import config_to_dict
 
 FORMAT = 1
 EXEMPLAR, TRACK = "exemplar", "track"
+INT8 = "int8"
 METADATA_KEY = "siamtrack"
 
 
@@ -59,9 +60,23 @@ class TrackGraph(nn.Module):
         return tuple(found)
 
 
-def graph_paths(weights: Path) -> dict[str, Path]:
-    """Where the graphs of a weights file lie: `name.exemplar.onnx` and `name.track.onnx`."""
-    return {kind: weights.with_suffix(f".{kind}.onnx") for kind in (EXEMPLAR, TRACK)}
+def graph_paths(weights: Path, precision: str = "f32") -> dict[str, Path]:
+    """Where the graphs of a weights file lie: `name.exemplar.onnx` and `name.track.onnx`.
+
+    Only "int8" has a track graph of its own, `name.track.int8.onnx`; the exemplar graph, which
+    runs once per target, serves all precisions.
+    """
+    track = f".{TRACK}.{INT8}.onnx" if precision == INT8 else f".{TRACK}.onnx"
+    return {
+        EXEMPLAR: weights.with_suffix(f".{EXEMPLAR}.onnx"),
+        TRACK: weights.with_suffix(track),
+    }
+
+
+def export_command(precision: str) -> str:
+    """What makes the graphs of a precision."""
+    wants_int8 = precision == INT8
+    return "siamtrack export --int8 --calibrate CLIP" if wants_int8 else "siamtrack export"
 
 
 def export_graphs(network: TrackerNetwork, targets: dict[str, Path], weights_sha256: str) -> None:
@@ -77,13 +92,7 @@ def export_graphs(network: TrackerNetwork, targets: dict[str, Path], weights_sha
         EngineError: the packages that export are not installed.
         OutputError: a graph cannot be written.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise EngineError(
-            "exporting needs packages that are not installed; pip install 'siamtrack[export]'"
-        ) from error
+    require_exporter()
     config = network.config
     z = torch.zeros(2, config.exemplar_size_px, config.exemplar_size_px, 3, dtype=torch.uint8)
     x = torch.zeros(2, config.search_size_px, config.search_size_px, 3, dtype=torch.uint8)
@@ -108,6 +117,21 @@ def export_graphs(network: TrackerNetwork, targets: dict[str, Path], weights_sha
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, json.dumps({**described, "graph": kind})
         write_atomically(targets[kind], model.SerializeToString())
+
+
+def require_exporter() -> None:
+    """Check that graphs can be written here.
+
+    Raises:
+        EngineError: the packages that export are not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise EngineError(
+            "exporting needs packages that are not installed; pip install 'siamtrack[export]'"
+        ) from error
 
 
 def _to_onnx(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> Any:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from siamtrack.engines.base import Float32Array
 from siamtrack.engines.graph_engine import Graph, GraphEngine, default_threads
-from siamtrack.errors import EngineError
+from siamtrack.errors import ConfigError, EngineError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+PRECISIONS = ("f32", "int8")
 
 
 class OnnxEngine(GraphEngine):
@@ -22,7 +24,13 @@ class OnnxEngine(GraphEngine):
     name = "onnx"
 
     def __init__(
-        self, weights: Path, weights_sha256: str, *, device: str = "cpu", threads: int = 0
+        self,
+        weights: Path,
+        weights_sha256: str,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        precision: str = "f32",
     ) -> None:
         """Open the graphs that lie beside a weights file.
 
@@ -31,10 +39,15 @@ class OnnxEngine(GraphEngine):
             weights_sha256: see `GraphEngine`.
             device: "cpu", or "cuda" with an ONNX Runtime that has it.
             threads: CPU threads; 0 for `default_threads`.
+            precision: "f32", or "int8" for the quantised track graph.
 
         Raises:
+            ConfigError: an unknown precision.
             EngineError: see `GraphEngine`; or ONNX Runtime cannot use the device.
         """
+        if precision not in PRECISIONS:
+            raise ConfigError.unknown("precision", precision, PRECISIONS)
+        self.precision = precision
         self._threads = threads or default_threads()
         super().__init__(weights, weights_sha256, device=device)
 

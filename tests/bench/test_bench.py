@@ -186,7 +186,13 @@ def test_everything_takes_part_that_can(clip, weights, tmp_path, quick_peak):
     assert turns == [5] * 5
     rows = [(row.name, row.threads) for row in report.rows]
     assert rows == [("torch f32", 1), ("torch f32", 2), ("identity", 1), ("identity", 2)]
-    assert list(report.skipped) == ["openvino:bf16", "openvino:f32", "onnx"]
+    assert list(report.skipped) == [
+        "openvino:int8",
+        "openvino:bf16",
+        "openvino:f32",
+        "onnx:int8",
+        "onnx",
+    ]
     assert report.peaks == {("f32", 1): 1e9, ("f32", 2): 2e9}
     assert report.rows[1].limit_ms == pytest.approx(report.macs / 2e6)
     told = report_to_dict(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -52,3 +53,14 @@ def answers(photographs):
         return engine.track(exemplar, crops(searches, config.search_size_px, 240.0, 9.0))
 
     return answer
+
+
+@pytest.fixture(scope="session")
+def quantised(exported: Path, photographs: list[np.ndarray], tmp_path_factory) -> Path:
+    """The same weights with the quantised graph as well, made by the command."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    for index, picture in enumerate(photographs):
+        cv2.imwrite(str(pictures / f"{index}.png"), picture[:300, :300])
+    arguments = ["export", "--weights", str(exported), "--int8", "--calibrate", str(pictures)]
+    assert main(arguments) == 0
+    return exported

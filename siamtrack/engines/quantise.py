@@ -1,0 +1,252 @@
+"""INT8 for the part of the track graph that sees only pixels.
+
+Static quantisation (Jacob et al. 2018): activations in 8 bits with one scale a tensor, weights in
+8 bits with one scale a filter, sums in 32 bits. What follows the meeting with the exemplar stays
+in float: it is a small part of the work, and its errors would be errors of boxes and scores. The
+pixels themselves are bytes and lose nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from siamtrack.engines.graphs import METADATA_KEY
+
+_SAMPLES = 4096  # values of each tensor that are looked at for each crop
+_LIMITS = np.linspace(0.3, 1.0, 36)  # of the largest value, tried as the end of the scale
+_LEAST_WEIGHT = 1e-3  # filters without larger weights do nothing
+_POSITIVE = ("Clip", "Relu")
+
+Arrays = list[NDArray[Any]]
+
+
+class Scale(NamedTuple):
+    """How a tensor is written in 8 bits: `round(value / step) + zero`.
+
+    Attributes:
+        step: value from one level to the next.
+        zero: the level of 0; its type, uint8 or int8, is that of the tensor.
+    """
+
+    step: np.float32
+    zero: np.uint8 | np.int8
+
+
+def quantise_graph(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> onnx.ModelProto:
+    """Quantise a track graph.
+
+    Args:
+        model: of `siamtrack.engines.graphs`, in float.
+        feeds: inputs of the graph, one list for each crop it is calibrated with.
+    """
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    edit = _Edit(found)
+    chosen = edit.convolutions_on_pixels()
+    first = chosen[0]
+    names = [conv.input[0] for conv in chosen if conv is not first]
+    # A sum of two 8-bit tensors is one instruction, a mixed one takes two conversions.
+    names += [conv.output[0] for conv in chosen if edit.is_added(conv.output[0])]
+    scales = calibrate(model, list(dict.fromkeys(names)), feeds)
+    pixels = _pixel_scale(found)
+    if pixels is None:
+        scales |= calibrate(model, [first.input[0]], feeds)
+    else:
+        scales[edit.take_pixels(first)] = pixels
+    for name, scale in scales.items():
+        edit.quantise_tensor(name, scale)
+    for conv in chosen:
+        edit.quantise_weights(conv, scales[conv.input[0].removesuffix(_READ)])
+    edit.finish()
+    onnx.checker.check_model(found)
+    return found
+
+
+def calibrate(
+    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Arrays]
+) -> dict[str, Scale]:
+    """Choose the scale of tensors that loses least, in mean square, on the crops given.
+
+    Args:
+        model: in float.
+        names: of the tensors.
+        feeds: see `quantise_graph`.
+    """
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    for name in names:
+        probe.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    inputs = [given.name for given in session.get_inputs()]
+    rng = np.random.default_rng(0)
+    seen: dict[str, Arrays] = {name: [] for name in names}
+    for arrays in feeds:
+        found = session.run(list(names), dict(zip(inputs, arrays, strict=True)))
+        for name, values in zip(names, found, strict=True):
+            some = rng.choice(values.ravel(), _SAMPLES)
+            seen[name].append(np.append(some, [values.min(), values.max()]))
+    return {name: best_scale(np.concatenate(parts)) for name, parts in seen.items()}
+
+
+def best_scale(values: NDArray[np.float32]) -> Scale:
+    """The scale with the least mean squared error; unsigned where no value is negative.
+
+    Both kinds give 0 a level of its own, which padding needs, and the signed one is symmetric,
+    which saves the engines a correction.
+    """
+    unsigned = bool(values.min() >= 0)
+    low, high, zero = (0, 255, np.uint8(0)) if unsigned else (-127, 127, np.int8(0))
+    largest = max(float(np.abs(values).max()), 1e-6)
+    steps = [np.float32(largest * share / high) for share in _LIMITS]
+    errors = [
+        np.mean((np.clip(np.rint(values / step), low, high) * step - values) ** 2) for step in steps
+    ]
+    return Scale(steps[int(np.argmin(errors))], zero)
+
+
+def _pixel_scale(model: onnx.ModelProto) -> Scale | None:
+    """How bytes are already the normalised pixels; None where channels differ."""
+    (entry,) = (prop for prop in model.metadata_props if prop.key == METADATA_KEY)
+    config = json.loads(entry.value)["config"]
+    means, stds = set(config["input_mean"]), set(config["input_std"])
+    if len(means) > 1 or len(stds) > 1 or not float(min(means)).is_integer():
+        return None
+    return Scale(np.float32(1.0 / stds.pop()), np.uint8(means.pop()))
+
+
+_WRITTEN, _READ = "_int8", "_read"
+
+
+class _Edit:
+    """A graph that is being rewritten; nodes that nothing uses any more go at the end."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._graph = model.graph
+        self._nodes = list(model.graph.node)
+        self._constants = {i.name: i for i in model.graph.initializer}
+        self._made_by = {out: node for node in self._nodes for out in node.output}
+
+    def convolutions_on_pixels(self) -> list[onnx.NodeProto]:
+        """Convolutions with weights of their own that no exemplar has a part in, in order."""
+        pixels = {self._graph.input[0].name}
+        others = {given.name for given in self._graph.input} - pixels
+        for node in self._nodes:
+            if others.intersection(node.input):
+                others.update(node.output)
+            elif pixels.intersection(node.input):
+                pixels.update(node.output)
+        return [
+            node
+            for node in self._nodes
+            if node.op_type == "Conv"
+            and node.input[1] in self._constants
+            and node.output[0] in pixels
+        ]
+
+    def is_added(self, name: str) -> bool:
+        """Whether a sum takes this tensor."""
+        return any(user.op_type == "Add" for user in self._users(name))
+
+    def take_pixels(self, conv: onnx.NodeProto) -> str:
+        """Let a convolution read the graph's bytes; the name of what it reads now."""
+        name = "siamtrack_pixels"
+        given = self._graph.input[0].name
+        transpose = helper.make_node("Transpose", [given], [name + _WRITTEN], perm=[0, 3, 1, 2])
+        self._nodes.insert(0, transpose)
+        self._made_by[name + _WRITTEN] = transpose
+        conv.input[0] = name
+        return name
+
+    def quantise_tensor(self, name: str, scale: Scale) -> None:
+        """Let all convolutions and sums read a tensor in 8 bits."""
+        step, zero = (
+            self._constant(name + "_step", scale.step),
+            self._constant(name + "_zero", scale.zero),
+        )
+        added = []
+        if name + _WRITTEN not in self._made_by:
+            source = self._before_clipping(name) if scale.zero.dtype == np.uint8 else name
+            added.append(
+                helper.make_node("QuantizeLinear", [source, step, zero], [name + _WRITTEN])
+            )
+            after = self._nodes.index(self._made_by[source]) + 1
+        else:
+            after = self._nodes.index(self._made_by[name + _WRITTEN]) + 1
+        added.append(
+            helper.make_node("DequantizeLinear", [name + _WRITTEN, step, zero], [name + _READ])
+        )
+        for user in self._users(name):
+            if user.op_type in ("Conv", "Add"):
+                user.input[list(user.input).index(name)] = name + _READ
+        self._nodes[after:after] = added
+
+    def quantise_weights(self, conv: onnx.NodeProto, scale: Scale) -> None:
+        """Write weights in 8 bits, and the bias in 32 bits of the sums' own scale."""
+        weights = numpy_helper.to_array(self._constants[conv.input[1]])
+        largest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
+        steps = (np.maximum(largest, _LEAST_WEIGHT) / 127).astype(np.float32)
+        levels = np.rint(weights / steps.reshape(-1, *[1] * (weights.ndim - 1)))
+        self._replace_constant(conv, 1, np.clip(levels, -127, 127).astype(np.int8), steps)
+        if len(conv.input) > 2:
+            bias = numpy_helper.to_array(self._constants[conv.input[2]])
+            sums = steps * scale.step
+            self._replace_constant(conv, 2, np.rint(bias / sums).astype(np.int32), sums)
+
+    def finish(self) -> None:
+        """Write the nodes back, without those and the constants that nothing uses."""
+        wanted = {out.name for out in self._graph.output}
+        kept = []
+        for node in reversed(self._nodes):
+            if wanted.intersection(node.output):
+                wanted.update(node.input)
+                kept.append(_copy(node))
+        constants = [_copy(c) for name, c in self._constants.items() if name in wanted]
+        del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
+        self._graph.node.extend(reversed(kept))
+        self._graph.initializer.extend(constants)
+
+    def _users(self, name: str) -> list[onnx.NodeProto]:
+        return [node for node in self._nodes if name in node.input]
+
+    def _before_clipping(self, name: str) -> str:
+        """What becomes the tensor by clipping that the end of the scale does as well."""
+        node = self._made_by[name]
+        if node.op_type in _POSITIVE and all(u.op_type == "Conv" for u in self._users(name)):
+            return str(node.input[0])
+        return name
+
+    def _constant(self, name: str, value: Any) -> str:
+        self._constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def _replace_constant(
+        self, node: onnx.NodeProto, place: int, levels: NDArray[Any], steps: NDArray[np.float32]
+    ) -> None:
+        name = node.input[place]
+        parts = [
+            self._constant(name + _WRITTEN, levels),
+            self._constant(name + "_steps", steps),
+            self._constant(name + "_zeros", np.zeros(len(steps), levels.dtype)),
+        ]
+        read = helper.make_node("DequantizeLinear", parts, [name + _READ], axis=0)
+        node.input[place] = name + _READ
+        self._nodes.insert(0, read)
+
+
+def _copy(message: Any) -> Any:
+    """Protobuf gives no message to a list that the same list held before."""
+    found = type(message)()
+    found.CopyFrom(message)
+    return found

@@ -1,0 +1,157 @@
+"""The quantised graph: near the one it is made from, and never run for other weights."""
+
+import shutil
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import siamtrack
+from siamtrack.cli import main
+from siamtrack.engines.calibration import calibration_crops
+from siamtrack.engines.graphs import graph_paths
+from siamtrack.engines.onnx_engine import OnnxEngine
+from siamtrack.engines.quantise import best_scale
+from siamtrack.engines.torch_engine import TorchEngine
+from siamtrack.errors import ConfigError, EngineError
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.models.weights import load_network, save_network
+
+ENGINES = ("onnx:int8", "openvino:int8")
+SMALL = Lite0Config(exemplar_size_px=64, search_size_px=128)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(("targets", "searches"), [(1, 1), (1, 3), (3, 3)])
+def test_int8_is_near_what_torch_gives(quantised, answers, name, targets, searches):
+    """Every layer is off by about 1 part in 100, which twenty layers add up to a few."""
+    expected = answers(TorchEngine(load_network(quantised), "cpu"), targets, searches)
+    engine = siamtrack.load(quantised, device="cpu", engine=name).engine
+    assert (engine.name, engine.precision) == (name.partition(":")[0], "int8")
+    for a, b in zip(answers(engine, targets, searches), expected, strict=True):
+        assert 0 < np.abs(a - b).max() < 0.15 * np.abs(b).max()
+
+
+@pytest.mark.slow
+def test_the_backbone_is_in_8_bits_and_nothing_behind_it(quantised):
+    model = onnx.load(graph_paths(quantised, "int8")["track"])
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    in_8_bits = [node for node in convolutions if node.input[1].endswith("_read")]
+    backbone = len(list(SiamTrackLite0(SMALL).search_branch.backbone.convolutions()))
+    assert len(in_8_bits) == backbone < len(convolutions)
+    names = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert all(
+        names[node.input[1].replace("_read", "_int8")] == onnx.TensorProto.INT8
+        for node in in_8_bits
+    )
+    # The pixels are bytes already: only these reach the first convolution.
+    assert in_8_bits[0].input[0] == "siamtrack_pixels_read"
+    assert "Cast" not in {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.slow
+def test_auto_leaves_int8_alone_and_info_tells_of_it(quantised, capsys):
+    assert siamtrack.load(quantised, device="cpu").engine.precision != "int8"
+    assert main(["info", "--weights", str(quantised)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "small.track.int8.onnx, for engines openvino:int8 and onnx:int8" in told
+
+
+@pytest.mark.slow
+def test_without_the_graph_every_one_says_what_makes_it(quantised, tmp_path, capsys):
+    for graph in graph_paths(quantised).values():
+        shutil.copy(graph, tmp_path)
+    path = shutil.copy(quantised, tmp_path)
+    for name in ENGINES:
+        with pytest.raises(EngineError, match=r"siamtrack export --int8 --calibrate CLIP"):
+            siamtrack.load(path, device="cpu", engine=name)
+    assert main(["info", "--weights", str(path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "small.track.int8.onnx (siamtrack export --int8 --calibrate CLIP makes it)" in told
+
+
+@pytest.mark.slow
+def test_a_graph_of_other_weights_is_refused(quantised, tmp_path):
+    for file in quantised.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / quantised.name
+    torch.manual_seed(1)
+    save_network(SiamTrackLite0(SMALL), path, training_data=["x"], licence="x", overwrite=True)
+    with pytest.raises(EngineError, match="exported from other weights"):
+        siamtrack.load(path, device="cpu", engine="onnx:int8")
+    # Nor is it made from graphs of other weights.
+    assert main(["export", "--weights", str(path), "--int8", "--calibrate", str(tmp_path)]) == 3
+
+
+@pytest.mark.slow
+def test_the_command_says_what_it_needs(quantised, tmp_path, capsys):
+    weights = ["export", "--weights", str(quantised)]
+    assert main([*weights, "--int8"]) == 2
+    assert "add --calibrate CLIP" in capsys.readouterr().err
+    assert main([*weights, "--calibrate", "clip.mp4"]) == 2
+    assert "--calibrate is for --int8" in capsys.readouterr().err
+    assert main([*weights, "--int8", "--calibrate", "clip.mp4"]) == 3
+    assert "give --overwrite" in capsys.readouterr().err
+    before = graph_paths(quantised, "int8")["track"].read_bytes()
+    missing = str(tmp_path / "missing.mp4")
+    assert main([*weights, "--int8", "--calibrate", missing, "--overwrite"]) == 3
+    assert "missing.mp4" in capsys.readouterr().err
+    assert graph_paths(quantised, "int8")["track"].read_bytes() == before
+
+
+def test_an_unknown_precision_of_onnx_runtime_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="unknown precision 'bf16'"):
+        OnnxEngine(tmp_path / "a.safetensors", "", precision="bf16")
+
+
+@pytest.mark.parametrize("unsigned", [True, False])
+def test_no_other_scale_loses_less(unsigned):
+    """Against all scales on a fine grid, for values with a long tail."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_t(3, size=20000).astype(np.float32)
+    values = np.abs(values) if unsigned else values
+    low, high = (0, 255) if unsigned else (-127, 127)
+
+    def loss(step):
+        return np.mean((np.clip(np.rint(values / step), low, high) * step - values) ** 2)
+
+    scale = best_scale(values)
+    assert scale.zero == 0
+    assert scale.zero.dtype == (np.uint8 if unsigned else np.int8)
+    largest = np.abs(values).max() / high
+    best = min(loss(largest * share) for share in np.linspace(0.3, 1.0, 400))
+    assert loss(scale.step) <= 1.1 * best
+    assert loss(scale.step) < loss(largest)  # the tail is cut
+
+
+def test_nothing_but_zeros_has_a_scale_too():
+    assert best_scale(np.zeros(8, np.float32)).step > 0
+
+
+def test_crops_come_evenly_from_all_frames_and_are_the_same_again():
+    config = SMALL
+    frames = [np.full((40, 60, 3), index, np.uint8) for index in range(200)]
+
+    def seen(seed):
+        crops = calibration_crops(iter(frames), config, 20, np.random.default_rng(seed))
+        return [int(crop.search[0, 0, 0]) for crop in crops], crops
+
+    first, crops = seen(0)
+    assert first == seen(0)[0] != seen(1)[0]
+    assert len(set(first)) == 20
+    assert 60 < np.mean(first) < 140
+    assert max(first) > 150
+    for crop in crops:
+        assert crop.exemplar.shape == (64, 64, 3)
+        assert crop.search.shape == (128, 128, 3)
+        x, y, w, h = crop.box_xywh
+        assert -1 <= x and -1 <= y and x + w <= 65 and y + h <= 65
+
+
+def test_few_and_tiny_frames_are_enough():
+    frames = [cv2.UMat(np.zeros((3, 2, 3), np.uint8)).get()]
+    assert len(calibration_crops(frames, SMALL, 5, np.random.default_rng(0))) == 1
+    assert calibration_crops([], SMALL, 5, np.random.default_rng(0)) == []
