@@ -26,7 +26,8 @@ class Candidate(NamedTuple):
     Attributes:
         box_xywh: (4,) frame px.
         peak_logit: the response where the target was found, before sigmoid.
-        similarity: cosine between the embedding there and the exemplar's; 1 without embeddings.
+        similarity: cosine between the embedding there, or in a neighbouring cell where that is more
+            alike, and the exemplar's; 1 without embeddings.
         margin: how far the peak is above the best logit outside the target's neighbourhood.
     """
 
@@ -55,7 +56,7 @@ class Localiser(Protocol):
         """Find the target.
 
         Args:
-            response: of the windows, in order.
+            response: of the windows, in order. Nothing is found in cells of minus infinity.
             maps: of the windows, in order.
             box_xywh: (4,) where the target was, frame px.
         """
@@ -108,6 +109,12 @@ def margin_of(logits: Float32Array, cell: tuple[int, int], reach: ArrayLike) -> 
     # With the lowest one, should the neighbourhood be all there is.
     rest[max(row - up, 0) : row + down + 1, max(column - left, 0) : column + right + 1] = rest.min()
     return float(logits[cell] - rest.max())
+
+
+def _about(similarity: Float32Array, cell: tuple[int, int]) -> float:
+    """The best of a cell and its neighbours: a target's middle is rarely that of a cell."""
+    row, column = cell
+    return float(similarity[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max())
 
 
 @lru_cache(maxsize=8)
@@ -163,9 +170,10 @@ class BoxHead:
         penalty = self._shape_penalty(width, height, last_wh)
         score = sigmoid(logits)
         ranked = score * penalty * (1.0 - influence) + self._window * influence
+        ranked[logits == -np.inf] = -1.0  # where the target cannot be
         best = divmod(int(np.argmax(ranked)), ranked.shape[1])
         peak, logit = float(score[best]), float(logits[best])
-        similarity = 1.0 if response.similarity is None else float(response.similarity[0][best])
+        similarity = 1.0 if response.similarity is None else _about(response.similarity[0], best)
         reach = response.ltrb_px[0, :, *best] / self.config.total_stride
         margin = margin_of(logits, best, reach)
         if peak < hold_below:

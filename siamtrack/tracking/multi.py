@@ -8,13 +8,18 @@ from numpy.typing import ArrayLike
 
 from siamtrack.crops import Image, check_frame
 from siamtrack.errors import ConfigError
-from siamtrack.geometry import CropMap
+from siamtrack.geometry import CropMap, FloatArray
+from siamtrack.tracking.exclusion import Exclusion, Sight
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 
 
 class MultiTracker:
-    """Follows any number of targets; they share the network and nothing else.
+    """Follows any number of targets.
+
+    They share the network, and they exclude each other: targets that were apart do not end on one
+    thing, however alike they are (see `siamtrack.tracking.exclusion`). Where none claims the place
+    of another, the results are those of separate trackers.
 
     All search crops of a frame go through the network in one batch. Targets may be added, started
     anew and removed between any two frames; numbers are never used twice.
@@ -28,6 +33,7 @@ class MultiTracker:
         """
         self._make = make_tracker
         self._trackers: dict[int, Tracker] = {}
+        self._exclusion = Exclusion()
         self._next = 0
 
     @property
@@ -49,8 +55,9 @@ class MultiTracker:
             InvalidFrameError, InvalidBoxError: see `Tracker.init`; nothing is added then.
         """
         tracker = self._make()
-        tracker.init(frame_bgr, box)
+        first = tracker.init(frame_bgr, box)
         target, self._next = self._next, self._next + 1
+        self._exclusion.begin(target, first.box, self._boxes())
         self._trackers[target] = tracker
         return target
 
@@ -61,7 +68,10 @@ class MultiTracker:
             ConfigError: there is no such target.
             InvalidFrameError, InvalidBoxError: see `Tracker.init`; the target stays as it was.
         """
-        return self._tracker(target).init(frame_bgr, box)
+        first = self._tracker(target).init(frame_bgr, box)
+        others = {number: b for number, b in self._boxes().items() if number != target}
+        self._exclusion.begin(target, first.box, others)
+        return first
 
     def remove(self, target: int) -> None:
         """Forget a target.
@@ -70,11 +80,13 @@ class MultiTracker:
             ConfigError: there is no such target (any more).
         """
         self._tracker(target)
+        self._exclusion.forget(target)
         del self._trackers[target]
 
     def reset(self) -> None:
         """Forget all targets and count from 0 again."""
         self._trackers.clear()
+        self._exclusion = Exclusion()
         self._next = 0
 
     def update(self, frame_bgr: Image) -> dict[int, Result]:
@@ -99,13 +111,18 @@ class MultiTracker:
         engine = trackers[0].engine
         exemplars = [t.exemplar for t, m in zip(trackers, maps, strict=True) for _ in m]
         response = engine.track(engine.stack(exemplars), crops)
-        results: dict[int, Result] = {}
+        sights: dict[int, Sight] = {}
         start = 0
-        for target, own in zip(self._trackers, maps, strict=True):
+        for (target, tracker), own in zip(self._trackers.items(), maps, strict=True):
             part = response.rows(start, start + len(own))
-            results[target] = self._trackers[target].conclude(part, own)
+            sights[target] = Sight.of(tracker, part, own)
             start += len(own)
-        return results
+        return self._exclusion.settle(sights)
+
+    def _boxes(self) -> dict[int, FloatArray]:
+        """Where the targets were last, xywh px."""
+        states = {target: tracker.state for target, tracker in self._trackers.items()}
+        return {target: state.box_xywh for target, state in states.items() if state is not None}
 
     def _tracker(self, target: int) -> Tracker:
         if target not in self._trackers:

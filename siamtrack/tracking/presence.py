@@ -15,7 +15,7 @@ class Cues(Protocol):
 
     Attributes:
         peak_logit: the response there, before sigmoid.
-        similarity: cosine between the embedding there and the exemplar's.
+        similarity: cosine between the embedding there, or next to it, and the exemplar's.
         margin: how far the peak is above the best logit outside the target's neighbourhood;
             negative where something else in the window responds more.
     """

@@ -85,6 +85,10 @@ class Tracker:
         """What is remembered, None before `init`; a snapshot that later frames do not change."""
         return self._state
 
+    def resume(self, state: TrackState) -> None:
+        """Go on from a state that this tracker had."""
+        self._state = state
+
     @property
     def initialised(self) -> bool:
         """Whether there is a target."""

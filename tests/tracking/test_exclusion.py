@@ -1,0 +1,191 @@
+"""Look-alikes, seen by an engine that cannot tell them apart: places are all that is left."""
+
+import cv2
+import numpy as np
+import pytest
+
+from siamtrack.engines.base import Exemplar, Response
+from siamtrack.geometry import iou
+from siamtrack.models.lite0 import Lite0Config
+from siamtrack.models.siamfc import SiamFCConfig
+from siamtrack.tracking.multi import MultiTracker
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+from siamtrack.tracking.tracker import Tracker
+
+SIDE = 40
+FRAME_WH = (640, 360)
+Y = 160
+
+
+class Alike:
+    """Responds to blue squares and to green squares.
+
+    Args:
+        boxes: whether it has a box head.
+        other: logit of the square that the exemplar is not; that of the exemplar's own is 4.
+    """
+
+    name, precision, device, architecture = "alike", "f32", "cpu", "none"
+
+    def __init__(self, boxes, other=4.0):
+        self.boxes, self.other = boxes, other
+        self.config = Lite0Config() if boxes else SiamFCConfig()
+        self.cells = 16 if boxes else 17
+
+    def embed_exemplar(self, crops, boxes_xywh):
+        middle = self.config.exemplar_size_px // 2
+        return Exemplar(([int(crop[middle, middle, 1] > 127) for crop in crops],), len(crops))
+
+    def stack(self, exemplars):
+        return Exemplar(([c for e in exemplars for c in e.tensors[0]],), len(exemplars))
+
+    def track(self, exemplar, crops):
+        shape = (len(crops), self.cells, self.cells)
+        logits = np.full(shape, -6.0, np.float32)
+        ltrb = np.full((len(crops), 4, *shape[1:]), 20.0, np.float32)
+        stride, half = self.config.total_stride, self.config.search_size_px / 2
+        centres = (np.arange(self.cells) - (self.cells - 1) / 2) * stride + half
+        owns = exemplar.tensors[0] * (len(crops) // len(exemplar.tensors[0]))
+        for k, (crop, own) in enumerate(zip(crops, owns, strict=True)):
+            for channel, (x, y, w, h) in squares(crop):
+                row, column = (int(np.abs(centres - c).argmin()) for c in (y + h / 2, x + w / 2))
+                at = centres[column], centres[row]
+                if max(abs(at[0] - x - w / 2), abs(at[1] - y - h / 2)) > stride:
+                    continue
+                logits[k, row, column] = 4.0 if channel == own else self.other
+                ltrb[k, :, row, column] = at[0] - x, at[1] - y, x + w - at[0], y + h - at[1]
+        return Response(logits, ltrb if self.boxes else None, None)
+
+
+def squares(crop):
+    """Channel and whole box of the squares of which enough is seen."""
+    found = [
+        (channel, cv2.boundingRect((crop[..., channel] > 127).astype(np.uint8)))
+        for channel in (0, 1)
+    ]
+    front = found[1][1][0] + found[1][1][2] / 2
+    for channel, (x, y, w, h) in found:
+        if min(w, h) < 12:
+            continue
+        hidden = max(h - w, 0)  # squares cross sideways
+        yield channel, (x - hidden if x + w / 2 > front else x, y, w + hidden, h)
+
+
+def draw(blue_x, green_x):
+    """The green square is in front; None is not there."""
+    image = np.zeros((FRAME_WH[1], FRAME_WH[0], 3), np.uint8)
+    for channel, x in ((0, blue_x), (1, green_x)):
+        if x is not None:
+            image[Y : Y + SIDE, x : x + SIDE] = 0
+            image[Y : Y + SIDE, x : x + SIDE, channel] = 255
+    return image
+
+
+def maker(boxes=True, other=4.0):
+    if boxes:
+        return lambda: Tracker(Alike(True, other), BoxHeadOptions(lost_after=8, lost_below=0.2))
+    options = ScalePyramidOptions(scale_count=1, window_influence=0.9)
+    return lambda: Tracker(Alike(False, other), options)
+
+
+def box_at(x):
+    return (x, Y, SIDE, SIDE)
+
+
+def follow(places, make=None):
+    """Results of a tracker for both, and of two trackers that know nothing of each other."""
+    make = maker() if make is None else make
+    many, alone = MultiTracker(make), [make(), make()]
+    first = draw(*places[0])
+    for x, tracker in zip(places[0], alone, strict=True):
+        many.add(first, box_at(x))
+        tracker.init(first, box_at(x))
+    together, apart = [], []
+    for place in places[1:]:
+        image = draw(*place)
+        together.append(many.update(image))
+        apart.append([tracker.update(image) for tracker in alone])
+    return together, apart
+
+
+def on(result, x):
+    return iou(result.box, box_at(x)) > 0.6
+
+
+# Both move by almost the distance between them: each is now where its neighbour was.
+RUSH = [(100, 150), (102, 152), (142, 192), (144, 194)]
+
+
+def test_two_that_move_into_each_others_place_keep_apart():
+    together, apart = follow(RUSH)
+    assert on(apart[1][1], 142)  # alone, the second takes its neighbour for itself
+    for results, (blue, green) in zip(together, RUSH[1:], strict=True):
+        assert on(results[0], blue) and on(results[1], green)
+    assert together[-1][1].status == "tracked"
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+def test_who_has_nowhere_to_go_stays_and_is_in_doubt(boxes):
+    """The green one passes close by the blue one and is hidden for a while."""
+    hidden = [(282, 230 + 4 * k) for k in range(4)] + [(282, None)] * 6 + [(282, 242)] * 3
+    together, apart = follow(hidden, maker(boxes))
+    assert on(apart[3][1], 282)  # alone, it jumps
+    for results in together:
+        assert on(results[0], 282) and results[0].status == "tracked"
+    for results in together[3:9]:
+        assert on(results[1], 242) and results[1].status == "uncertain"
+        assert results[1].score < 0.5
+    assert on(together[-1][1], 242) and together[-1][1].status == "tracked"
+
+
+@pytest.mark.parametrize("step_px", [3, 5, 8])
+@pytest.mark.parametrize("other", [4.0, 1.5])
+def test_things_may_pass_in_front_of_each_other(step_px, other):
+    count = 240 // step_px
+    crossing = [(200 + step_px * k, 440 - step_px * k) for k in range(count)]
+    together, _ = follow(crossing, maker(other=other))
+    statuses = {result.status for results in together for result in results.values()}
+    assert statuses == {"tracked"}
+    middle = min(range(count - 1), key=lambda k: abs(crossing[k + 1][0] - crossing[k + 1][1]))
+    assert iou(together[middle][0].box, together[middle][1].box) > 0.6
+    (blue, green), ends = crossing[-1], together[-1]
+    straight = on(ends[0], blue) and on(ends[1], green)
+    # Nobody could say which is which of two that are alike, but both are there.
+    assert straight or (other == 4.0 and on(ends[0], green) and on(ends[1], blue))
+
+
+def test_without_a_conflict_the_results_are_those_of_separate_trackers():
+    places = [(100 + 3 * k, 400 - 5 * k) for k in range(30)]
+    together, apart = follow(places)
+    assert [[results[0], results[1]] for results in together] == apart
+
+
+def test_two_boxes_on_one_thing_may_stay_there():
+    many = MultiTracker(maker())
+    for x in (100, 104):
+        many.add(draw(100, 160), box_at(x))
+    for k in range(6):
+        results = many.update(draw(100 + 2 * k, 160 + 2 * k))
+        assert on(results[0], 100 + 2 * k) and on(results[1], 100 + 2 * k)
+
+
+def test_boxes_that_part_exclude_each_other_from_then_on():
+    many = MultiTracker(maker())
+    many.add(draw(100, 160), box_at(100))
+    second = many.add(draw(100, 160), box_at(104))
+    many.reinit(second, draw(100, 160), box_at(160))
+    for place in [(102, 162), (142, 202)]:
+        results = many.update(draw(*place))
+    assert on(results[0], 142) and on(results[1], 202)
+
+
+def test_of_three_on_one_place_one_keeps_it():
+    frames = [draw(100, 150), draw(None, 150)]
+    many = MultiTracker(maker())
+    for x in (100, 150):
+        many.add(frames[0], box_at(x))
+    third = many.add(frames[0], (198, Y, SIDE, SIDE))  # on nothing, beside the second
+    results = many.update(frames[1])
+    assert [target for target, result in results.items() if on(result, 150)] == [1]
+    assert on(results[0], 100) and on(results[third], 198)
+    assert results[1].status == "tracked" and results[0].status == "uncertain"
