@@ -16,6 +16,9 @@ from siamtrack.models.network import NetworkConfig
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 
+_CENTRED = 0.5
+"""Distance of a box from the target, in sizes of the target, up to which it is on it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -126,7 +129,10 @@ def cell_at(
 
 
 def explain(watched: Watched, index: int, config: NetworkConfig) -> str:
-    """What went wrong in a frame, as far as numbers say: out of sight, look-alike, or size.
+    """What went wrong in a frame, as far as numbers say.
+
+    The target is out of sight, something else responds more, the box did not follow the peak (the
+    cosine window, penalties or `hold_below` had more to say), or the box has the wrong size.
 
     Args:
         watched: one pass.
@@ -139,13 +145,15 @@ def explain(watched: Watched, index: int, config: NetworkConfig) -> str:
     number = sight.deciding(box)
     crop_map, scores = sight.maps[number], sight.scores(number)
     centre = truth[:2] + truth[2:] / 2
+    away = float((np.abs(centre - box[:2] - box[2:] / 2) / truth[2:]).max())
     if not holds(crop_map, centre):
-        away = np.abs(centre - box[:2] - box[2:] / 2) / truth[2:]
-        return f"the target is outside the search window, {away.max():.1f} of its sizes away"
+        return f"the target is outside the search window, {away:.1f} of its sizes away"
     row, column = cell_at(centre, crop_map, len(scores), config)
     near = scores[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
     there, here = float(scores.max()), float(near.max())
     if here < there:
         return f"the response is {there:.2f} elsewhere and {here:.2f} on the target"
+    if away > _CENTRED:
+        return f"the peak is on the target ({here:.2f}), the box {away:.1f} of its sizes away"
     size = box[2] * box[3] / (truth[2] * truth[3])
     return f"the peak is on the target ({here:.2f}); the box has {size:.2f} of its area"

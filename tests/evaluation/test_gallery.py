@@ -131,6 +131,9 @@ def test_what_went_wrong_is_told_by_numbers(tracker, clips):
     assert told(80.0, 7, truth) == "the response is 0.50 elsewhere and 0.00 on the target"
     small = [*truth[:2], truth[2] / 2, truth[3]]
     assert told(80.0, 0, small) == "the peak is on the target (0.50); the box has 0.50 of its area"
+    behind = truth - np.array([0, 0.8 * truth[3], 0, 0])
+    said = "the peak is on the target (0.50), the box 0.8 of its sizes away"
+    assert told(80.0, 0, behind) == said
     aside = truth + np.array([2.5 * truth[2], 0, 0, 0])
     assert told(8.0, 0, aside) == "the target is outside the search window, 2.5 of its sizes away"
     assert explain(watched, 0, config) == "there is nothing to compare with"

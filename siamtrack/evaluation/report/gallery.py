@@ -142,8 +142,8 @@ def draw(watched: Watched, config: NetworkConfig) -> Figure:
         fontsize=8,
     )
     figure.suptitle(
-        f"{watched.sequence.name}: success AUC {watched.success_auc:.3f}, "
-        f"{explain(watched, rows[0], config)} in frame {watched.first + rows[0]}",
+        f"{watched.sequence.name}, success AUC {watched.success_auc:.3f}; "
+        f"frame {watched.first + rows[0]}: {explain(watched, rows[0], config)}",
         fontsize=10,
         ha="left",
         x=0.01,
