@@ -60,10 +60,15 @@ def clip_to_frame(box_xywh: ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
         box_xywh: (4,) px.
         frame_wh: frame width and height in px.
     """
-    x, y, w, h = np.asarray(box_xywh, dtype=np.float64)
-    left, right = np.clip([x, x + w], 0.0, frame_wh[0])
-    top, bottom = np.clip([y, y + h], 0.0, frame_wh[1])
+    # Plain floats: for four numbers they take a tenth of the time of arrays.
+    x, y, w, h = np.asarray(box_xywh, dtype=np.float64).tolist()
+    left, right = _limited(x, frame_wh[0]), _limited(x + w, frame_wh[0])
+    top, bottom = _limited(y, frame_wh[1]), _limited(y + h, frame_wh[1])
     return np.array([left, top, right - left, bottom - top])
+
+
+def _limited(value: float, most: float) -> float:
+    return min(max(value, 0.0), float(most))
 
 
 def parse_first_box(box: Sequence[float] | ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
@@ -95,14 +100,14 @@ def keep_in_frame(box_xywh: ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
     A box that left the frame is reported at the edge it left by. Frames smaller than the minimum
     get a box of the whole axis.
     """
-    box = clip_to_frame(box_xywh, frame_wh)
+    box = clip_to_frame(box_xywh, frame_wh).tolist()
     for axis in (0, 1):
         least = min(MIN_SIDE_PX, float(frame_wh[axis]))
         if box[2 + axis] < least:
             centre = box[axis] + box[2 + axis] / 2
-            box[axis] = np.clip(centre - least / 2, 0.0, frame_wh[axis] - least)
+            box[axis] = _limited(centre - least / 2, frame_wh[axis] - least)
             box[2 + axis] = least
-    return box
+    return np.array(box)
 
 
 def xywh_to_cxcywh(boxes: ArrayLike) -> FloatArray:

@@ -6,12 +6,12 @@ window, and return a `Candidate` in frame coordinates; `Tracker` does the rest.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
 
 from siamtrack.engines.base import Float32Array, Response
 from siamtrack.geometry import CropMap, FloatArray, context_side
@@ -93,7 +93,7 @@ class Localiser(Protocol):
         ...
 
 
-def margin_of(logits: Float32Array, cell: tuple[int, int], reach: ArrayLike) -> float:
+def margin_of(logits: Float32Array, cell: tuple[int, int], reach: Iterable[float]) -> float:
     """How far a peak is above the best logit outside its neighbourhood (its side lobe).
 
     Args:
@@ -101,14 +101,16 @@ def margin_of(logits: Float32Array, cell: tuple[int, int], reach: ArrayLike) -> 
         cell: row and column of the peak.
         reach: cells that the neighbourhood extends left, up, right and down; at least one each.
     """
-    # A network may return anything, not-a-number included.
-    cells = np.clip(np.nan_to_num(reach), 1, len(logits)).astype(int)
     row, column = cell
-    left, up, right, down = cells.tolist()
+    # A network may return anything; comparisons with not-a-number are false.
+    most = len(logits)
+    left, up, right, down = (int(min(r, most)) if r > 1 else 1 for r in reach)
     rest = logits.copy()
-    # With the lowest one, should the neighbourhood be all there is.
-    rest[max(row - up, 0) : row + down + 1, max(column - left, 0) : column + right + 1] = rest.min()
-    return float(logits[cell] - rest.max())
+    rest[max(row - up, 0) : row + down + 1, max(column - left, 0) : column + right + 1] = -np.inf
+    best = rest.max()
+    if best == -np.inf:  # the neighbourhood is all there is
+        best = logits[logits > -np.inf].min(initial=max(float(logits[cell]), -1e9))
+    return float(logits[cell] - best)
 
 
 def _about(similarity: Float32Array, cell: tuple[int, int]) -> float:
@@ -128,7 +130,7 @@ def cosine_window(size: int) -> Float32Array:
 
 def sigmoid(x: Float32Array) -> Float32Array:
     """Logistic function; large negative inputs do not overflow."""
-    return (0.5 * (1.0 + np.tanh(0.5 * x))).astype(np.float32)
+    return (0.5 * (1.0 + np.tanh(0.5 * x))).astype(np.float32, copy=False)
 
 
 class BoxHead:
@@ -165,23 +167,26 @@ class BoxHead:
             raise TypeError("this network has no box head; use ScalePyramid")
         logits = response.score_logits[0]
         last_wh = (box_xywh[2:] / crop_map.scale).astype(np.float32)
-        left, top, right, bottom = response.ltrb_px[0]
-        width, height = left + right, top + bottom
-        penalty = self._shape_penalty(width, height, last_wh)
+        ltrb = response.ltrb_px[0]
+        sides = ltrb[:2] + ltrb[2:]
+        penalty = self._shape_penalty(sides, last_wh)
         score = sigmoid(logits)
         ranked = score * penalty * (1.0 - influence) + self._window * influence
-        ranked[logits == -np.inf] = -1.0  # where the target cannot be
-        best = divmod(int(np.argmax(ranked)), ranked.shape[1])
+        best = divmod(int(ranked.argmax()), ranked.shape[1])
+        if logits[best] == -np.inf:  # where the target cannot be, however near
+            ranked[logits == -np.inf] = -1.0
+            best = divmod(int(ranked.argmax()), ranked.shape[1])
         peak, logit = float(score[best]), float(logits[best])
         similarity = 1.0 if response.similarity is None else _about(response.similarity[0], best)
-        reach = response.ltrb_px[0, :, *best] / self.config.total_stride
+        left, top, right, bottom = ltrb[:, *best]
+        reach = (ltrb[:, *best] / self.config.total_stride).tolist()
         margin = margin_of(logits, best, reach)
         if peak < hold_below:
             return Candidate(box_xywh, logit, similarity, margin)
-        centre_x = self._cell_x[best] + (right[best] - left[best]) / 2
-        centre_y = self._cell_y[best] + (bottom[best] - top[best]) / 2
+        centre_x = self._cell_x[best] + (right - left) / 2
+        centre_y = self._cell_y[best] + (bottom - top) / 2
         rate = float(penalty[best]) * peak * self.options.size_rate
-        size = last_wh * (1.0 - rate) + np.array([width[best], height[best]]) * rate
+        size = last_wh * (1.0 - rate) + sides[:, *best] * rate
         box = np.array([centre_x - size[0] / 2, centre_y - size[1] / 2, *size])
         return Candidate(crop_map.to_frame(box), logit, similarity, margin)
 
@@ -205,12 +210,11 @@ class BoxHead:
         sure = calibrated_score(found, self.options) >= self.options.found_above
         return sure and found.similarity >= self.options.found_similarity * similarity
 
-    def _shape_penalty(
-        self, width: Float32Array, height: Float32Array, last_wh: Float32Array
-    ) -> Float32Array:
+    def _shape_penalty(self, sides: Float32Array, last_wh: Float32Array) -> Float32Array:
         """exp(-k (s r - 1)): s and r are the changes of size and aspect, whichever way they go."""
-        p = (width + height) * 0.5
-        size = np.sqrt((width + p) * (height + p)) / float(context_side(*last_wh))
+        width, height = sides
+        grown = sides + (width + height) * 0.5
+        size = np.sqrt(grown[0] * grown[1]) / float(context_side(*last_wh))
         aspect = width / height * float(last_wh[1] / last_wh[0])
         change = np.maximum(size, 1 / size) * np.maximum(aspect, 1 / aspect)
         return np.exp((1.0 - change) * np.float32(self.options.shape_penalty))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from siamtrack.tracking.options import TrackerOptions
@@ -57,12 +57,11 @@ class Presence:
         """The state after one more frame."""
         against = self.against + 1 if score < options.lost_below else 0
         in_favour = self.in_favour + 1 if score >= options.tracked_above else 0
-        seen = replace(self, against=against, in_favour=in_favour)
-        return replace(seen, status=seen._status(options))
+        return Presence(self._status(against, in_favour, options), against, in_favour)
 
-    def _status(self, options: TrackerOptions) -> Status:
+    def _status(self, against: int, in_favour: int, options: TrackerOptions) -> Status:
         if self.status == "lost":
-            return "tracked" if self.in_favour >= options.found_after else "lost"
-        if self.against >= options.lost_after:
+            return "tracked" if in_favour >= options.found_after else "lost"
+        if against >= options.lost_after:
             return "lost"
-        return "tracked" if self.in_favour > 0 else "uncertain"
+        return "tracked" if in_favour > 0 else "uncertain"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -182,8 +183,10 @@ class Tracker:
         near = self._localiser.windows
         found = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
         score = calibrated_score(found, self.options)
-        beyond = response.rows(near, len(maps))
-        other = self._localiser.scan(beyond, maps[near:], state.box_xywh, state.similarity)
+        other = None
+        if len(maps) > near:
+            beyond = response.rows(near, len(maps))
+            other = self._localiser.scan(beyond, maps[near:], state.box_xywh, state.similarity)
         if other is not None:
             elsewhere = calibrated_score(other, self.options)
             if elsewhere > score:
@@ -192,7 +195,7 @@ class Tracker:
         lost = state.presence.status == "lost"
         stay = lost and not self._localiser.trusts(found, state.similarity)
         box = state.box_xywh if stay else found.box_xywh
-        if not np.isfinite(box).all():
+        if not math.isfinite(sum(box.tolist())):
             logger.warning("the network returned %s; the last box is kept", box.tolist())
             box, score = state.box_xywh, 0.0
         box = keep_in_frame(box, state.frame_wh)

@@ -90,7 +90,7 @@ def test_the_shape_penalty_prefers_the_box_that_kept_its_shape():
 
 def test_shape_penalty_by_hand():
     penalty = head(shape_penalty=0.1)._shape_penalty(
-        np.array([80.0], np.float32), np.array([40.0], np.float32), np.array([40.0, 40.0])
+        np.array([[80.0], [40.0]], np.float32), np.array([40.0, 40.0])
     )
     size = np.sqrt((80 + 60) * (40 + 60)) / 80
     np.testing.assert_allclose(penalty, np.exp(-0.1 * (size * 2 - 1)), rtol=1e-5)
