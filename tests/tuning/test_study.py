@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import optuna
 import pytest
 
 from siamtrack.errors import ConfigError, OutputError
@@ -175,3 +176,13 @@ def test_without_optuna_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"siamtrack\[tune\]"):
         Search(tmp_path, RANGES, IDENTITY)
+
+
+def test_optuna_knows_the_options_before_the_search(tmp_path):
+    """Its sampler and its dashboard count them among the trials."""
+    search = Search(tmp_path, RANGES, IDENTITY)
+    search.begin({**PRESENT, "window_influence": 0.7}, Judging())
+    search.run(Judging(), 2, ignore)
+    study = optuna.load_study(study_name="tuning", storage=f"sqlite:///{tmp_path / STUDY}")
+    assert study.best_params == {"window_influence": 0.7, "lost_after": 6}
+    assert study.best_value == pytest.approx(0.75) and len(study.trials) == 3
