@@ -29,6 +29,7 @@ APART = 0.3
 """Boxes that overlap by less lie on different things."""
 
 _SHARING = math.log(2.0)  # a place that has to be shared is half as probable
+_STAYING = math.log(4.0)  # a place without a response is a quarter as probable as a certain one
 _MOVING = 0.5  # per squared distance in sizes of the target, as if steps of one size were usual
 _LEAST_SCORE = 1e-6
 _NEVER = 1e6
@@ -142,8 +143,7 @@ def _assign(group: list[int], sights: Mapping[int, Sight]) -> dict[int, Result]:
             costs[row, column] = min(costs[row, column], one.cost)
         if all(_near(sights[target], sights[k]) for k in group):
             costs[row, len(places) + row] = sights[target].cost + _SHARING
-        doubt = max(sights[target].tracker.options.lost_below, _LEAST_SCORE)
-        costs[row, len(places) + size + row] = -math.log(doubt)
+        costs[row, len(places) + size + row] = _STAYING
     results = {}
     for row, column in np.transpose(linear_sum_assignment(costs)).tolist():
         sight = sights[group[row]]
@@ -202,7 +202,7 @@ def _cell_boxes(sight: Sight, k: int, crop_map: CropMap) -> FloatArray:
 def _stay(sight: Sight) -> Sight:
     """The target where it was, in doubt."""
     options = sight.tracker.options
-    score = min(options.lost_below, sight.result.score)
+    score = min(sight.result.score, options.lost_below, math.nextafter(options.tracked_above, 0.0))
     presence = sight.before.presence.after(score, options)
     x, y, w, h = sight.before.box_xywh.tolist()
     after = replace(sight.before, presence=presence)
