@@ -17,7 +17,7 @@ from siamtrack.video.interactive import Interaction
 from siamtrack.video.outputs import OutputPaths, Outputs
 from siamtrack.video.pipeline import read_ahead
 from siamtrack.video.progress import FrameProgress
-from siamtrack.video.runner import Tally, Targets, run
+from siamtrack.video.runner import Tally, run
 from siamtrack.video.window import Window, display_problem, require_display
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ def _run(job: Job, source: Source, outputs: Outputs, tally: Tally) -> None:
     windowed = job.display and can_open_window(drawing=not job.boxes)
     if not windowed and not job.paths.given:
         logger.warning("nothing will be written; add --csv, --json or --save")
-    tracker: Targets = siamtrack.load_multi(**job.model)
+    tracker = siamtrack.load_multi(**job.model)
+    tally.budget = tracker.budget
     with ExitStack() as stack:
         visitor = None
         if windowed:
@@ -128,6 +129,9 @@ def summary(source: Source, tally: Tally, kept: tuple[Path, ...], *, stopped: bo
     for target, statuses in sorted(tally.statuses.items()):
         told = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
         parts.append(f"target {target}: {told}")
+    if tally.budget is not None and tally.budget.frames:
+        limit_ms, share = 1e3 * tally.budget.limit_s, tally.budget.over / tally.budget.frames
+        parts.append(f"{100 * share:.1f} % of frames took longer than {limit_ms:g} ms")
     if source.dropped:
         parts.append(f"{source.dropped} dropped")
     if source.unreadable:

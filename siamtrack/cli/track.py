@@ -46,6 +46,12 @@ from siamtrack.cli._options import BoxType, model_options, tracker_options
     metavar="N",
     help="First frame to look at, 0-based; --box is on it and the files begin with it.",
 )
+@click.option(
+    "--budget-ms",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="MS",
+    help="Keep tracking within so many ms a frame: lost targets are looked for in fewer places.",
+)
 @model_options
 def command(
     source: str,
@@ -56,6 +62,7 @@ def command(
     overwrite: bool,
     no_display: bool,
     start_frame: int,
+    budget_ms: float | None,
     weights: str | None,
     device: str,
     engine: str,
@@ -96,6 +103,7 @@ def command(
                 "device": device,
                 "engine": engine,
                 **tracker_options(settings),
+                **({} if budget_ms is None else {"budget_ms": budget_ms}),
             },
         )
     )

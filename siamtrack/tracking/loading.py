@@ -12,6 +12,7 @@ from siamtrack.models.cards import card_path, sha256_of
 from siamtrack.models.import_checkpoints import read_siamfc
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import find_weights, load_network, read_card
+from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.tracker import Tracker
@@ -57,7 +58,8 @@ def load_multi(
 ) -> MultiTracker:
     """Make a tracker for many targets; arguments and errors are those of `load`."""
     made, options = _prepare(weights, device, engine, tracker_options)
-    return MultiTracker(lambda: Tracker(made, options))
+    budget = Budget(options.budget_ms / 1e3) if options.budget_ms > 0 else None
+    return MultiTracker(lambda: Tracker(made, options, budget), budget)
 
 
 def _prepare(

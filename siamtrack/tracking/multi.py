@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from numpy.typing import ArrayLike
 
 from siamtrack.crops import Image, check_frame
 from siamtrack.errors import ConfigError
 from siamtrack.geometry import CropMap, FloatArray
+from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.exclusion import Exclusion, Sight
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
@@ -25,13 +27,14 @@ class MultiTracker:
     anew and removed between any two frames; numbers are never used twice.
     """
 
-    def __init__(self, make_tracker: Callable[[], Tracker]) -> None:
+    def __init__(self, make_tracker: Callable[[], Tracker], budget: Budget | None = None) -> None:
         """Make a tracker without targets; `siamtrack.load_multi` is the short way.
 
         Args:
-            make_tracker: returns new trackers, all on one engine.
+            make_tracker: returns new trackers, all on one engine and with this budget.
+            budget: time for one frame; None for no limit.
         """
-        self._make = make_tracker
+        self._make, self.budget = make_tracker, budget
         self._trackers: dict[int, Tracker] = {}
         self._exclusion = Exclusion()
         self._next = 0
@@ -100,6 +103,10 @@ class MultiTracker:
         """
         if not self._trackers:
             return {}
+        with self.budget.frame() if self.budget else nullcontext():
+            return self._update(frame_bgr)
+
+    def _update(self, frame_bgr: Image) -> dict[int, Result]:
         crops: list[Image] = []
         maps: list[list[CropMap]] = []
         frame = check_frame(frame_bgr)  # here, so that a grey frame is converted only once

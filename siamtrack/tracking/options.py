@@ -31,6 +31,8 @@ class TrackerOptions:
             more often wrongly.
         lost_after: frames in a row that must speak for loss.
         found_after: frames in a row that must speak for the target before a lost one is found.
+        budget_ms: time for one frame, of all targets together; 0 for no limit. Lowering it looks
+            for lost targets in fewer places per frame, and makes results depend on the machine.
     """
 
     window_influence: float = 0.4
@@ -42,6 +44,7 @@ class TrackerOptions:
     lost_below: float = 0.2
     lost_after: int = 8
     found_after: int = 2
+    budget_ms: float = 0.0
 
     def __post_init__(self) -> None:
         self._check("window_influence", 0.0, 1.0)
@@ -53,6 +56,7 @@ class TrackerOptions:
         self._check("lost_below", 0.0, self.tracked_above)
         self._check("lost_after", 1, math.inf)
         self._check("found_after", 1, math.inf)
+        self._check("budget_ms", 0.0, math.inf)
 
     def _check(self, name: str, low: float, high: float) -> None:
         value: float = getattr(self, name)

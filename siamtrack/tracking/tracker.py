@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import cv2
@@ -21,6 +22,7 @@ from siamtrack.geometry import (
     keep_in_frame,
     parse_first_box,
 )
+from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.localise import BoxHead, Candidate, Localiser, ScalePyramid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
@@ -70,14 +72,20 @@ class Tracker:
         >>> tracker.update(next_frame).box                          # doctest: +SKIP
     """
 
-    def __init__(self, engine: Engine, options: TrackerOptions) -> None:
+    def __init__(
+        self, engine: Engine, options: TrackerOptions, budget: Budget | None = None
+    ) -> None:
         """Make a tracker; `siamtrack.load` is the short way.
 
         Args:
             engine: runs the network.
             options: `BoxHeadOptions` or `ScalePyramidOptions`, which decides the loop.
+            budget: shared by the trackers of one video; None for one of `options.budget_ms`.
         """
         self.engine, self.options = engine, options
+        if budget is None and options.budget_ms > 0:
+            budget = Budget(options.budget_ms / 1e3)
+        self.budget = budget
         self._localiser = _localiser_for(engine, options)
         self._state: TrackState | None = None
 
@@ -139,8 +147,9 @@ class Tracker:
             NotInitialisedError: `init` was not called.
             InvalidFrameError: not a frame, or one of another shape than the last.
         """
-        crops, maps = self.look(frame_bgr)
-        return self.conclude(self.engine.track(self.exemplar, crops), maps)
+        with self.budget.frame() if self.budget else nullcontext():
+            crops, maps = self.look(frame_bgr)
+            return self.conclude(self.engine.track(self.exemplar, crops), maps)
 
     @property
     def exemplar(self) -> Exemplar:
@@ -221,6 +230,8 @@ class Tracker:
     def _elsewhere(self, state: TrackState) -> list[tuple[FloatArray, float]]:
         """The next windows of the scan for a lost target, round and round; none otherwise."""
         count = self._localiser.scan_crops
+        if state.presence.status == "lost" and self.budget:
+            count = self.budget.grant(count)
         if state.presence.status != "lost" or not count:
             return []
         ((centre, side),) = self._near(state)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from siamtrack.errors import VideoError
 from siamtrack.geometry import parse_first_box
+from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.result import Result
 from siamtrack.video.frames import Frame
 from siamtrack.video.pipeline import WriteBehind
@@ -72,11 +73,13 @@ class Tally:
         frames: frames with targets, which are the frames written.
         work_s: time spent reading, tracking and writing, without waiting for a person.
         statuses: by target, how many frames it had which status.
+        budget: the tracker's time for one frame, with what came of it; None for no limit.
     """
 
     frames: int = 0
     work_s: float = 0.0
     statuses: dict[int, Counter[str]] = field(default_factory=dict)
+    budget: Budget | None = None
 
     @property
     def fps(self) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import siamtrack
+from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.result import Result
 from siamtrack.video.runner import given_result
 
@@ -24,6 +25,7 @@ class ScriptedTracker:
         self.boxes: dict[int, tuple[float, ...]] = {}
         self.updates = 0
         self.on_update = on_update
+        self.budget: Budget | None = None
 
     @property
     def targets(self) -> tuple[int, ...]:

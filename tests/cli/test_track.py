@@ -17,6 +17,7 @@ import pytest
 import siamtrack
 from siamtrack.cli import main
 from siamtrack.errors import OutputError, VideoError
+from siamtrack.tracking.budget import Budget
 from siamtrack.video.frames import Frame
 from siamtrack.video.session import Event, Key, Mouse
 
@@ -76,6 +77,18 @@ def test_says_in_one_line_what_became_of_it(
     assert f"target 0: {clip.frames - 1} uncertain, 1 tracked" in line
     assert line.endswith(f"wrote {table}, {video}")
     assert "dropped" not in line and "unreadable" not in line
+
+
+def test_a_budget_reaches_the_tracker_and_what_came_of_it_is_told(
+    clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker.budget = Budget(0.0125)
+    tracker.budget.frames, tracker.budget.over = 8, 1
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--budget-ms", "12.5"]
+    assert main([*arguments, "--csv", str(tmp_path / "b.csv")]) == 0
+    assert tracker.arguments["budget_ms"] == 12.5
+    assert "12.5 % of frames took longer than 12.5 ms" in last_line(capsys)
+    assert main([*arguments[:-1], "0"]) == 2
 
 
 def test_json_lines_say_the_same_as_the_table(clip: Any, tracker: Any, tmp_path: Path) -> None:
