@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,7 +20,8 @@ from siamtrack.engines.base import Engine, Exemplar, Response
 from siamtrack.errors import VideoError
 from siamtrack.evaluation.rivals import EvaluatedTracker
 from siamtrack.geometry import FloatArray
-from siamtrack.tracking.options import TrackerOptions
+from siamtrack.tracking.multi import MultiTracker
+from siamtrack.tracking.options import BoxHeadOptions, TrackerOptions
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.video.draw import draw_results
@@ -156,6 +159,56 @@ class EngineContestant:
         post_s = update_s - crop_s - engine.prepare_s - engine.infer_s
         stages = (crop_s, engine.prepare_s, engine.infer_s, post_s, update_s)
         return dict(zip(STAGES, stages, strict=True))
+
+
+class ManyContestant:
+    """Many targets, of the size of the clip's own, spread over the frame.
+
+    Lost ones are not looked for, or the work would be that of more targets than there are.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: TrackerOptions,
+        clip: Clip,
+        *,
+        targets: int,
+        threads: int,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        if isinstance(options, BoxHeadOptions):
+            options = replace(options, scan_crops=0)
+        self.name, self.threads, self.targets = (
+            f"{engine.name} {engine.precision}",
+            threads,
+            targets,
+        )
+        self._boxes, self._clock = spread_boxes(clip.box, clip.frame_wh, targets), clock
+        self._tracker = MultiTracker(lambda: Tracker(engine, options))
+        self._images = _laps(clip, self._start)
+
+    def _start(self, image: Image, box: Box) -> None:
+        self._tracker.reset()
+        for place in self._boxes:
+            self._tracker.add(image, place)
+
+    def step(self) -> Times:
+        """See `Contestant.step`."""
+        image = next(self._images)
+        started_s = self._clock()
+        self._tracker.update(image)
+        return {UPDATE: self._clock() - started_s}
+
+
+def spread_boxes(box: Box, frame_wh: tuple[int, int], count: int) -> list[Box]:
+    """The box, and others of its size in a grid over the frame, as even as it can be."""
+    (width, height), (_, _, w, h) = frame_wh, box
+    columns = max(round(math.sqrt(count * width / height)), 1)
+    rows = math.ceil((count - 1) / columns) if count > 1 else 1
+    xs = np.linspace(0, max(width - w, 0), columns).tolist()
+    ys = np.linspace(0, max(height - h, 0), rows).tolist()
+    return [box, *((x, y, w, h) for y in ys for x in xs)][:count]
 
 
 class RivalContestant:

@@ -21,9 +21,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"{report.weights}: {report.macs / 1e6:.0f} million multiplications a frame"
     yield f"{report.frames} frames of {width}x{height} px each, in turns; median / p95 in ms"
     yield ""
-    yield from _table([VIDEO_STAGES, [_cell(report.video.get(stage)) for stage in VIDEO_STAGES]])
+    yield from table([VIDEO_STAGES, [_cell(report.video.get(stage)) for stage in VIDEO_STAGES]])
     yield ""
-    yield from _table([_HEADER, *map(_cells, report.rows)])
+    yield from table([_HEADER, *map(_cells, report.rows)])
     yield ""
     for (precision, threads), peak in report.peaks.items():
         plural = "" if threads == 1 else "s"
@@ -50,7 +50,8 @@ def _cell(timing: Timing | None) -> str:
     return "-" if timing is None else f"{timing.median_ms:.2f} / {timing.p95_ms:.2f}"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of columns, the first one to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from siamtrack.bench.clips import make_clip, parse_size, read_clip
 from siamtrack.bench.run import Order, benchmark, report_to_dict
+from siamtrack.bench.targets import benchmark_targets, targets_text, targets_to_dict
 from siamtrack.bench.text import as_text
 from siamtrack.engines.graph_engine import default_threads
 from siamtrack.evaluation.specs import TrackerSpec
@@ -31,6 +32,7 @@ class Wish:
         threads: as there; empty for one, and for what an engine would take by itself.
         rivals: as there.
         frames: as there.
+        targets: numbers of targets to compare; empty to compare engines and rivals.
     """
 
     clip: Path | None
@@ -43,6 +45,7 @@ class Wish:
     threads: tuple[int, ...]
     rivals: tuple[TrackerSpec, ...]
     frames: int
+    targets: tuple[int, ...] = ()
 
 
 def bench(wish: Wish, *, as_json: bool) -> str:
@@ -71,5 +74,10 @@ def bench(wish: Wish, *, as_json: bool) -> str:
                 bar.total = total
                 bar.update()
 
+            if wish.targets:
+                rows = benchmark_targets(order, clip, wish.targets, on_turn)
+                return (
+                    json.dumps(targets_to_dict(rows), indent=2) if as_json else targets_text(rows)
+                )
             report = benchmark(order, clip, folder, on_turn)
     return json.dumps(report_to_dict(report), indent=2) if as_json else as_text(report)

@@ -9,6 +9,16 @@ import click
 from siamtrack.cli._options import BoxType
 
 
+def _parse_targets(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[int, ...]:
+    """Numbers of targets, each 1 or more."""
+    counts = [] if text is None else [part.strip() for part in text.split(",")]
+    if not all(count.isdecimal() and int(count) > 0 for count in counts):
+        raise click.BadParameter(f"{text!r}; give numbers of targets, such as 1,2,4", context)
+    return tuple(map(int, counts))
+
+
 @click.command("bench", short_help="Show where each millisecond of a frame goes.")
 @click.argument("clip", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -65,6 +75,12 @@ from siamtrack.cli._options import BoxType
     metavar="N",
     help="Length of the clip, which is held in memory and begun anew at its end.",
 )
+@click.option(
+    "--targets",
+    callback=_parse_targets,
+    metavar="N,N,...",
+    help="Compare numbers of targets instead, such as 1,2,4,8,16,32.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
 def command(
     clip: Path | None,
@@ -80,6 +96,7 @@ def command(
     net: str | None,
     frames: int,
     clip_frames: int,
+    targets: tuple[int, ...],
     as_json: bool,
 ) -> None:
     """Time every stage of tracking, for each engine and number of threads, in one run.
@@ -110,5 +127,6 @@ def command(
         threads=threads,
         rivals=tuple(parse_trackers(rivals, files)),
         frames=frames,
+        targets=targets,
     )
     click.echo(bench(wish, as_json=as_json))

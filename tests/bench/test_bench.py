@@ -14,8 +14,10 @@ from siamtrack.bench.contestants import (
     VIDEO_STAGES,
     Clip,
     EngineContestant,
+    ManyContestant,
     RivalContestant,
     VideoContestant,
+    spread_boxes,
 )
 from siamtrack.bench.limit import count_macs, cpu_threads, matmul_peak
 from siamtrack.bench.measure import TURN_FRAMES, WARM_FRAMES, Timing, summarise, take_turns
@@ -258,3 +260,40 @@ def test_the_command_takes_a_clip(clip, weights, capsys, quick_peak):
 def test_what_cannot_be_measured_says_why(arguments, code, message, weights, capsys):
     assert main(["bench", "--weights", str(weights), "--clip-frames", "2", *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+def test_boxes_spread_over_the_frame():
+    own = (10.0, 5.0, 20.0, 10.0)
+    for count in (1, 2, 4, 8, 16, 32):
+        boxes = spread_boxes(own, (96, 64), count)
+        assert boxes[0] == own and len(set(boxes)) == len(boxes) == count
+        for x, y, w, h in boxes:
+            assert (w, h) == own[2:] and 0 <= x <= 76 and 0 <= y <= 54
+
+
+def test_many_targets_are_timed_together(clip):
+    torch.manual_seed(0)
+    engine = TorchEngine(SiamTrackLite0(SMALL), "cpu")
+    options = BoxHeadOptions(tracked_above=1.0, lost_below=1.0, lost_after=1)
+    sizes = []
+    track = engine.track
+    engine.track = lambda exemplar, crops: sizes.append(len(crops)) or track(exemplar, crops)
+    many = ManyContestant(engine, options, clip, targets=5, threads=1, clock=seconds())
+    assert [many.step() for _ in range(6)] == [{"update": 1}] * 6
+    assert sizes == [5] * 6  # over the end of the clip, and lost or not
+
+
+def test_the_command_compares_numbers_of_targets(weights, capsys):
+    command = ["bench", "--weights", str(weights), "--engine", "torch", "--threads", "1"]
+    command += ["--size", "96x64", "--clip-frames", "4", "--frames", "3", "--targets"]
+    assert main([*command, "1,3", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["targets"] for row in rows] == [1, 3]
+    assert rows[0]["ratio"] == 1.0
+    assert rows[1]["per_target_ms"] == pytest.approx(rows[1]["median_ms"] / 3)
+    assert rows[1]["ratio"] == pytest.approx(rows[1]["median_ms"] / rows[0]["median_ms"])
+    assert main([*command, "2"]) == 0
+    assert "a target" in capsys.readouterr().out
+    for wrong in ("0", "x", "1,,2", "-1"):
+        assert main([*command, wrong]) == 2
+        assert "give numbers of targets" in capsys.readouterr().err
