@@ -95,6 +95,8 @@ def test_a_thing_that_vanished_is_called_lost(returned):
     first = statuses.index("lost")
     assert set(statuses[first:]) == {"lost"}
     assert max(r.score for r in results[20:45]) < 0.5
+    # It was seen nowhere, so the box stays where it was.
+    assert len({r.box for r in results[15 + first : 45]}) == 1
 
 
 def test_it_is_found_again_elsewhere(returned):
