@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,15 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> TrackerNetwo
     if choice.start == "imagenet":
         return _pretrained(network)
     begun = load_network(choice.start)
-    if (begun.architecture, begun.config) != (network.architecture, network.config):
+    # The networks are fully convolutional: the size of the search crop is no matter of the weights.
+    searched = replace(begun.config, search_size_px=network.config.search_size_px)
+    if (begun.architecture, searched) != (network.architecture, network.config):
         raise ConfigError(
             f"network.start {choice.start!r} is {begun.architecture} {begun.config}, the run asks "
             f"for {network.architecture} {network.config}; give weights of the same network"
         )
-    return begun
+    network.load_state_dict(begun.state_dict())
+    return network
 
 
 def _pretrained(network: TrackerNetwork) -> TrackerNetwork:
