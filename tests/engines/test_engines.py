@@ -149,7 +149,7 @@ def test_bundled_weights_lose_little_in_bf16(answers):
     found = answers(near, 3, 3)
     expected = answers(siamtrack.load(device="cpu", engine="torch").engine, 3, 3)
     np.testing.assert_allclose(
-        sigmoid(found.score_logits), sigmoid(expected.score_logits), atol=0.03
+        sigmoid(found.score_logits), sigmoid(expected.score_logits), atol=0.05
     )
     np.testing.assert_allclose(found.ltrb_px, expected.ltrb_px, atol=2.0)
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=0.06)
