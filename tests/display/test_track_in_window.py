@@ -28,6 +28,8 @@ from siamtrack.video.runner import given_result
 
 
 class Template:
+    budget = None
+
     def __init__(self):
         self.templates = {}
 
