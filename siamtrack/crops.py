@@ -84,9 +84,7 @@ def crop_window(
     Raises:
         InvalidBoxError: the window is not finite or has no area.
     """
-    x, y, w, h = (float(v) for v in window_xywh)
-    if not (math.isfinite(x + y + w + h) and w > 0 and h > 0):
-        raise InvalidBoxError(f"crop window {(x, y, w, h)} needs finite x, y and positive w, h")
+    x, y, w, h = _checked(window_xywh)
     blocks = _block(w, size_wh[0]), _block(h, size_wh[1])
     axes = [
         _axis(x, w, blocks[0], image.shape[1]),
@@ -121,6 +119,13 @@ def crop_window(
         borderMode=border,
         borderValue=tuple(float(v) for v in fill_bgr),
     )
+
+
+def _checked(window_xywh: Sequence[float] | FloatArray) -> tuple[float, float, float, float]:
+    x, y, w, h = (float(v) for v in window_xywh)
+    if not (math.isfinite(x + y + w + h) and w > 0 and h > 0):
+        raise InvalidBoxError(f"crop window {(x, y, w, h)} needs finite x, y and positive w, h")
+    return x, y, w, h
 
 
 def _block(length: float, size: int) -> int:
@@ -187,16 +192,13 @@ def crop_square(
     Raises:
         InvalidBoxError: the window is not finite or has no area.
     """
-    wanted = CropMap.around(centre_xy, side_px, size_px)
-    x, y = wanted.origin_xy
-    if not (math.isfinite(x + y + side_px) and side_px > 0):
-        raise InvalidBoxError(f"crop window {(x, y, side_px, side_px)} needs a finite area")
+    x, y = CropMap.around(centre_xy, side_px, size_px).origin_xy
+    _checked((x, y, side_px, side_px))  # before rounding, which knows no infinity
     block = _block(side_px, size_px)
     side = max(1, round(side_px / block)) * block
     shift = (side_px - side) / 2
     origin = (float(round(x + shift)), float(round(y + shift)))
-    window = (*origin, side, side)
-    crop = crop_window(image, window, (size_px, size_px), fill_bgr=fill_bgr)
+    crop = crop_window(image, (*origin, side, side), (size_px, size_px), fill_bgr=fill_bgr)
     return crop, CropMap(origin, side / size_px, size_px)
 
 

@@ -5,8 +5,11 @@ Measuring, with any tracker, time-outs and clocks, is what `siamtrack.evaluation
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from siamtrack.crops import Image
 from siamtrack.data.sequence import Sequence
 from siamtrack.evaluation.metrics import success_curve
 from siamtrack.geometry import FloatArray, iou
@@ -27,11 +30,22 @@ def follow(tracker: Tracker, sequence: Sequence, max_frames: int = 0) -> tuple[i
     Returns:
         Number of the first frame, and the results from that frame on.
     """
+    first, images, begun = begin(tracker, sequence, max_frames)
+    return first, [begun, *(tracker.update(image) for image in images)]
+
+
+def begin(
+    tracker: Tracker, sequence: Sequence, max_frames: int = 0
+) -> tuple[int, Iterator[Image], Result]:
+    """Start on the first frame that shows the target; arguments as `follow`.
+
+    Returns:
+        Number of that frame, the frames after it, and the result of the start.
+    """
     first = int(np.flatnonzero(sequence.visible)[0])
     stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
     images = sequence.iter_frames(range(first, stop))
-    results = [tracker.init(next(images), sequence.boxes[first])]
-    return first, results + [tracker.update(image) for image in images]
+    return first, images, tracker.init(next(images), sequence.boxes[first])
 
 
 def overlaps_of(sequence: Sequence, first: int, results: list[Result]) -> FloatArray:

@@ -10,7 +10,7 @@ from scipy.special import expit
 from siamtrack.crops import Image
 from siamtrack.data.sequence import Sequence
 from siamtrack.engines.base import Float32Array
-from siamtrack.evaluation.once import overlaps_of, success_auc
+from siamtrack.evaluation.once import begin, overlaps_of, success_auc
 from siamtrack.geometry import CropMap, FloatArray
 from siamtrack.models.network import NetworkConfig
 from siamtrack.tracking.result import Result
@@ -90,10 +90,8 @@ def watch(tracker: Tracker, sequence: Sequence, max_frames: int = 0) -> Watched:
         sequence: shows its target at least once.
         max_frames: frames that are tracked, the first included; 0 for all.
     """
-    first = int(np.flatnonzero(sequence.visible)[0])
-    stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
-    images = sequence.iter_frames(range(first, stop))
-    results = [tracker.init(next(images), sequence.boxes[first])]
+    first, images, begun = begin(tracker, sequence, max_frames)
+    results = [begun]
     sights: list[Sight | None] = [None]
     for image in images:
         result, sight = _update(tracker, image)
