@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -59,7 +60,7 @@ class OpenVinoEngine(GraphEngine):
                 f'engine "openvino" runs on the CPU, not on {device}; give device "cpu", or use '
                 'engine "torch"'
             )
-        self._core = ov.Core()
+        self._core = _core()
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if inference_precision == "bf16" and not has_bf16:
             raise EngineError(
@@ -83,6 +84,17 @@ class OpenVinoEngine(GraphEngine):
             reason = str(error).strip().splitlines()[-1]
             raise EngineError(f"graph {path} is damaged ({reason}); export it again") from error
         return Graph(len(model.inputs), _metadata(model), runner)
+
+
+@cache
+def _core() -> ov.Core:
+    """The one OpenVINO runtime of the process.
+
+    Its CPU plugin gives the thread that loads it a stack for signals, and puts the one before back
+    when it goes. Two that do not go in the reverse of the order they came in leave a freed stack
+    behind, and the next signal, a Ctrl-C say, kills the process (OpenVINO 2026.4.1). So it stays.
+    """
+    return ov.Core()
 
 
 class _Runner:

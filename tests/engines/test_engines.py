@@ -6,13 +6,12 @@ import sys
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 
 import siamtrack
 from siamtrack.cli import main
-from siamtrack.engines import torch_engine
+from siamtrack.engines import openvino_engine, torch_engine
 from siamtrack.engines.graphs import export_graphs, graph_paths
 from siamtrack.engines.onnx_engine import OnnxEngine
 from siamtrack.engines.openvino_engine import OpenVinoEngine
@@ -117,11 +116,15 @@ def test_openvino_says_what_it_cannot_do(exported, monkeypatch):
     with pytest.raises(ConfigError, match="unknown inference precision 'fp16'"):
         OpenVinoEngine(exported, sha256, inference_precision="fp16")
 
-    class Core(openvino.Core):
+    class CoreOfAnotherCpu:
         def get_property(self, *arguments):
             return ["FP32"]
 
-    monkeypatch.setattr(openvino, "Core", Core)
+        def __getattr__(self, name):
+            return getattr(core, name)
+
+    core = openvino_engine._core()
+    monkeypatch.setattr(openvino_engine, "_core", CoreOfAnotherCpu)
     with pytest.raises(EngineError, match="does not compute in bf16"):
         OpenVinoEngine(exported, sha256, inference_precision="bf16")
     assert OpenVinoEngine(exported, sha256).precision == "f32"
