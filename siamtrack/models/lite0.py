@@ -128,6 +128,7 @@ class SiamTrackLite0(TrackerNetwork):
     """
 
     architecture: ClassVar[str] = "siamtrack-lite0"
+    crop_fields: ClassVar[frozenset[str]] = TrackerNetwork.crop_fields | {"kernel_cells"}
     config: Lite0Config
 
     def __init__(self, config: Lite0Config | None = None) -> None:
@@ -189,6 +190,25 @@ class SiamTrackLite0(TrackerNetwork):
     def exemplar_from(self, tensors: Sequence[Tensor]) -> Lite0Exemplar:
         """See `TrackerNetwork.exemplar_from`."""
         return Lite0Exemplar(*tensors)
+
+    def state_at(self, config: NetworkConfig) -> dict[str, Tensor]:
+        """See `TrackerNetwork.state_at`; what the parts of an exemplar weigh is interpolated.
+
+        Pixel-wise correlation has a channel for each exemplar cell, so that another exemplar has
+        other channels; a part of the target keeps its weight wherever its cells are. A beginning
+        for training, not the end of it.
+        """
+        state = super().state_at(config)
+        old, new = (c.exemplar_size_px // c.total_stride for c in (self.config, config))
+        if old != new:
+            name = "fuse_pixelwise.0.weight"
+            parts, rest = state[name].split([old**2, state[name].shape[1] - old**2], dim=1)
+            grid = parts.reshape(-1, 1, old, old)
+            grid = F.interpolate(grid, (new, new), mode="bilinear", align_corners=True)
+            # Fewer cells each count more, so that the sum over all of them stays.
+            parts = grid.reshape(len(parts), new**2, 1, 1) * (old / new) ** 2
+            state = {**state, name: torch.cat([parts, rest], dim=1)}
+        return state
 
     def similarity(self, z: Lite0Exemplar, output: TrackerOutput) -> Tensor | None:
         """See `TrackerNetwork.similarity`."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from siamtrack.errors import ConfigError
 
 
 class TrackerOutput(NamedTuple):
@@ -68,6 +70,8 @@ class TrackerNetwork(nn.Module):
     """
 
     architecture: ClassVar[str]
+    crop_fields: ClassVar[frozenset[str]] = frozenset({"exemplar_size_px", "search_size_px"})
+    """Fields of the configuration that weights outlive: what is convolutional fits any crop."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -114,6 +118,26 @@ class TrackerNetwork(nn.Module):
         Engines keep exemplars as flat tensors; networks that return one tensor need no more.
         """
         return tensors[0]
+
+    def state_at(self, config: NetworkConfig) -> dict[str, Tensor]:
+        """These weights for the same network at other sizes of crop.
+
+        Args:
+            config: differs from this network's in `crop_fields` at the most.
+
+        Raises:
+            ConfigError: it differs in more.
+        """
+        mine, other = asdict(self.config), asdict(config)
+        differing = [k for k in mine | other if mine.get(k) != other.get(k)]
+        fixed = sorted(set(differing) - self.crop_fields)
+        if fixed or type(config) is not type(self.config):
+            raise ConfigError(
+                f"weights of {self.architecture} {self.config} do not fit {config}, which differs "
+                f"in {', '.join(fixed) or 'its class'}; only {', '.join(sorted(self.crop_fields))} "
+                "may"
+            )
+        return self.state_dict()
 
     def similarity(self, z: Any, output: TrackerOutput) -> Tensor | None:
         """(B, R, R) cosine between each search cell and the exemplar; None without embeddings."""

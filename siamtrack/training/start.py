@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,9 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> TrackerNetwo
         random: leave the weights random, because a checkpoint's replace them.
 
     Raises:
-        ConfigError: unknown architecture, or "imagenet" for one without pretrained backbone.
-        WeightsError: weights to start from that are missing or of another network.
+        ConfigError: unknown architecture, "imagenet" for one without pretrained backbone, or
+            weights to start from of another network.
+        WeightsError: weights to start from that are missing.
         TrainingError: the package with the ImageNet weights is not installed.
     """
     network = build_network(choice.architecture, choice.config)
@@ -58,14 +58,11 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> TrackerNetwo
     if choice.start == "imagenet":
         return _pretrained(network)
     begun = load_network(choice.start)
-    # The networks are fully convolutional: the size of the search crop is no matter of the weights.
-    searched = replace(begun.config, search_size_px=network.config.search_size_px)
-    if (begun.architecture, searched) != (network.architecture, network.config):
-        raise ConfigError(
-            f"network.start {choice.start!r} is {begun.architecture} {begun.config}, the run asks "
-            f"for {network.architecture} {network.config}; give weights of the same network"
-        )
-    network.load_state_dict(begun.state_dict())
+    try:
+        state = begun.state_at(network.config)
+    except ConfigError as error:
+        raise ConfigError(f"network.start {choice.start!r}: {error}") from error
+    network.load_state_dict(state)
     return network
 
 
