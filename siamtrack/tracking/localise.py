@@ -83,6 +83,18 @@ class Localiser(Protocol):
         """
         ...
 
+    def nominate(self, response: Response, maps: list[CropMap]) -> tuple[float, float] | None:
+        """The place in coarse windows that most deserves a close look.
+
+        Args:
+            response: of the windows, in order.
+            maps: of the windows, in order; may be empty.
+
+        Returns:
+            x, y in frame px; None without windows, or where the loop cannot scan.
+        """
+        ...
+
     def trusts(self, found: Candidate, similarity: float) -> bool:
         """Whether a lost target's box may move to a candidate.
 
@@ -205,6 +217,16 @@ class BoxHead:
         found = self._best(row, maps[best], box_xywh, influence=0.0, hold_below=0.0)
         return found if self.trusts(found, similarity) else None
 
+    def nominate(self, response: Response, maps: list[CropMap]) -> tuple[float, float] | None:
+        """See `Localiser.nominate`: the cell of the highest score, of all windows."""
+        if not maps:
+            return None
+        logits = response.score_logits
+        best, row, column = np.unravel_index(int(logits.argmax()), logits.shape)
+        cell = self._cell_x[row, column], self._cell_y[row, column]
+        x, y = maps[int(best)].to_frame([*cell, 0.0, 0.0])[:2].tolist()
+        return x, y
+
     def trusts(self, found: Candidate, similarity: float) -> bool:
         """See `Localiser.trusts`."""
         sure = calibrated_score(found, self.options) >= self.options.found_above
@@ -279,6 +301,10 @@ class ScalePyramid:
         similarity: float = 0.0,
     ) -> Candidate | None:
         """None: a response without a scale of its own tells nothing across windows."""
+        return None
+
+    def nominate(self, response: Response, maps: list[CropMap]) -> tuple[float, float] | None:
+        """None: see `scan`."""
         return None
 
     def _upsample(self, response: Float32Array) -> Float32Array:

@@ -95,8 +95,9 @@ class BoxHeadOptions(TrackerOptions):
         hold_below: peaks of the response under this, in [0, 1], do not move the box. Raising it
             waits where the target was instead of following a weak peak elsewhere.
         scan_crops: search windows elsewhere in the frame that a lost target is looked for in, per
-            frame; 0 turns looking off. Raising it finds a target sooner that comes back far from
-            where it was lost, at the cost of as many network passes while it is lost.
+            frame, coarsely first where the frame is large; 0 turns looking off. Raising it finds a
+            target sooner that comes back far from where it was lost, at the cost of as many network
+            passes while it is lost.
         found_above: score that a place elsewhere must have before the box jumps there. Raising it
             jumps to fewer look-alikes and finds fewer targets.
         found_similarity: share of the similarity to the exemplar that the target had while it was

@@ -27,7 +27,7 @@ from siamtrack.tracking.localise import BoxHead, Candidate, Localiser, ScalePyra
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 from siamtrack.tracking.result import Result
-from siamtrack.tracking.scanning import scan_centres
+from siamtrack.tracking.scanning import count_close, next_windows
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class TrackState:
         fill_bgr: mean colour of the first frame, shown to the network outside the frame.
         presence: memory of the score.
         similarity: what the target's embedding had in common with the exemplar's while tracked.
-        scanned: windows looked at since the target was lost.
+        scanned: windows of the scan's grid looked at since the target was lost.
+        nominee_xy: the place, frame px, that the scan's coarse windows nominated for a close look.
         seen: what the last score is made of; None on the first frame.
     """
 
@@ -57,6 +58,7 @@ class TrackState:
     presence: Presence
     similarity: float = 1.0
     scanned: int = 0
+    nominee_xy: tuple[float, float] | None = None
     seen: Candidate | None = None
 
 
@@ -192,10 +194,9 @@ class Tracker:
         near = self._localiser.windows
         found = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
         score = calibrated_score(found, self.options)
-        other = None
-        if len(maps) > near:
-            beyond = response.rows(near, len(maps))
-            other = self._localiser.scan(beyond, maps[near:], state.box_xywh, state.similarity)
+        close = near + count_close(maps[0], maps[near:])
+        beyond = response.rows(near, close)
+        other = self._localiser.scan(beyond, maps[near:close], state.box_xywh, state.similarity)
         if other is not None:
             elsewhere = calibrated_score(other, self.options)
             if elsewhere > score:
@@ -211,13 +212,20 @@ class Tracker:
         similarity = found.similarity if state.seen is None else state.similarity
         if presence.status == "tracked":
             similarity += _SIMILARITY_RATE * (found.similarity - similarity)
-        scanned = state.scanned + len(maps) - near if presence.status == "lost" else 0
+        scanned, nominee = 0, None
+        if presence.status == "lost":
+            scanned, nominee = state.scanned, state.nominee_xy
+            if len(maps) > near:
+                scanned += len(maps) - near - (nominee is not None)
+                coarse = response.rows(close, len(maps))
+                nominee = self._localiser.nominate(coarse, maps[close:])
         self._state = replace(
             state,
             box_xywh=box,
             presence=presence,
             similarity=similarity,
             scanned=scanned,
+            nominee_xy=nominee,
             seen=found,
         )
         return Result(_as_tuple(box), score, presence.status)
@@ -228,15 +236,21 @@ class Tracker:
         return [(centre, side) for side in self._localiser.window_sides(state.box_xywh[2:])]
 
     def _elsewhere(self, state: TrackState) -> list[tuple[FloatArray, float]]:
-        """The next windows of the scan for a lost target, round and round; none otherwise."""
+        """The next windows of the scan for a lost target; none otherwise."""
         count = self._localiser.scan_crops
         if state.presence.status == "lost" and self.budget:
             count = self.budget.grant(count)
         if state.presence.status != "lost" or not count:
             return []
         ((centre, side),) = self._near(state)
-        grid = scan_centres(centre, side, state.frame_wh)
-        return [(grid[(state.scanned + k) % len(grid)], side) for k in range(min(count, len(grid)))]
+        return next_windows(
+            centre,
+            side,
+            state.frame_wh,
+            scanned=state.scanned,
+            nominee_xy=state.nominee_xy,
+            count=count,
+        )
 
     def _known(self) -> TrackState:
         if self._state is None:
@@ -264,7 +278,8 @@ def _rescaled(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
             f"frame is {now}, the target was tracked in {was}, which has another shape; give "
             "frames of one size, or call init(frame, box) again"
         )
-    return replace(state, box_xywh=state.box_xywh * np.tile(ratio, 2), frame_wh=frame_wh)
+    box = state.box_xywh * np.tile(ratio, 2)
+    return replace(state, box_xywh=box, frame_wh=frame_wh, nominee_xy=None)
 
 
 def _as_tuple(box_xywh: FloatArray) -> tuple[float, float, float, float]:

@@ -10,9 +10,10 @@ from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap, iou
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.models.siamfc import SiamFCConfig
+from siamtrack.tracking import scanning
 from siamtrack.tracking.localise import BoxHead, ScalePyramid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
-from siamtrack.tracking.scanning import scan_centres
+from siamtrack.tracking.scanning import count_close, next_windows, scan_centres
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,62 @@ def test_the_nearest_windows_come_first():
 
 def test_a_window_larger_than_the_frame_is_one_window_in_its_middle():
     assert np.array(scan_centres(np.zeros(2), 900, (640, 480))).tolist() == [[320, 240]]
+
+
+def looked_at(side, frame_wh, frames, nominees=()):
+    """The windows of each frame, for three a frame."""
+    found, scanned = [], 0
+    for k in range(frames):
+        nominee = nominees[k] if k < len(nominees) else None
+        where = np.array([320.0, 240.0]), side, frame_wh
+        windows = next_windows(*where, scanned=scanned, nominee_xy=nominee, count=3)
+        scanned += len(windows) - (nominee is not None)
+        found.append(windows)
+    return found
+
+
+def test_few_windows_are_looked_at_closely_round_and_round():
+    grid = [tuple(c) for c in scan_centres(np.array([320.0, 240.0]), 200.0, (640, 480))]
+    assert len(grid) <= scanning.FEW_WINDOWS
+    rounds = -(-2 * len(grid) // 3)
+    seen = [w for frame in looked_at(200.0, (640, 480), rounds) for w in frame]
+    assert [tuple(c) for c, _ in seen[: 2 * len(grid)]] == grid * 2
+    assert {side for _, side in seen} == {200.0}
+
+
+def test_many_windows_become_fewer_and_larger_ones():
+    side, frame_wh = 100.0, (1920, 1080)
+    coarse = scan_centres(np.array([320.0, 240.0]), 200.0, frame_wh)
+    assert 3.5 < len(scan_centres(np.zeros(2), side, frame_wh)) / len(coarse) < 4.5
+    seen = [w for frame in looked_at(side, frame_wh, 4) for w in frame]
+    assert [tuple(c) for c, _ in seen] == [tuple(c) for c in coarse[:12]]
+    assert {side for _, side in seen} == {200.0}
+
+
+def test_a_nominee_is_looked_at_closely_first_and_the_round_goes_on_after_it():
+    first, second, third = looked_at(100.0, (1920, 1080), 3, [None, (900.0, 30.0), None])
+    grid = [tuple(c) for c in scan_centres(np.array([320.0, 240.0]), 200.0, (1920, 1080))]
+    assert [tuple(c) for c, _ in second] == [(900.0, 30.0), *grid[3:5]]
+    assert [side for _, side in second] == [100.0, 200.0, 200.0]
+    assert [tuple(c) for c, _ in first + third] == grid[:3] + grid[5:8]
+    maps = [CropMap.around(c, side, 224) for c, side in second]
+    assert count_close(CropMap.around((320, 240), 100, 224), maps) == 1
+    assert (
+        next_windows(np.zeros(2), 100.0, (640, 480), scanned=0, nominee_xy=(9.0, 9.0), count=0)
+        == []
+    )
+
+
+def test_the_nominee_is_the_best_cell_of_all_coarse_windows():
+    logits = np.full((2, 16, 16), -6.0, np.float32)
+    logits[0, 3, 3], logits[1, 2, 15] = -1.0, -0.5
+    response = Response(logits, np.full((2, 4, 16, 16), 32.0, np.float32), None)
+    maps = [CropMap.around((x, 400), 512, 256) for x in (300, 900)]
+    head = BoxHead(Lite0Config(), BoxHeadOptions())
+    # Cell (2, 15) has its centre at crop (248, 40), a crop px is 2 of the frame.
+    assert head.nominate(response, maps) == (900 - 256 + 496, 400 - 256 + 80)
+    assert head.nominate(response.rows(0, 0), []) is None
+    assert ScalePyramid(SiamFCConfig(), ScalePyramidOptions()).nominate(response, maps) is None
 
 
 def test_scanning_takes_the_best_window_wherever_in_it_the_peak_is():
@@ -111,3 +168,34 @@ def test_without_scanning_it_is_not():
     for image, box in vanishing_film(away_px=300):
         last = tracker.update(image) if tracker.initialised else tracker.init(image, box)
     assert last.status == "lost" and iou(last.box, box) < 0.1
+
+
+def frames_until_found():
+    """Frames until a small thing is found that comes back in another corner of a large frame."""
+    scene = cv2.cvtColor(data.rocket(), cv2.COLOR_RGB2BGR)
+    scene = cv2.resize(scene, (1600, 1000), interpolation=cv2.INTER_CUBIC)
+    face = cv2.cvtColor(data.chelsea(), cv2.COLOR_RGB2BGR)[60:260, 130:330]
+    face = cv2.resize(face, (60, 60), interpolation=cv2.INTER_AREA)
+    tracker = siamtrack.load(device="cpu")
+    for frame in range(70):
+        image, (x, y) = scene.copy(), (1400, 820) if frame >= 30 else (100 + 2 * frame, 150)
+        if frame < 10 or frame >= 30:
+            image[y : y + 60, x : x + 60] = face
+        if not tracker.initialised:
+            tracker.init(image, (x, y, 60, 60))
+            continue
+        result = tracker.update(image)
+        if frame == 29:
+            assert result.status == "lost"
+        if frame >= 30 and result.status == "tracked":
+            assert iou(np.array(result.box), np.array([x, y, 60, 60])) > 0.5
+            return frame - 30
+    return None
+
+
+@pytest.mark.slow
+def test_a_large_frame_is_searched_sooner_in_coarse_windows_first(monkeypatch):
+    coarse = frames_until_found()
+    monkeypatch.setattr(scanning, "FEW_WINDOWS", 10**6)
+    close = frames_until_found()
+    assert coarse is not None and (close is None or coarse < close)
