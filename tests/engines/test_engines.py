@@ -136,11 +136,12 @@ def test_export_does_not_overwrite_unasked(exported, capsys):
     assert "give --overwrite" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["siamtrack-lite0", "siamtrack-nano"])
 @pytest.mark.parametrize("engine", ["onnx", "openvino:f32"])
-def test_bundled_graphs_belong_to_the_bundled_weights(engine, answers):
-    fast = siamtrack.load(device="cpu", engine=engine).engine
+def test_bundled_graphs_belong_to_the_bundled_weights(engine, name, answers):
+    fast = siamtrack.load(name, device="cpu", engine=engine).engine
     assert fast.name == engine.partition(":")[0]
-    reference = siamtrack.load(device="cpu", engine="torch").engine
+    reference = siamtrack.load(name, device="cpu", engine="torch").engine
     for a, b in zip(answers(fast, 3, 3), answers(reference, 3, 3), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
