@@ -201,13 +201,13 @@ class Tracker:
             elsewhere = calibrated_score(other, self.options)
             if elsewhere > score:
                 found, score = other, elsewhere
+        if not math.isfinite(sum(found.box_xywh.tolist())):
+            logger.warning("the network returned %s; the last box is kept", found.box_xywh.tolist())
+            found, score = found._replace(box_xywh=state.box_xywh), 0.0
         presence = state.presence.after(score, self.options)
         lost = state.presence.status == "lost"
         stay = lost and not self._localiser.trusts(found, state.similarity)
         box = state.box_xywh if stay else found.box_xywh
-        if not math.isfinite(sum(box.tolist())):
-            logger.warning("the network returned %s; the last box is kept", box.tolist())
-            box, score = state.box_xywh, 0.0
         box = keep_in_frame(box, state.frame_wh)
         similarity = found.similarity if state.seen is None else state.similarity
         if presence.status == "tracked":
