@@ -215,10 +215,9 @@ class Tracker:
         scanned, nominee = 0, None
         if presence.status == "lost":
             scanned, nominee = state.scanned, state.nominee_xy
-            if len(maps) > near:
-                scanned += len(maps) - near - (nominee is not None)
-                coarse = response.rows(close, len(maps))
-                nominee = self._localiser.nominate(coarse, maps[close:])
+        if presence.status == "lost" and len(maps) > near:
+            scanned += len(maps) - near - (nominee is not None)
+            nominee = self._localiser.nominate(response.rows(close, len(maps)), maps[close:])
         self._state = replace(
             state,
             box_xywh=box,
