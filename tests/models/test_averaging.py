@@ -42,6 +42,15 @@ def test_the_search_crop_gets_its_size(two, tmp_path):
     assert torch.equal(small.state_dict()["score.weight"], whole.state_dict()["score.weight"])
 
 
+def test_runs_with_search_crops_of_other_sizes_are_averaged_too(two, tmp_path):
+    small = average_weights(tmp_path / "small.safetensors", two[1:], search_size_px=192)
+    mixed = load_network(average_weights(tmp_path / "mixed.safetensors", [two[0], small]))
+    alike = load_network(average_weights(tmp_path / "alike.safetensors", two))
+    assert mixed.config == alike.config and mixed.config.search_size_px == 256
+    for name, value in mixed.state_dict().items():
+        assert torch.equal(value, alike.state_dict()[name])
+
+
 def test_what_cannot_be_averaged_is_refused(two, tmp_path):
     other = tmp_path / "fc.safetensors"
     save_network(SiamFC(), other, training_data=[], licence="CC0-1.0")
