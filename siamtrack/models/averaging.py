@@ -26,8 +26,8 @@ def average_weights(
     Args:
         out: the weights file to write; its card names the data of all sources and adds no pairs.
         sources: names or files; one alone is copied.
-        search_size_px: side of the search crop; 0 keeps that of the first source. The networks are fully convolutional,
-            so that a smaller one costs less time and sees less far.
+        search_size_px: side of the search crop; 0 keeps that of the first source. The networks are
+            fully convolutional, so that a smaller one costs less time and sees less far.
 
     Raises:
         ConfigError: no sources, or a size the network cannot have.
@@ -39,8 +39,9 @@ def average_weights(
     networks = [load_network(source) for source in sources]
     first = networks[0]
     for source, network in zip(sources, networks, strict=True):
-        config = replace(network.config, search_size_px=first.config.search_size_px)
-        if (network.architecture, config) != (first.architecture, first.config):
+        alike = network.architecture == first.architecture
+        searched = first.config.search_size_px
+        if not alike or replace(network.config, search_size_px=searched) != first.config:
             raise WeightsError(
                 f"{source} is {network.architecture} {network.config}, {sources[0]} is "
                 f"{first.architecture} {first.config}; average weights of one network"
