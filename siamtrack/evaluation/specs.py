@@ -75,6 +75,11 @@ class TrackerSpec:
             return self.name
         return str(TrackerSpec(re.split(r"[/\\]", self.name)[-1], self.options))
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is named by weights of ours."""
+        return self.name != "identity" and ":" not in self.name
+
     def build(self) -> EvaluatedTracker:
         """A fresh tracker that has seen nothing.
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import cv2
 
@@ -24,6 +24,7 @@ from siamtrack.errors import SiamTrackError
 from siamtrack.evaluation.benchmarks import open_benchmark
 from siamtrack.evaluation.loops import Session, run_variant
 from siamtrack.evaluation.plan import Outcome, Setting, Unit
+from siamtrack.evaluation.rivals import EvaluatedTracker
 from siamtrack.evaluation.sequence import Benchmark
 from siamtrack.evaluation.specs import TrackerSpec
 from siamtrack.evaluation.variants import variant_named
@@ -36,7 +37,10 @@ GRACE_S = 1.0
 
 
 def run_unit(
-    benchmark: Benchmark, unit: Unit, beat: Callable[[int], None] = lambda frame: None
+    benchmark: Benchmark,
+    unit: Unit,
+    beat: Callable[[int], None] = lambda frame: None,
+    kept: dict[str, Any] | None = None,
 ) -> Outcome:
     """Run one unit in this process; a tracker that fails is an outcome, not an error.
 
@@ -44,17 +48,32 @@ def run_unit(
         benchmark: the data set that `unit` names a sequence of.
         unit: what to run.
         beat: told the number of every frame before the tracker gets it.
+        kept: trackers of ours that earlier units built, by name and options, and this one's too
+            afterwards. They forget everything when they are reset, and compiling a network takes
+            as long as tracking a hundred frames. Those of others are built anew for every unit.
     """
+    kept = {} if kept is None else kept
     # OpenCV's trackers draw from one generator per process: without this, their boxes would depend
     # on what ran before.
     cv2.setRNGSeed(0)
     try:
         sequence = benchmark.load(unit.sequence)
-        tracker = TrackerSpec(unit.tracker, unit.options).build()
+        tracker = _tracker_for(TrackerSpec(unit.tracker, unit.options), kept)
         run = run_variant(Session(tracker, beat), sequence, variant_named(unit.variant))
     except SiamTrackError as error:
         return Outcome(unit, None, str(error))
     return Outcome(unit, run)
+
+
+def _tracker_for(spec: TrackerSpec, kept: dict[str, Any]) -> EvaluatedTracker:
+    """A tracker that knows of no target."""
+    if not spec.is_ours:
+        return spec.build()
+    tracker: Any = kept.pop(str(spec), None) or spec.build()
+    tracker.reset()
+    if tracker.budget is None:  # which remembers how long frames took
+        kept[str(spec)] = tracker
+    return cast("EvaluatedTracker", tracker)
 
 
 def serve(requests: Iterator[str], answers: TextIO) -> None:
@@ -78,12 +97,13 @@ def serve(requests: Iterator[str], answers: TextIO) -> None:
     setting = Setting(**json.loads(next(requests)))
     cv2.setNumThreads(setting.threads)
     benchmark: Benchmark | None = None
+    kept: dict[str, Any] = {}
     for line in requests:
         unit = Unit.from_json(json.loads(line))
         last[0] = 0.0  # the first beat tells that the start is over
         try:
             benchmark = benchmark or open_benchmark(setting.benchmark, Path(setting.root))
-            outcome = run_unit(benchmark, unit, beat)
+            outcome = run_unit(benchmark, unit, beat, kept)
         except SiamTrackError as error:
             outcome = Outcome(unit, None, str(error))
         answer({"outcome": outcome.to_json()})

@@ -10,14 +10,17 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from siamtrack.errors import ConfigError, OutputError
 from siamtrack.evaluation import store as store_module
+from siamtrack.evaluation.benchmarks import open_benchmark
 from siamtrack.evaluation.evaluate import Running, prepare, run
-from siamtrack.evaluation.plan import Outcome, Setting
+from siamtrack.evaluation.plan import Outcome, Setting, Unit
 from siamtrack.evaluation.process import WorkerProcess
 from siamtrack.evaluation.specs import TrackerSpec
+from siamtrack.evaluation.worker import run_unit
 
 
 def evaluation_of(root, out, trackers, **options):
@@ -278,3 +281,28 @@ def test_sequences_are_chosen_by_patterns(clips, tmp_path):
     assert list(chosen.sequences) == ["run", "walk", "wave"]
     with pytest.raises(ConfigError, match="did you mean 'walk'"):
         evaluation_of(root, tmp_path / "out", ["identity"], only=["wallk"])
+
+
+def test_a_worker_compiles_our_network_once_and_starts_every_sequence_afresh(clips, monkeypatch):
+    built = []
+    build = TrackerSpec.build
+
+    def counting(spec):
+        built.append(str(spec))
+        return build(spec)
+
+    benchmark = open_benchmark("clips", clips())
+    names = ["siamtrack@engine=torch", "siamtrack@engine=torch,window_influence=0.5", "identity"]
+    specs = [TrackerSpec.parse(name) for name in names]
+    units = [
+        Unit(sequence, "ope", spec.name, spec.options, "key", str(spec), 9)
+        for sequence in benchmark.names[:2]
+        for spec in specs
+    ]
+    alone = [run_unit(benchmark, unit).run.rows for unit in units]
+    monkeypatch.setattr(TrackerSpec, "build", counting)
+    kept = {}
+    together = [run_unit(benchmark, unit, kept=kept).run.rows for unit in units]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert sorted(built) == sorted([*map(str, specs), "identity"])
