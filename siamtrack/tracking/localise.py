@@ -6,8 +6,6 @@ window, and return a `Candidate` in frame coordinates; `Tracker` does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -18,6 +16,7 @@ from siamtrack.geometry import CropMap, FloatArray, context_side
 from siamtrack.models.network import NetworkConfig
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 from siamtrack.tracking.presence import calibrated_score
+from siamtrack.tracking.responses import best_about, cosine_window, margin_of, sigmoid
 
 
 class Candidate(NamedTuple):
@@ -105,46 +104,6 @@ class Localiser(Protocol):
         ...
 
 
-def margin_of(logits: Float32Array, cell: tuple[int, int], reach: Iterable[float]) -> float:
-    """How far a peak is above the best logit outside its neighbourhood (its side lobe).
-
-    Args:
-        logits: (R, R).
-        cell: row and column of the peak.
-        reach: cells that the neighbourhood extends left, up, right and down; at least one each.
-    """
-    row, column = cell
-    # A network may return anything; comparisons with not-a-number are false.
-    most = len(logits)
-    left, up, right, down = (int(min(r, most)) if r > 1 else 1 for r in reach)
-    rest = logits.copy()
-    rest[max(row - up, 0) : row + down + 1, max(column - left, 0) : column + right + 1] = -np.inf
-    best = rest.max()
-    if best == -np.inf:  # the neighbourhood is all there is
-        best = logits[logits > -np.inf].min(initial=max(float(logits[cell]), -1e9))
-    return float(logits[cell] - best)
-
-
-def _about(similarity: Float32Array, cell: tuple[int, int]) -> float:
-    """The best of a cell and its neighbours: a target's middle is rarely that of a cell."""
-    row, column = cell
-    return float(similarity[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max())
-
-
-@lru_cache(maxsize=8)
-def cosine_window(size: int) -> Float32Array:
-    """(size, size) outer product of Hann windows without their zero ends; read-only, shared."""
-    hann = np.hanning(size + 2)[1:-1]
-    window = np.outer(hann, hann).astype(np.float32)
-    window.flags.writeable = False
-    return window
-
-
-def sigmoid(x: Float32Array) -> Float32Array:
-    """Logistic function; large negative inputs do not overflow."""
-    return (0.5 * (1.0 + np.tanh(0.5 * x))).astype(np.float32, copy=False)
-
-
 class BoxHead:
     """Reads centre and size from the box that the best cell predicts (SiamRPN, section 4.4)."""
 
@@ -189,7 +148,9 @@ class BoxHead:
             ranked[logits == -np.inf] = -1.0
             best = divmod(int(ranked.argmax()), ranked.shape[1])
         peak, logit = float(score[best]), float(logits[best])
-        similarity = 1.0 if response.similarity is None else _about(response.similarity[0], best)
+        similarity = (
+            1.0 if response.similarity is None else best_about(response.similarity[0], best)
+        )
         left, top, right, bottom = ltrb[:, *best]
         reach = (ltrb[:, *best] / self.config.total_stride).tolist()
         margin = margin_of(logits, best, reach)

@@ -20,7 +20,7 @@ from siamtrack.errors import ConfigError, DeviceError, EngineError
 from siamtrack.models.cards import sha256_of
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import load_network
-from siamtrack.tracking.localise import sigmoid
+from siamtrack.tracking.responses import sigmoid
 
 GRAPH_ENGINES = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
 
