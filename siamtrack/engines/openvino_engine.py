@@ -73,6 +73,8 @@ class OpenVinoEngine(GraphEngine):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or default_threads(),
             "INFERENCE_PRECISION_HINT": in_float,
+            # Pinned, the engines of all processes would share the first core.
+            "ENABLE_CPU_PINNING": False,
         }
         super().__init__(weights, weights_sha256, device=device)
 

@@ -7,6 +7,8 @@ import os
 import pytest
 
 from siamtrack.engines.graph_engine import default_threads
+from siamtrack.engines.openvino_engine import OpenVinoEngine
+from siamtrack.models.cards import sha256_of
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,10 @@ def test_there_are_never_more_threads_than_cores(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_threads() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
+def test_an_engine_leaves_its_process_on_all_cores(exported, answers):
+    before = os.sched_getaffinity(0)
+    answers(OpenVinoEngine(exported, sha256_of(exported), threads=1), 1, 1)
+    assert os.sched_getaffinity(0) == before
