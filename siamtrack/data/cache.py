@@ -189,7 +189,7 @@ def _as_dict(config: CacheConfig) -> dict[str, Any]:
 
 
 class CropCache:
-    """A finished cache, memory-mapped; safe to share between forked or spawned workers."""
+    """A finished cache, memory-mapped, so that any number of processes share its pages."""
 
     def __init__(self, folder: Path, made_from: Any = None) -> None:
         """Open a cache.
@@ -229,6 +229,10 @@ class CropCache:
         self.numbers: NDArray[np.int64] = index["numbers"]
         self.maps: FloatArray = index["maps"]
         self._bytes = np.memmap(folder / "crops.bin", np.uint8, "r")
+
+    def __reduce__(self) -> tuple[type[CropCache], tuple[Path]]:
+        """Another process opens the folder, instead of being sent what is in it."""
+        return CropCache, (self.folder,)
 
     def __len__(self) -> int:
         """Number of stored crops."""

@@ -64,12 +64,21 @@ def pairs_of(
 def make_loader(
     pairs: PairDataset, sampler: StepSampler, *, workers: int, pin_memory: bool = False
 ) -> DataLoader[Pair]:
-    """Loader whose worker processes use one thread each: the network needs the others."""
+    """Loader whose worker processes use one thread each: the network needs the others.
+
+    Args:
+        pairs: what is drawn; workers get a copy, which opens the cache anew.
+        sampler: which pairs are in which batch.
+        workers: processes that draw; 0 draws in this one.
+        pin_memory: for transfers to a GPU.
+    """
     return DataLoader(
         pairs,
         batch_sampler=sampler,
         num_workers=workers,
         worker_init_fn=_single_threaded if workers else None,
+        # A process forked after OpenCV, torch or OpenVINO started threads hangs at the first use.
+        multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
     )

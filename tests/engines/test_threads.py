@@ -42,8 +42,10 @@ def test_an_engine_may_use_every_core_while_it_works(exported, answers):
     watcher = threading.Thread(target=watch)
     engine = OpenVinoEngine(exported, sha256_of(exported), threads=1)
     watcher.start()
-    for _ in range(20):
-        answers(engine, 1, 1)
-    stop.set()
-    watcher.join()
+    try:
+        for _ in range(20):
+            answers(engine, 1, 1)
+    finally:
+        stop.set()
+        watcher.join()
     assert seen == {frozenset(whole)}
