@@ -191,11 +191,12 @@ def _cell_boxes(sight: Sight, k: int, crop_map: CropMap) -> FloatArray:
     cells = sight.response.score_logits.shape[-1]
     offsets = (np.arange(cells) - (cells - 1) / 2) * config.total_stride + crop_map.size_px / 2
     x, y = np.meshgrid(offsets, offsets)
-    if sight.response.ltrb_px is None:
+    ltrb = sight.before.framing.undone(sight.response.rows(k, k + 1)).ltrb_px
+    if ltrb is None:
         width, height = (sight.before.box_xywh[2:] / crop_map.scale).tolist()
         left, top, right, bottom = (np.full_like(x, v / 2) for v in (width, height) * 2)
     else:
-        left, top, right, bottom = np.nan_to_num(sight.response.ltrb_px[k]).astype(np.float64)
+        left, top, right, bottom = np.nan_to_num(ltrb[0]).astype(np.float64)
     return crop_map.to_frame(np.stack([x - left, y - top, left + right, top + bottom], axis=-1))
 
 

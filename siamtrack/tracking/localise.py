@@ -14,7 +14,7 @@ import numpy as np
 from siamtrack.engines.base import Float32Array, Response
 from siamtrack.geometry import CropMap, FloatArray, context_side
 from siamtrack.models.network import NetworkConfig
-from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.presence import calibrated_score
 from siamtrack.tracking.responses import best_about, cosine_window, margin_of, sigmoid
 
@@ -272,3 +272,16 @@ class ScalePyramid:
         factor = self.options.response_upsampling
         size = (response.shape[1] * factor, response.shape[0] * factor)
         return cv2.resize(response, size, interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
+
+
+def localiser_for(config: NetworkConfig, options: TrackerOptions) -> Localiser:
+    """The localiser that the options are for.
+
+    Raises:
+        TypeError: options of no known kind.
+    """
+    if isinstance(options, BoxHeadOptions):
+        return BoxHead(config, options)
+    if isinstance(options, ScalePyramidOptions):
+        return ScalePyramid(config, options)
+    raise TypeError(f"options are {type(options).__name__}; give one of its two children")

@@ -92,6 +92,10 @@ class BoxHeadOptions(TrackerOptions):
             box and slows it where the target really changes.
         size_rate: share of the predicted size that the box takes on in one frame, before it is
             reduced by penalty and score. Raising it follows size changes faster and jitters more.
+        framing: share of the difference between the network's box and the given one, measured on
+            the first frame, that is taken off all later boxes. Raising it draws boxes as the first
+            one was drawn, and bears with a careless one less well; 0 leaves the network's boxes as
+            they are and saves five network passes at the start.
         hold_below: peaks of the response under this, in [0, 1], do not move the box. Raising it
             waits where the target was instead of following a weak peak elsewhere.
         scan_crops: search windows elsewhere in the frame that a lost target is looked for in, per
@@ -106,6 +110,7 @@ class BoxHeadOptions(TrackerOptions):
 
     shape_penalty: float = 0.05
     size_rate: float = 0.35
+    framing: float = 0.0
     hold_below: float = 0.0
     scan_crops: int = 3
     found_above: float = 0.6
@@ -116,6 +121,7 @@ class BoxHeadOptions(TrackerOptions):
         TrackerOptions.__post_init__(self)
         self._check("shape_penalty", 0.0, math.inf)
         self._check("size_rate", 0.0, 1.0)
+        self._check("framing", 0.0, 1.0)
         self._check("hold_below", 0.0, 1.0)
         self._check("scan_crops", 0, 64)
         self._check("found_above", 0.0, 1.0)

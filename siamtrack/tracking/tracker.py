@@ -23,8 +23,9 @@ from siamtrack.geometry import (
     parse_first_box,
 )
 from siamtrack.tracking.budget import Budget
-from siamtrack.tracking.localise import BoxHead, Candidate, Localiser, ScalePyramid
-from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.tracking.framing import NEUTRAL, Framing, framing_of
+from siamtrack.tracking.localise import Candidate, localiser_for
+from siamtrack.tracking.options import BoxHeadOptions, TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.scanning import count_close, next_windows
@@ -45,6 +46,7 @@ class TrackState:
         frame_wh: size of the last frame, px.
         fill_bgr: mean colour of the first frame, shown to the network outside the frame.
         presence: memory of the score.
+        framing: how the network's boxes differ from the one that was given.
         similarity: what the target's embedding had in common with the exemplar's while tracked.
         scanned: windows of the scan's grid looked at since the target was lost.
         nominee_xy: the place, frame px, that the scan's coarse windows nominated for a close look.
@@ -56,6 +58,7 @@ class TrackState:
     frame_wh: tuple[int, int]
     fill_bgr: tuple[float, float, float]
     presence: Presence
+    framing: Framing = NEUTRAL
     similarity: float = 1.0
     scanned: int = 0
     nominee_xy: tuple[float, float] | None = None
@@ -88,7 +91,7 @@ class Tracker:
         if budget is None and options.budget_ms > 0:
             budget = Budget(options.budget_ms / 1e3)
         self.budget = budget
-        self._localiser = _localiser_for(engine, options)
+        self._localiser = localiser_for(engine.config, options)
         self._state: TrackState | None = None
 
     @property
@@ -135,7 +138,8 @@ class Tracker:
             frame, centre, side, config.exemplar_size_px, fill_bgr=fill_bgr
         )
         exemplar = self.engine.embed_exemplar([crop], crop_map.to_crop(target)[None])
-        self._state = TrackState(exemplar, target, frame_wh, fill_bgr, Presence())
+        state = TrackState(exemplar, target, frame_wh, fill_bgr, Presence())
+        self._state = replace(state, framing=self._framing(frame, state))
         return Result(_as_tuple(target), 1.0, "tracked")
 
     def update(self, frame_bgr: Image) -> Result:
@@ -191,6 +195,7 @@ class Tracker:
             maps: of `look`.
         """
         state = self._known()
+        response = state.framing.undone(response)
         near = self._localiser.windows
         found = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
         score = calibrated_score(found, self.options)
@@ -229,6 +234,22 @@ class Tracker:
         )
         return Result(_as_tuple(box), score, presence.status)
 
+    def _framing(self, frame: Image, state: TrackState) -> Framing:
+        """How the network frames the target, seen on the first frame."""
+        share = self.options.framing if isinstance(self.options, BoxHeadOptions) else 0.0
+        if not share:
+            return NEUTRAL
+        ((_, side),) = self._near(state)
+        return framing_of(
+            self.engine,
+            state.exemplar,
+            frame,
+            state.box_xywh,
+            side_px=side,
+            fill_bgr=state.fill_bgr,
+            share=share,
+        )
+
     def _near(self, state: TrackState) -> list[tuple[FloatArray, float]]:
         """Centre and side of the windows around the last box."""
         centre = state.box_xywh[:2] + state.box_xywh[2:] / 2
@@ -258,14 +279,6 @@ class Tracker:
                 "update(frame)"
             )
         return self._state
-
-
-def _localiser_for(engine: Engine, options: TrackerOptions) -> Localiser:
-    if isinstance(options, BoxHeadOptions):
-        return BoxHead(engine.config, options)
-    if isinstance(options, ScalePyramidOptions):
-        return ScalePyramid(engine.config, options)
-    raise TypeError(f"options are {type(options).__name__}; give one of its two children")
 
 
 def _rescaled(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:

@@ -1,0 +1,174 @@
+"""Boxes are framed as the first one was, however the network frames them."""
+
+import numpy as np
+import pytest
+
+from siamtrack.engines.base import Exemplar, Response
+from siamtrack.errors import ConfigError
+from siamtrack.geometry import CropMap, iou
+from siamtrack.models.lite0 import Lite0Config
+from siamtrack.tracking.framing import NEUTRAL, Framing, box_about
+from siamtrack.tracking.multi import MultiTracker
+from siamtrack.tracking.options import BoxHeadOptions
+from siamtrack.tracking.tracker import Tracker
+
+GIVEN = np.array([100.0, 60.0, 40.0, 20.0])
+
+
+def response_of(box_xywh, crop_map, cells=8, stride=16):
+    """What a network says that sees one box: sure in the cells near its middle, and only there."""
+    x, y, w, h = crop_map.to_crop(np.asarray(box_xywh, float))
+    middles = (np.arange(cells) + 0.5) * stride
+    columns, rows = np.meshgrid(middles, middles)
+    ltrb = np.stack([columns - x, rows - y, x + w - columns, y + h - rows])
+    near = np.hypot(columns - x - w / 2, rows - y - h / 2)
+    logits = 6.0 - near / 4
+    return Response(logits[None].astype(np.float32), ltrb[None].astype(np.float32), None)
+
+
+class Habit:
+    """An engine that finds the bright rectangle of a dark frame and draws its box its own way.
+
+    Wider by `wider`, and to the right by `right` of its own widths.
+    """
+
+    name, precision, device, architecture = "habit", "f32", "cpu", "siamtrack-lite0"
+    config = Lite0Config(exemplar_size_px=64, search_size_px=128)
+
+    def __init__(self, wider=1.0, right=0.0):
+        self.wider, self.right, self.calls = wider, right, 0
+
+    def embed_exemplar(self, crops, boxes_xywh):
+        return Exemplar((), len(crops))
+
+    def stack(self, exemplars):
+        return exemplars[0]
+
+    def prepare(self, crops):
+        return crops
+
+    def infer(self, exemplar, batch):
+        found = [self._one(crop) for crop in batch]
+        logits, ltrb = (np.concatenate([r[k] for r in found]) for k in range(2))
+        return Response(logits, ltrb, None)
+
+    def track(self, exemplar, crops):
+        self.calls += 1
+        return self.infer(exemplar, crops)
+
+    def _one(self, crop):
+        rows, columns = np.nonzero(crop[..., 1] > 127)
+        if not len(rows):
+            return Response(np.full((1, 8, 8), -9.0), np.ones((1, 4, 8, 8), np.float32), None)
+        w, h = np.ptp(columns) + 1.0, np.ptp(rows) + 1.0
+        wide = w * self.wider
+        x = columns.min() + (w - wide) / 2 + self.right * wide
+        return response_of([x, rows.min(), wide, h], CropMap((0.0, 0.0), 1.0, 128))
+
+
+def film(boxes, size=(160, 240)):
+    for x, y, w, h in boxes:
+        frame = np.zeros((*size, 3), np.uint8)
+        frame[y : y + h, x : x + w] = 255
+        yield frame
+
+
+PATH = [(60 + 2 * k, 60 + k, 40, 30) for k in range(25)]
+
+
+def overlaps(tracker, path=PATH):
+    frames = list(film(path))
+    tracker.init(frames[0], path[0])
+    return [iou(tracker.update(f).box, b) for f, b in zip(frames[1:], path[1:], strict=True)]
+
+
+def test_what_was_learnt_takes_a_box_back_to_the_given_one():
+    drawn = np.array([108.0, 57.0, 50.0, 24.0])
+    framing = Framing.between(drawn[None], GIVEN, share=1.0)
+    # By hand: the centre is 13 px of 50 too far right, 1 px of 24 too high.
+    assert framing == pytest.approx((13 / 50, -1 / 24, np.log(50 / 40), np.log(24 / 20)))
+    crop_map = CropMap((50.0, 20.0), 1.5, 128)
+    told = framing.undone(response_of(drawn, crop_map))
+    np.testing.assert_allclose(
+        box_about(told, crop_map, GIVEN[:2] + GIVEN[2:] / 2, 16), GIVEN, 1e-4
+    )
+
+
+def test_a_share_is_a_share():
+    drawn = np.array([[100.0, 60.0, 50.0, 20.0]])
+    whole, half = (Framing.between(drawn, GIVEN, share) for share in (1.0, 0.5))
+    assert half == pytest.approx(tuple(v / 2 for v in whole))
+    assert Framing.between(drawn, GIVEN, 0.0) == NEUTRAL
+
+
+def test_one_window_that_saw_something_else_has_no_say():
+    same = np.tile(GIVEN, (4, 1))
+    astray = np.array([[400.0, 10.0, 300.0, 5.0]])
+    assert Framing.between(np.concatenate([same, astray]), GIVEN, 1.0) == pytest.approx((0,) * 4)
+
+
+def test_a_box_that_is_quite_another_is_not_believed():
+    framing = Framing.between(np.array([[0.0, 0.0, 400.0, 2.0]]), GIVEN, share=1.0)
+    assert framing.grown_w == pytest.approx(np.log(1.5))
+    assert framing.grown_h == pytest.approx(-np.log(1.5))
+    assert framing.shift_y == pytest.approx(-0.3)
+
+
+@pytest.mark.parametrize("drawn", [np.empty((0, 4)), np.array([[np.nan, 0, 1, 1]])])
+def test_nothing_is_learnt_from_nothing(drawn):
+    assert Framing.between(drawn, GIVEN, 1.0) == NEUTRAL
+
+
+def test_only_sure_cells_near_the_target_speak():
+    crop_map = CropMap((0.0, 0.0), 1.0, 128)
+    seen = response_of([50, 50, 20, 20], crop_map)
+    assert box_about(seen, crop_map, np.array([60.0, 60.0]), 16) is not None
+    assert box_about(seen, crop_map, np.array([10.0, 10.0]), 16) is None  # another thing
+    assert box_about(seen._replace(ltrb_px=None), crop_map, np.array([60.0, 60.0]), 16) is None
+
+
+def test_boxes_keep_the_extent_of_the_first_one():
+    """A network that draws wide boxes leaves the one that was asked for; the option stops it."""
+    kept = overlaps(Tracker(Habit(1.25, 0.1), BoxHeadOptions(framing=1.0)))
+    left = overlaps(Tracker(Habit(1.25, 0.1), BoxHeadOptions()))
+    assert min(kept) > 0.93
+    assert max(left[10:]) < 0.8
+
+
+def test_a_network_that_draws_as_the_user_does_is_left_alone():
+    plain, framed = (overlaps(Tracker(Habit(), BoxHeadOptions(framing=f))) for f in (0.0, 1.0))
+    np.testing.assert_allclose(plain, framed, atol=0.04)  # pixels of the crop
+
+
+def test_what_the_border_hides_is_not_learnt():
+    """The box ends at the frame's left border, where the network's cannot be wrong."""
+    tracker = Tracker(Habit(wider=1.4), BoxHeadOptions(framing=1.0))
+    tracker.init(next(film([(0, 60, 40, 30)])), (-5, 60, 45, 30))
+    assert tracker.state.framing.grown_w == tracker.state.framing.shift_x == 0
+    tracker.init(next(film([(60, 0, 40, 30)])), (60, 0, 40, 30))
+    assert tracker.state.framing.grown_w > 0.2
+    assert tracker.state.framing.grown_h == tracker.state.framing.shift_y == 0
+
+
+def test_without_it_the_network_is_not_asked_at_the_start():
+    engine = Habit()
+    Tracker(engine, BoxHeadOptions()).init(next(film(PATH)), PATH[0])
+    assert engine.calls == 0
+    Tracker(engine, BoxHeadOptions(framing=0.5)).init(next(film(PATH)), PATH[0])
+    assert engine.calls == 5
+
+
+def test_each_of_many_targets_has_its_own():
+    engine = Habit(wider=1.25)
+    single = overlaps(Tracker(engine, BoxHeadOptions(framing=1.0)))
+    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions(framing=1.0)))
+    frames = list(film(PATH))
+    target = many.add(frames[0], PATH[0])
+    found = [iou(many.update(f)[target].box, b) for f, b in zip(frames[1:], PATH[1:], strict=True)]
+    assert found == single
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "much"])
+def test_shares_beyond_everything_are_refused(value):
+    with pytest.raises(ConfigError, match="framing"):
+        BoxHeadOptions(framing=value)
