@@ -110,7 +110,7 @@ class BoxHeadOptions(TrackerOptions):
 
     shape_penalty: float = 0.05
     size_rate: float = 0.35
-    framing: float = 0.0
+    framing: float = 0.7
     hold_below: float = 0.0
     scan_crops: int = 3
     found_above: float = 0.6
