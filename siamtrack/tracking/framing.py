@@ -49,13 +49,12 @@ class Framing(NamedTuple):
             given_xywh: (4,) the true one.
             share: of the difference, in [0, 1].
         """
-        if not len(drawn_xywh):
+        # A network may return anything.
+        if not len(drawn_xywh) or not np.isfinite(drawn_xywh).all() or drawn_xywh[:, 2:].min() <= 0:
             return cls()
         centre, size = drawn_xywh[:, :2] + drawn_xywh[:, 2:] / 2, drawn_xywh[:, 2:]
         off = (centre - (given_xywh[:2] + given_xywh[2:] / 2)) / size
         grown = np.log(size / given_xywh[2:])
-        if not np.isfinite([off, grown]).all():
-            return cls()
         off = np.clip(np.median(off, axis=0), -_MOST_SHIFT, _MOST_SHIFT) * share
         grown = np.clip(np.median(grown, axis=0), -_MOST_GROWTH, _MOST_GROWTH) * share
         return cls(*off.tolist(), *grown.tolist())
@@ -68,10 +67,8 @@ class Framing(NamedTuple):
         width, height = left + right, top + bottom
         x = (right - left) / 2 - self.shift_x * width
         y = (bottom - top) / 2 - self.shift_y * height
-        half_w, half_h = (
-            width * (math.exp(-self.grown_w) / 2),
-            height * (math.exp(-self.grown_h) / 2),
-        )
+        half_w = width * (math.exp(-self.grown_w) / 2)
+        half_h = height * (math.exp(-self.grown_h) / 2)
         ltrb = np.stack([half_w - x, half_h - y, half_w + x, half_h + y], axis=1)
         return response._replace(ltrb_px=ltrb.astype(np.float32, copy=False))
 

@@ -114,9 +114,12 @@ def test_a_box_that_is_quite_another_is_not_believed():
     assert framing.shift_y == pytest.approx(-0.3)
 
 
-@pytest.mark.parametrize("drawn", [np.empty((0, 4)), np.array([[np.nan, 0, 1, 1]])])
+@pytest.mark.parametrize(
+    "drawn",
+    [np.empty((0, 4)), [[np.nan, 0, 1, 1]], [[0, 0, np.inf, 1]], [[0, 0, 0, 1]], [[0, 0, 1, -1]]],
+)
 def test_nothing_is_learnt_from_nothing(drawn):
-    assert Framing.between(drawn, GIVEN, 1.0) == NEUTRAL
+    assert Framing.between(np.array(drawn), GIVEN, 1.0) == NEUTRAL
 
 
 def test_only_sure_cells_near_the_target_speak():
