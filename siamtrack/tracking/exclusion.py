@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from siamtrack.engines.base import Response
 from siamtrack.errors import NotInitialisedError
 from siamtrack.geometry import CropMap, FloatArray, centre_distance, iou
+from siamtrack.tracking.responses import cell_boxes
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker, TrackState
 
@@ -187,17 +188,13 @@ def _away(sight: Sight, taken_xywh: FloatArray) -> list[Sight]:
 
 def _cell_boxes(sight: Sight, k: int, crop_map: CropMap) -> FloatArray:
     """(R, R, 4) boxes in frame px that the cells of window k stand for."""
-    config = sight.tracker.engine.config
-    cells = sight.response.score_logits.shape[-1]
-    offsets = (np.arange(cells) - (cells - 1) / 2) * config.total_stride + crop_map.size_px / 2
-    x, y = np.meshgrid(offsets, offsets)
     ltrb = sight.before.framing.undone(sight.response.rows(k, k + 1)).ltrb_px
     if ltrb is None:
-        width, height = (sight.before.box_xywh[2:] / crop_map.scale).tolist()
-        left, top, right, bottom = (np.full_like(x, v / 2) for v in (width, height) * 2)
-    else:
-        left, top, right, bottom = np.nan_to_num(ltrb[0]).astype(np.float64)
-    return crop_map.to_frame(np.stack([x - left, y - top, left + right, top + bottom], axis=-1))
+        half_w, half_h = (sight.before.box_xywh[2:] / crop_map.scale / 2).tolist()
+        halves = np.array([half_w, half_h] * 2).reshape(4, 1, 1)
+        ltrb = np.tile(halves, sight.response.score_logits.shape[-2:])[None]
+    stride_px = sight.tracker.engine.config.total_stride
+    return cell_boxes(np.nan_to_num(ltrb[0]), stride_px, crop_map)
 
 
 def _stay(sight: Sight) -> Sight:

@@ -15,6 +15,7 @@ import numpy as np
 from siamtrack.crops import Image, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Float32Array, Response
 from siamtrack.geometry import CropMap, FloatArray
+from siamtrack.tracking.responses import cell_boxes, cell_middles
 
 SHIFTS = ((0.0, 0.0), (0.12, 0.05), (-0.12, -0.05), (0.05, -0.12), (-0.05, 0.12))
 """Where windows on the first frame are, in sides off the target: in other cells each time."""
@@ -94,16 +95,14 @@ def box_about(
     if response.ltrb_px is None:
         return None
     logits: Float32Array = response.score_logits[0]
-    middles = (np.arange(len(logits)) + 0.5) * stride_px
+    middles = cell_middles(len(logits), stride_px, crop_map.size_px)
     x, y = crop_map.to_crop(np.array([*centre_xy, 0.0, 0.0]))[:2]
     reach = _FARTHEST_CELLS * stride_px
     near = (np.abs(middles - y) <= reach)[:, None] & (np.abs(middles - x) <= reach)
     row, column = divmod(int(np.where(near, logits, -np.inf).argmax()), len(logits))
     if not logits[row, column] > _LEAST_LOGIT:
         return None
-    left, top, right, bottom = response.ltrb_px[0, :, row, column].astype(np.float64)
-    box = [middles[column] - left, middles[row] - top, left + right, top + bottom]
-    return crop_map.to_frame(np.array(box))
+    return cell_boxes(response.ltrb_px[0], stride_px, crop_map)[row, column]
 
 
 def framing_of(

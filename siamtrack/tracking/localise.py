@@ -16,7 +16,13 @@ from siamtrack.geometry import CropMap, FloatArray, context_side
 from siamtrack.models.network import NetworkConfig
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.presence import calibrated_score
-from siamtrack.tracking.responses import best_about, cosine_window, margin_of, sigmoid
+from siamtrack.tracking.responses import (
+    best_about,
+    cell_middles,
+    cosine_window,
+    margin_of,
+    sigmoid,
+)
 
 
 class Candidate(NamedTuple):
@@ -42,10 +48,13 @@ class Localiser(Protocol):
     Attributes:
         windows: how many `window_sides` there are.
         scan_crops: windows elsewhere that a lost target is looked for in, per frame.
+        framing: share of the network's own way to draw boxes that is taken off them, see
+            `siamtrack.tracking.framing`; 0 where the network draws none.
     """
 
     windows: int
     scan_crops: int
+    framing: float
 
     def window_sides(self, size_wh: FloatArray) -> list[float]:
         """Sides, in frame px, of the search windows around a target of this size."""
@@ -109,11 +118,11 @@ class BoxHead:
 
     def __init__(self, config: NetworkConfig, options: BoxHeadOptions) -> None:
         self.config, self.options = config, options
-        self.windows, self.scan_crops = 1, options.scan_crops
+        self.windows, self.scan_crops, self.framing = 1, options.scan_crops, options.framing
         cells = config.search_size_px // config.total_stride
         self._window = cosine_window(cells)
-        centres = (np.arange(cells, dtype=np.float32) + 0.5) * config.total_stride
-        self._cell_x, self._cell_y = np.meshgrid(centres, centres)
+        middles = cell_middles(cells, config.total_stride, config.search_size_px)
+        self._cell_x, self._cell_y = np.meshgrid(*[middles.astype(np.float32)] * 2)
 
     def window_sides(self, size_wh: FloatArray) -> list[float]:
         """One window: the exemplar's context scaled to the search size."""
@@ -208,7 +217,7 @@ class ScalePyramid:
 
     def __init__(self, config: NetworkConfig, options: ScalePyramidOptions) -> None:
         self.config, self.options = config, options
-        self.windows, self.scan_crops = options.scale_count, 0
+        self.windows, self.scan_crops, self.framing = options.scale_count, 0, 0.0
         middle = options.scale_count // 2
         self._factors = options.scale_step ** (np.arange(options.scale_count) - float(middle))
         self._penalties = np.full(options.scale_count, options.scale_penalty, np.float32)

@@ -8,6 +8,28 @@ from functools import lru_cache
 import numpy as np
 
 from siamtrack.engines.base import Float32Array
+from siamtrack.geometry import CropMap, FloatArray
+
+
+def cell_middles(cells: int, stride_px: int, crop_px: int) -> FloatArray:
+    """(cells,) where the cells of a response lie along either axis of the crop, px."""
+    return (np.arange(cells, dtype=np.float64) - (cells - 1) / 2) * stride_px + crop_px / 2
+
+
+def cell_boxes(ltrb_px: Float32Array | FloatArray, stride_px: int, crop_map: CropMap) -> FloatArray:
+    """The box that every cell of one window draws.
+
+    Args:
+        ltrb_px: (4, R, R) see `Response.ltrb_px`.
+        stride_px: from cell to cell, px of the crop.
+        crop_map: of the window.
+
+    Returns:
+        (R, R, 4) xywh frame px.
+    """
+    left, top, right, bottom = ltrb_px.astype(np.float64)
+    x, y = np.meshgrid(*[cell_middles(len(left), stride_px, crop_map.size_px)] * 2)
+    return crop_map.to_frame(np.stack([x - left, y - top, left + right, top + bottom], axis=-1))
 
 
 def margin_of(logits: Float32Array, cell: tuple[int, int], reach: Iterable[float]) -> float:

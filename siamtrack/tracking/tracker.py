@@ -25,7 +25,7 @@ from siamtrack.geometry import (
 from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.framing import NEUTRAL, Framing, framing_of
 from siamtrack.tracking.localise import Candidate, localiser_for
-from siamtrack.tracking.options import BoxHeadOptions, TrackerOptions
+from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.scanning import count_close, next_windows
@@ -236,7 +236,7 @@ class Tracker:
 
     def _framing(self, frame: Image, state: TrackState) -> Framing:
         """How the network frames the target, seen on the first frame."""
-        share = self.options.framing if isinstance(self.options, BoxHeadOptions) else 0.0
+        share = self._localiser.framing
         if not share:
             return NEUTRAL
         ((_, side),) = self._near(state)

@@ -75,12 +75,20 @@ def test_a_pair_is_a_function_of_seed_and_index(squares):
         assert not torch.equal(a[index]["x"], other[index]["x"])
 
 
+@pytest.fixture
+def opencv_threads():
+    """OpenCV's threads at work: a process that is forked now hangs when it asks for them."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    cv2.warpAffine(np.zeros((2000, 2000, 3), np.uint8), np.eye(2, 3), (2000, 2000))
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.usefixtures("opencv_threads")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_do_not_change_the_batches(squares, workers):
-    # A process that is forked with OpenCV's threads at work hangs when it asks for them.
-    cv2.setNumThreads(2)
-    cv2.warpAffine(np.zeros((2000, 2000, 3), np.uint8), np.eye(2, 3), (2000, 2000))
     pairs = PairDataset(squares, PairConfig(), seed=3)
     loader = make_loader(pairs, StepSampler(5, 8, 4, World()), workers=workers)
     batches = list(loader)
