@@ -25,6 +25,14 @@ Image = NDArray[np.uint8]
 
 _MARGIN_PX = 2  # source pixels kept around a window so that interpolation never reads the fill
 
+# Sides of the windows of which every pixel is read. Reading takes longer than everything else in
+# larger ones, and their pixels have far more neighbours that say the same.
+_MOST_READ_PX = 768
+
+# OpenCV gives larger outputs to several threads, which go on spinning when they have nothing left
+# to do: the network, which comes next, takes a fifth longer beside them.
+_MOST_PX_AT_ONCE = 1 << 16
+
 
 def check_frame(image: object) -> Image:
     """Return `image` as a uint8 (H, W, 3) BGR frame, converting what is unambiguous.
@@ -150,9 +158,23 @@ def _averaged(patch: Image, blocks: tuple[int, int]) -> Image:
     left = blocks
     while left != (1, 1):
         left = max(1, left[0] // 2), max(1, left[1] // 2)
-        size = (width * left[0], height * left[1])
-        patch = cv2.resize(patch, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        patch = _shrunk(patch, (width * left[0], height * left[1]), cv2.INTER_AREA)
     return patch
+
+
+def _shrunk(patch: Image, size_wh: tuple[int, int], interpolation: int) -> Image:
+    """Resize, in strips where they are whole pixels of both pictures."""
+    width, height = size_wh
+    factor = len(patch) // height
+    if factor * height != len(patch):
+        return cv2.resize(patch, size_wh, interpolation=interpolation)  # type: ignore[return-value]
+    out = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _MOST_PX_AT_ONCE // width)
+    for top in range(0, height, rows):
+        strip = out[top : top + rows]
+        source = patch[top * factor : (top + len(strip)) * factor]
+        cv2.resize(source, (width, len(strip)), dst=strip, interpolation=interpolation)
+    return out
 
 
 def _padded(image: Image, window: tuple[int, int, int, int], fill_bgr: Sequence[float]) -> Image:
@@ -181,7 +203,9 @@ def crop_square(
 
     The window is moved and sized to whole pixels, by half a pixel or, where several pixels are
     averaged into one, half of those: such windows are cut fastest. The map is that of the window
-    that was cut, so that coordinates lose nothing.
+    that was cut, so that coordinates lose nothing. Of windows wider than 768 px only every
+    second, fourth... pair of rows and columns is read, so that a target that fills a 4K frame
+    costs little more than one that fills a webcam's.
 
     Args:
         image: uint8 (H, W, 3) BGR.
@@ -199,11 +223,41 @@ def crop_square(
     x, y = CropMap.around(centre_xy, side_px, size_px).origin_xy
     _checked((x, y, side_px, side_px))  # before rounding, which knows no infinity
     block = _block(side_px, size_px)
+    pixel = _thinning(side_px, block)
     side = max(1, round(side_px / block)) * block
     shift = (side_px - side) / 2
-    origin = (float(round(x + shift)), float(round(y + shift)))
-    crop = crop_window(image, (*origin, side, side), (size_px, size_px), fill_bgr=fill_bgr)
-    return crop, CropMap(origin, side / size_px, size_px)
+    left, top = (round((at + shift) / pixel) for at in (x, y))
+    crop_map = CropMap((float(left * pixel), float(top * pixel)), side / size_px, size_px)
+    window, size_wh = (left, top, side // pixel, side // pixel), (size_px, size_px)
+    if pixel > 1:
+        image, window = _thinned(image, window, pixel)
+    return crop_window(image, window, size_wh, fill_bgr=fill_bgr), crop_map
+
+
+def _thinning(side_px: float, block: int) -> int:
+    """Side of the squares of pixels of which a window of this side reads the middle four."""
+    if side_px <= _MOST_READ_PX:
+        return 1
+    return min(block, 2 << math.ceil(math.log2(side_px / _MOST_READ_PX)))
+
+
+def _thinned(
+    image: Image, window: tuple[int, int, int, int], pixel: int
+) -> tuple[Image, tuple[int, int, int, int]]:
+    """What a window sees of an image that is `pixel` times as small, and the window in that.
+
+    Halfway between the middle four pixels of a square, linear interpolation is their mean. What
+    is left over at the right and the bottom of the image counts as outside.
+    """
+    x, y, side, _ = window
+    (x0, x1), (y0, y1) = (
+        (min(max(at, 0), count // pixel), min(max(at + side, 0), count // pixel))
+        for at, count in ((x, image.shape[1]), (y, image.shape[0]))
+    )
+    seen = image[y0 * pixel : y1 * pixel, x0 * pixel : x1 * pixel]
+    if seen.size:
+        seen = _shrunk(seen, (x1 - x0, y1 - y0), cv2.INTER_LINEAR)
+    return seen, (x - x0, y - y0, side, side)
 
 
 def stack_rgb(crops_bgr: Sequence[Image]) -> Image:

@@ -71,6 +71,29 @@ def check_against_reference(got, want):
     assert np.mean(error < 8) > 0.97 - rim
 
 
+@settings(max_examples=12, deadline=None)
+@given(
+    st.floats(-700, 2500), st.floats(-700, 1800), st.floats(700, 4000), st.sampled_from([96, 208])
+)
+def test_large_windows_are_the_slow_reference(cx, cy, side, size):
+    small, fill = smooth_picture(), (100.0, 110.0, 120.0)
+    image = cv2.resize(small, (1921, 1443), interpolation=cv2.INTER_CUBIC)
+    got, crop_map = crop_square(image, (cx, cy), side, size, fill_bgr=fill)
+    cut = crop_map.scale * size
+    check_against_reference(got, slow_crop(image, *crop_map.origin_xy, cut, cut, size, fill))
+    assert abs(cut - side) <= side / size / 2
+    middle = np.array(crop_map.origin_xy) + cut / 2
+    assert np.abs(middle - (cx, cy)).max() <= side / size / 2 + 0.5
+
+
+def test_large_windows_average_at_least_four_pixels():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(128, 20, (2000, 2000, 3)).clip(0, 255).astype(np.uint8)
+    for side in (770, 1500, 1950):
+        crop, _ = crop_square(noise, (1000, 1000), side, 208)
+        assert crop.std() < 20 / 2 + 0.5
+
+
 def test_a_dot_lands_where_the_map_says():
     image = np.zeros((200, 300, 3), np.uint8)
     image[120:124, 200:204] = 255
