@@ -62,6 +62,9 @@ class OnnxEngine(GraphEngine):
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Its threads wait for the next call by spinning: beside the other graph, the decoder or a
+        # second engine, calls would take up to three times as long.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             session = ort.InferenceSession(path, options, providers=[provider])
         except Exception as error:  # ONNX Runtime has no public class for what it raises here.

@@ -1,7 +1,7 @@
 """INT8 for the part of the track graph that sees only pixels.
 
 Static quantisation (Jacob et al. 2018): activations in 8 bits with one scale a tensor, weights in
-8 bits with one scale a filter, sums in 32 bits. What follows the meeting with the exemplar stays
+7 bits with one scale a filter, sums in 32 bits. What follows the meeting with the exemplar stays
 in float: it is a small part of the work, and its errors would be errors of boxes and scores. The
 pixels themselves are bytes and lose nothing.
 """
@@ -23,6 +23,7 @@ from siamtrack.engines.graphs import METADATA_KEY
 _SAMPLES = 4096  # values of each tensor that are looked at for each crop
 _LIMITS = np.linspace(0.3, 1.0, 36)  # of the largest value, tried as the end of the scale
 _LEAST_WEIGHT = 1e-3  # filters without larger weights do nothing
+_WEIGHT_LEVELS = 64  # older CPUs add two products in 16 bits: 2 * 255 * 64 is the most that fits
 _POSITIVE = ("Clip", "Relu")
 
 Arrays = list[NDArray[Any]]
@@ -33,11 +34,11 @@ class Scale(NamedTuple):
 
     Attributes:
         step: value from one level to the next.
-        zero: the level of 0; its type, uint8 or int8, is that of the tensor.
+        zero: the level of 0.
     """
 
     step: np.float32
-    zero: np.uint8 | np.int8
+    zero: np.uint8
 
 
 def quantise_graph(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> onnx.ModelProto:
@@ -101,19 +102,20 @@ def calibrate(
 
 
 def best_scale(values: NDArray[np.float32]) -> Scale:
-    """The scale with the least mean squared error; unsigned where no value is negative.
+    """The scale with the least mean squared error.
 
-    Both kinds give 0 a level of its own, which padding needs, and the signed one is symmetric,
-    which saves the engines a correction.
+    0 has a level of its own, which padding needs: the lowest one where no value is negative, the
+    middle one elsewhere. All tensors are unsigned, since ONNX Runtime computes a convolution in 8
+    bits only if what goes in and what comes out are of one type.
     """
-    unsigned = bool(values.min() >= 0)
-    low, high, zero = (0, 255, np.uint8(0)) if unsigned else (-127, 127, np.int8(0))
+    zero = 0 if values.min() >= 0 else 128
     largest = max(float(np.abs(values).max()), 1e-6)
-    steps = [np.float32(largest * share / high) for share in _LIMITS]
+    steps = [np.float32(largest * share / (255 - zero)) for share in _LIMITS]
     errors = [
-        np.mean((np.clip(np.rint(values / step), low, high) * step - values) ** 2) for step in steps
+        np.mean((np.clip(np.rint(values / step), -zero, 255 - zero) * step - values) ** 2)
+        for step in steps
     ]
-    return Scale(steps[int(np.argmin(errors))], zero)
+    return Scale(steps[int(np.argmin(errors))], np.uint8(zero))
 
 
 def _pixel_scale(model: onnx.ModelProto) -> Scale | None:
@@ -177,7 +179,7 @@ class _Edit:
         )
         added = []
         if name + _WRITTEN not in self._made_by:
-            source = self._before_clipping(name) if scale.zero.dtype == np.uint8 else name
+            source = name if scale.zero else self._before_clipping(name)
             added.append(
                 helper.make_node("QuantizeLinear", [source, step, zero], [name + _WRITTEN])
             )
@@ -193,12 +195,12 @@ class _Edit:
         self._nodes[after:after] = added
 
     def quantise_weights(self, conv: onnx.NodeProto, scale: Scale) -> None:
-        """Write weights in 8 bits, and the bias in 32 bits of the sums' own scale."""
+        """Write weights in 7 bits, and the bias in 32 bits of the sums' own scale."""
         weights = numpy_helper.to_array(self._constants[conv.input[1]])
         largest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
-        steps = (np.maximum(largest, _LEAST_WEIGHT) / 127).astype(np.float32)
+        steps = (np.maximum(largest, _LEAST_WEIGHT) / _WEIGHT_LEVELS).astype(np.float32)
         levels = np.rint(weights / steps.reshape(-1, *[1] * (weights.ndim - 1)))
-        self._replace_constant(conv, 1, np.clip(levels, -127, 127).astype(np.int8), steps)
+        self._replace_constant(conv, 1, levels.astype(np.int8), steps)
         if len(conv.input) > 2:
             bias = numpy_helper.to_array(self._constants[conv.input[2]])
             sums = steps * scale.step
