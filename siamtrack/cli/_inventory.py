@@ -102,7 +102,7 @@ def _engine(weights: str | None) -> dict[str, Any]:
 
 
 def _int8(weights: Path | None) -> str | None:
-    """What can be said of the quantised graph, which `auto` does not take."""
+    """What can be said of the quantised graph."""
     if weights is None:
         return None
     path = graph_paths(weights, INT8)[TRACK]

@@ -24,8 +24,9 @@ def command(weights: str | None, int8: bool, clips: tuple[str, ...], overwrite: 
     OpenVINO or ONNX Runtime. The graphs of the bundled weights come with siamtrack.
 
     With --int8 a third one is written from these two (which are made if they are not there): the
-    track graph with the backbone in 8 bits, which `--engine openvino:int8` and `onnx:int8` run. It
-    is faster and a little less accurate; CLIP shows it how large activations become.
+    track graph with the backbone in 8 bits, which `--engine openvino:int8` and `onnx:int8` run, and
+    `auto` where that is fastest. It may be a little less accurate; CLIP shows it how large
+    activations become.
     """
     if int8 != bool(clips):
         wrong = "--int8 needs clips; add --calibrate CLIP" if int8 else "--calibrate is for --int8"

@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 import torch
 
 from siamtrack.engines.base import Engine
-from siamtrack.engines.graphs import graph_paths
+from siamtrack.engines.graphs import INT8, TRACK, graph_paths
 from siamtrack.engines.torch_engine import TorchEngine, resolve_device
 from siamtrack.errors import ConfigError, EngineError
 from siamtrack.models.network import TrackerNetwork
@@ -60,9 +60,9 @@ def make_engine(
     Args:
         source: the weights.
         engine: one of `ENGINES`. "openvino:f32" and "openvino:bf16" also say what OpenVINO is to
-            compute in, which is bf16 where the CPU has it unless told; "openvino:int8" and
-            "onnx:int8" run the graph that `siamtrack export --int8` makes. For "auto" see
-            `choose_engine`.
+            compute in, which is bf16 where the CPU has it unless told; "onnx" computes in f32.
+            "openvino:int8" and "onnx:int8" run the graph that `siamtrack export --int8` makes. For
+            "auto" see `choose_engine`.
         device: see `resolve_device`.
         threads: CPU threads of an engine that runs graphs; 0 for its own choice. That of torch is
             one for the whole process: `torch.set_num_threads`.
@@ -99,7 +99,8 @@ def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> 
     """Take the fastest engine that can run these weights here.
 
     On the CPU that is the first of `GRAPH_ENGINES` that is installed, if graphs of exactly these
-    weights lie beside them; torch runs everything else.
+    weights lie beside them; torch runs everything else. OpenVINO computes in bf16 where the CPU
+    has it; otherwise the graph in 8 bits is taken if there is one, which is as fast.
 
     Args:
         source: the weights.
@@ -113,13 +114,16 @@ def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> 
     passed_over: dict[str, str] = {}
     for name in GRAPH_ENGINES:
         problem = _obstacle(name, source, resolved)
-        if problem is None:
+        for precision in () if problem else _precisions(name, source):
             try:
-                return Choice(_graph_engine(name, source, resolved, threads), passed_over)
+                engine = _graph_engine(name, source, resolved, threads, precision)
             except EngineError as error:
                 problem = str(error)
-                logger.warning("%s; another engine than %s runs the network", problem, name)
-        passed_over[name] = problem
+                tried = f"{name}:{precision}" if precision else name
+                logger.warning("%s; another engine than %s runs the network", problem, tried)
+            else:
+                return Choice(engine, passed_over)
+        passed_over[name] = problem or ""
     return Choice(TorchEngine(source.network, resolved), passed_over)
 
 
@@ -133,6 +137,17 @@ def _obstacle(name: str, source: Source, device: torch.device) -> str | None:
         return "the weights are not in a .safetensors file"
     missing = [path for path in graph_paths(source.path).values() if not path.is_file()]
     return f"there is no graph {missing[0]} (siamtrack export makes it)" if missing else None
+
+
+def _precisions(name: str, source: Source) -> tuple[str, ...]:
+    """What "auto" has an engine compute in, the fastest first; "" for the engine's own choice."""
+    if source.path is None or not graph_paths(source.path, INT8)[TRACK].is_file():
+        return ("",)
+    if name == "openvino":
+        from siamtrack.engines.openvino_engine import has_bf16
+
+        return ("",) if has_bf16() else (INT8, "")
+    return (INT8, "")
 
 
 def _graph_engine(

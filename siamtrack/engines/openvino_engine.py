@@ -58,12 +58,11 @@ class OpenVinoEngine(GraphEngine):
                 'engine "torch"'
             )
         self._core = _core()
-        has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if inference_precision == "bf16" and not has_bf16:
+        if inference_precision == "bf16" and not has_bf16():
             raise EngineError(
                 "this CPU does not compute in bf16; give inference precision f32 or auto"
             )
-        wants_bf16 = inference_precision != "f32" and has_bf16
+        wants_bf16 = inference_precision != "f32" and has_bf16()
         in_float = "bf16" if wants_bf16 else "f32"
         self.precision = "int8" if inference_precision == "int8" else in_float
         self._settings = {
@@ -93,6 +92,11 @@ def _core() -> ov.Core:
     behind, and the next signal, a Ctrl-C say, kills the process (OpenVINO 2026.4.1). So it stays.
     """
     return ov.Core()
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this CPU."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class _Runner:

@@ -1,6 +1,7 @@
 """The quantised graph: near the one it is made from, and never run for other weights."""
 
 import shutil
+import sys
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import numpy_helper
 
 import siamtrack
 from siamtrack.cli import main
+from siamtrack.engines import Source, choose_engine
 from siamtrack.engines.calibration import calibration_crops
 from siamtrack.engines.graphs import graph_paths
 from siamtrack.engines.onnx_engine import OnnxEngine
@@ -75,11 +77,43 @@ def test_onnx_runtime_computes_the_backbone_in_8_bits(quantised, tmp_path):
 
 
 @pytest.mark.slow
-def test_auto_leaves_int8_alone_and_info_tells_of_it(quantised, capsys):
-    assert siamtrack.load(quantised, device="cpu").engine.precision != "int8"
+@pytest.mark.parametrize(("has_bf16", "taken"), [(True, "bf16"), (False, "int8")])
+def test_auto_takes_int8_in_openvino_where_the_cpu_has_no_bf16(
+    quantised, monkeypatch, has_bf16, taken
+):
+    monkeypatch.setattr("siamtrack.engines.openvino_engine.has_bf16", lambda: has_bf16)
+    made = []
+    monkeypatch.setattr(
+        "siamtrack.engines._graph_engine", lambda *args: made.append(args) or "engine"
+    )
+    choose_engine(Source(load_network(quantised), quantised), device="cpu")
+    (name, *_, precision) = made[0]
+    assert (name, precision or "bf16") == ("openvino", taken)
+
+
+@pytest.mark.slow
+def test_auto_takes_int8_in_onnx_runtime_and_info_tells_of_it(quantised, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert siamtrack.load(quantised, device="cpu").engine.precision == "int8"
+    assert siamtrack.load(quantised, device="cpu", engine="onnx").engine.precision == "f32"
     assert main(["info", "--weights", str(quantised)]) == 0
     told = " ".join(capsys.readouterr().out.split())
+    assert "auto onnx (int8) on cpu" in told
     assert "small.track.int8.onnx, for engines openvino:int8 and onnx:int8" in told
+
+
+@pytest.mark.slow
+def test_auto_takes_the_float_graph_where_the_one_in_8_bits_is_damaged(
+    quantised, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    for file in quantised.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / quantised.name
+    graph_paths(path, "int8")["track"].write_bytes(b"damaged")
+    engine = siamtrack.load(path, device="cpu").engine
+    assert (engine.name, engine.precision) == ("onnx", "f32")
+    assert "is damaged" in caplog.text
 
 
 @pytest.mark.slow
