@@ -24,7 +24,7 @@ from siamtrack.errors import DatasetError
 from siamtrack.evaluation.once import follow
 from siamtrack.geometry import FloatArray, iou
 from siamtrack.models.weights import find_weights, read_card, write_card
-from siamtrack.tracking.localise import Candidate
+from siamtrack.tracking.localiser import Candidate
 from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker

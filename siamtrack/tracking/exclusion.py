@@ -21,7 +21,8 @@ from siamtrack.errors import NotInitialisedError
 from siamtrack.geometry import CropMap, FloatArray, centre_distance, iou
 from siamtrack.tracking.responses import cell_boxes
 from siamtrack.tracking.result import Result
-from siamtrack.tracking.tracker import Tracker, TrackState
+from siamtrack.tracking.state import TrackState
+from siamtrack.tracking.tracker import Tracker
 
 SAME_PLACE = 0.6
 """Boxes that overlap by more lie on one thing."""

@@ -106,6 +106,11 @@ class BoxHeadOptions(TrackerOptions):
             jumps to fewer look-alikes and finds fewer targets.
         found_similarity: share of the similarity to the exemplar that the target had while it was
             tracked, which such a place must have too.
+        doubt_frames: frames after a lost target was found in which it is looked for elsewhere all
+            the same. Raising it comes back more often from a look-alike that was taken for the
+            target, at the cost of the network passes; 0 believes what was found.
+        overruled_above: score that a place elsewhere must have, besides a higher one than what was
+            found, before the box jumps there. Raising it jumps less, to the target and from it.
     """
 
     shape_penalty: float = 0.05
@@ -115,6 +120,8 @@ class BoxHeadOptions(TrackerOptions):
     scan_crops: int = 3
     found_above: float = 0.6
     found_similarity: float = 0.8
+    doubt_frames: int = 60
+    overruled_above: float = 0.9
 
     def __post_init__(self) -> None:
         # Not super(): a slotted dataclass is a new class, which zero-argument super() misses.
@@ -126,6 +133,8 @@ class BoxHeadOptions(TrackerOptions):
         self._check("scan_crops", 0, 64)
         self._check("found_above", 0.0, 1.0)
         self._check("found_similarity", 0.0, 1.0)
+        self._check("doubt_frames", 0, math.inf)
+        self._check("overruled_above", 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,63 +6,36 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
-import numpy as np
 from numpy.typing import ArrayLike
 
 from siamtrack.crops import Image, check_frame, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Response
-from siamtrack.errors import InvalidFrameError, NotInitialisedError
+from siamtrack.errors import NotInitialisedError
 from siamtrack.geometry import (
     CropMap,
     FloatArray,
     context_side,
+    iou,
     keep_in_frame,
     parse_first_box,
 )
 from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.framing import NEUTRAL, Framing, framing_of
-from siamtrack.tracking.localise import Candidate, localiser_for
+from siamtrack.tracking.localise import localiser_for
+from siamtrack.tracking.localiser import Candidate
 from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.scanning import count_close, next_windows
+from siamtrack.tracking.state import TrackState, rescaled
 
 logger = logging.getLogger(__name__)
 
 _SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
-_SAME_ASPECT = 0.02  # relative difference of aspect up to which a new frame size is a rescaling
-
-
-@dataclass(frozen=True, slots=True)
-class TrackState:
-    """All that a tracker remembers of its target; replaced, never changed, from frame to frame.
-
-    Attributes:
-        exemplar: the target as the network sees it.
-        box_xywh: (4,) where it was last, frame px; may stick out of the frame.
-        frame_wh: size of the last frame, px.
-        fill_bgr: mean colour of the first frame, shown to the network outside the frame.
-        presence: memory of the score.
-        framing: how the network's boxes differ from the one that was given.
-        similarity: what the target's embedding had in common with the exemplar's while tracked.
-        scanned: windows of the scan's grid looked at since the target was lost.
-        nominee_xy: the place, frame px, that the scan's coarse windows nominated for a close look.
-        seen: what the last score is made of; None on the first frame.
-    """
-
-    exemplar: Exemplar
-    box_xywh: FloatArray
-    frame_wh: tuple[int, int]
-    fill_bgr: tuple[float, float, float]
-    presence: Presence
-    framing: Framing = NEUTRAL
-    similarity: float = 1.0
-    scanned: int = 0
-    nominee_xy: tuple[float, float] | None = None
-    seen: Candidate | None = None
+_APART = 0.3  # boxes that overlap by less lie on different things
 
 
 class Tracker:
@@ -179,7 +152,7 @@ class Tracker:
         frame = check_frame(frame_bgr)
         frame_wh = (frame.shape[1], frame.shape[0])
         if frame_wh != state.frame_wh:
-            self._state = state = _rescaled(state, frame_wh)
+            self._state = state = rescaled(state, frame_wh)
         size = self.engine.config.search_size_px
         cut = [
             crop_square(frame, centre, side, size, fill_bgr=state.fill_bgr)
@@ -202,37 +175,51 @@ class Tracker:
         close = near + count_close(maps[0], maps[near:])
         beyond = response.rows(near, close)
         other = self._localiser.scan(beyond, maps[near:close], state.box_xywh, state.similarity)
-        if other is not None:
-            elsewhere = calibrated_score(other, self.options)
-            if elsewhere > score:
-                found, score = other, elsewhere
+        jumped = other is not None and self._prefers(other, found, state)
+        if jumped and other is not None:
+            found, score = other, calibrated_score(other, self.options)
         if not math.isfinite(sum(found.box_xywh.tolist())):
             logger.warning("the network returned %s; the last box is kept", found.box_xywh.tolist())
             found, score = found._replace(box_xywh=state.box_xywh), 0.0
-        presence = state.presence.after(score, self.options)
-        lost = state.presence.status == "lost"
-        stay = lost and not self._localiser.trusts(found, state.similarity)
+        before, presence = state.presence.status, state.presence.after(score, self.options)
+        stay = before == "lost" and not self._localiser.trusts(found, state.similarity)
         box = state.box_xywh if stay else found.box_xywh
         box = keep_in_frame(box, state.frame_wh)
         similarity = found.similarity if state.seen is None else state.similarity
-        if presence.status == "tracked":
+        if presence.status == "tracked" and not state.doubt.frames:
             similarity += _SIMILARITY_RATE * (found.similarity - similarity)
+        doubt = state.doubt.after(
+            before,
+            presence.status,
+            score,
+            jumped=jumped,
+            frames=self._localiser.doubt_frames,
+        )
         scanned, nominee = 0, None
-        if presence.status == "lost":
+        if presence.status == "lost" or doubt.frames:
             scanned, nominee = state.scanned, state.nominee_xy
-        if presence.status == "lost" and len(maps) > near:
-            scanned += len(maps) - near - (nominee is not None)
-            nominee = self._localiser.nominate(response.rows(close, len(maps)), maps[close:])
+            if len(maps) > near:
+                scanned += len(maps) - near - (nominee is not None)
+                nominee = self._localiser.nominate(response.rows(close, len(maps)), maps[close:])
         self._state = replace(
             state,
             box_xywh=box,
             presence=presence,
+            doubt=doubt,
             similarity=similarity,
             scanned=scanned,
             nominee_xy=nominee,
             seen=found,
         )
         return Result(_as_tuple(box), score, presence.status)
+
+    def _prefers(self, other: Candidate, found: Candidate, state: TrackState) -> bool:
+        """Whether the box goes to a place elsewhere, of a target that is lost or in doubt."""
+        here, there = (calibrated_score(one, self.options) for one in (found, other))
+        if state.presence.status == "lost":
+            return there > here
+        apart = bool(iou(other.box_xywh, found.box_xywh) < _APART)
+        return apart and self._localiser.overrules(there, max(here, state.doubt.standing))
 
     def _framing(self, frame: Image, state: TrackState) -> Framing:
         """How the network frames the target, seen on the first frame."""
@@ -256,11 +243,13 @@ class Tracker:
         return [(centre, side) for side in self._localiser.window_sides(state.box_xywh[2:])]
 
     def _elsewhere(self, state: TrackState) -> list[tuple[FloatArray, float]]:
-        """The next windows of the scan for a lost target; none otherwise."""
+        """The next windows of the scan for a target that is lost or in doubt; none otherwise."""
         count = self._localiser.scan_crops
-        if state.presence.status == "lost" and self.budget:
+        if state.presence.status != "lost" and not state.doubt.frames:
+            return []
+        if self.budget:
             count = self.budget.grant(count)
-        if state.presence.status != "lost" or not count:
+        if not count:
             return []
         ((centre, side),) = self._near(state)
         return next_windows(
@@ -279,19 +268,6 @@ class Tracker:
                 "update(frame)"
             )
         return self._state
-
-
-def _rescaled(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
-    """The same state in a frame of another resolution."""
-    ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
-    if abs(ratio[0] / ratio[1] - 1.0) > _SAME_ASPECT:
-        was, now = "x".join(map(str, state.frame_wh)), "x".join(map(str, frame_wh))
-        raise InvalidFrameError(
-            f"frame is {now}, the target was tracked in {was}, which has another shape; give "
-            "frames of one size, or call init(frame, box) again"
-        )
-    box = state.box_xywh * np.tile(ratio, 2)
-    return replace(state, box_xywh=box, frame_wh=frame_wh, nominee_xy=None)
 
 
 def _as_tuple(box_xywh: FloatArray) -> tuple[float, float, float, float]:

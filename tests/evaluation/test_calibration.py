@@ -17,7 +17,7 @@ from siamtrack.evaluation.calibration import (
     reliability,
 )
 from siamtrack.evaluation.report.reliability import save_reliability
-from siamtrack.tracking.localise import Candidate
+from siamtrack.tracking.localiser import Candidate
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.presence import calibrated_score
 

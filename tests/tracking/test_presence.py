@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from siamtrack.tracking.localise import Candidate
+from siamtrack.tracking.localiser import Candidate
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 

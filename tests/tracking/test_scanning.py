@@ -11,8 +11,9 @@ from siamtrack.geometry import CropMap, iou
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.models.siamfc import SiamFCConfig
 from siamtrack.tracking import scanning
-from siamtrack.tracking.localise import BoxHead, ScalePyramid
+from siamtrack.tracking.box_head import BoxHead
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+from siamtrack.tracking.scale_pyramid import ScalePyramid
 from siamtrack.tracking.scanning import count_close, next_windows, scan_centres
 
 
