@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,3 +100,37 @@ class Engine(Protocol):
             batch: of `prepare`.
         """
         ...
+
+
+Job = tuple[Exemplar, Sequence[Image]]
+"""One target's exemplar and its search crops."""
+
+
+@runtime_checkable
+class Overlapping(Protocol):
+    """An engine that works on some targets' crops while others are still being cut."""
+
+    def track_each(self, jobs: Iterable[Job]) -> Iterator[Response]:
+        """Match every target's crops against its exemplar.
+
+        Args:
+            jobs: taken one by one, each begun at once.
+
+        Yields:
+            The responses, in order, each as soon as it is there.
+        """
+        ...
+
+
+def track_each(engine: Engine, jobs: Iterable[Job]) -> Iterator[Response]:
+    """The responses of many targets: side by side where the engine can, else in one batch."""
+    if isinstance(engine, Overlapping):
+        yield from engine.track_each(jobs)
+        return
+    work = list(jobs)
+    exemplars = [exemplar for exemplar, crops in work for _ in crops]
+    response = engine.track(engine.stack(exemplars), [crop for _, crops in work for crop in crops])
+    start = 0
+    for _, crops in work:
+        yield response.rows(start, start + len(crops))
+        start += len(crops)

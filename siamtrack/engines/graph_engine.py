@@ -139,9 +139,14 @@ class GraphEngine(ABC):
         tensors = exemplar.tensors
         if exemplar.targets != len(batch):
             tensors = tuple(np.repeat(t, len(batch), axis=0) for t in tensors)
-        found = [*self._track.run((batch, *tensors)), None, None]
-        return Response(found[0], found[1], found[2])  # type: ignore[arg-type]
+        return response_of(self._track.run((batch, *tensors)))
 
     def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
         """See `Engine.track`."""
         return self.infer(exemplar, self.prepare(crops))
+
+
+def response_of(outputs: Sequence[Float32Array]) -> Response:
+    """What the outputs of a track graph say; graphs without boxes or embeddings have fewer."""
+    found = [*outputs, None, None]
+    return Response(found[0], found[1], found[2])  # type: ignore[arg-type]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from siamtrack.engines.base import Float32Array
-from siamtrack.engines.graph_engine import Graph, GraphEngine, default_threads
+from siamtrack.engines.base import Float32Array, Job, Response
+from siamtrack.engines.graph_engine import Graph, GraphEngine, default_threads, response_of
 from siamtrack.errors import ConfigError, EngineError
 
 PRECISIONS = ("auto", "bf16", "f32", "int8")
@@ -82,6 +83,19 @@ class OpenVinoEngine(GraphEngine):
             raise EngineError(f"graph {path} is damaged ({reason}); export it again") from error
         return Graph(len(model.inputs), _metadata(model), runner)
 
+    def track_each(self, jobs: Iterable[Job]) -> Iterator[Response]:
+        """See `Overlapping.track_each`."""
+        runner = cast(_Runner, self._track.run)
+        started: deque[list[_Running]] = deque()
+        try:
+            for exemplar, crops in jobs:
+                started.append(runner.start((self.prepare(crops), *exemplar.tensors)))
+            while started:
+                yield response_of(runner.finish(started.popleft()))
+        finally:
+            for running in started:  # the frame failed: nobody asks for these
+                runner.finish(running)
+
 
 @cache
 def _core() -> ov.Core:
@@ -97,6 +111,13 @@ def _core() -> ov.Core:
 def has_bf16() -> bool:
     """Whether OpenVINO computes in bf16 on this CPU."""
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class _Running(NamedTuple):
+    """A request at work, and what it reads, which has to stay."""
+
+    request: ov.InferRequest
+    given: Sequence[NDArray[Any]]
 
 
 class _Runner:
@@ -118,40 +139,56 @@ class _Runner:
         self._request = self._compile({"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
         self._given: list[NDArray[Any] | None] = [None] * len(model.inputs)
         self._abreast: ov.CompiledModel | None = None
-        self._requests: list[ov.InferRequest] = []
+        self._idle: list[ov.InferRequest] = []
         # A request holds its inputs and outputs, and trackers in several threads may share it.
         self._lock = Lock()
 
     def __call__(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:
-        with self._lock:
-            return self._one(arrays) if len(arrays[0]) == 1 else self._each(arrays)
+        return self._one(arrays) if len(arrays[0]) == 1 else self.finish(self.start(arrays))
 
     def _one(self, arrays: Sequence[NDArray[Any]]) -> list[Float32Array]:
-        request, given = self._request, self._given
-        for k, array in enumerate(arrays):
-            # Exemplars stay the same from frame to frame; what is shared is only read.
-            if given[k] is not array:
-                given[k] = array = np.ascontiguousarray(array)
-                request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
-        request.infer(share_outputs=True)
-        return [request.get_output_tensor(k).data.copy() for k in range(len(self._model.outputs))]
-
-    def _each(self, arrays: Sequence[NDArray[Any]]) -> list[Float32Array]:
-        if self._abreast is None:
-            streams = self._settings["INFERENCE_NUM_THREADS"]
-            self._abreast = self._compile({"NUM_STREAMS": streams})
-        while len(self._requests) < len(arrays[0]):
-            self._requests.append(self._abreast.create_infer_request())
-        running = self._requests[: len(arrays[0])]
-        arrays = [np.ascontiguousarray(array) for array in arrays]
-        for row, request in enumerate(running):
+        with self._lock:
+            request, given = self._request, self._given
             for k, array in enumerate(arrays):
-                request.set_input_tensor(k, ov.Tensor(array[row : row + 1], shared_memory=True))
+                # Exemplars stay the same from frame to frame; what is shared is only read.
+                if given[k] is not array:
+                    given[k] = array = np.ascontiguousarray(array)
+                    request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
+            request.infer(share_outputs=True)
+            outputs = range(len(self._model.outputs))
+            return [request.get_output_tensor(k).data.copy() for k in outputs]
+
+    def start(self, arrays: Sequence[NDArray[Any]]) -> list[_Running]:
+        """Begin with every row of the first array, and that row, or the only one, of the others."""
+        arrays = [np.ascontiguousarray(array) for array in arrays]
+        started = []
+        for row in range(len(arrays[0])):
+            given = [array[row : row + 1] if len(array) > 1 else array for array in arrays]
+            request = self._take()
+            for k, array in enumerate(given):
+                request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
             request.start_async()
-        for request in running:
-            request.wait()
-        outputs = range(len(self._model.outputs))
-        return [np.concatenate([r.get_output_tensor(k).data for r in running]) for k in outputs]
+            started.append(_Running(request, given))
+        return started
+
+    def finish(self, started: Sequence[_Running]) -> list[Float32Array]:
+        """Wait for all of them; the outputs, stacked."""
+        for running in started:
+            running.request.wait()
+        outputs = [
+            np.concatenate([running.request.get_output_tensor(k).data for running in started])
+            for k in range(len(self._model.outputs))
+        ]
+        with self._lock:
+            self._idle += [running.request for running in started]
+        return outputs
+
+    def _take(self) -> ov.InferRequest:
+        with self._lock:
+            if self._abreast is None:
+                streams = self._settings["INFERENCE_NUM_THREADS"]
+                self._abreast = self._compile({"NUM_STREAMS": streams})
+            return self._idle.pop() if self._idle else self._abreast.create_infer_request()
 
     def _compile(self, how: dict[str, Any]) -> ov.CompiledModel:
         return self._core.compile_model(self._model, "CPU", {**self._settings, **how})

@@ -1,13 +1,15 @@
-"""Many targets in one video: trackers that share an engine and are answered in one batch."""
+"""Many targets in one video: trackers that share an engine, which answers them together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import starmap
 
 from numpy.typing import ArrayLike
 
 from siamtrack.crops import Image, check_frame
+from siamtrack.engines.base import Job, track_each
 from siamtrack.errors import ConfigError
 from siamtrack.geometry import CropMap, FloatArray
 from siamtrack.tracking.budget import Budget
@@ -23,8 +25,9 @@ class MultiTracker:
     thing, however alike they are (see `siamtrack.tracking.exclusion`). Where none claims the place
     of another, the results are those of separate trackers.
 
-    All search crops of a frame go through the network in one batch. Targets may be added, started
-    anew and removed between any two frames; numbers are never used twice.
+    All search crops of a frame go through the network together: in one batch or, in OpenVINO, side
+    by side, each as soon as it is cut. Targets may be added, started anew and removed between any
+    two frames; numbers are never used twice.
     """
 
     def __init__(self, make_tracker: Callable[[], Tracker], budget: Budget | None = None) -> None:
@@ -107,23 +110,21 @@ class MultiTracker:
             return self._update(frame_bgr)
 
     def _update(self, frame_bgr: Image) -> dict[int, Result]:
-        crops: list[Image] = []
-        maps: list[list[CropMap]] = []
         frame = check_frame(frame_bgr)  # here, so that a grey frame is converted only once
-        for tracker in self._trackers.values():
-            cut, cut_maps = tracker.look(frame)
-            crops += cut
-            maps.append(cut_maps)
-        trackers = list(self._trackers.values())
-        engine = trackers[0].engine
-        exemplars = [t.exemplar for t, m in zip(trackers, maps, strict=True) for _ in m]
-        response = engine.track(engine.stack(exemplars), crops)
+        maps: list[list[CropMap]] = []
+
+        def looks() -> Iterator[Job]:
+            for tracker in self._trackers.values():
+                crops, own = tracker.look(frame)
+                maps.append(own)
+                yield tracker.exemplar, crops
+
+        engine = next(iter(self._trackers.values())).engine
         sights: dict[int, Sight] = {}
-        start = 0
-        for (target, tracker), own in zip(self._trackers.items(), maps, strict=True):
-            part = response.rows(start, start + len(own))
-            sights[target] = Sight.of(tracker, part, own)
-            start += len(own)
+        alone = len(self._trackers) == 1  # then all threads work on its crop
+        responses = starmap(engine.track, looks()) if alone else track_each(engine, looks())
+        for k, (response, target) in enumerate(zip(responses, self._trackers, strict=True)):
+            sights[target] = Sight.of(self._trackers[target], response, maps[k])
         return self._exclusion.settle(sights)
 
     def _boxes(self) -> dict[int, FloatArray]:

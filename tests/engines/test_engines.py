@@ -12,11 +12,12 @@ import torch
 import siamtrack
 from siamtrack.cli import main
 from siamtrack.engines import openvino_engine, torch_engine
+from siamtrack.engines.base import track_each
 from siamtrack.engines.graphs import export_graphs, graph_paths
 from siamtrack.engines.onnx_engine import OnnxEngine
 from siamtrack.engines.openvino_engine import OpenVinoEngine
 from siamtrack.engines.torch_engine import TorchEngine, resolve_device
-from siamtrack.errors import ConfigError, DeviceError, EngineError
+from siamtrack.errors import ConfigError, DeviceError, EngineError, InvalidFrameError
 from siamtrack.models.cards import sha256_of
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import load_network
@@ -67,6 +68,42 @@ def test_stacked_exemplars_equal_a_batch(graph_engine, exported, photographs):
     assert stacked.targets == batch.targets == 2
     for a, b in zip(stacked.tensors, batch.tensors, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.fixture
+def jobs(graph_engine, exported, photographs):
+    """An engine, and three targets of which the second has several windows to look at."""
+    engine = graph_engine(exported)
+    boxes = np.array([[16.0, 16.0, 32.0, 32.0]])
+    exemplars = [engine.embed_exemplar([p[:64, :64]], boxes) for p in photographs]
+    crops = [np.ascontiguousarray(p[40:168, 40:168]) for p in photographs]
+    return engine, [(exemplars[0], crops[:1]), (exemplars[1], crops), (exemplars[2], crops[2:])]
+
+
+@pytest.mark.slow
+def test_each_of_many_targets_gets_its_own_answer(jobs):
+    engine, work = jobs
+    for found, (exemplar, crops) in zip(track_each(engine, iter(work)), work, strict=True):
+        for a, b in zip(found, engine.track(exemplar, crops), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_target_that_cannot_be_cut_leaves_the_engine_fit_for_the_next_frame(jobs):
+    engine, work = jobs
+
+    def failing():
+        yield work[0]
+        yield work[1]
+        raise InvalidFrameError("no frame")
+
+    with pytest.raises(InvalidFrameError):
+        list(track_each(engine, failing()))
+    next(track_each(engine, iter(work)))  # and who stops asking
+    first = [a.copy() for a in engine.track(*work[1])]
+    *_, last = track_each(engine, iter([work[0], work[1]]))
+    for a, b in zip(last, first, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
