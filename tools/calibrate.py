@@ -1,6 +1,8 @@
 """Fit the score of weights to sequences they have never seen, and write it into their card.
 
 python tools/calibrate.py siamtrack-lite0 folder:clips folder:more --plot reliability.png
+
+With --check it judges the score as it is, and writes nothing into the card.
 """
 
 import argparse
@@ -19,14 +21,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", help="name or file")
     parser.add_argument("specs", metavar="KIND:ROOT", nargs="+", help="data sets with truth")
     parser.add_argument("--plot", metavar="FILE.png", help="reliability diagram to write")
+    parser.add_argument("--check", action="store_true", help="judge the present score instead")
     args = parser.parse_args(argv)
     try:
         tracker, data = load(args.weights), [s for spec in args.specs for s in open_dataset(spec)]
-        found, seen = c.calibrate(tracker.engine, tracker.options, data)
-        curves = {"fitted": c.probabilities(seen, found), "left out": c.left_out(seen)}
+        if args.check:
+            seen = c.observe(tracker.engine, tracker.options, data)
+            curves = {"as it is": c.probabilities(seen, c.Calibration.of(tracker.options))}
+        else:
+            found, seen = c.calibrate(tracker.engine, tracker.options, data)
+            curves = {"fitted": c.probabilities(seen, found), "left out": c.left_out(seen)}
         if args.plot:
             save_reliability(args.plot, curves, seen.good, seen.weights)
-        c.write(args.weights, found)
+        if not args.check:
+            c.write(args.weights, found)
     except SiamTrackError as error:
         print(f"calibrate: error: {error}", file=sys.stderr)
         return error.exit_code

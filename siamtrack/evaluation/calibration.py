@@ -71,6 +71,11 @@ class Calibration(NamedTuple):
     score_similarity: float
     score_margin: float
 
+    @classmethod
+    def of(cls, options: TrackerOptions) -> Calibration:
+        """The one that a tracker has."""
+        return cls(*(getattr(options, name) for name in cls._fields))
+
 
 class _Witness(Tracker):
     """A tracker that notes what each score was made of."""

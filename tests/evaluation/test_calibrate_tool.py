@@ -1,5 +1,6 @@
 """tools/calibrate.py on clips whose truth is known, with the bundled weights."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,27 @@ def test_the_card_takes_the_fitted_curve(clips, tmp_path):
         k: v for k, v in before.tracker.items() if not k.startswith("score_")
     }
     assert after.sha256 == before.sha256
+
+
+@pytest.mark.slow
+def test_checking_judges_the_present_score_and_changes_nothing(clips, tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    bundled = find_weights(DEFAULT_WEIGHTS)
+    shutil.copy(bundled, weights)
+    card = weights.with_suffix(".json")
+    told = {}
+    for gain in (0.01, 1e-6):  # the second one hardly looks at the peak and says 1/2 or so
+        text = json.loads(bundled.with_suffix(".json").read_text())
+        text["tracker"] |= {"score_gain": gain, "score_similarity": 0.0, "score_margin": 0.0}
+        card.write_text(json.dumps(text))
+        before = card.read_bytes()
+        done = run(weights, f"folder:{clips}", "--check", "--plot", tmp_path / f"{gain}.png")
+        assert done.returncode == 0, done.stderr
+        assert card.read_bytes() == before
+        assert (tmp_path / f"{gain}.png").stat().st_size > 1000
+        told[gain] = done.stdout
+    assert all(text.startswith("as it is: expected calibration error") for text in told.values())
+    assert told[0.01] != told[1e-6]
 
 
 @pytest.mark.slow
