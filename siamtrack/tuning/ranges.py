@@ -36,6 +36,7 @@ DEFAULT_RANGES: Mapping[type[TrackerOptions], Mapping[str, Range]] = {
         "shape_penalty": Range(0.0, 0.3),
         "size_rate": Range(0.1, 0.8),
         "hold_below": Range(0.0, 0.4),
+        "framing": Range(0.0, 1.0),
         "found_above": Range(0.4, 0.95),
     },
     ScalePyramidOptions: {
