@@ -1,8 +1,6 @@
 """Fit the score of weights to sequences they have never seen, and write it into their card.
 
 python tools/calibrate.py siamtrack-lite0 folder:clips folder:more --plot reliability.png
-
-With --check it judges the score as it is, and writes nothing into the card.
 """
 
 import argparse
@@ -16,21 +14,16 @@ from siamtrack.tracking.loading import load
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Calibrate the named weights."""
+    """Calibrate the named weights, or judge the score they have."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("weights", help="name or file")
     parser.add_argument("specs", metavar="KIND:ROOT", nargs="+", help="data sets with truth")
     parser.add_argument("--plot", metavar="FILE.png", help="reliability diagram to write")
-    parser.add_argument("--check", action="store_true", help="judge the present score instead")
+    parser.add_argument("--check", action="store_true", help="judge the present score, fit none")
     args = parser.parse_args(argv)
     try:
-        tracker, data = load(args.weights), [s for spec in args.specs for s in open_dataset(spec)]
-        if args.check:
-            seen = c.observe(tracker.engine, tracker.options, data)
-            curves = {"as it is": c.probabilities(seen, c.Calibration.of(tracker.options))}
-        else:
-            found, seen = c.calibrate(tracker.engine, tracker.options, data)
-            curves = {"fitted": c.probabilities(seen, found), "left out": c.left_out(seen)}
+        loop, data = load(args.weights), [s for spec in args.specs for s in open_dataset(spec)]
+        curves, seen, found = c.curves_of(loop.engine, loop.options, data, check=args.check)
         if args.plot:
             save_reliability(args.plot, curves, seen.good, seen.weights)
         if not args.check:

@@ -200,6 +200,27 @@ def left_out(seen: Observations) -> FloatArray:
     return scores
 
 
+def curves_of(
+    engine: Engine, options: TrackerOptions, sequences: Iterable[Sequence], *, check: bool
+) -> tuple[dict[str, FloatArray], Observations, Calibration]:
+    """Scores to judge, by name, with what was seen and the calibration that they belong to.
+
+    Args:
+        engine: runs the weights.
+        options: of the loop.
+        sequences: see `observe`.
+        check: judge the score that the options have, instead of fitting one.
+
+    Raises:
+        DatasetError: see `observe`, `fit` and `left_out`.
+    """
+    if check:
+        present, seen = Calibration.of(options), observe(engine, options, sequences)
+        return {"as it is": probabilities(seen, present)}, seen, present
+    found, seen = calibrate(engine, options, sequences)
+    return {"fitted": probabilities(seen, found), "left out": left_out(seen)}, seen, found
+
+
 def reliability(
     scores: ArrayLike, good: ArrayLike, weights: ArrayLike, bins: int = 10
 ) -> tuple[FloatArray, FloatArray, FloatArray]:

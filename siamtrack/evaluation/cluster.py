@@ -63,8 +63,10 @@ def run_on_cluster(
 
 def _outcomes(task: Any, group: Group) -> list[Outcome]:
     """What came back; a task that the cluster gave up on fails all its units."""
-    if task.status != "finished":
-        reason = f"the cluster gave up: {task.exception()!r}"
+    # Not its status: a result that died with its worker is lost, and soon there again.
+    error = task.exception()
+    if error is not None:
+        reason = f"the cluster gave up: {error!r}"
         return [Outcome(unit, None, reason) for unit in group]
     return [Outcome.from_json(data) for data in task.result()]
 

@@ -66,6 +66,22 @@ def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(
     assert boxes_of(tmp_path / "remote") == boxes_of(tmp_path / "here")
 
 
+class LostResult:
+    """A task whose result died with its worker: asking for it waits until it is there again."""
+
+    status = "lost"
+
+    def exception(self):
+        self.status = "finished"
+
+    def result(self):
+        return [] if self.status == "finished" else None
+
+
+def test_a_result_that_died_with_its_worker_is_waited_for():
+    assert cluster_module._outcomes(LostResult(), ()) == []
+
+
 def test_what_the_cluster_gives_up_on_has_failed(cluster, clips, tmp_path, monkeypatch):
     def gives_up(setting, units):
         raise MemoryError("too big for any worker")
