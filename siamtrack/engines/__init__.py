@@ -114,7 +114,8 @@ def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> 
     passed_over: dict[str, str] = {}
     for name in GRAPH_ENGINES:
         problem = _obstacle(name, source, resolved)
-        for precision in () if problem else _precisions(name, source):
+        precisions = () if problem else _precisions(name, source)
+        for precision in precisions:
             try:
                 engine = _graph_engine(name, source, resolved, threads, precision)
             except EngineError as error:
@@ -123,12 +124,12 @@ def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> 
                 logger.warning("%s; another engine than %s runs the network", problem, tried)
             else:
                 return Choice(engine, passed_over)
-        passed_over[name] = problem or ""
+        passed_over[name] = problem
     return Choice(TorchEngine(source.network, resolved), passed_over)
 
 
-def _obstacle(name: str, source: Source, device: torch.device) -> str | None:
-    """Why an engine need not be tried; nothing of this is worth a warning."""
+def _obstacle(name: str, source: Source, device: torch.device) -> str:
+    """Why an engine need not be tried, "" if it may be; nothing of this is worth a warning."""
     if device.type != "cpu":
         return f"torch is taken on {device}"
     if not find_spec(_PACKAGES[name]):
@@ -136,7 +137,7 @@ def _obstacle(name: str, source: Source, device: torch.device) -> str | None:
     if source.path is None:
         return "the weights are not in a .safetensors file"
     missing = [path for path in graph_paths(source.path).values() if not path.is_file()]
-    return f"there is no graph {missing[0]} (siamtrack export makes it)" if missing else None
+    return f"there is no graph {missing[0]} (siamtrack export makes it)" if missing else ""
 
 
 def _precisions(name: str, source: Source) -> tuple[str, ...]:

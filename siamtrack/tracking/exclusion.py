@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from siamtrack.engines.base import Response
 from siamtrack.errors import NotInitialisedError
 from siamtrack.geometry import CropMap, FloatArray, centre_distance, iou
+from siamtrack.tracking.localiser import APART
 from siamtrack.tracking.responses import cell_boxes
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.state import TrackState
@@ -26,9 +27,6 @@ from siamtrack.tracking.tracker import Tracker
 
 SAME_PLACE = 0.6
 """Boxes that overlap by more lie on one thing."""
-
-APART = 0.3
-"""Boxes that overlap by less lie on different things."""
 
 _SHARING = math.log(2.0)  # a place that has to be shared is half as probable
 _STAYING = math.log(4.0)  # a place without a response is a quarter as probable as a certain one

@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap, FloatArray
 
+APART = 0.3
+"""Boxes that overlap by less lie on different things."""
+
 
 class Candidate(NamedTuple):
     """Where the target seems to be.

@@ -25,7 +25,7 @@ from siamtrack.geometry import (
 from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.framing import NEUTRAL, Framing, framing_of
 from siamtrack.tracking.localise import localiser_for
-from siamtrack.tracking.localiser import Candidate
+from siamtrack.tracking.localiser import APART, Candidate
 from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tracking.presence import Presence, calibrated_score
 from siamtrack.tracking.result import Result
@@ -35,7 +35,6 @@ from siamtrack.tracking.state import TrackState, rescaled
 logger = logging.getLogger(__name__)
 
 _SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
-_APART = 0.3  # boxes that overlap by less lie on different things
 
 
 class Tracker:
@@ -170,14 +169,12 @@ class Tracker:
         state = self._known()
         response = state.framing.undone(response)
         near = self._localiser.windows
-        found = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
-        score = calibrated_score(found, self.options)
+        here = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
         close = near + count_close(maps[0], maps[near:])
         beyond = response.rows(near, close)
         other = self._localiser.scan(beyond, maps[near:close], state.box_xywh, state.similarity)
-        jumped = other is not None and self._prefers(other, found, state)
-        if jumped and other is not None:
-            found, score = other, calibrated_score(other, self.options)
+        found = other if other is not None and self._prefers(other, here, state) else here
+        jumped, score = found is other, calibrated_score(found, self.options)
         if not math.isfinite(sum(found.box_xywh.tolist())):
             logger.warning("the network returned %s; the last box is kept", found.box_xywh.tolist())
             found, score = found._replace(box_xywh=state.box_xywh), 0.0
@@ -213,12 +210,12 @@ class Tracker:
         )
         return Result(_as_tuple(box), score, presence.status)
 
-    def _prefers(self, other: Candidate, found: Candidate, state: TrackState) -> bool:
+    def _prefers(self, other: Candidate, near: Candidate, state: TrackState) -> bool:
         """Whether the box goes to a place elsewhere, of a target that is lost or in doubt."""
-        here, there = (calibrated_score(one, self.options) for one in (found, other))
+        here, there = (calibrated_score(one, self.options) for one in (near, other))
         if state.presence.status == "lost":
             return there > here
-        apart = bool(iou(other.box_xywh, found.box_xywh) < _APART)
+        apart = bool(iou(other.box_xywh, near.box_xywh) < APART)
         return apart and self._localiser.overrules(there, max(here, state.doubt.standing))
 
     def _framing(self, frame: Image, state: TrackState) -> Framing:
