@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 from siamtrack._version import __version__
 
 if TYPE_CHECKING:
-    from siamtrack.tracking.loading import load, load_multi
+    from siamtrack.api import load, load_multi
     from siamtrack.tracking.multi import MultiTracker
     from siamtrack.tracking.result import Result
     from siamtrack.tracking.tracker import Tracker
-    from siamtrack.video.source import Frame, open_source
+    from siamtrack.video.frames import Frame
+    from siamtrack.video.source import open_source
 
 _HOMES = {
-    "load": "siamtrack.tracking.loading",
-    "load_multi": "siamtrack.tracking.loading",
+    "load": "siamtrack.api",
+    "load_multi": "siamtrack.api",
     "MultiTracker": "siamtrack.tracking.multi",
     "Result": "siamtrack.tracking.result",
     "Tracker": "siamtrack.tracking.tracker",

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from siamtrack.errors import InvalidBoxError, InvalidFrameError
-from siamtrack.geometry import CropMap, FloatArray
+from siamtrack.geometry import CropMap
+from siamtrack.types import FloatArray, Image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Image = NDArray[np.uint8]
 
 _MARGIN_PX = 2  # source pixels kept around a window so that interpolation never reads the fill
 

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from siamtrack.errors import InvalidBoxError
-
-FloatArray = NDArray[np.float64]
+from siamtrack.types import FloatArray
 
 MIN_SIDE_PX = 2.0
 """No tracked box gets narrower or lower than this; below it nothing is left to correlate."""

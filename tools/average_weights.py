@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from siamtrack.errors import SiamTrackError
-from siamtrack.models.averaging import average_weights
+from siamtrack.training.average import average_weights
 
 
 def main(argv: list[str] | None = None) -> int:

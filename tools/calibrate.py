@@ -6,11 +6,11 @@ python tools/calibrate.py siamtrack-lite0 folder:clips folder:more --plot reliab
 import argparse
 import sys
 
-from siamtrack.data.open import open_dataset
+from siamtrack.api import load
+from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import SiamTrackError
 from siamtrack.evaluation import calibration as c
-from siamtrack.evaluation.report.reliability import save_reliability
-from siamtrack.tracking.loading import load
+from siamtrack.evaluation.report.plots import save_reliability
 
 
 def main(argv: list[str] | None = None) -> int:

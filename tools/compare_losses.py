@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from siamtrack.errors import SiamTrackError
-from siamtrack.training.comparison_report import compare_and_report
+from siamtrack.training.compare_losses import compare_and_report
 from siamtrack.training.config import load_config
 
 

@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from siamtrack.data.open import open_dataset
+from siamtrack.api import load
+from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import SiamTrackError
-from siamtrack.evaluation.report.gallery import write_gallery
-from siamtrack.literals import read_assignments
-from siamtrack.tracking.loading import load
+from siamtrack.evaluation.report.failures import write_gallery
+from siamtrack.utils.config import read_assignments
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from siamtrack.errors import SiamTrackError
-from siamtrack.models.import_checkpoints import import_siamfc
+from siamtrack.models.import_siamfc import import_siamfc
 
 
 def main(argv: list[str] | None = None) -> int:

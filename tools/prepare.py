@@ -12,8 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from siamtrack.data.cache import CacheConfig
-from siamtrack.data.prepare import prepare
+from siamtrack.data.cache import CacheConfig, prepare
 from siamtrack.errors import SiamTrackError
 
 

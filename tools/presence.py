@@ -6,11 +6,11 @@ python tools/presence.py siamtrack-lite0 folder:exits folder:cuts --set lost_aft
 import argparse
 import sys
 
-from siamtrack.data.open import open_dataset
+from siamtrack.api import load
+from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import ConfigError, SiamTrackError
-from siamtrack.evaluation.presence import PresenceReport, measure_presence
-from siamtrack.literals import read_value
-from siamtrack.tracking.loading import load
+from siamtrack.evaluation.absence import PresenceReport, measure_presence
+from siamtrack.utils.config import read_value
 
 
 def main(argv: list[str] | None = None) -> int:

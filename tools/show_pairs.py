@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from siamtrack.data.show import save_pairs_picture
 from siamtrack.errors import SiamTrackError
 from siamtrack.training.config import load_config
-from siamtrack.training.preview import save_pairs_picture
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from siamtrack.errors import SiamTrackError
 from siamtrack.training.config import load_config
-from siamtrack.training.loop import fit
+from siamtrack.training.train import fit
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from siamtrack.errors import SiamTrackError
-from siamtrack.tuning.run import tune
+from siamtrack.tuning.search import tune
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli._options import model_options, tracker_options
+from siamtrack.cli.options import model_options, tracker_options
 
 if TYPE_CHECKING:
     from siamtrack.demo import DemoReport
@@ -52,7 +52,7 @@ def command(
 
     import siamtrack
     from siamtrack.demo import DEFAULT_FRAMES, demo_files, run_demo
-    from siamtrack.video.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
+    from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
 
     frames = DEFAULT_FRAMES if frames is None else frames
     folder = DEFAULT_FOLDER if out is None else out

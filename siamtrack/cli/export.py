@@ -31,9 +31,9 @@ def command(weights: str | None, int8: bool, clips: tuple[str, ...], overwrite: 
     if int8 != bool(clips):
         wrong = "--int8 needs clips; add --calibrate CLIP" if int8 else "--calibrate is for --int8"
         raise click.UsageError(wrong, click.get_current_context())
-    from siamtrack.cli._exporting import export, export_int8
+    from siamtrack.api import DEFAULT_WEIGHTS
+    from siamtrack.export.quantise import export, export_int8
     from siamtrack.models.weights import find_weights
-    from siamtrack.tracking.loading import DEFAULT_WEIGHTS
 
     path = find_weights(weights or DEFAULT_WEIGHTS)
     made = export_int8(path, clips, overwrite) if int8 else export(path, overwrite)

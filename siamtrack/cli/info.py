@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
 import click
+import cv2
+import torch
+
+import siamtrack
+from siamtrack.api import DEFAULT_WEIGHTS, read_source
+from siamtrack.engines import ENGINES, choose_engine
+from siamtrack.engines.graphs import INT8, TRACK, export_command, graph_paths
+from siamtrack.engines.torch_engine import resolve_device
+from siamtrack.errors import SiamTrackError, WeightsError
+from siamtrack.models.weights import find_weights, list_weights, read_card
+from siamtrack.video.window import display_problem, toolkit_name
 
 
 @click.command("info", short_help="Show versions, devices, engines, windows and weights.")
@@ -15,7 +34,168 @@ def command(weights: str | None, as_json: bool) -> None:
     """
     import json
 
-    from siamtrack.cli._inventory import as_text, inventory
-
     found = inventory(weights)
     click.echo(json.dumps(found, indent=2) if as_json else as_text(found))
+
+
+_PACKAGES = ("av", "got10k", "numpy", "onnxruntime", "openvino", "safetensors", "scipy")
+
+
+def inventory(weights: str | None = None) -> dict[str, Any]:
+    """Everything that decides how siamtrack works here, ready for JSON.
+
+    Args:
+        weights: tell about these in full; None for the default ones.
+
+    Raises:
+        WeightsError: `weights` was given and cannot be used.
+    """
+    return {
+        "siamtrack": siamtrack.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _packages(),
+        "devices": _devices(),
+        "engine": _engine(weights),
+        "window": {"toolkit": toolkit_name() or None, "problem": display_problem()},
+        "weights": [_weights(name) for name in list_weights()],
+        "shown": None if weights is None else _weights(weights),
+    }
+
+
+def _packages() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"torch": torch.__version__, "opencv": cv2.__version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return dict(sorted(versions.items()))
+
+
+def _devices() -> list[dict[str, Any]]:
+    cores = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    devices = [{"name": "cpu", "detail": cores}]
+    for k in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(k)
+        gib = card.total_memory / 2**30
+        devices.append({"name": f"cuda:{k}", "detail": f"{card.name}, {gib:.0f} GiB"})
+    if torch.backends.mps.is_available():
+        devices.append({"name": "mps", "detail": "Apple GPU"})
+    chosen = resolve_device("auto").type
+    first = next(device["name"] for device in devices if device["name"].startswith(chosen))
+    return [{**device, "chosen": device["name"] == first} for device in devices]
+
+
+def _engine(weights: str | None) -> dict[str, Any]:
+    """What `auto` comes to, found out by loading, and why it is not a faster one."""
+    known = [name for name in ENGINES if name != "auto"]
+    nothing: dict[str, Any] = {
+        "known": known,
+        "chosen": None,
+        "precision": None,
+        "device": None,
+        "passed_over": {},
+        "int8": None,
+    }
+    try:
+        source, _ = read_source(DEFAULT_WEIGHTS if weights is None else weights)
+        engine, passed_over = choose_engine(source)
+    except SiamTrackError as error:
+        if weights is not None:
+            raise
+        return {**nothing, "reason": str(error)}
+    reason = f"the fastest one that can run these weights on {engine.device} here"
+    return {
+        "known": known,
+        "chosen": engine.name,
+        "precision": engine.precision,
+        "device": engine.device,
+        "reason": reason,
+        "passed_over": passed_over,
+        "int8": _int8(source.path),
+    }
+
+
+def _int8(weights: Path | None) -> str | None:
+    """What can be said of the quantised graph."""
+    if weights is None:
+        return None
+    path = graph_paths(weights, INT8)[TRACK]
+    if path.is_file():
+        return f"{path}, for engines openvino:int8 and onnx:int8"
+    return f"there is no graph {path} ({export_command(INT8)} makes it)"
+
+
+def _weights(name: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": name, "default": name == DEFAULT_WEIGHTS}
+    try:
+        told["path"] = str(find_weights(name))
+        return {**told, "card": asdict(read_card(name)), "problem": None}
+    except WeightsError as error:
+        return {**told, "card": None, "problem": str(error)}
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The inventory for people."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"siamtrack {found['siamtrack']}, Python {found['python']}, {found['platform']}"
+    yield ""
+    yield from _table("packages", {k: v or "not installed" for k, v in found["packages"].items()})
+    devices = {
+        device["name"]: device["detail"] + (" (auto takes this one)" if device["chosen"] else "")
+        for device in found["devices"]
+    }
+    yield from _table("devices", devices)
+    yield from _table("engines", _engine_rows(found["engine"]))
+    window = found["window"]
+    problem = window["problem"]
+    can_open = "can be opened" if problem is None else f"cannot be opened: {problem}"
+    yield from _table("window", {"toolkit": window["toolkit"] or "none", "now": can_open})
+    bundled = {_title(one): _brief(one) for one in found["weights"]}
+    yield from _table("weights", bundled or {"none": "came with this installation"})
+    if found["shown"] is not None:
+        one = found["shown"]
+        details = one["card"] or {"problem": one["problem"]}
+        yield from _table(one["path"] if "path" in one else one["name"], details)
+
+
+def _engine_rows(engine: dict[str, Any]) -> dict[str, str]:
+    chosen = "none"
+    if engine["chosen"]:
+        chosen = f"{engine['chosen']} ({engine['precision']}) on {engine['device']}"
+    rows = {"known": ", ".join(engine["known"]), "auto": f"{chosen}: {engine['reason']}"}
+    if engine["int8"]:
+        rows["int8"] = engine["int8"]
+    return {**rows, **{f"not {name}": why for name, why in engine["passed_over"].items()}}
+
+
+def _table(title: str, rows: dict[str, Any]) -> Iterator[str]:
+    width = max(map(len, rows), default=0)
+    yield title
+    for name, value in rows.items():
+        yield f"  {name:<{width}}  {_value(value)}".rstrip()
+    yield ""
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={_value(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value)) or "-"
+    return "-" if value is None or value == "" else str(value)
+
+
+def _title(one: dict[str, Any]) -> str:
+    return f"{one['name']}{' (default)' if one['default'] else ''}"
+
+
+def _brief(one: dict[str, Any]) -> str:
+    card = one["card"]
+    if card is None:
+        return str(one["problem"])
+    figures = _value(card["figures"])
+    return f"{card['architecture']}; licence {card['licence']}; figures {figures}"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from siamtrack.crops import Image, crop_window
-from siamtrack.geometry import FloatArray
+from siamtrack.crops import crop_window
+from siamtrack.types import FloatArray, Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
@@ -20,10 +21,16 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from siamtrack.crops import Image, crop_window
+from siamtrack.crops import crop_window
+from siamtrack.data.datasets import open_dataset
+from siamtrack.data.sequence import VideoSequence
 from siamtrack.errors import DatasetError
-from siamtrack.geometry import FloatArray, context_side
+from siamtrack.geometry import context_side
+from siamtrack.types import FloatArray, Image
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 3
 _FILES = ("crops.bin", "index.npz", "tracks.json")
@@ -256,3 +263,84 @@ class CropCache:
         if picture is None:
             raise DatasetError(f"crop {crop} of cache {self.folder} cannot be decoded")
         return picture, self.boxes[crop].astype(np.float64)  # type: ignore[return-value]
+
+
+_LEAST_SIDE_PX = 4.0
+"""Targets narrower or lower than this show nothing that could be told apart."""
+
+
+def prepare(
+    specs: Items[str], out: Path, config: CacheConfig, *, partial: bool = False
+) -> CropCache:
+    """Crop data sets for training.
+
+    Args:
+        specs: names of data sets, see `siamtrack.data.open`.
+        out: folder to make. When it exists and was made from the same data sets with the same
+            configuration it is opened and returned as it is.
+        config: how to cut.
+        partial: use what is there of data sets of which parts are missing.
+
+    Raises:
+        ConfigError, DatasetError: a data set cannot be opened, none has a usable target, or `out`
+            was made from something else.
+    """
+    made_from = list(specs)
+    if out.exists():
+        cache = CropCache(out, made_from)
+        if cache.config != config:
+            raise DatasetError(
+                f"cache {out} was made with {cache.config}, not with {config}; remove it, or give "
+                "another folder"
+            )
+        return cache
+    datasets = [open_dataset(spec, partial=partial) for spec in specs]
+    total = sum(len(d) for d in datasets)
+    usable = (s for d in datasets for s in d.usable())
+    bar = tqdm(usable, total=total, unit="target")
+    return build_cache((_source(s, config) for s in bar), out, config, made_from)
+
+
+def _source(sequence: VideoSequence, config: CacheConfig) -> TrackSource:
+    picture = sequence.picture_key() if sequence.kind == "picture" else ""
+    return TrackSource(
+        sequence.name,
+        sequence.set_name,
+        sequence.class_name,
+        picture,
+        _frames(sequence, config.max_frames),
+    )
+
+
+def _frames(sequence: VideoSequence, most: int) -> Iterator[tuple[int, Image, FloatArray]]:
+    """Evenly spread visible frames; pictures that cannot be read are left out and logged."""
+    large = (np.nan_to_num(sequence.boxes[:, 2:]) >= _LEAST_SIDE_PX).all(axis=1)
+    numbers = np.flatnonzero(sequence.visible & large)
+    if len(numbers) > most:
+        numbers = numbers[np.linspace(0, len(numbers) - 1, most).round().astype(int)]
+    for number, image in _readable(sequence, numbers.tolist()):
+        box = sequence.boxes[number]
+        if box[0] < image.shape[1] and box[1] < image.shape[0] and (box[:2] + box[2:] > 0).all():
+            yield number, image, box
+
+
+def _readable(sequence: VideoSequence, wanted: list[int]) -> Iterator[tuple[int, Image]]:
+    damaged: list[DatasetError] = []
+    total = len(wanted)
+    while wanted:
+        done = 0
+        try:
+            for image in sequence.iter_frames(wanted):
+                yield wanted[done], image
+                done += 1
+        except DatasetError as error:
+            damaged.append(error)
+        wanted = wanted[done + 1 :]
+    if damaged:
+        logger.warning(
+            "%s: %d of %d pictures cannot be read and are left out, the first: %s",
+            sequence.name,
+            len(damaged),
+            total,
+            damaged[0],
+        )

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from siamtrack.data.frames import ImageFrames, picture_wh
-from siamtrack.data.open import open_dataset, parse_spec
-from siamtrack.data.problems import Problem
-from siamtrack.data.sequence import Dataset, Sequence
-from siamtrack.errors import DatasetError
-from siamtrack.geometry import FloatArray
+from siamtrack.data.datasets import open_dataset, parse_spec
+from siamtrack.data.sequence import Dataset, VideoSequence
+from siamtrack.errors import DatasetError, Problem
+from siamtrack.types import FloatArray
+from siamtrack.video.decode import ImageFrames, picture_wh
 
 _WORKERS = 2  # Decoding more at once than a small machine has cores only costs memory.
 _BATCH = 256
@@ -85,7 +84,7 @@ class _Checker:
                 Problem(path, "bad-annotation", f"sequence {name}: {error}")
             ]
 
-    def _sequence(self, sequence: Sequence) -> Iterator[Problem]:
+    def _sequence(self, sequence: VideoSequence) -> Iterator[Problem]:
         path = Path(sequence.meta.get("annotation", sequence.frames.path(0)))
         if sequence.degenerate:
             message = f"{sequence.name}: one side of the box is not positive in "
@@ -99,7 +98,7 @@ class _Checker:
         yield from _wrong_size(sequence, path, sizes)
         yield from _outside(sequence, path, sizes)
 
-    def _pictures(self, sequence: Sequence) -> Iterator[tuple[Size, tuple[Problem, ...]]]:
+    def _pictures(self, sequence: VideoSequence) -> Iterator[tuple[Size, tuple[Problem, ...]]]:
         """Size of every frame, None where it is unknown, and what is wrong with it."""
         frames = sequence.frames
         if not isinstance(frames, ImageFrames):
@@ -130,7 +129,7 @@ class _Checker:
             return None, (Problem(path, "missing-picture", "does not exist"),)
 
 
-def _clip(sequence: Sequence) -> Iterator[tuple[Size, tuple[Problem, ...]]]:
+def _clip(sequence: VideoSequence) -> Iterator[tuple[Size, tuple[Problem, ...]]]:
     done = 0
     try:
         for picture in sequence.iter_frames():
@@ -141,7 +140,7 @@ def _clip(sequence: Sequence) -> Iterator[tuple[Size, tuple[Problem, ...]]]:
         yield None, (Problem(sequence.frames.path(0), "unreadable-picture", message),)
 
 
-def _wrong_size(sequence: Sequence, path: Path, sizes: list[Size]) -> Iterator[Problem]:
+def _wrong_size(sequence: VideoSequence, path: Path, sizes: list[Size]) -> Iterator[Problem]:
     said = sequence.meta.get("picture_wh")
     if said is None or not sizes or sizes[0] is None or tuple(said) == sizes[0]:
         return
@@ -152,7 +151,7 @@ def _wrong_size(sequence: Sequence, path: Path, sizes: list[Size]) -> Iterator[P
     yield Problem(path, "size-differs", message)
 
 
-def _outside(sequence: Sequence, path: Path, sizes: list[Size]) -> Iterator[Problem]:
+def _outside(sequence: VideoSequence, path: Path, sizes: list[Size]) -> Iterator[Problem]:
     known = [index for index, size in enumerate(sizes) if size is not None]
     wh = np.array([sizes[index] for index in known], np.float64).reshape(-1, 2)
     boxes: FloatArray = sequence.boxes[known]

@@ -1,34 +1,222 @@
-"""Training pairs (exemplar z, search x, box in x): which two pictures, and how they are cut.
-
-Every pair is a pure function of (seed, index): any number of workers yields the same pairs, and a
-run resumes in the middle of an epoch by starting from the next index.
-"""
+"""Cutting windows from stored pictures, and what is shown outside of them."""
 
 from __future__ import annotations
 
 import logging
+import math
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
+import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from siamtrack.crops import Image, to_network
+from siamtrack.crops import crop_window, to_network
 from siamtrack.data import augment
 from siamtrack.data.augment import AugmentConfig
 from siamtrack.data.cache import CropCache, TrackInfo
-from siamtrack.data.neighbours import Neighbours, overlap_area
-from siamtrack.data.windows import WindowCutter, mirror, turn
 from siamtrack.errors import ConfigError, DatasetError
-from siamtrack.geometry import FloatArray, context_side
+from siamtrack.geometry import context_side
+from siamtrack.types import FloatArray, Image
 
 logger = logging.getLogger(__name__)
+
+
+def turn(picture: Image, box: FloatArray, angle: float) -> tuple[Image, FloatArray]:
+    """Turn a picture about the middle of a box; what comes from outside repeats the edge.
+
+    Objects fill the ellipse in their box better than its corners, so that the new box is that of
+    the turned ellipse: the box of the turned corners would be half as large again at 45 degrees.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        box: (4,) xywh px.
+        angle: radians, clockwise as seen on the screen.
+
+    Returns:
+        uint8 (H, W, 3) and (4,) xywh px in it.
+    """
+    cos, sin = math.cos(angle), math.sin(angle)
+    centre = box[:2] + box[2:] / 2
+    matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
+    # Pixel i covers [i, i + 1), while OpenCV counts from pixel centres.
+    middle = centre - 0.5
+    matrix[:, 2] = middle - matrix[:, :2] @ middle
+    size_wh = (picture.shape[1], picture.shape[0])
+    turned = cv2.warpAffine(
+        picture, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    w, h = box[2:]
+    wh = np.array([math.hypot(w * cos, h * sin), math.hypot(w * sin, h * cos)])
+    return turned, np.concatenate([centre - wh / 2, wh])  # type: ignore[return-value]
+
+
+def mirror(box: FloatArray, width: int) -> FloatArray:
+    """Box (4,) xywh in the mirrored picture of this width."""
+    return np.array([width - box[0] - box[2], *box[1:]])
+
+
+class WindowCutter:
+    """Cuts windows; outside of the picture lies the mean colour, its edge or another photograph.
+
+    Stored pictures are often smaller than the search window. Were the outside always the mean
+    colour, the network would learn that the target is in the middle of what is not.
+    """
+
+    def __init__(self, cache: CropCache, replicate: float, photo: float) -> None:
+        """Take probabilities.
+
+        Args:
+            cache: where other photographs come from.
+            replicate: probability that the outside repeats the edge pixels.
+            photo: probability that it is another photograph; else it is the mean colour.
+        """
+        self.cache, self.replicate, self.photo = cache, replicate, photo
+
+    def cut(
+        self,
+        picture: Image,
+        box: FloatArray,
+        window_wh: FloatArray,
+        shift: FloatArray,
+        size: int,
+        rng: Generator,
+    ) -> tuple[Image, FloatArray]:
+        """Cut a window around a target.
+
+        Args:
+            picture: uint8 (H, W, 3) BGR.
+            box: (4,) xywh of the target, px of the picture.
+            window_wh: size of the window, px of the picture.
+            shift: (2,) how far, as shares of the window, the target is off its middle.
+            size: side of the crop.
+            rng: decides what is outside.
+
+        Returns:
+            uint8 (size, size, 3) and the target's box in its px.
+        """
+        origin = box[:2] + box[2:] / 2 - window_wh / 2 - shift * window_wh
+        window = (*origin, *window_wh)
+        draw = rng.random()
+        border, fill = cv2.BORDER_CONSTANT, cv2.mean(picture)[:3]
+        if draw < self.replicate:
+            border = cv2.BORDER_REPLICATE
+        out = crop_window(picture, window, (size, size), fill_bgr=fill, border=border)
+        scale = size / window_wh
+        if self.replicate <= draw < self.replicate + self.photo:
+            x0, y0 = np.rint(-origin * scale).astype(int)
+            x1, y1 = np.rint((np.array(picture.shape[1::-1]) - origin) * scale).astype(int)
+            if x0 > 0 or y0 > 0 or x1 < size or y1 < size:
+                out = self._onto_photo(out, (x0, y0, x1, y1), rng)
+        return out, np.concatenate([(box[:2] - origin) * scale, box[2:] * scale])
+
+    def _onto_photo(self, crop: Image, inside: tuple[int, int, int, int], rng: Generator) -> Image:
+        """Replace what lies outside the rectangle `inside` by another photograph."""
+        other, _ = self.cache.read(int(rng.integers(len(self.cache))))
+        size = crop.shape[0]
+        side = min(other.shape[:2])
+        x, y = (int(rng.integers(length - side + 1)) for length in other.shape[1::-1])
+        out = crop_window(other, (x, y, side, side), (size, size))
+        x0, y0, x1, y1 = np.clip(inside, 0, size)
+        out[y0:y1, x0:x1] = crop[y0:y1, x0:x1]
+        return out
+
+
+_LEAST_SHARE = 0.6
+"""Share of an object that must be in sight for it to count as shown."""
+_MOST_SHARED = 0.25
+"""Share of the smaller of two boxes that both may cover: a wheel is no distractor of its car."""
+_LEAST_SIDE_PX = 8.0
+
+
+class Neighbours:
+    """The other objects of a still picture, from crops that were cut one object at a time."""
+
+    def __init__(self, cache: CropCache) -> None:
+        """Index a cache."""
+        self.cache = cache
+        self._first = np.array([track.first for track in cache.tracks])
+        self._together: dict[str, list[int]] = defaultdict(list)
+        for track in cache.tracks:
+            if track.picture:
+                self._together[track.picture].append(track.first)
+
+    def same_track(self, one: int, other: int) -> bool:
+        """Whether two crops show the same object."""
+        return self._track_of(one) == self._track_of(other)
+
+    def _track_of(self, crop: int) -> int:
+        return int(np.searchsorted(self._first, crop, "right")) - 1
+
+    def of(self, crop: int) -> list[int]:
+        """Crops of the other objects of a crop's picture; none for video."""
+        picture = self.cache.tracks[self._track_of(crop)].picture
+        return [other for other in self._together.get(picture, []) if other != crop]
+
+    def box_in(self, other: int, crop: int) -> FloatArray:
+        """Box of another object of the same picture, (4,) xywh in px of the crop `crop`."""
+        theirs, ours = self.cache.maps[other], self.cache.maps[crop]
+        box = self.cache.boxes[other].astype(np.float64)
+        left_top = theirs[:2] + box[:2] * theirs[2:]
+        return np.concatenate([(left_top - ours[:2]) / ours[2:], box[2:] * theirs[2:] / ours[2:]])
+
+    def shown_beside(
+        self, crop: int, crop_wh: tuple[int, int], x_box: FloatArray, size_px: int
+    ) -> FloatArray | None:
+        """Nearest neighbour of a crop's object that a window cut from the crop shows.
+
+        Args:
+            crop: what the window was cut from.
+            crop_wh: its width and height in px.
+            x_box: (4,) xywh of the crop's own object in the window, px.
+            size_px: side of the window.
+
+        Returns:
+            (4,) xywh in px of the window; None when no other annotated object is in sight, or
+            only such that overlap the crop's own.
+        """
+        own = self.cache.boxes[crop].astype(np.float64)
+        stored = carry(np.array([0.0, 0.0, *crop_wh]), own, x_box)
+        seen = _common(stored, np.array([0.0, 0.0, size_px, size_px]))
+        boxes = [carry(self.box_in(other, crop), own, x_box) for other in self.of(crop)]
+        found = [box for box in boxes if _is_beside(box, x_box, seen)]
+        middle = x_box[:2] + x_box[2:] / 2
+        distance = [float(np.hypot(*(box[:2] + box[2:] / 2 - middle))) for box in found]
+        return found[int(np.argmin(distance))] if found else None
+
+
+def carry(box: FloatArray, source: FloatArray, target: FloatArray) -> FloatArray:
+    """Move a box by the scaling and shift that turn `source` into `target`, all (4,) xywh."""
+    scale = target[2:] / source[2:]
+    return np.concatenate([target[:2] + (box[:2] - source[:2]) * scale, box[2:] * scale])
+
+
+def overlap_area(a: FloatArray, b: FloatArray) -> float:
+    """Area that two boxes have in common."""
+    return float(np.prod(_common(a, b)[2:]))
+
+
+def _common(a: FloatArray, b: FloatArray) -> FloatArray:
+    left_top = np.maximum(a[:2], b[:2])
+    right_bottom = np.minimum(a[:2] + a[2:], b[:2] + b[2:])
+    return np.concatenate([left_top, np.maximum(right_bottom - left_top, 0.0)])
+
+
+def _is_beside(box: FloatArray, x_box: FloatArray, seen: FloatArray) -> bool:
+    area, own = float(np.prod(box[2:])), float(np.prod(x_box[2:]))
+    return (
+        min(box[2:]) >= _LEAST_SIDE_PX
+        and overlap_area(box, seen) >= _LEAST_SHARE * area
+        and overlap_area(box, x_box) <= _MOST_SHARED * min(area, own)
+    )
+
+
 _MOST_SKIPPED = 20
 
 

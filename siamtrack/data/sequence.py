@@ -16,17 +16,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from siamtrack.crops import Image
-from siamtrack.data.frames import Frames
-from siamtrack.data.problems import Problem
-from siamtrack.errors import ConfigError, DatasetError
-from siamtrack.geometry import FloatArray
+from siamtrack.errors import ConfigError, DatasetError, Problem, failure
+from siamtrack.types import FloatArray, Image
+from siamtrack.video.decode import Frames
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Sequence:
+class VideoSequence:
     """One target.
 
     Boxes without a positive width and height show nothing: they become NaN. Data sets write 0 or
@@ -118,7 +116,7 @@ class Sequence:
         return self.frames.key(index)
 
 
-Loader = Callable[[int], Sequence]
+Loader = Callable[[int], VideoSequence]
 
 
 class Dataset:
@@ -158,7 +156,7 @@ class Dataset:
         """Number of sequences."""
         return len(self.names)
 
-    def __getitem__(self, which: int | str) -> Sequence:
+    def __getitem__(self, which: int | str) -> VideoSequence:
         """Load a sequence by number or by name.
 
         Raises:
@@ -178,11 +176,11 @@ class Dataset:
             raise IndexError(f"sequence {which} of {len(self)} in {self.root}")
         return self._load(which % len(self))
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[VideoSequence]:
         """Load one sequence after the other; a broken one raises DatasetError."""
         return (self._load(number) for number in range(len(self)))
 
-    def usable(self) -> Iterator[Sequence]:
+    def usable(self) -> Iterator[VideoSequence]:
         """Load one sequence after the other, leaving out broken ones with a warning each."""
         for number, name in enumerate(self.names):
             try:
@@ -191,3 +189,56 @@ class Dataset:
                 _log.warning("sequence %s is left out: %s", name, error)
             else:
                 yield sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A data set's name, taken apart.
+
+    Attributes:
+        spec: the name as given, `kind:root?option=value&option=value`.
+        kind: name of the reader.
+        root: folder (or file) of the data set.
+        options: the rest.
+        partial: take what is there instead of refusing a data set with parts missing.
+    """
+
+    spec: str
+    kind: str
+    root: Path
+    options: Mapping[str, str]
+    partial: bool = False
+
+    def choice(self, option: str, choices: Iterable[str], default: str) -> str:
+        """Value of an option that is one of few.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        value, known = self.options.get(option, default), tuple(choices)
+        if value not in known:
+            raise ConfigError.unknown(f"{option} of {self.kind}", value, known)
+        return value
+
+    def several(self, option: str) -> frozenset[str]:
+        """Value of an option that is a list with commas; empty when not given."""
+        return frozenset(filter(None, self.options.get(option, "").split(",")))
+
+    def first_pixel(self, default: int) -> int:
+        """Coordinate that the annotation gives to the top-left pixel, 0 or 1.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        return int(self.choice("first_pixel", ("0", "1"), str(default)))
+
+    def folder(self) -> Path:
+        """The root, when it is a folder.
+
+        Raises:
+            DatasetError: it does not exist or is a file.
+        """
+        if not self.root.is_dir():
+            what = "is a file, a folder is needed" if self.root.exists() else "does not exist"
+            raise failure(self.spec, [Problem(self.root, "missing-folder", what)])
+        return self.root

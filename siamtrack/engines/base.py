@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from siamtrack.crops import Image
-from siamtrack.geometry import FloatArray
 from siamtrack.models.network import NetworkConfig
-
-Float32Array = NDArray[np.float32]
+from siamtrack.types import Float32Array, FloatArray, Image
 
 
 class Exemplar(NamedTuple):

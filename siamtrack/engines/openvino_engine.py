@@ -13,9 +13,10 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from siamtrack.engines.base import Float32Array, Job, Response
-from siamtrack.engines.graph_engine import Graph, GraphEngine, default_threads, response_of
+from siamtrack.engines.base import Job, Response
+from siamtrack.engines.onnx_engine import Graph, GraphEngine, default_threads, response_of
 from siamtrack.errors import ConfigError, EngineError
+from siamtrack.types import Float32Array
 
 PRECISIONS = ("auto", "bf16", "f32", "int8")
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from siamtrack.crops import Image, to_network
+from siamtrack.crops import to_network
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.errors import DeviceError
-from siamtrack.geometry import FloatArray
-from siamtrack.models.masks import exemplar_mask
-from siamtrack.models.network import TrackerNetwork
+from siamtrack.models.network import TrackerNetwork, exemplar_mask
+from siamtrack.types import FloatArray, Image
 
 
 def resolve_device(device: str) -> torch.device:

@@ -17,17 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from siamtrack.crops import Image
-from siamtrack.data.sequence import Sequence
+from siamtrack.data.sequence import VideoSequence
 from siamtrack.engines.base import Engine
 from siamtrack.errors import DatasetError
-from siamtrack.evaluation.once import follow
-from siamtrack.geometry import FloatArray, iou
+from siamtrack.evaluation.runs import follow
+from siamtrack.geometry import iou
 from siamtrack.models.weights import find_weights, read_card, write_card
-from siamtrack.tracking.localiser import Candidate
+from siamtrack.tracking.decode import Candidate
 from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
+from siamtrack.types import FloatArray, Image
 
 GOOD_OVERLAP = 0.5
 """A box is on the target when it overlaps the truth by more than this."""
@@ -90,7 +90,9 @@ class _Witness(Tracker):
         return result
 
 
-def observe(engine: Engine, options: TrackerOptions, sequences: Iterable[Sequence]) -> Observations:
+def observe(
+    engine: Engine, options: TrackerOptions, sequences: Iterable[VideoSequence]
+) -> Observations:
     """Track sequences once each and note the cues and whether the box was right.
 
     Args:
@@ -152,7 +154,7 @@ def fit(seen: Observations) -> Calibration:
 
 
 def calibrate(
-    engine: Engine, options: TrackerOptions, sequences: Iterable[Sequence], passes: int = 2
+    engine: Engine, options: TrackerOptions, sequences: Iterable[VideoSequence], passes: int = 2
 ) -> tuple[Calibration, Observations]:
     """Fit the score of weights, and what it was fitted to.
 
@@ -201,7 +203,7 @@ def left_out(seen: Observations) -> FloatArray:
 
 
 def curves_of(
-    engine: Engine, options: TrackerOptions, sequences: Iterable[Sequence], *, check: bool
+    engine: Engine, options: TrackerOptions, sequences: Iterable[VideoSequence], *, check: bool
 ) -> tuple[dict[str, FloatArray], Observations, Calibration]:
     """Scores to judge, by name, with what was seen and the calibration that they belong to.
 

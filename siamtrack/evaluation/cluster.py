@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError, EvaluationError
-from siamtrack.evaluation.plan import Group, Outcome, Setting, Unit
-from siamtrack.evaluation.pool import Watcher
-from siamtrack.evaluation.process import WorkerProcess
+from siamtrack.evaluation.task import Group, Outcome, Setting, Unit
+from siamtrack.utils.workers import Watcher, WorkerProcess
 
 CONNECT_TIMEOUT_S = 30
 

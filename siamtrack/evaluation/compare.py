@@ -7,25 +7,21 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from siamtrack.errors import EvaluationError
-from siamtrack.evaluation.loops import Session
 from siamtrack.evaluation.metrics import frame_rate
-from siamtrack.evaluation.plan import Entrant
+from siamtrack.evaluation.runs import Session
+from siamtrack.evaluation.task import Entrant
 from siamtrack.geometry import iou, parse_first_box
-
-FloatArray = NDArray[np.float64]
-Image = NDArray[np.uint8]
-Colour = tuple[int, int, int]
+from siamtrack.types import Color, FloatArray, Image
 
 PANEL_WIDTH_PX = 640
 TITLE_PX = 30
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-TITLE_BGR: Colour = (30, 28, 28)
-INK_BGR: Colour = (245, 245, 245)
-TRUTH_BGR: Colour = (90, 220, 60)
-COLOURS_BGR: tuple[Colour, ...] = (
+TITLE_BGR: Color = (30, 28, 28)
+INK_BGR: Color = (245, 245, 245)
+TRUTH_BGR: Color = (90, 220, 60)
+COLOURS_BGR: tuple[Color, ...] = (
     (50, 60, 250),
     (240, 150, 30),
     (40, 200, 250),
@@ -170,7 +166,7 @@ def _panel_wh(frame_wh: tuple[int, int]) -> tuple[int, int]:
     return width, max(2, round(frame_wh[1] * width / frame_wh[0]))
 
 
-def _draw_box(panel: Image, box: FloatArray, colour: Colour) -> None:
+def _draw_box(panel: Image, box: FloatArray, colour: Color) -> None:
     if not np.isfinite(box).all():
         return
     corners = np.rint([*box[:2], *(box[:2] + box[2:])]).astype(int).tolist()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Self, TextIO
 
-from siamtrack.errors import ConfigError, DatasetError
-from siamtrack.evaluation.benchmarks import open_benchmark
+from tqdm import tqdm
+
+from siamtrack.errors import ConfigError, DatasetError, EvaluationError
 from siamtrack.evaluation.cluster import run_on_cluster
-from siamtrack.evaluation.files import write_atomically
-from siamtrack.evaluation.plan import Entrant, Group, Outcome, Setting, Unit, enter, plan
-from siamtrack.evaluation.pool import Watcher, run_here
-from siamtrack.evaluation.sequence import Benchmark, EvalSequence
-from siamtrack.evaluation.specs import TrackerSpec
+from siamtrack.evaluation.datasets import Benchmark, EvalSequence, open_benchmark
+from siamtrack.evaluation.runs import Variant, variants_of
 from siamtrack.evaluation.store import ResultStore
-from siamtrack.evaluation.variants import Variant, variants_of
+from siamtrack.evaluation.task import Entrant, Group, Outcome, Setting, Unit, enter, plan
+from siamtrack.evaluation.trackers import TrackerSpec
+from siamtrack.utils.files import write_output
+from siamtrack.utils.workers import Watcher, run_here
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +166,7 @@ class Recorder:
     def save(self) -> None:
         """Write the list of failures, empty or not."""
         listed = [failure.as_failure() for failure in self.failures]
-        write_atomically(self._evaluation.out / "failures.json", json.dumps(listed, indent=2))
+        write_output(self._evaluation.out / "failures.json", json.dumps(listed, indent=2))
 
 
 def run(evaluation: Evaluation, running: Running, watcher: Watcher | None = None) -> list[Outcome]:
@@ -197,3 +203,122 @@ def run(evaluation: Evaluation, running: Running, watcher: Watcher | None = None
         workers = min(running.workers, len(groups))
         run_here(groups, setting, recorder, workers=workers, logs=evaluation.out / "logs")
     return recorder.failures
+
+
+FILE_INTERVAL_S = 10.0
+"""A log that stderr goes to gets a line now and then rather than moving bars."""
+
+
+class BarsWatcher:
+    """Shows progress; a `Watcher` and a context manager that leaves the last state behind.
+
+    Args:
+        groups: everything that is to be run.
+        workers: how many processes take part here; 0 when they are elsewhere.
+        stream: where to show it, stderr by default.
+    """
+
+    def __init__(self, groups: Sequence[Group], workers: int, stream: TextIO | None = None) -> None:
+        stream = sys.stderr if stream is None else stream
+        units = [unit for group in groups for unit in group]
+        moving = stream.isatty()
+        self._failed = 0
+        self._done = dict.fromkeys(range(workers), 0)
+        self._total: tqdm[NoReturn] = tqdm(
+            total=sum(unit.frames for unit in units),
+            unit=" frames",
+            desc=f"0 of {len(units)} runs",
+            file=stream,
+            mininterval=0.1 if moving else FILE_INTERVAL_S,
+            dynamic_ncols=True,
+        )
+        self._units, self._over = len(units), 0
+        self._lines: list[tqdm[NoReturn]] = [
+            tqdm(
+                total=0,
+                position=worker + 1,
+                bar_format="  {desc}",
+                desc=f"worker {worker + 1}: starting",
+                file=stream,
+                disable=not moving,
+                leave=False,
+            )
+            for worker in range(workers)
+        ]
+
+    def on_frame(self, worker: int, unit: Unit, frame: int) -> None:
+        """Move on within a unit."""
+        if worker in self._done:
+            self._total.update(frame - self._done[worker])
+            self._done[worker] = frame
+            self._lines[worker].set_description_str(
+                f"worker {worker + 1}: {unit}, frame {frame} of {unit.frames}"
+            )
+
+    def on_outcome(self, worker: int, outcome: Outcome) -> None:
+        """Count a unit as over."""
+        self._total.update(outcome.unit.frames - self._done.get(worker, 0))
+        if worker in self._done:
+            self._done[worker] = 0
+        self._over += 1
+        self._failed += outcome.run is None
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._total.set_description_str(f"{self._over} of {self._units} runs{failed}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for line in self._lines:
+            line.close()
+        self._total.close()
+
+
+FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+"""Of every member, so that the same results give the same archive."""
+
+
+def write_submission(evaluation: Evaluation, entrant: Entrant) -> Path:
+    """Write `OUT/submission-KEY.zip` for the server of a data set whose truth is withheld.
+
+    GOT-10k's holds a folder per sequence with boxes and times, as the toolkit's `report` packs it;
+    TrackingNet's holds a file of boxes per sequence.
+
+    Args:
+        evaluation: of that data set.
+        entrant: the tracker.
+
+    Returns:
+        The archive.
+
+    Raises:
+        EvaluationError: a sequence has no result; servers refuse incomplete archives.
+        OutputError: the archive cannot be written.
+    """
+    store, key = evaluation.store, entrant.key
+    absent = [name for name in evaluation.benchmark.names if not store.has("ope", key, name)]
+    if absent:
+        raise EvaluationError(
+            f"{entrant.label} has no result for {len(absent)} of "
+            f"{len(evaluation.benchmark.names)} sequences, first {absent[0]}; a submission needs "
+            "all of them"
+        )
+    folder = store.tracker_folder("ope", key)
+    files = []
+    for name in evaluation.benchmark.names:
+        files.append(store.boxes_path("ope", key, name))
+        if evaluation.benchmark.protocol.layout == "got10k":
+            files.append(store.times_path("ope", key, name))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files:
+            member = zipfile.ZipInfo(path.relative_to(folder).as_posix(), FIXED_TIME)
+            archive.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    target = evaluation.out / f"submission-{key}.zip"
+    write_output(target, packed.getvalue())
+    return target

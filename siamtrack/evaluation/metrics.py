@@ -10,11 +10,10 @@ Tracking Benchmark", PAMI 2015, section 3. Average overlap and success rates: Hu
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from siamtrack.errors import DatasetError
-
-FloatArray = NDArray[np.float64]
+from siamtrack.types import FloatArray
 
 PRECISION_THRESHOLDS_PX = np.arange(51, dtype=np.float64)
 """Centre-error thresholds of a precision curve: 0, 1, ... 50 px."""

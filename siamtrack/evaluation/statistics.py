@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from siamtrack.errors import ConfigError
-
-FloatArray = NDArray[np.float64]
-IndexArray = NDArray[np.int64]
+from siamtrack.types import FloatArray, IntArray
 
 RESAMPLES = 10_000
 """Fewer make intervals jitter in the third digit; more only cost time."""
@@ -81,14 +79,14 @@ def bootstrap_mean(
     figures = _figures(values)
     mass = np.ones_like(figures) if weights is None else np.asarray(weights, dtype=np.float64)
 
-    def mean(drawn: IndexArray) -> FloatArray:
+    def mean(drawn: IntArray) -> FloatArray:
         return (figures[drawn] * mass[drawn]).sum(axis=1) / mass[drawn].sum(axis=1)
 
     return bootstrap(mean, len(figures), rng, resamples=resamples, confidence=confidence)
 
 
 def bootstrap(
-    statistic: Callable[[IndexArray], FloatArray],
+    statistic: Callable[[IntArray], FloatArray],
     sequences: int,
     rng: np.random.Generator,
     *,

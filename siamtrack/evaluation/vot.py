@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from siamtrack.errors import EvaluationError
 from siamtrack.evaluation import metrics
-from siamtrack.evaluation.loops import VOT_FAILURE, VOT_INIT
-from siamtrack.evaluation.sequence import EvalSequence
+from siamtrack.evaluation.datasets import EvalSequence
+from siamtrack.evaluation.got10k_toolkit import toolkit_module
+from siamtrack.evaluation.runs import VOT_FAILURE, VOT_INIT
 from siamtrack.evaluation.statistics import Interval, bootstrap
 from siamtrack.evaluation.store import StoredRun
-from siamtrack.evaluation.toolkit.loading import toolkit_module
-
-FloatArray = NDArray[np.float64]
+from siamtrack.types import FloatArray
 
 BURN_IN = 10
 """Frames after a start whose overlap is still owed to the given box."""

@@ -21,13 +21,10 @@ from typing import Any, TextIO, cast
 import cv2
 
 from siamtrack.errors import SiamTrackError
-from siamtrack.evaluation.benchmarks import open_benchmark
-from siamtrack.evaluation.loops import Session, run_variant
-from siamtrack.evaluation.plan import Outcome, Setting, Unit
-from siamtrack.evaluation.rivals import EvaluatedTracker
-from siamtrack.evaluation.sequence import Benchmark
-from siamtrack.evaluation.specs import TrackerSpec
-from siamtrack.evaluation.variants import variant_named
+from siamtrack.evaluation.datasets import Benchmark, open_benchmark
+from siamtrack.evaluation.runs import Session, run_variant, variant_named
+from siamtrack.evaluation.task import Outcome, Setting, Unit
+from siamtrack.evaluation.trackers import EvaluatedTracker, TrackerSpec
 
 BEAT_S = 0.2
 """Least time between two beats: often enough for a progress bar and a time-out, free of charge."""

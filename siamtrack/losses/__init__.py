@@ -1,14 +1,21 @@
 """Losses of response maps, boxes and embeddings behind one signature, their labels and mining."""
 
+from siamtrack.losses.base import Loss, TrackingOutput, TrackingTarget
 from siamtrack.losses.boxes import GIoULoss, IoULoss
-from siamtrack.losses.combine import LOSSES, CombinedLoss, build_loss
-from siamtrack.losses.distances import Distance, all_distances, pair_distance
+from siamtrack.losses.combined import LOSSES, CombinedLoss, build_loss
 from siamtrack.losses.labels import box_target, disc_target
-from siamtrack.losses.metric import ContrastiveLoss, EuclideanLoss, TripletLoss
+from siamtrack.losses.metric import (
+    ContrastiveLoss,
+    Distance,
+    EuclideanLoss,
+    TripletLoss,
+    all_distances,
+    pair_distance,
+    pool_region,
+    stack_regions,
+)
 from siamtrack.losses.mining import Mining, count_triplets, sample_pairs, sample_triplets
-from siamtrack.losses.regions import pool_region, stack_regions
 from siamtrack.losses.response import BalancedLogisticLoss, FocalLoss, IoUAwareLoss
-from siamtrack.losses.signature import Loss, TrackingOutput, TrackingTarget
 
 __all__ = [
     "LOSSES",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from siamtrack.errors import ConfigError
-from siamtrack.losses.signature import (
+from siamtrack.losses.base import (
     PerPairLoss,
     TrackingOutput,
     TrackingTarget,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from siamtrack.errors import InvalidBoxError, TrainingError
-from siamtrack.losses.signature import TrackingTarget, check_number
+from siamtrack.losses.base import TrackingTarget, check_number
 
 POSITIVE_PART = 0.25
 """Semi-axes of the ellipse of positive cells, as part of the box's width and height."""

@@ -1,32 +1,76 @@
-"""Metric losses: what lies near what in the space of embeddings.
-
-Each loss has two doors. `of_pairs` or `of_triplets` take the embeddings themselves. Called like any
-other loss, on output and target, it first chooses pairs or triplets from the batch's regions.
-
-With several processes, each chooses among the regions of its own part of the batch.
-"""
+"""Distances between embeddings, behind one `distance` argument."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from siamtrack.errors import ConfigError, TrainingError
-from siamtrack.losses.distances import Distance, all_distances, pair_distance
-from siamtrack.losses.mining import Mining, mine_triplets, sample_pairs
-from siamtrack.losses.signature import (
+from siamtrack.losses.base import (
     Reduction,
     TrackingOutput,
     TrackingTarget,
+    at_least_float32,
     check_choice,
     check_count,
     check_number,
     reduce_values,
 )
+from siamtrack.losses.mining import Mining, mine_triplets, sample_pairs
+
+Distance = Literal["euclidean", "squared", "manhattan", "cosine"]
+
+
+def pair_distance(a: Tensor, b: Tensor, distance: Distance = "euclidean") -> Tensor:
+    """Distance along the last axis, with broadcasting over the others.
+
+    Gradients are finite everywhere: where the Euclidean or the Manhattan distance has a kink, at
+    identical inputs, it is 0.
+
+    Args:
+        a: (..., D) embeddings of any float dtype.
+        b: (..., D), broadcastable to `a`.
+        distance: "euclidean" |a - b|, "squared" |a - b|^2, "manhattan" sum of |a_i - b_i|, or
+            "cosine" 1 - cos(a, b) in [0, 2], where a vector of zeros is at 1 from everything.
+
+    Returns:
+        (...) float32 (float64 if given), not negative.
+
+    Raises:
+        ConfigError: no such distance.
+    """
+    check_choice("distance", distance, get_args(Distance))
+    a, b = at_least_float32(a), at_least_float32(b)
+    if distance == "cosine":
+        norms = _length(a) * _length(b)
+        cosine = (a * b).sum(dim=-1) / torch.where(norms > 0, norms, 1.0)
+        return (1.0 - cosine).clamp(min=0)
+    difference = a - b
+    if distance == "manhattan":
+        return difference.abs().sum(dim=-1)
+    if distance == "squared":
+        return difference.square().sum(dim=-1)
+    return _length(difference)
+
+
+def all_distances(embeddings: Tensor, distance: Distance = "euclidean") -> Tensor:
+    """(N, D) embeddings to the (N, N) distances between all of them.
+
+    Differences are formed one by one: the usual shortcut over a matrix product is inexact where
+    it matters, between near neighbours, and autocast would make it coarser still.
+    """
+    return pair_distance(embeddings[:, None], embeddings[None], distance)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Euclidean norm along the last axis, its gradient 0 at the vector of zeros."""
+    squared = vectors.square().sum(dim=-1)
+    is_zero = squared == 0
+    return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, squared).sqrt())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,3 +273,60 @@ def _check_same_flags(same: Tensor, anchor: Tensor) -> None:
             f"same has type {same.dtype} and shape {tuple(same.shape)}; give one bool per pair, "
             f"shape {tuple(anchor.shape[:1])}, True for two views of one target"
         )
+
+
+def pool_region(embedding_map: Tensor, share: Tensor) -> Tensor:
+    """Mean embedding of a region, cells weighted by how much of them the region covers.
+
+    Args:
+        embedding_map: (B, D, R, R).
+        share: (B, 1, R, R) in [0, 1], e.g. of `siamtrack.models.masks.coverage`.
+
+    Returns:
+        (B, D); zeros where the region covers nothing.
+    """
+    if share.shape != (len(embedding_map), 1, *embedding_map.shape[2:]):
+        raise TrainingError(
+            f"share has shape {tuple(share.shape)} and the embedding map "
+            f"{tuple(embedding_map.shape)}; give (B, 1, R, R) for a map (B, D, R, R)"
+        )
+    embedding_map = at_least_float32(embedding_map)
+    share = share.to(embedding_map.dtype)
+    total = share.sum(dim=(2, 3))
+    summed = (embedding_map * share).sum(dim=(2, 3))
+    return summed / torch.where(total > 0, total, 1.0)
+
+
+def stack_regions(
+    exemplar: Tensor,
+    search: Tensor,
+    is_negative: Tensor,
+    *,
+    identities: Tensor | None = None,
+    distractor: Tensor | None = None,
+    has_distractor: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Put the regions of a batch of pairs into one table with their identities.
+
+    Args:
+        exemplar: (B, D) embedding of the target in the exemplar.
+        search: (B, D) embedding of the boxed object in the search crop.
+        is_negative: (B,) bool, that object is not the exemplar's target. It then counts as a target
+            of its own.
+        identities: (B,) int64 of the exemplars' targets, where several pairs may show the same
+            one; None: all different.
+        distractor: (B, D) embedding of another object in the search crop.
+        has_distractor: (B,) bool, which pairs have one; None: all.
+
+    Returns:
+        (N, D) embeddings and (N,) int64 identities, for `TrackingOutput` and `TrackingTarget`.
+    """
+    batch, device = len(exemplar), exemplar.device
+    ids = torch.arange(batch, device=device) if identities is None else identities
+    own = torch.arange(2 * batch, device=device) + (ids.max() + 1 if batch else 0)
+    tables, names = [exemplar, search], [ids, torch.where(is_negative, own[:batch], ids)]
+    if distractor is not None:
+        there = slice(None) if has_distractor is None else has_distractor
+        tables.append(distractor[there])
+        names.append(own[batch:][there])
+    return torch.cat(tables), torch.cat(names)

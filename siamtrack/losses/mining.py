@@ -16,11 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from siamtrack.errors import TrainingError
-from siamtrack.losses.signature import check_choice, check_count
+from siamtrack.losses.base import check_choice, check_count
+from siamtrack.types import IntArray
 
 Mining = Literal["random", "batch-all", "batch-hard", "semi-hard", "offline"]
-
-IntArray = NDArray[np.int64]
 
 
 class _SortedRows:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from siamtrack.losses.boxes import boxes_at_positives, iou, mean_positives
-from siamtrack.losses.signature import (
+from siamtrack.losses.base import (
     PerPairLoss,
     TrackingOutput,
     TrackingTarget,
@@ -18,6 +17,7 @@ from siamtrack.losses.signature import (
     check_number,
     check_same_shape,
 )
+from siamtrack.losses.boxes import boxes_at_positives, iou, mean_positives
 
 _CELLS = (1, 2, 3)
 

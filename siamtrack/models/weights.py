@@ -1,38 +1,284 @@
-"""Weights files: safetensors with the architecture in the header, and a card next to each.
-
-Nothing here unpickles anything. A file is trusted to be ours by its header, complete by its
-length, unchanged by the hash on its card, and fitting by the name and shape of every tensor.
-"""
+"""Cards: what a weights file is, what made it and what it scores, in a JSON file next to it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from siamtrack.errors import ConfigError, OutputError, WeightsError
-from siamtrack.files import write_atomically
-from siamtrack.models.cards import (
-    WeightsCard,
-    card_path,
-    card_text,
-    parse_card,
-    sha256_of,
-)
-from siamtrack.models.network import TrackerNetwork
-from siamtrack.models.registry import build_network, config_to_dict
-from siamtrack.models.safetensors_file import SUFFIX, Header, read_header
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.models.network import NetworkConfig, TrackerNetwork
+from siamtrack.models.siamfc import SiamFC, SiamFCConfig
+from siamtrack.utils.files import write_atomically
 
 logger = logging.getLogger(__name__)
+
+CARD_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsCard:
+    """Where weights come from and what they are worth.
+
+    Attributes:
+        architecture: name in `siamtrack.models.registry`.
+        config: fields of the network's configuration, as plain data.
+        training_data: names of the data sets, as a reader would look them up.
+        licence: SPDX name or words; how the weights may be used.
+        sha256: hash of the weights file, hexadecimal.
+        created: ISO 8601 date and time, UTC.
+        pairs: exemplar and search pairs seen in training; None when not known.
+        commit: commit of the source that trained them; None when not known.
+        figures: measured results, each name saying the data, e.g. {"dev_success_auc": 0.54}.
+        tracker: options of the tracking loop that were tuned for these weights.
+        notes: anything else a user should know, in a sentence or two.
+    """
+
+    architecture: str
+    config: dict[str, Any]
+    training_data: tuple[str, ...]
+    licence: str
+    sha256: str
+    created: str
+    pairs: int | None = None
+    commit: str | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    tracker: dict[str, Any] = field(default_factory=dict)
+    notes: str = ""
+
+
+def card_path(weights: Path) -> Path:
+    """Where the card of a weights file lies: `siamfc.safetensors` has `siamfc.json`."""
+    return weights.with_suffix(".json")
+
+
+def card_text(card: WeightsCard) -> str:
+    """The card as JSON, fields in the order in which they are documented."""
+    return json.dumps({"card_format": CARD_FORMAT, **asdict(card)}, indent=2) + "\n"
+
+
+def parse_card(text: str, path: Path) -> WeightsCard:
+    """Read the JSON of a card.
+
+    Raises:
+        WeightsError: not JSON, of a newer format, or fields are missing, unknown or of the wrong
+            type; all of them are listed.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise WeightsError(
+            f"card {path} is not valid JSON ({error}); restore it, or remove it to use the "
+            "weights unverified"
+        ) from error
+    if not isinstance(values, dict) or values.pop("card_format", None) != CARD_FORMAT:
+        raise WeightsError(
+            f"card {path} is not of card format {CARD_FORMAT}, the one that this version reads; "
+            "update siamtrack or take the card that came with the weights"
+        )
+    problems = _field_problems(values)
+    if problems:
+        raise WeightsError(
+            f"card {path} does not fit: {'; '.join(problems)}; take the card that came with the "
+            "weights"
+        )
+    values["training_data"] = tuple(values["training_data"])
+    return WeightsCard(**values)
+
+
+def _field_problems(values: Mapping[str, Any]) -> list[str]:
+    """Everything that keeps `values` from being a card."""
+    optional = {"pairs", "commit", "figures", "tracker", "notes"}
+    known = [f.name for f in fields(WeightsCard)]
+    found = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
+    found += [f"field {name!r} is unknown" for name in values if name not in known]
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "config": dict,
+        "training_data": list,
+        "pairs": (int, type(None)),
+        "commit": (str, type(None)),
+        "figures": dict,
+        "tracker": dict,
+    }
+    for name in known:
+        if name in values and not isinstance(values[name], kinds.get(name, str)):
+            found.append(f"field {name!r} is {values[name]!r}")
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+class Architecture(NamedTuple):
+    """A network class and the class of its configuration."""
+
+    network: type[TrackerNetwork]
+    config: type[NetworkConfig]
+
+
+_ARCHITECTURES = {
+    SiamFC.architecture: Architecture(SiamFC, SiamFCConfig),
+    SiamTrackLite0.architecture: Architecture(SiamTrackLite0, Lite0Config),
+}
+
+
+def architecture_names() -> tuple[str, ...]:
+    """Names that `build_network` knows."""
+    return tuple(_ARCHITECTURES)
+
+
+def find_architecture(name: str) -> Architecture:
+    """Look an architecture up.
+
+    Raises:
+        ConfigError: no architecture has that name.
+    """
+    if name not in _ARCHITECTURES:
+        raise ConfigError.unknown("architecture", name, _ARCHITECTURES)
+    return _ARCHITECTURES[name]
+
+
+def build_network(
+    architecture: str, config: Mapping[str, Any] | NetworkConfig | None = None
+) -> TrackerNetwork:
+    """Make a network with random weights.
+
+    Args:
+        architecture: a name of `architecture_names`.
+        config: its configuration, or the fields that differ from the defaults.
+
+    Raises:
+        ConfigError: unknown architecture or field, a value of the wrong type or out of range, or
+            the configuration of another architecture.
+    """
+    known = find_architecture(architecture)
+    if config is None or isinstance(config, Mapping):
+        config = config_from_dict(known.config, config or {})
+    if type(config) is not known.config:
+        raise ConfigError(
+            f"{architecture} was given a {type(config).__name__}; it needs a "
+            f"{known.config.__name__}"
+        )
+    return known.network(config)
+
+
+def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
+    """Configuration as JSON-able data: tuples become lists."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+
+
+def config_from_dict(cls: type[NetworkConfig], values: Mapping[str, Any]) -> NetworkConfig:
+    """Turn plain data into a configuration; fields left out keep their defaults.
+
+    Raises:
+        ConfigError: a field that `cls` does not have, or a value of the wrong type or out of
+            range.
+    """
+    defaults = {field.name: field.default for field in fields(cls)}
+    for name in values:
+        if name not in defaults:
+            raise ConfigError.unknown(f"{cls.__name__} field", name, defaults)
+    return cls(**{k: _like(defaults[k], v, f"{cls.__name__}.{k}") for k, v in values.items()})
+
+
+def _like(default: Any, value: Any, name: str) -> Any:
+    """Convert `value` to the type of `default` where nothing is lost by it."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        if len(value) == len(default):
+            return tuple(_like(d, v, name) for d, v in zip(default, value, strict=True))
+    elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is type(default):
+        return value
+    raise ConfigError(f"{name} is {value!r}; give a value like {default!r}")
+
+
+SUFFIX = ".safetensors"
+_FOREIGN_SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".mat"}
+_LENGTH_BYTES = 8
+_MAX_HEADER_BYTES = 100_000_000
+
+
+class Header(NamedTuple):
+    """What a file says of itself.
+
+    Attributes:
+        shapes: shape of every tensor, by name.
+        metadata: free text by key.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """Parse the header and check that the file is as long as it says.
+
+    Raises:
+        WeightsError: the file cannot be read, is not safetensors, is truncated or too long.
+    """
+    try:
+        actual = path.stat().st_size
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+            text = stream.read(min(length, _MAX_HEADER_BYTES))
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    if actual >= _LENGTH_BYTES and (length > _MAX_HEADER_BYTES or text[:1] not in (b"{", b"")):
+        raise _foreign(path)
+    if actual < _LENGTH_BYTES or len(text) < length:
+        raise WeightsError(f"{path} is truncated, its header is incomplete; get the file again")
+    try:
+        header, data_bytes = _parse(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _foreign(path) from error
+    expected = _LENGTH_BYTES + length + data_bytes
+    if actual != expected:
+        state = "truncated" if actual < expected else "damaged"
+        raise WeightsError(
+            f"{path} is {state}: it has {actual} bytes and needs {expected}; get the file again"
+        )
+    return header
+
+
+def _parse(entries: dict[str, Any]) -> tuple[Header, int]:
+    """Header, and bytes of tensor data that must follow it."""
+    metadata = dict(entries.pop("__metadata__", {}))
+    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
+    return Header(shapes, metadata), max(ends, default=0)
+
+
+def _foreign(path: Path) -> WeightsError:
+    """The error for a file of another kind."""
+    if path.suffix.lower() in _FOREIGN_SUFFIXES:
+        advice = "if it is a SiamFC checkpoint, convert it with tools/import_weights.py"
+    else:
+        advice = "give weights that siamtrack saved"
+    return WeightsError(f"{path} is not a safetensors file; {advice}")
+
 
 _OWNER = "siamtrack"
 

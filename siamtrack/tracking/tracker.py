@@ -1,4 +1,4 @@
-"""The tracking loop: one target, one model that it shares with any number of other trackers."""
+"""An honest word on whether the target is still there: a calibrated score and a status."""
 
 from __future__ import annotations
 
@@ -6,33 +6,104 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
+import numpy as np
 from numpy.typing import ArrayLike
 
-from siamtrack.crops import Image, check_frame, crop_square
+from siamtrack.crops import check_frame, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Response
-from siamtrack.errors import NotInitialisedError
-from siamtrack.geometry import (
-    CropMap,
-    FloatArray,
-    context_side,
-    iou,
-    keep_in_frame,
-    parse_first_box,
-)
-from siamtrack.tracking.budget import Budget
-from siamtrack.tracking.framing import NEUTRAL, Framing, framing_of
-from siamtrack.tracking.localise import localiser_for
-from siamtrack.tracking.localiser import APART, Candidate
+from siamtrack.errors import InvalidFrameError, NotInitialisedError
+from siamtrack.geometry import CropMap, context_side, iou, keep_in_frame, parse_first_box
+from siamtrack.tracking.box_correction import NEUTRAL, Framing, framing_of
+from siamtrack.tracking.decode import APART, Candidate, calibrated_score, localiser_for
 from siamtrack.tracking.options import TrackerOptions
-from siamtrack.tracking.presence import Presence, calibrated_score
-from siamtrack.tracking.result import Result
-from siamtrack.tracking.scanning import count_close, next_windows
-from siamtrack.tracking.state import TrackState, rescaled
+from siamtrack.tracking.redetection import NO_DOUBT, Budget, Doubt, count_close, next_windows
+from siamtrack.tracking.result import Result, Status
+from siamtrack.types import FloatArray, Image
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """The score's memory: hysteresis between tracked, uncertain and lost.
+
+    Attributes:
+        status: what the last frame was called.
+        against: frames in a row, up to now, whose score spoke for loss.
+        in_favour: frames in a row, up to now, whose score spoke for the target.
+    """
+
+    status: Status = "tracked"
+    against: int = 0
+    in_favour: int = 0
+
+    def after(self, score: float, options: TrackerOptions) -> Presence:
+        """The state after one more frame."""
+        against = self.against + 1 if score < options.lost_below else 0
+        in_favour = self.in_favour + 1 if score >= options.tracked_above else 0
+        return Presence(self._status(against, in_favour, options), against, in_favour)
+
+    def _status(self, against: int, in_favour: int, options: TrackerOptions) -> Status:
+        if self.status == "lost":
+            return "tracked" if in_favour >= options.found_after else "lost"
+        if against >= options.lost_after:
+            return "lost"
+        return "tracked" if in_favour > 0 else "uncertain"
+
+
+_SAME_ASPECT = 0.02  # relative difference of aspect up to which a new frame size is a rescaling
+
+
+@dataclass(frozen=True, slots=True)
+class TrackState:
+    """All that a tracker remembers of its target; replaced, never changed, from frame to frame.
+
+    Attributes:
+        exemplar: the target as the network sees it.
+        box_xywh: (4,) where it was last, frame px; may stick out of the frame.
+        frame_wh: size of the last frame, px.
+        fill_bgr: mean colour of the first frame, shown to the network outside the frame.
+        presence: memory of the score.
+        framing: how the network's boxes differ from the one that was given.
+        doubt: of what was found after a loss.
+        similarity: what the target's embedding had in common with the exemplar's while tracked.
+        scanned: windows of the scan's grid looked at since the target was lost.
+        nominee_xy: the place, frame px, that the scan's coarse windows nominated for a close look.
+        seen: what the last score is made of; None on the first frame.
+    """
+
+    exemplar: Exemplar
+    box_xywh: FloatArray
+    frame_wh: tuple[int, int]
+    fill_bgr: tuple[float, float, float]
+    presence: Presence
+    framing: Framing = NEUTRAL
+    doubt: Doubt = NO_DOUBT
+    similarity: float = 1.0
+    scanned: int = 0
+    nominee_xy: tuple[float, float] | None = None
+    seen: Candidate | None = None
+
+
+def rescaled(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
+    """The same state in a frame of another resolution.
+
+    Raises:
+        InvalidFrameError: the frame has another shape.
+    """
+    ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
+    if abs(ratio[0] / ratio[1] - 1.0) > _SAME_ASPECT:
+        was, now = "x".join(map(str, state.frame_wh)), "x".join(map(str, frame_wh))
+        raise InvalidFrameError(
+            f"frame is {now}, the target was tracked in {was}, which has another shape; give "
+            "frames of one size, or call init(frame, box) again"
+        )
+    box = state.box_xywh * np.tile(ratio, 2)
+    return replace(state, box_xywh=box, frame_wh=frame_wh, nominee_xy=None)
+
 
 _SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
 

@@ -14,8 +14,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from siamtrack.data.pairs import PairConfig
 from siamtrack.errors import ConfigError
-from siamtrack.literals import read_value
-from siamtrack.losses.signature import check_choice
+from siamtrack.losses.base import check_choice
+from siamtrack.utils.config import read_value
 
 
 @dataclass(frozen=True, slots=True)

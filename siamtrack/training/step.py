@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from siamtrack.losses.combine import CombinedLoss
+from siamtrack.losses.base import TrackingOutput, TrackingTarget
+from siamtrack.losses.combined import CombinedLoss
 from siamtrack.losses.labels import box_target, disc_target
-from siamtrack.losses.regions import pool_region, stack_regions
-from siamtrack.losses.signature import TrackingOutput, TrackingTarget
-from siamtrack.models.masks import coverage, exemplar_mask
-from siamtrack.models.network import TrackerNetwork, TrackerOutput
+from siamtrack.losses.metric import pool_region, stack_regions
+from siamtrack.models.network import TrackerNetwork, TrackerOutput, coverage, exemplar_mask
 from siamtrack.models.siamfc import SiamFC
 
 

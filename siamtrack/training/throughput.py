@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 
 from siamtrack.data.cache import CropCache
 from siamtrack.errors import ConfigError
-from siamtrack.models.registry import build_network
+from siamtrack.models.weights import build_network
 from siamtrack.training.batches import StepSampler, make_loader, pairs_of
 from siamtrack.training.config import TrainConfig
 from siamtrack.training.distributed import World
 from siamtrack.training.logs import LOG, read_log
-from siamtrack.training.loop import fit
+from siamtrack.training.train import fit
 
 _PARTS = 4  # of a run whose rates are read one by one; the first warms up and is left out
 

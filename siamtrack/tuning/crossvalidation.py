@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from siamtrack.errors import ConfigError
 from siamtrack.evaluation.statistics import Interval, PairedTest, bootstrap_mean, paired_test
-
-FloatArray = NDArray[np.float64]
+from siamtrack.types import FloatArray
 
 REPEATS = 50
 """Random splits; the estimate's scatter over splits falls with their square root."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError
-from siamtrack.literals import read_value
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.utils.config import read_value
 
 Number = int | float
 

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 
 from siamtrack.evaluation.report.plots import COLOURS, figure_bytes, style
 from siamtrack.evaluation.statistics import Interval
-from siamtrack.files import write_atomically
-from siamtrack.tuning.crossvalidation import FloatArray, Verdict, judge_choice
+from siamtrack.tuning.crossvalidation import Verdict, judge_choice
 from siamtrack.tuning.ranges import Number
 from siamtrack.tuning.study import Trial
+from siamtrack.types import FloatArray
+from siamtrack.utils.files import write_atomically
 
 DATA, TABLE, PLOT = "trials.json", "tuning.md", "tuning.png"
 _LISTED = 10

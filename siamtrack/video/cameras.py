@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from siamtrack.errors import VideoError
-from siamtrack.video.frames import Footage, Image
+from siamtrack.types import Image
+from siamtrack.video.frames import Footage
+
+_log = logging.getLogger(__name__)
 
 READ_ATTEMPTS = 3
 """Cameras that are fine still fail a read now and then, above all while they warm up."""
@@ -100,3 +106,88 @@ class CameraReader:
                     image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
                 return np.ascontiguousarray(image, dtype=np.uint8)
         return None
+
+
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .dib .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+DEFAULT_FPS = 30.0
+
+
+def natural_key(path: Path) -> tuple[list[list[str | int]], str]:
+    """Sort key under which frame2 comes before frame10."""
+    parts = [
+        [int(piece) if k % 2 else piece.casefold() for k, piece in enumerate(pieces)]
+        for pieces in (re.split(r"(\d+)", part) for part in path.parts)
+    ]
+    return parts, str(path)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name is one of a picture. Hidden files are not: some systems add shadow files."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def read_picture(path: Path) -> Image | None:
+    """Decode one picture, upright as its orientation tag says.
+
+    Grey becomes three equal channels, 16 bits become 8 by dropping the lower ones, transparency is
+    dropped.
+
+    Returns:
+        uint8 (H, W, 3) BGR, or None when the file cannot be read.
+    """
+    try:
+        # Not imread: on some systems it cannot open every name that Python can.
+        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (OSError, cv2.error) as error:
+        _log.debug("%s: %s", path, error)
+        return None
+    return None if image is None else np.ascontiguousarray(image, dtype=np.uint8)
+
+
+class ImagesReader:
+    """Reads pictures one after the other; those that cannot be read are skipped and counted.
+
+    Args:
+        paths: the pictures in their order, at least one.
+        name: of the folder or the pattern.
+        fps: rate the pictures are shown at. A skipped picture leaves a gap in time.
+
+    Raises:
+        VideoError: none of the pictures can be read.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, name: str, fps: float | None = None) -> None:
+        self._paths = paths
+        self._fps = fps or DEFAULT_FPS
+        self._position = 0
+        self.unreadable = 0
+        self._first: tuple[Image, float] | None = None
+        self._first = self.read()
+        if self._first is None:
+            raise VideoError(
+                f"{name}: none of its {len(paths)} picture(s) can be read; they must be undamaged, "
+                "with 8 or 16 bits per channel"
+            )
+        height, width = self._first[0].shape[:2]
+        self.footage = Footage(name, self._fps, (width, height), len(paths))
+
+    def read(self) -> tuple[Image, float] | None:
+        """Next picture that can be read; see `Reader.read`."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        while self._position < len(self._paths):
+            path, time_s = self._paths[self._position], self._position / self._fps
+            self._position += 1
+            image = read_picture(path)
+            if image is not None:
+                return image, time_s
+            self.unreadable += 1
+            _log.info("%s cannot be read, skipped", path)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held open between pictures."""

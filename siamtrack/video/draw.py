@@ -12,23 +12,22 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from siamtrack.types import Color, Image
 
 if TYPE_CHECKING:
     from siamtrack.tracking.result import Result
 
-Image = NDArray[np.uint8]
-Colour = tuple[int, int, int]
 Rect = tuple[int, int, int, int]
 
-STATUS_BGR: Mapping[str, Colour] = {
+STATUS_BGR: Mapping[str, Color] = {
     "tracked": (80, 200, 40),
     "uncertain": (0, 170, 255),
     "lost": (70, 70, 250),
 }
-"""Colour of the box by status, BGR: green, amber, red."""
+"""Color of the box by status, BGR: green, amber, red."""
 
-ACCENTS_BGR: tuple[Colour, ...] = (
+ACCENTS_BGR: tuple[Color, ...] = (
     (240, 190, 60),
     (230, 110, 220),
     (120, 230, 230),
@@ -40,9 +39,9 @@ ACCENTS_BGR: tuple[Colour, ...] = (
 )
 """Colours that tell targets apart, BGR; the ninth target starts over."""
 
-_DARK: Colour = (24, 24, 24)
-_LIGHT: Colour = (245, 245, 245)
-_SELECTION: Colour = (255, 200, 60)
+_DARK: Color = (24, 24, 24)
+_LIGHT: Color = (245, 245, 245)
+_SELECTION: Color = (255, 200, 60)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -165,7 +164,7 @@ def _corners(box_xywh: tuple[float, float, float, float]) -> Rect:
     return left, top, max(round(x + w) - 1, left), max(round(y + h) - 1, top)
 
 
-def _draw_box(canvas: Image, corners: Rect, colour: Colour, style: Style, status: str) -> None:
+def _draw_box(canvas: Image, corners: Rect, colour: Color, style: Style, status: str) -> None:
     left, top, right, bottom = corners
     edges = (
         ((left, top), (right, top)),
@@ -261,7 +260,7 @@ def _wrap(text: str, width_px: int, style: Style) -> list[str]:
 
 
 def _draw_plate(
-    canvas: Image, text: str, xy: tuple[int, int], ink: Colour, ground: Colour, style: Style
+    canvas: Image, text: str, xy: tuple[int, int], ink: Color, ground: Color, style: Style
 ) -> None:
     """Write one line of text on a filled plate whose top-left corner is `xy`."""
     width, height = style.text_wh(text)

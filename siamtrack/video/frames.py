@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-Image = NDArray[np.uint8]
+from siamtrack.types import Image
 
 
 @dataclass(frozen=True, slots=True, eq=False)

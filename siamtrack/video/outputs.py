@@ -14,8 +14,9 @@ from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
 from siamtrack.video.draw import draw_results
 from siamtrack.video.frames import Frame, Source
-from siamtrack.video.runner import interrupts_held
-from siamtrack.video.sinks import CsvSink, JsonLinesSink, VideoSink
+from siamtrack.video.run import interrupts_held
+from siamtrack.video.tables import CsvSink, JsonLinesSink
+from siamtrack.video.video_writer import VideoSink
 
 
 @dataclass(frozen=True, slots=True)

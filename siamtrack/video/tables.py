@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
-from siamtrack.video.destination import Destination
+from siamtrack.utils.files import Destination
 
 CSV_HEADER = "frame,time_s,target,x,y,w,h,score,status"
 TIME_DIGITS = 6

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamtrack.errors import DisplayUnavailableError
-from siamtrack.video.session import Closed, Event, Key, Mouse
+from siamtrack.video.interactive import Closed, Event, Key, Mouse
 
 PROBE_TIMEOUT_S = 20.0
 """How long a display may take to open a window; one that hangs is as good as none."""

@@ -8,27 +8,33 @@ import numpy as np
 import pytest
 import torch
 
-from siamtrack.bench.clips import make_clip, parse_size, read_clip
-from siamtrack.bench.contestants import (
+from siamtrack.bench.report import Order, Row, as_text, benchmark, report_to_dict
+from siamtrack.bench.stages import (
     STAGES,
+    TURN_FRAMES,
     VIDEO_STAGES,
+    WARM_FRAMES,
     Clip,
     EngineContestant,
     ManyContestant,
     RivalContestant,
+    Timing,
     VideoContestant,
+    count_macs,
+    cpu_threads,
+    make_clip,
+    matmul_peak,
+    parse_size,
+    read_clip,
     spread_boxes,
+    summarise,
+    take_turns,
 )
-from siamtrack.bench.limit import count_macs, cpu_threads, matmul_peak
-from siamtrack.bench.measure import TURN_FRAMES, WARM_FRAMES, Timing, summarise, take_turns
-from siamtrack.bench.run import Order, Row, benchmark, report_to_dict
-from siamtrack.bench.text import as_text
 from siamtrack.cli import main
-from siamtrack.engines.graphs import ExemplarGraph
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.errors import ConfigError, EngineError, InvalidBoxError, VideoError
-from siamtrack.evaluation.rivals import IdentityTracker
-from siamtrack.evaluation.specs import TrackerSpec
+from siamtrack.evaluation.trackers import IdentityTracker, TrackerSpec
+from siamtrack.export.onnx import ExemplarGraph
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.weights import save_network
 from siamtrack.tracking.options import BoxHeadOptions
@@ -178,7 +184,9 @@ def test_the_limit_is_the_work_over_the_peak():
 
 @pytest.fixture
 def quick_peak(monkeypatch):
-    monkeypatch.setattr("siamtrack.bench.run.matmul_peak", lambda precision, threads: 1e9 * threads)
+    monkeypatch.setattr(
+        "siamtrack.bench.report.matmul_peak", lambda precision, threads: 1e9 * threads
+    )
 
 
 def test_everything_takes_part_that_can(clip, weights, tmp_path, quick_peak):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import siamtrack
-from siamtrack.tracking.budget import Budget
+from siamtrack.tracking.redetection import Budget
 from siamtrack.tracking.result import Result
-from siamtrack.video.runner import given_result
+from siamtrack.video.run import given_result
 
 
 class ScriptedTracker:

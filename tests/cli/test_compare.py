@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.cli import _comparing, main
+from siamtrack.cli import compare as _comparing
+from siamtrack.cli import main
 from siamtrack.errors import InvalidBoxError
 from siamtrack.evaluation.compare import contend, panels_wh, side_by_side
-from siamtrack.evaluation.plan import enter
-from siamtrack.evaluation.specs import TrackerSpec
-from siamtrack.video.session import Closed, Key
+from siamtrack.evaluation.task import enter
+from siamtrack.evaluation.trackers import TrackerSpec
+from siamtrack.video.interactive import Closed, Key
 
 TRACKERS = """
 class Walks:

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.cli import _evaluating, main
+from siamtrack.cli import eval as _evaluating
+from siamtrack.cli import main
 from siamtrack.evaluation import evaluate
-from siamtrack.evaluation.report import writing
+from siamtrack.evaluation.report import report as writing
 
 TRACKER = """
 class Still:

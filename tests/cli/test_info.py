@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import siamtrack
-from siamtrack.cli import _inventory, main
-from siamtrack.models.registry import build_network
-from siamtrack.models.weights import list_weights, save_network
+from siamtrack.cli import info as _inventory
+from siamtrack.cli import main
+from siamtrack.models.weights import build_network, list_weights, save_network
 
-DISPLAY_PROBLEM = "siamtrack.cli._inventory.display_problem"
+DISPLAY_PROBLEM = "siamtrack.cli.info.display_problem"
 
 
 @pytest.fixture

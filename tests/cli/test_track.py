@@ -17,9 +17,9 @@ import pytest
 import siamtrack
 from siamtrack.cli import main
 from siamtrack.errors import OutputError, VideoError
-from siamtrack.tracking.budget import Budget
+from siamtrack.tracking.redetection import Budget
 from siamtrack.video.frames import Frame
-from siamtrack.video.session import Event, Key, Mouse
+from siamtrack.video.interactive import Event, Key, Mouse
 
 BOX = "30,40,30,30"
 
@@ -406,9 +406,9 @@ def person(monkeypatch: pytest.MonkeyPatch, *turns: list[Event]) -> Iterator[typ
         pass
 
     Present.turns = list(turns)
-    monkeypatch.setattr("siamtrack.cli._tracking.Window", Present)
+    monkeypatch.setattr("siamtrack.cli.track.Window", Present)
     monkeypatch.setattr("siamtrack.video.window.display_problem", lambda: None)
-    monkeypatch.setattr("siamtrack.cli._tracking.display_problem", lambda: None)
+    monkeypatch.setattr("siamtrack.cli.track.display_problem", lambda: None)
     yield Present
 
 

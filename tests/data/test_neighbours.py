@@ -8,8 +8,7 @@ import torch
 
 from siamtrack.data.augment import AugmentConfig
 from siamtrack.data.cache import CacheConfig, TrackSource, build_cache
-from siamtrack.data.neighbours import Neighbours, carry
-from siamtrack.data.pairs import PairConfig, PairDataset
+from siamtrack.data.pairs import Neighbours, PairConfig, PairDataset, carry
 
 PLAIN = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
 CLEAN = PairConfig(negative=0, fill_replicate=0, fill_photo=0, flip=0.5, augment=PLAIN)

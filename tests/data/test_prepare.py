@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.data.cache import CacheConfig
-from siamtrack.data.prepare import prepare
+from siamtrack.data.cache import CacheConfig, prepare
 from siamtrack.errors import ConfigError, DatasetError
 
 BOXES = np.array([[40.0 + 2 * i, 30, 20, 16] for i in range(6)])

@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.data.open import open_dataset
+from siamtrack.data.datasets import open_dataset
 from siamtrack.data.synthetic import (
     Cutout,
     NoiseTextures,
     SceneConfig,
     SetReport,
-    clips,
     make_data_set,
     render_scene,
 )
+from siamtrack.data.synthetic import dataset as clips
 from siamtrack.errors import ConfigError, DatasetError, OutputError
 
 TINY = SceneConfig(

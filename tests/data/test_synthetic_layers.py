@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siamtrack.data.synthetic.compose import Canvas, box_of, overlap, truth_of
-from siamtrack.data.synthetic.layers import FlatLayer, Patch, Track, exposures
+from siamtrack.data.synthetic.render import (
+    Canvas,
+    FlatLayer,
+    Patch,
+    Track,
+    box_of,
+    exposures,
+    overlap,
+    truth_of,
+)
 from siamtrack.data.synthetic.textures import Cutout
 
 NO_CAMERA = np.eye(3)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from siamtrack.data.synthetic.motion import bump, smooth_noise, spline_path, wander
+from siamtrack.data.synthetic.scene import bump, smooth_noise, spline_path, wander
 
 STEP_S = 1 / 30
 LOW, HIGH = np.array([20.0, 10.0]), np.array([300.0, 200.0])

@@ -10,7 +10,7 @@ import pytest
 
 from siamtrack.data.synthetic import Cutout, SceneConfig, SceneFrame, render_scene, small_scene
 from siamtrack.data.synthetic import scene as scene_module
-from siamtrack.data.synthetic.plan import plan_scene
+from siamtrack.data.synthetic.scene import plan_scene
 from siamtrack.data.synthetic.textures import blob_mask
 from siamtrack.errors import ConfigError
 

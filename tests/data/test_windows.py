@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.data.windows import turn
+from siamtrack.data.pairs import turn
 
 
 def ellipse_picture(box):

@@ -9,9 +9,7 @@ import pytest
 
 from siamtrack.data.synthetic import SceneFrame
 from siamtrack.demo import film as film_module
-from siamtrack.demo.balloon import Balloon, Pose
-from siamtrack.demo.film import FRAME_WH, film
-from siamtrack.demo.stage import View
+from siamtrack.demo.film import FRAME_WH, Balloon, Pose, View, film
 
 COUNT = 48
 
@@ -83,7 +81,7 @@ def test_box_is_where_the_balloon_changes_the_picture(
 
 def nothing(*_: object) -> object:
     """A patch outside every frame."""
-    from siamtrack.data.synthetic.layers import Patch
+    from siamtrack.data.synthetic.render import Patch
 
     empty = np.zeros((1, 1), np.float32)
     return Patch(-9, -9, np.zeros((1, 1, 3), np.float32), empty, empty > 0)

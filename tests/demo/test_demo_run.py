@@ -17,12 +17,10 @@ import siamtrack
 from siamtrack.data.synthetic import SceneFrame
 from siamtrack.demo import DemoReport, demo_files, run, run_demo
 from siamtrack.demo.film import FPS, FRAME_WH, film
-from siamtrack.demo.history import History
-from siamtrack.demo.sheet import save_sheet
-from siamtrack.demo.timeline import STRIP_PX, Timeline
+from siamtrack.demo.run import STRIP_PX, History, Timeline, save_sheet
 from siamtrack.errors import ConfigError, OutputError
 from siamtrack.tracking.result import Result, Status
-from siamtrack.video.sinks import CSV_HEADER
+from siamtrack.video.tables import CSV_HEADER
 
 FRAMES = 14
 

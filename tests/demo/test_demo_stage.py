@@ -9,12 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siamtrack.data.synthetic.compose import box_of
-from siamtrack.data.synthetic.layers import Patch
-from siamtrack.demo import stage as stage_module
-from siamtrack.demo.balloon import SEMI_AXES_M, Balloon, Pose
-from siamtrack.demo.effects import cast_shadow, cover_of, draw_ribbon, put_behind, smear
-from siamtrack.demo.stage import CENTRE_PX, FOCAL_PX, Stage, View, read_picture
+from siamtrack.data.synthetic.render import Patch, box_of
+from siamtrack.demo import film as stage_module
+from siamtrack.demo.film import (
+    CENTRE_PX,
+    FOCAL_PX,
+    SEMI_AXES_M,
+    Balloon,
+    Pose,
+    Stage,
+    View,
+    cast_shadow,
+    cover_of,
+    draw_ribbon,
+    put_behind,
+    read_picture,
+    smear,
+)
 from siamtrack.errors import DatasetError
 
 FRAME_WH = (480, 270)

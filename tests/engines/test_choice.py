@@ -10,10 +10,9 @@ import siamtrack
 from siamtrack.cli import main
 from siamtrack.engines import Source, choose_engine, make_engine, torch_engine
 from siamtrack.errors import ConfigError, EngineError
-from siamtrack.models.cards import sha256_of
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFC
-from siamtrack.models.weights import load_network, save_network
+from siamtrack.models.weights import load_network, save_network, sha256_of
 
 MODULES = {
     "onnx": ("onnxruntime", "siamtrack.engines.onnx_engine"),

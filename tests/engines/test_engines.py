@@ -13,15 +13,15 @@ import siamtrack
 from siamtrack.cli import main
 from siamtrack.engines import openvino_engine, torch_engine
 from siamtrack.engines.base import track_each
-from siamtrack.engines.graphs import export_graphs, graph_paths
+from siamtrack.engines.graphs import graph_paths
 from siamtrack.engines.onnx_engine import OnnxEngine
 from siamtrack.engines.openvino_engine import OpenVinoEngine
 from siamtrack.engines.torch_engine import TorchEngine, resolve_device
 from siamtrack.errors import ConfigError, DeviceError, EngineError, InvalidFrameError
-from siamtrack.models.cards import sha256_of
+from siamtrack.export.onnx import export_graphs
 from siamtrack.models.siamfc import SiamFC
-from siamtrack.models.weights import load_network
-from siamtrack.tracking.responses import sigmoid
+from siamtrack.models.weights import load_network, sha256_of
+from siamtrack.tracking.decode import sigmoid
 
 GRAPH_ENGINES = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
 

@@ -14,12 +14,11 @@ from onnx import numpy_helper
 import siamtrack
 from siamtrack.cli import main
 from siamtrack.engines import Source, choose_engine
-from siamtrack.engines.calibration import calibration_crops
 from siamtrack.engines.graphs import graph_paths
 from siamtrack.engines.onnx_engine import OnnxEngine
-from siamtrack.engines.quantise import best_scale
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.errors import ConfigError, EngineError
+from siamtrack.export.quantise import best_scale, calibration_crops
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.weights import load_network, save_network
 

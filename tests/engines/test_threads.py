@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from siamtrack.engines.graph_engine import default_threads
+from siamtrack.engines.onnx_engine import default_threads
 from siamtrack.engines.openvino_engine import OpenVinoEngine
-from siamtrack.models.cards import sha256_of
+from siamtrack.models.weights import sha256_of
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import DatasetError
-from siamtrack.evaluation.attributes import (
+from siamtrack.evaluation.datasets import (
     annotated_attributes,
     computed_attributes,
     frames_with_box,
+    open_benchmark,
 )
-from siamtrack.evaluation.benchmarks import open_benchmark
 
 STILL = np.tile([50.0, 50.0, 40.0, 30.0], (4, 1))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from siamtrack.api import DEFAULT_WEIGHTS
 from siamtrack.data.synthetic import small_scene
 from siamtrack.models.weights import find_weights, read_card
-from siamtrack.tracking.loading import DEFAULT_WEIGHTS
-from siamtrack.video.sinks import VideoSink
+from siamtrack.video.video_writer import VideoSink
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "calibrate.py"
 

@@ -16,10 +16,9 @@ from siamtrack.evaluation.calibration import (
     probabilities,
     reliability,
 )
-from siamtrack.evaluation.report.reliability import save_reliability
-from siamtrack.tracking.localiser import Candidate
+from siamtrack.evaluation.report.plots import save_reliability
+from siamtrack.tracking.decode import Candidate, calibrated_score
 from siamtrack.tracking.options import BoxHeadOptions
-from siamtrack.tracking.presence import calibrated_score
 
 
 def frames(cues, good, weights=None, sequences=None):

@@ -11,7 +11,7 @@ import pytest
 from siamtrack.errors import ConfigError, EvaluationError
 from siamtrack.evaluation import cluster as cluster_module
 from siamtrack.evaluation.evaluate import Running, prepare, run
-from siamtrack.evaluation.specs import TrackerSpec
+from siamtrack.evaluation.trackers import TrackerSpec
 
 distributed = pytest.importorskip("distributed", reason="siamtrack[distributed] is not installed")
 

@@ -8,16 +8,24 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.data.open import open_dataset
+from siamtrack.api import load
+from siamtrack.data.datasets import open_dataset
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.errors import ConfigError, DatasetError
-from siamtrack.evaluation.once import follow, overlaps_of, success_auc
-from siamtrack.evaluation.report.gallery import draw, moments, write_gallery
-from siamtrack.evaluation.report.strips import collapse, collapses
-from siamtrack.evaluation.watching import cell_at, explain, holds, watch
+from siamtrack.evaluation.report.failures import (
+    cell_at,
+    collapse,
+    collapses,
+    draw,
+    explain,
+    holds,
+    moments,
+    watch,
+    write_gallery,
+)
+from siamtrack.evaluation.runs import follow, overlaps_of, success_auc
 from siamtrack.geometry import CropMap
 from siamtrack.models.siamfc import SiamFCConfig
-from siamtrack.tracking.loading import load
 from siamtrack.tracking.options import ScalePyramidOptions
 from siamtrack.tracking.tracker import Tracker
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import EvaluationError, InvalidFrameError
-from siamtrack.evaluation.benchmarks import open_benchmark
-from siamtrack.evaluation.loops import Session, run_variant
-from siamtrack.evaluation.variants import variant_named
+from siamtrack.evaluation.datasets import open_benchmark
+from siamtrack.evaluation.runs import Session, run_variant, variant_named
 
 
 class Recorder:

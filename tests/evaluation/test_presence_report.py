@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from siamtrack.data.synthetic import NoiseTextures, SceneConfig, make_data_set
-from siamtrack.evaluation.presence import Absence, PresenceReport, presence_of
+from siamtrack.evaluation.absence import Absence, PresenceReport, presence_of
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "presence.py"
 

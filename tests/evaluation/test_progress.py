@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 
-from siamtrack.evaluation.loops import Run
-from siamtrack.evaluation.plan import Outcome, Unit
-from siamtrack.evaluation.progress import BarsWatcher
+from siamtrack.evaluation.evaluate import BarsWatcher
+from siamtrack.evaluation.runs import Run
+from siamtrack.evaluation.task import Outcome, Unit
 
 
 class Terminal(io.StringIO):

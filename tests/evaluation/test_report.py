@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from siamtrack.evaluation.evaluate import Running, prepare
-from siamtrack.evaluation.loops import Run
-from siamtrack.evaluation.plan import Outcome
 from siamtrack.evaluation.report import page as page_module
-from siamtrack.evaluation.report import writing
-from siamtrack.evaluation.report.strips import collapse
-from siamtrack.evaluation.report.tables import latex_table, markdown_table
-from siamtrack.evaluation.report.writing import write_report
-from siamtrack.evaluation.specs import TrackerSpec
+from siamtrack.evaluation.report import report as writing
+from siamtrack.evaluation.report.failures import collapse
+from siamtrack.evaluation.report.report import latex_table, markdown_table, write_report
+from siamtrack.evaluation.runs import Run
+from siamtrack.evaluation.task import Outcome
+from siamtrack.evaluation.trackers import TrackerSpec
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -85,7 +84,7 @@ def no_plots(monkeypatch):
 
 
 def evaluation_unit(evaluation):
-    from siamtrack.evaluation.plan import Unit
+    from siamtrack.evaluation.task import Unit
 
     entrant = evaluation.entrants[1]
     return Unit("walk", "sre-left", entrant.spec.name, {}, entrant.key, entrant.label, 30)

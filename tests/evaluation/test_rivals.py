@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import ConfigError, EvaluationError
-from siamtrack.evaluation.rivals import (
+from siamtrack.evaluation.trackers import (
     CLASSIC,
     IdentityTracker,
     OpenCvTracker,

@@ -15,12 +15,12 @@ import pytest
 
 from siamtrack.errors import ConfigError, OutputError
 from siamtrack.evaluation import store as store_module
-from siamtrack.evaluation.benchmarks import open_benchmark
+from siamtrack.evaluation.datasets import open_benchmark
 from siamtrack.evaluation.evaluate import Running, prepare, run
-from siamtrack.evaluation.plan import Outcome, Setting, Unit
-from siamtrack.evaluation.process import WorkerProcess
-from siamtrack.evaluation.specs import TrackerSpec
+from siamtrack.evaluation.task import Outcome, Setting, Unit
+from siamtrack.evaluation.trackers import TrackerSpec
 from siamtrack.evaluation.worker import run_unit
+from siamtrack.utils.workers import WorkerProcess
 
 
 def evaluation_of(root, out, trackers, **options):

@@ -7,7 +7,8 @@ import pytest
 
 from siamtrack.errors import ConfigError, EvaluationError
 from siamtrack.evaluation import protocols
-from siamtrack.evaluation.scores import Truth, counted_frames, score_sequence, summarise
+from siamtrack.evaluation.datasets import Truth
+from siamtrack.evaluation.scores import counted_frames, score_sequence, summarise
 
 TRUTH = np.array([[0, 0, 10, 10], [2, 0, 10, 10], [np.nan] * 4, [4, 0, 10, 10]], dtype=float)
 VISIBLE = np.array([True, True, False, True])

@@ -9,14 +9,18 @@ import cv2
 import pytest
 
 from siamtrack.errors import ConfigError, EvaluationError, WeightsError
-from siamtrack.evaluation import identity as identity_module
-from siamtrack.evaluation.identity import identity, tracker_key
-from siamtrack.evaluation.plan import enter
-from siamtrack.evaluation.rivals import IdentityTracker, OpenCvTracker
-from siamtrack.evaluation.specs import TrackerSpec, parse_trackers
-from siamtrack.evaluation.toolkit.trackers import ToolkitTrackerHere
-from siamtrack.models.registry import build_network
-from siamtrack.models.weights import save_network
+from siamtrack.evaluation import trackers as identity_module
+from siamtrack.evaluation.task import enter
+from siamtrack.evaluation.trackers import (
+    IdentityTracker,
+    OpenCvTracker,
+    ToolkitTrackerHere,
+    TrackerSpec,
+    identity,
+    parse_trackers,
+    tracker_key,
+)
+from siamtrack.models.weights import build_network, save_network
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import zipfile
 import pytest
 
 from siamtrack.errors import EvaluationError
-from siamtrack.evaluation.evaluate import Running, prepare, run
-from siamtrack.evaluation.specs import TrackerSpec
-from siamtrack.evaluation.submission import write_submission
+from siamtrack.evaluation.evaluate import Running, prepare, run, write_submission
+from siamtrack.evaluation.trackers import TrackerSpec
 
 NAMES = {"GOT-10k_Test_000001": 7, "GOT-10k_Test_000002": 5}
 

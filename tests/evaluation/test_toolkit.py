@@ -15,22 +15,21 @@ import pytest
 from got10k import datasets, experiments
 from got10k.trackers import IdentityTracker as ToolkitIdentity
 
-from siamtrack.data.readers import toolkit_sets
+from siamtrack.data.formats import benchmarks as toolkit_sets
 from siamtrack.errors import ConfigError, DatasetError, EvaluationError
-from siamtrack.evaluation.benchmarks import open_benchmark
+from siamtrack.evaluation.datasets import open_benchmark
 from siamtrack.evaluation.evaluate import prepare
-from siamtrack.evaluation.loops import Run, Session, run_variant
-from siamtrack.evaluation.report.content import score_all
-from siamtrack.evaluation.specs import TrackerSpec
+from siamtrack.evaluation.got10k_toolkit import toolkit_module
+from siamtrack.evaluation.report.report import score_all
+from siamtrack.evaluation.runs import Run, Session, run_variant, variant_named
 from siamtrack.evaluation.store import StoredRun
-from siamtrack.evaluation.toolkit.experiments import experiment_for, verify
-from siamtrack.evaluation.toolkit.loading import toolkit_module
-from siamtrack.evaluation.toolkit.trackers import (
+from siamtrack.evaluation.trackers import (
+    TrackerSpec,
     as_toolkit_tracker,
     is_toolkit_tracker,
     with_our_frames,
 )
-from siamtrack.evaluation.variants import variant_named
+from siamtrack.evaluation.verify import experiment_for, verify
 from siamtrack.evaluation.vot import accuracy_and_robustness, score_supervised
 
 pytestmark = pytest.mark.filterwarnings(

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import ConfigError, EvaluationError
-from siamtrack.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
-from siamtrack.evaluation.variants import FAMILIES, variant_named, variants_of
+from siamtrack.evaluation.runs import (
+    CORRUPTIONS,
+    FAMILIES,
+    STRENGTHS,
+    corrupt,
+    variant_named,
+    variants_of,
+)
 
 BOX = np.array([100.0, 50.0, 40.0, 20.0])
 SEEN = np.ones(100, dtype=bool)

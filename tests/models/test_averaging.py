@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from siamtrack.errors import ConfigError, OutputError, WeightsError
-from siamtrack.models.averaging import average_weights
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import load_network, read_card, save_network
+from siamtrack.training.average import average_weights
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,7 @@
 import pytest
 import torch
 
-from siamtrack.models.correlation import (
-    cross_correlate,
-    depthwise_correlate,
-    pixelwise_correlate,
-)
+from siamtrack.models.correlation import cross_correlate, depthwise_correlate, pixelwise_correlate
 
 
 def features(*shape, seed=0):

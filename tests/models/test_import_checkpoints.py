@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siamtrack.errors import OutputError, WeightsError
-from siamtrack.models.import_checkpoints import import_siamfc, read_siamfc
+from siamtrack.models.import_siamfc import import_siamfc, read_siamfc
 from siamtrack.models.weights import load_network, read_card
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "import_weights.py"

@@ -7,7 +7,7 @@ from torch import nn
 from siamtrack.errors import ConfigError, WeightsError
 from siamtrack.models.efficientnet import IMAGENET_BN_EPS, EfficientNetLite0
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
-from siamtrack.models.masks import coverage
+from siamtrack.models.network import coverage
 
 
 @pytest.fixture(scope="module")

@@ -14,22 +14,22 @@ import torch
 
 from siamtrack.errors import ConfigError, OutputError, WeightsError
 from siamtrack.models import weights as weights_module
-from siamtrack.models.cards import card_path, parse_card, sha256_of
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.network import TrackerNetwork
-from siamtrack.models.registry import (
-    architecture_names,
-    build_network,
-    config_from_dict,
-    config_to_dict,
-)
 from siamtrack.models.siamfc import SiamFC, SiamFCConfig
 from siamtrack.models.weights import (
+    architecture_names,
+    build_network,
+    card_path,
+    config_from_dict,
+    config_to_dict,
     find_weights,
     list_weights,
     load_network,
+    parse_card,
     read_card,
     save_network,
+    sha256_of,
     weights_dir,
     write_card,
 )

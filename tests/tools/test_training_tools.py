@@ -155,8 +155,8 @@ def test_wrong_usage_is_told_by_the_process(name):
 
 @pytest.mark.parametrize("path", sorted((TOOLS / "configs").glob("*.toml")), ids=lambda p: p.stem)
 def test_the_configurations_that_come_along_are_valid(path):
-    from siamtrack.losses.combine import build_loss
-    from siamtrack.models.registry import build_network
+    from siamtrack.losses.combined import build_loss
+    from siamtrack.models.weights import build_network
 
     config = load_config(path)
     build_loss(config.loss)

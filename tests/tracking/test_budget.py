@@ -6,9 +6,9 @@ import pytest
 import siamtrack
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.models.lite0 import Lite0Config
-from siamtrack.tracking.budget import Budget
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions
+from siamtrack.tracking.redetection import Budget
 from siamtrack.tracking.tracker import Tracker
 
 FRAME = np.zeros((480, 640, 3), np.uint8)

@@ -9,10 +9,9 @@ import siamtrack
 from siamtrack.geometry import iou
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.models.siamfc import SiamFCConfig
-from siamtrack.tracking.box_head import BoxHead
-from siamtrack.tracking.doubt import NO_DOUBT, Doubt
+from siamtrack.tracking.decode import BoxHead, ScalePyramid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
-from siamtrack.tracking.scale_pyramid import ScalePyramid
+from siamtrack.tracking.redetection import NO_DOUBT, Doubt
 
 SIDE_PX = 70
 GONE, ALIKE, BACK, END = 15, 30, 50, 80  # frames

@@ -7,7 +7,7 @@ from siamtrack.engines.base import Exemplar, Response
 from siamtrack.errors import ConfigError
 from siamtrack.geometry import CropMap, iou
 from siamtrack.models.lite0 import Lite0Config
-from siamtrack.tracking.framing import NEUTRAL, Framing, box_about
+from siamtrack.tracking.box_correction import NEUTRAL, Framing, box_about
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.tracker import Tracker

@@ -7,10 +7,8 @@ from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap, context_side
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.models.siamfc import SiamFCConfig
-from siamtrack.tracking.box_head import BoxHead
+from siamtrack.tracking.decode import BoxHead, ScalePyramid, cosine_window, margin_of, sigmoid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
-from siamtrack.tracking.responses import cosine_window, margin_of, sigmoid
-from siamtrack.tracking.scale_pyramid import ScalePyramid
 
 CONFIG = Lite0Config()
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from siamtrack.tracking.localiser import Candidate
+from siamtrack.tracking.decode import Candidate, calibrated_score
 from siamtrack.tracking.options import BoxHeadOptions
-from siamtrack.tracking.presence import Presence, calibrated_score
+from siamtrack.tracking.tracker import Presence
 
 OPTIONS = BoxHeadOptions(tracked_above=0.5, lost_below=0.2, lost_after=3, found_after=2)
 

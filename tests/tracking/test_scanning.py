@@ -10,11 +10,10 @@ from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap, iou
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.models.siamfc import SiamFCConfig
-from siamtrack.tracking import scanning
-from siamtrack.tracking.box_head import BoxHead
+from siamtrack.tracking import redetection as scanning
+from siamtrack.tracking.decode import BoxHead, ScalePyramid
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
-from siamtrack.tracking.scale_pyramid import ScalePyramid
-from siamtrack.tracking.scanning import count_close, next_windows, scan_centres
+from siamtrack.tracking.redetection import count_close, next_windows, scan_centres
 
 
 @pytest.mark.parametrize(

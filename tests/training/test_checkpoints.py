@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from siamtrack.errors import OutputError, TrainingError
-from siamtrack.training import checkpoints
-from siamtrack.training.checkpoints import read_checkpoint, write_checkpoint
+from siamtrack.training import train as checkpoints
+from siamtrack.training.train import read_checkpoint, write_checkpoint
 
 
 def test_what_was_written_is_read(tmp_path):

@@ -10,21 +10,25 @@ import torch
 
 from siamtrack.data.cache import CropCache
 from siamtrack.errors import ConfigError, DatasetError, OutputError
-from siamtrack.losses.combine import build_loss
+from siamtrack.losses.combined import build_loss
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
-from siamtrack.models.masks import coverage
+from siamtrack.models.network import coverage
 from siamtrack.models.siamfc import SiamFC
-from siamtrack.training import compare as module
+from siamtrack.training import compare_losses as module
 from siamtrack.training.batches import pairs_of
-from siamtrack.training.compare import Outcome, Variant, choose, compare, default_variants
-from siamtrack.training.comparison_report import (
+from siamtrack.training.compare_losses import (
+    Outcome,
+    Variant,
+    choose,
+    compare,
     compare_and_report,
+    default_variants,
     markdown,
     summarise,
     write_comparison,
 )
 from siamtrack.training.config import TrainConfig, config_from
-from siamtrack.training.separation import area_under_curve, separation
+from siamtrack.training.validate import area_under_curve, separation
 
 PAIR = (
     Variant("response", {"iou_aware": 1.0, "giou": 1.5}),

@@ -8,18 +8,13 @@ import sys
 import pytest
 import torch
 
-from siamtrack.errors import (
-    ConfigError,
-    DatasetError,
-    OutputError,
-    TrainingError,
-)
+from siamtrack.errors import ConfigError, DatasetError, OutputError, TrainingError
 from siamtrack.models.weights import load_network, read_card
-from siamtrack.training import loop
+from siamtrack.training import train as loop
 from siamtrack.training.config import config_to
 from siamtrack.training.logs import read_log
 
-TRAIN = "import json, sys; from pathlib import Path; from siamtrack.training.config import config_from; from siamtrack.training.loop import fit; fit(config_from(json.loads(sys.argv[1])), Path(sys.argv[2]), resume=len(sys.argv) > 3)"  # noqa: E501
+TRAIN = "import json, sys; from pathlib import Path; from siamtrack.training.config import config_from; from siamtrack.training.train import fit; fit(config_from(json.loads(sys.argv[1])), Path(sys.argv[2]), resume=len(sys.argv) > 3)"  # noqa: E501
 
 
 def losses(folder, kind="train"):

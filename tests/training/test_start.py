@@ -9,7 +9,7 @@ from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFCConfig
 from siamtrack.models.weights import load_network
 from siamtrack.training.config import NetworkChoice
-from siamtrack.training.start import make_network
+from siamtrack.training.train import make_network
 
 
 def test_weights_go_on_at_another_search_size():

@@ -2,7 +2,7 @@
 
 import torch
 
-from siamtrack.losses.combine import build_loss
+from siamtrack.losses.combined import build_loss
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.training.step import PairForward, losses_of, pair_triplets
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siamtrack.data.synthetic import small_scene
-from siamtrack.video.sinks import VideoSink
+from siamtrack.video.video_writer import VideoSink
 
 FRAMES = 6
 

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.data.open import open_dataset
+from siamtrack.api import DEFAULT_WEIGHTS, load
+from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import EvaluationError
 from siamtrack.models.weights import find_weights
-from siamtrack.tracking.loading import DEFAULT_WEIGHTS, load
-from siamtrack.tuning.judging import Job, Judge, JudgePool, KeptFrames, share_out
+from siamtrack.tuning.objective import Job, Judge, JudgePool, KeptFrames, share_out
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "tune.py"
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from siamtrack.tracking.result import Result, Status
 from siamtrack.video.draw import STATUS_BGR, add_banner, draw_results, draw_selection
-from siamtrack.video.session import Key, Session
+from siamtrack.video.interactive import Key, Session
 
 BOX = (200.0, 150.0, 160.0, 120.0)
 

@@ -11,9 +11,8 @@ import pytest
 from siamtrack.errors import InvalidBoxError
 from siamtrack.tracking.result import Result
 from siamtrack.video.frames import Frame
-from siamtrack.video.interactive import Interaction, View
-from siamtrack.video.runner import given_result
-from siamtrack.video.session import Closed, Event, Key, Mouse
+from siamtrack.video.interactive import Closed, Event, Interaction, Key, Mouse, View
+from siamtrack.video.run import given_result
 
 FRAME_WH = (640, 480)
 BOX = (100.0, 100.0, 80.0, 60.0)

@@ -13,8 +13,7 @@ import pytest
 from siamtrack.errors import InvalidFrameError, OutputError, VideoError
 from siamtrack.tracking.result import Result
 from siamtrack.video.frames import Frame
-from siamtrack.video.pipeline import DEPTH, WriteBehind, read_ahead
-from siamtrack.video.runner import Tally, given_result, run
+from siamtrack.video.run import DEPTH, Tally, WriteBehind, given_result, read_ahead, run
 
 BOX = (10.0, 10.0, 20.0, 10.0)
 LONG_S = 20.0

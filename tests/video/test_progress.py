@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from siamtrack.video.delivery import LiveSource, SequentialSource
-from siamtrack.video.frames import Footage, Frame, Image
-from siamtrack.video.progress import FrameProgress
+from siamtrack.types import Image
+from siamtrack.utils.progress import FrameProgress
+from siamtrack.video.frames import Footage, Frame
+from siamtrack.video.source import LiveSource, SequentialSource
 
 
 class FakeReader:

@@ -10,7 +10,7 @@ import pytest
 from siamtrack.errors import InvalidBoxError, OutputError, VideoError
 from siamtrack.tracking.result import Result
 from siamtrack.video.frames import Frame
-from siamtrack.video.runner import Tally, given_result, interrupts_held, run
+from siamtrack.video.run import Tally, given_result, interrupts_held, run
 
 FRAME_WH = (64, 48)
 BOX = (10.0, 10.0, 20.0, 10.0)

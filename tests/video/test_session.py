@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from siamtrack.video.session import (
+from siamtrack.video.interactive import (
     AddTarget,
     Closed,
     Command,

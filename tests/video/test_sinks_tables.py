@@ -15,7 +15,7 @@ import pytest
 
 from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
-from siamtrack.video.sinks import CSV_HEADER, CsvSink, JsonLinesSink
+from siamtrack.video.tables import CSV_HEADER, CsvSink, JsonLinesSink
 
 GIVEN = Result((10.0, 20.5, 30.25, 40.125), 1.0, "tracked")
 LATER = Result((11.00004, 0.0, 2.0, 2.00006), 0.123456, "lost")

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import OutputError
-from siamtrack.video import encoders, video_sink
-from siamtrack.video.sinks import VideoSink
+from siamtrack.video import video_writer as encoders
+from siamtrack.video import video_writer as video_sink
+from siamtrack.video.video_writer import VideoSink
 
 WH = (96, 64)
 SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])

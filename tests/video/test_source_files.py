@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import ConfigError, VideoError
-from siamtrack.video.containers import open_container
-from siamtrack.video.source import Frame, open_source
+from siamtrack.video.decode import open_container
+from siamtrack.video.frames import Frame
+from siamtrack.video.source import open_source
 
 TICK = Fraction(1, 1000)
 WIDTH, HEIGHT = 96, 64

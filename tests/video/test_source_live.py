@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import VideoError
-from siamtrack.video import delivery
-from siamtrack.video.delivery import LiveSource, PacedReader
-from siamtrack.video.frames import Footage, Image
-from siamtrack.video.source import open_source
+from siamtrack.types import Image
+from siamtrack.video import source as delivery
+from siamtrack.video.frames import Footage
+from siamtrack.video.source import LiveSource, PacedReader, open_source
 
 WAIT_S = 30.0
 """Bound on waits that end at once unless the code is wrong."""

@@ -11,7 +11,7 @@ import pytest
 
 from siamtrack.errors import DisplayUnavailableError
 from siamtrack.video import window
-from siamtrack.video.session import Closed, Key, Mouse
+from siamtrack.video.interactive import Closed, Key, Mouse
 from siamtrack.video.window import Window, display_problem, key_name, probe_in_child
 
 DISPLAY = {"DISPLAY": ":0"}

@@ -1,7 +1,7 @@
 """Synthetic scenes: videos with exact boxes, rendered from any folder of pictures."""
 
-from siamtrack.data.synthetic.clips import SetReport, make_data_set
 from siamtrack.data.synthetic.config import SceneConfig, read_config
+from siamtrack.data.synthetic.dataset import SetReport, make_data_set
 from siamtrack.data.synthetic.scene import SceneFrame, render_scene, small_scene
 from siamtrack.data.synthetic.textures import Cutout, FolderTextures, NoiseTextures, Textures
 

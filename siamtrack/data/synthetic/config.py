@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from siamtrack.errors import ConfigError
-from siamtrack.literals import read_value
+from siamtrack.utils.config import read_value
 
 Motion = Literal["mixed", "spline", "wander"]
 

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamtrack.errors import DatasetError
+from siamtrack.types import Image
 
 _log = logging.getLogger(__name__)
-
-Image = NDArray[np.uint8]
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 

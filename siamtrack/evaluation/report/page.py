@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from siamtrack.evaluation.protocols import FIGURES, heading
+from siamtrack.evaluation.report.failures import Strip
 from siamtrack.evaluation.report.plots import as_data_url, colour_of
-from siamtrack.evaluation.report.strips import Strip
-from siamtrack.evaluation.scoring import TrackerScores
+from siamtrack.evaluation.scores import TrackerScores
 
 POINTS = 600
 """Most points of one overlap curve on the page; longer sequences are averaged in blocks."""

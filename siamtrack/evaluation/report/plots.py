@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
-from siamtrack.evaluation.files import write_atomically
+from siamtrack.errors import OutputError
+from siamtrack.evaluation.calibration import expected_calibration_error, reliability
 from siamtrack.evaluation.metrics import NORMALISED_THRESHOLDS, success_thresholds
 from siamtrack.evaluation.protocols import heading
+from siamtrack.utils.files import write_output
 
 Content = Mapping[str, Any]
 
@@ -32,7 +36,7 @@ LONGEST = 48
 
 
 def colour_of(index: int) -> str:
-    """Colour of the tracker that was named as number `index`, everywhere in the report."""
+    """Color of the tracker that was named as number `index`, everywhere in the report."""
     return COLOURS[index % len(COLOURS)]
 
 
@@ -252,4 +256,46 @@ def save_plots(figures: Mapping[str, Figure], folder: Path) -> None:
     """
     for name, figure in figures.items():
         for kind in ("png", "pdf"):
-            write_atomically(folder / f"{name}.{kind}", figure_bytes(figure, kind))
+            write_output(folder / f"{name}.{kind}", figure_bytes(figure, kind))
+
+
+def reliability_figure(
+    curves: Mapping[str, ArrayLike], good: ArrayLike, weights: ArrayLike, bins: int = 10
+) -> Figure:
+    """Draw curves over the diagonal that a true score would lie on, and how often each score is.
+
+    Args:
+        curves: (N,) scores in [0, 1], by what they are called.
+        good: (N,) bool, the box was on the target.
+        weights: (N,) of the frames, sum 1.
+        bins: of the score.
+    """
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for name, scores in curves.items():
+        mass, promised, found = reliability(scores, good, weights, bins)
+        error = expected_calibration_error(scores, good, weights, bins)
+        upper.plot(promised, found, marker="o", label=f"{name}, calibration error {error:.3f}")
+        lower.stairs(mass, [k / bins for k in range(bins + 1)])
+    upper.set(ylabel="share of boxes on the target", xlim=(0, 1), ylim=(0, 1))
+    upper.legend(loc="upper left", frameon=False)
+    lower.set(xlabel="score", ylabel="share of frames")
+    return figure
+
+
+def save_reliability(
+    path: str | PathLike[str],
+    curves: Mapping[str, ArrayLike],
+    good: ArrayLike,
+    weights: ArrayLike,
+) -> None:
+    """Write the diagram as a picture; see `reliability_figure`.
+
+    Raises:
+        OutputError: it cannot be written, or its name ends like no picture's.
+    """
+    try:
+        reliability_figure(curves, good, weights).savefig(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path} ({error}); give another .png") from error

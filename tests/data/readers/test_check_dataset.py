@@ -11,9 +11,8 @@ from types import ModuleType
 import pytest
 
 from siamtrack.data.check import check_dataset
-from siamtrack.data.open import open_dataset
-from siamtrack.data.problems import Problem
-from siamtrack.errors import ConfigError
+from siamtrack.data.datasets import open_dataset
+from siamtrack.errors import ConfigError, Problem
 
 Writer = Callable[..., Path]
 

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from siamtrack.data.open import open_dataset
+from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import ConfigError, DatasetError
 
 Writer = Callable[..., Path]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siamtrack.data.open import open_dataset
+from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import ConfigError, DatasetError
 
 Writer = Callable[..., Path]

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from got10k import datasets as toolkit
 
-from siamtrack.data.open import open_dataset
-from siamtrack.data.readers.toolkit_sets import OfflineOTB
-from siamtrack.data.sequence import Dataset, Sequence
+from siamtrack.data.datasets import open_dataset
+from siamtrack.data.formats.benchmarks import OfflineOTB
+from siamtrack.data.sequence import Dataset, VideoSequence
 from siamtrack.errors import ConfigError, DatasetError
 
 Writer = Callable[..., None]
@@ -54,7 +54,7 @@ def put(path: Path, rows: np.ndarray, *, base: int, separator: str = ",") -> Non
     path.write_text("\n".join(lines) + "\n")
 
 
-def only(dataset: Dataset) -> Sequence:
+def only(dataset: Dataset) -> VideoSequence:
     assert len(dataset) == 1
     return dataset[0]
 
@@ -67,7 +67,7 @@ def witness(
         return cls(str(root), **options)[index]
 
 
-def agree(sequence: Sequence, files: list[str], rows: np.ndarray, base: int) -> None:
+def agree(sequence: VideoSequence, files: list[str], rows: np.ndarray, base: int) -> None:
     assert [str(sequence.frames.path(i)) for i in range(len(sequence))] == list(files)
     seen = sequence.visible
     moved = sequence.boxes + np.array([base, base, 0, 0])

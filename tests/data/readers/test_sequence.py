@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,18 +13,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from siamtrack.data.frames import (
-    ImageFrames,
-    VideoFrames,
-    list_pictures,
-    picture_wh,
-    read_picture,
-)
-from siamtrack.data.mix import SetSpec, open_mix
-from siamtrack.data.open import KINDS, open_dataset
-from siamtrack.data.problems import Problem, failure
-from siamtrack.data.sequence import Dataset, Sequence
-from siamtrack.errors import ConfigError, DatasetError
+from siamtrack.data.datasets import KINDS, open_dataset
+from siamtrack.data.sequence import Dataset, VideoSequence
+from siamtrack.errors import ConfigError, DatasetError, Problem, failure
+from siamtrack.video.decode import ImageFrames, VideoFrames, list_pictures, picture_wh, read_picture
 
 Writer = Callable[..., Path]
 
@@ -52,11 +43,11 @@ class Greys:
         return f"greys#{index}"
 
 
-def a_sequence(number: int = 0, count: int = 3) -> Sequence:
+def a_sequence(number: int = 0, count: int = 3) -> VideoSequence:
     if number == 7:
         raise DatasetError("sequence 7 is broken")
     boxes = np.tile([1.0, 2.0, 3.0, 4.0], (count, 1))
-    return Sequence(f"s{number}", "video", Greys(count), boxes)
+    return VideoSequence(f"s{number}", "video", Greys(count), boxes)
 
 
 def a_dataset(names: tuple[str, ...] = ("s0", "s1")) -> Dataset:
@@ -72,7 +63,7 @@ def grey_of(picture: np.ndarray) -> float:
 
 def test_absent_and_hidden_frames_have_nan_boxes_and_are_not_visible() -> None:
     boxes = [[1, 2, 3, 4], [np.nan] * 4, [5, 6, 7, 8], [np.nan, 2, 3, 4]]
-    sequence = Sequence("a", "video", Greys(4), np.array(boxes), np.array([1, 1, 0, 1], bool))
+    sequence = VideoSequence("a", "video", Greys(4), np.array(boxes), np.array([1, 1, 0, 1], bool))
     assert sequence.visible.tolist() == [True, False, False, False]
     assert np.isnan(sequence.boxes[1:]).all()
     assert sequence.boxes[0].tolist() == [1, 2, 3, 4]
@@ -82,21 +73,21 @@ def test_absent_and_hidden_frames_have_nan_boxes_and_are_not_visible() -> None:
 
 @pytest.mark.parametrize("sentinel", [(0, 0, 0, 0), (-1, -1, -1, -1), (1, 1, 0, 0), (2, 2, -1, -1)])
 def test_boxes_without_any_side_mean_absent(sentinel: tuple[int, ...]) -> None:
-    sequence = Sequence("a", "video", Greys(2), np.array([[1, 2, 3, 4], sentinel], float))
+    sequence = VideoSequence("a", "video", Greys(2), np.array([[1, 2, 3, 4], sentinel], float))
     assert sequence.visible.tolist() == [True, False]
     assert sequence.degenerate == ()
 
 
 def test_boxes_with_one_side_are_noted_as_mistakes() -> None:
     boxes = np.array([[1, 2, 3, 4], [371, 0, 150, 0], [1125, 730, -1, 10]], float)
-    sequence = Sequence("a", "video", Greys(3), boxes)
+    sequence = VideoSequence("a", "video", Greys(3), boxes)
     assert sequence.visible.tolist() == [True, False, False]
     assert sequence.degenerate == (1, 2)
 
 
 def test_a_sequence_keeps_its_own_boxes() -> None:
     boxes = np.ones((2, 4))
-    sequence = Sequence("a", "video", Greys(2), boxes)
+    sequence = VideoSequence("a", "video", Greys(2), boxes)
     boxes[:] = 99
     assert (sequence.boxes == 1).all()
     with pytest.raises(ValueError, match="read-only"):
@@ -107,7 +98,7 @@ def test_a_sequence_keeps_its_own_boxes() -> None:
 def test_numbers_of_frames_and_boxes_must_agree(boxes, visible) -> None:
     flags = None if visible is None else np.ones(visible, bool)
     with pytest.raises(DatasetError, match="for 3 frames") as caught:
-        Sequence("a", "video", Greys(3), np.ones(boxes), flags, meta={"annotation": "a.txt"})
+        VideoSequence("a", "video", Greys(3), np.ones(boxes), flags, meta={"annotation": "a.txt"})
     assert [(p.kind, p.path) for p in caught.value.problems] == [("count-differs", Path("a.txt"))]
 
 
@@ -449,37 +440,3 @@ def test_missing_parts_are_refused_unless_asked_for(clips: Path, caplog) -> None
 def test_a_dataset_can_be_pickled(clips: Path) -> None:
     dataset = pickle.loads(pickle.dumps(open_dataset(f"folder:{clips}")))
     assert [len(s) for s in dataset] == [4, 2]
-
-
-# Mixes
-
-
-def test_a_mix_draws_by_weight_whatever_the_sizes(clips: Path, tmp_path: Path) -> None:
-    shutil.copytree(clips, tmp_path / "other")
-    mix = open_mix([(f"folder:{clips}", 3.0), f"folder:{tmp_path / 'other'}"])
-    assert mix.probabilities.tolist() == [0.75, 0.25]
-    rng = np.random.default_rng(0)
-    drawn = np.array([mix.draw(rng) for _ in range(2000)])
-    assert (drawn[:, 0] == 0).mean() == pytest.approx(0.75, abs=0.03)
-    assert drawn[:, 1].mean() == pytest.approx(0.5, abs=0.05)
-    again = np.random.default_rng(0)
-    assert [mix.draw(again) for _ in range(5)] == [tuple(row) for row in drawn[:5].tolist()]
-    assert mix.sets[0][int(drawn[0, 1])].name in ("long", "short")
-
-
-@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
-def test_weights_must_be_positive(weight: float) -> None:
-    with pytest.raises(ConfigError, match="give a positive number"):
-        SetSpec("folder:clips", weight)
-
-
-def test_a_mix_needs_sets_and_each_once(clips: Path) -> None:
-    with pytest.raises(ConfigError, match="no data set was given"):
-        open_mix([])
-    with pytest.raises(ConfigError, match="named twice; give it once with a larger weight"):
-        open_mix([f"folder:{clips}", SetSpec(f"folder:{clips}", 2)])
-    for wrong in (("folder:x", "much"), ("folder:x", 1, 2), 7):
-        with pytest.raises(ConfigError, match="is not a data set"):
-            open_mix([wrong])
-    with pytest.raises(ConfigError, match="unknown kind"):
-        open_mix([("flder:x", 1)])

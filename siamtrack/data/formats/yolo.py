@@ -1,0 +1,128 @@
+"""Still pictures annotated in YOLO's text files, one per picture.
+
+    yolo:/data/goods?subset=train
+
+Beside every picture, or in a folder `labels` where the picture is in `images`, lies a .txt with
+lines `class cx cy w h`, fractions of the picture's size (a sixth number, a detector's confidence,
+is ignored); lines with more numbers are outlines, `class x1 y1 x2 y2 ...`. Names of classes come
+from `classes.txt`; without it they are the numbers. Option: `subset`, the name of a folder that
+must be on the picture's path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from siamtrack.data.formats.objects import PictureObject, stills_dataset
+from siamtrack.data.sequence import Dataset, Request
+from siamtrack.errors import DatasetError, Problem, failure
+from siamtrack.video.decode import PICTURE_SUFFIXES, natural_key, picture_wh
+
+_BOX_NUMBERS, _WITH_CONFIDENCE = 5, 6
+_NOT_LABELS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt"})
+_SLACK = 0.01
+
+
+def open_yolo(request: Request) -> Dataset:
+    """Open a YOLO data set; see the module and `open_dataset`."""
+    root = request.folder()
+    subset = request.options.get("subset")
+    inside = [p for p in _walk(root) if subset is None or subset in p.parts]
+    if subset is not None and not inside:
+        message = f"has no folder {subset!r} with anything in it"
+        raise failure(request.spec, [Problem(root, "missing-folder", message)])
+    pictures = [p for p in inside if p.suffix.lower() in PICTURE_SUFFIXES]
+    labels = {p for p in inside if p.suffix == ".txt" and p.name not in _NOT_LABELS}
+    classes = _class_names(root)
+    problems: list[Problem] = []
+    objects: list[PictureObject] = []
+    for picture in pictures:
+        label = _label_of(picture)
+        if label not in labels:
+            message = f"has no {label.as_posix()}"
+            problems.append(Problem(root / picture, "unannotated-picture", message))
+            continue
+        labels.discard(label)
+        try:
+            objects += _objects(root, picture, label, classes)
+        except ValueError as error:
+            if isinstance(error, DatasetError):
+                problems.append(Problem(root / picture, "unreadable-picture", str(error)))
+            else:
+                problems.append(Problem(root / label, "bad-annotation", str(error)))
+    for label in sorted(labels):
+        if "labels" in label.parts or _looks_like_labels(root / label):
+            problems.append(Problem(root / label, "missing-picture", "its picture is missing"))
+    return stills_dataset(request, root, objects, problems)
+
+
+def _walk(root: Path) -> list[PurePosixPath]:
+    found = (p.relative_to(root) for p in root.rglob("*"))
+    return sorted((PurePosixPath(p.as_posix()) for p in found), key=lambda p: natural_key(str(p)))
+
+
+def _label_of(picture: PurePosixPath) -> PurePosixPath:
+    parts = list(picture.with_suffix(".txt").parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return PurePosixPath(*parts)
+
+
+def _class_names(root: Path) -> list[str]:
+    path = root / "classes.txt"
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _looks_like_labels(path: Path) -> bool:
+    try:
+        numbers = [float(v) for v in path.read_text(encoding="utf-8").split("\n")[0].split()]
+    except (OSError, ValueError):
+        return False
+    return len(numbers) >= _BOX_NUMBERS
+
+
+def _objects(
+    root: Path, picture: PurePosixPath, label: PurePosixPath, classes: list[str]
+) -> Iterator[PictureObject]:
+    """Objects of one picture.
+
+    Raises:
+        ValueError: a line is not understood.
+        DatasetError: the picture's size cannot be read.
+    """
+    lines = (root / label).read_text(encoding="utf-8").splitlines()
+    rows = [(n, line.split()) for n, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        return
+    width, height = picture_wh(root / picture)
+    meta = {"annotation": str(root / label), "label": "human"}
+    for line, texts in rows:
+        try:
+            numbers = [float(text) for text in texts]
+            cx, cy, w, h = _box(numbers)
+            kind = int(numbers[0])
+        except ValueError as error:
+            raise ValueError(f"line {line}: {error}") from error
+        box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
+        name = classes[kind] if 0 <= kind < len(classes) else str(kind)
+        yield PictureObject(str(picture), box, name, "yolo", meta)
+
+
+def _box(numbers: list[float]) -> Iterable[float]:
+    """Centre and size as fractions, from a line's numbers."""
+    if not all(math.isfinite(v) for v in numbers) or len(numbers) < _BOX_NUMBERS:
+        raise ValueError("is not 'class cx cy w h'")
+    values = numbers[1:]
+    if any(not -_SLACK <= v <= 1 + _SLACK for v in values):
+        raise ValueError("has numbers outside 0..1; YOLO boxes are fractions of the picture's size")
+    if len(numbers) <= _WITH_CONFIDENCE:
+        return values[:4]
+    if len(values) % 2:
+        raise ValueError("is an outline with an odd number of coordinates")
+    left, right = min(values[0::2]), max(values[0::2])
+    top, bottom = min(values[1::2]), max(values[1::2])
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top

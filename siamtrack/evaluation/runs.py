@@ -1,0 +1,438 @@
+"""Pictures made worse on purpose, at five strengths, the same way in every run."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamtrack.data.sequence import VideoSequence
+from siamtrack.errors import ConfigError, EvaluationError, SiamTrackError
+from siamtrack.evaluation.datasets import EvalSequence
+from siamtrack.evaluation.metrics import success_curve
+from siamtrack.evaluation.trackers import EvaluatedTracker, box_of
+from siamtrack.geometry import iou
+from siamtrack.tracking.result import Result
+from siamtrack.tracking.tracker import Tracker
+from siamtrack.types import Box, FloatArray, Image
+
+STRENGTHS = 5
+NOISE_SIGMA = (8.0, 16.0, 26.0, 40.0, 60.0)
+"""Standard deviation of Gaussian noise, in grey levels."""
+BLUR_SIGMA_PX = (1.0, 2.0, 3.0, 4.5, 6.0)
+"""Standard deviation of the Gaussian kernel, in px of the frame."""
+JPEG_QUALITY = (50, 30, 18, 10, 6)
+BRIGHTNESS_FACTOR = (0.7, 0.5, 0.35, 0.25, 0.15)
+"""What every grey level is multiplied by: dusk to night."""
+
+
+def _noise(image: Image, strength: int, rng: np.random.Generator) -> Image:
+    grain = rng.normal(0.0, NOISE_SIGMA[strength - 1], image.shape)
+    return np.clip(image + grain, 0, 255).astype(np.uint8)
+
+
+def _blur(image: Image, strength: int, rng: np.random.Generator) -> Image:
+    return cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA_PX[strength - 1]).astype(np.uint8, copy=False)
+
+
+def _jpeg(image: Image, strength: int, rng: np.random.Generator) -> Image:
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[strength - 1]])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+
+
+def _brightness(image: Image, strength: int, rng: np.random.Generator) -> Image:
+    return np.rint(image * BRIGHTNESS_FACTOR[strength - 1]).astype(np.uint8)
+
+
+CORRUPTIONS: Mapping[str, Callable[[Image, int, np.random.Generator], Image]] = {
+    "noise": _noise,
+    "blur": _blur,
+    "jpeg": _jpeg,
+    "brightness": _brightness,
+}
+
+
+def corrupt(image: Image, kind: str, strength: int, sequence: str, frame: int) -> Image:
+    """A corrupted copy of a frame.
+
+    Args:
+        image: uint8 (H, W, 3).
+        kind: a key of `CORRUPTIONS`.
+        strength: 1 (mild) to 5.
+        sequence: name of the sequence; with `frame` it seeds the noise, so that every tracker
+            sees the same grain whatever process it runs in.
+        frame: 0-based.
+    """
+    rng = np.random.default_rng([zlib.crc32(sequence.encode()), frame, strength])
+    return CORRUPTIONS[kind](image, strength, rng)
+
+
+Family = Literal["ope", "sre", "tre", "realtime", "corruptions", "supervised"]
+FAMILIES: tuple[Family, ...] = ("ope", "sre", "tre", "realtime", "corruptions", "supervised")
+
+SHIFT = 0.1
+"""Size of a shift in widths and heights of the target."""
+
+SHIFTS_XY: dict[str, tuple[float, float]] = {
+    "left": (-SHIFT, 0.0),
+    "right": (SHIFT, 0.0),
+    "up": (0.0, -SHIFT),
+    "down": (0.0, SHIFT),
+    "up-left": (-SHIFT, -SHIFT),
+    "up-right": (SHIFT, -SHIFT),
+    "down-left": (-SHIFT, SHIFT),
+    "down-right": (SHIFT, SHIFT),
+}
+SCALES = (0.8, 0.9, 1.1, 1.2)
+SEGMENTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way of running.
+
+    Attributes:
+        family: which of the protocols it belongs to.
+        name: unique; names the folder of its results.
+        shift_xy: of the first box, in its widths and heights.
+        scale: of the first box, about its centre.
+        segment: which of `SEGMENTS` starts (TRE); 0 is the first frame.
+        fps: rate at which frames come (realtime).
+        corruption: kind and strength, or None.
+    """
+
+    family: Family
+    name: str
+    shift_xy: tuple[float, float] = (0.0, 0.0)
+    scale: float = 1.0
+    segment: int = 0
+    fps: float = 0.0
+    corruption: tuple[str, int] | None = None
+
+    def first_box(self, box_xywh: FloatArray) -> FloatArray:
+        """(4,) the box the tracker is given, from the true one."""
+        size = box_xywh[2:] * self.scale
+        centre = box_xywh[:2] + box_xywh[2:] / 2 + np.array(self.shift_xy) * box_xywh[2:]
+        unchanged = self.scale == 1.0 and self.shift_xy == (0.0, 0.0)
+        return box_xywh.copy() if unchanged else np.concatenate([centre - size / 2, size])
+
+    def start_frame(self, visible: NDArray[np.bool_]) -> int:
+        """Frame to start on: the segment's, or the nearest where the target can be pointed at.
+
+        That is the first frame at or after the segment's start, failing that the last before it,
+        where the target is visible and is seen again afterwards.
+
+        Args:
+            visible: (N,) frames with a true box.
+
+        Raises:
+            EvaluationError: the target is visible in fewer than two frames.
+        """
+        if self.segment == 0:
+            return 0
+        usable = np.flatnonzero(visible)[:-1]
+        if len(usable) == 0:
+            raise EvaluationError(
+                f"{self.name} needs two frames in which the target is visible; leave the sequence "
+                "out of tre"
+            )
+        start = self.segment * len(visible) // SEGMENTS
+        later = usable[usable >= start]
+        return int(later[0] if len(later) else usable[-1])
+
+
+def variants_of(family: str, *, fps: float = 25.0) -> tuple[Variant, ...]:
+    """All runs of one family.
+
+    Args:
+        family: one of `FAMILIES`.
+        fps: rate of `realtime`.
+
+    Raises:
+        ConfigError: unknown family, or a rate that is not positive.
+    """
+    if family in ("ope", "supervised"):
+        return (Variant(family, family),)  # type: ignore[arg-type]
+    if family == "sre":
+        shifted = [Variant("sre", f"sre-{name}", shift_xy=s) for name, s in SHIFTS_XY.items()]
+        scaled = [Variant("sre", f"sre-scale-{s:g}", scale=s) for s in SCALES]
+        return (*shifted, *scaled)
+    if family == "tre":
+        return tuple(Variant("tre", f"tre-{k:02d}", segment=k) for k in range(SEGMENTS))
+    if family == "realtime":
+        if not fps > 0:
+            raise ConfigError(f"realtime at {fps} frames per second; give a positive rate")
+        return (Variant("realtime", f"realtime-{fps:g}", fps=fps),)
+    if family == "corruptions":
+        return tuple(
+            Variant("corruptions", f"{kind}-{strength}", corruption=(kind, strength))
+            for kind in CORRUPTIONS
+            for strength in range(1, STRENGTHS + 1)
+        )
+    raise ConfigError.unknown("protocol", family, FAMILIES)
+
+
+def variant_named(name: str) -> Variant:
+    """Find a variant by the name that names its results.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    rate = name.removeprefix("realtime-")
+    if rate != name and rate.replace(".", "", 1).isdigit():
+        return variants_of("realtime", fps=float(rate))[0]
+    fixed = {v.name: v for f in FAMILIES if f != "realtime" for v in variants_of(f)}
+    if name not in fixed:
+        raise ConfigError.unknown("variant", name, [*fixed, "realtime-25"])
+    return fixed[name]
+
+
+Beat = Callable[[int], None]
+
+VOT_SKIP = 5
+"""Frames between a failure and the restart, Kristan et al., VOT challenges 2013 to 2019."""
+VOT_INIT, VOT_FAILURE, VOT_SKIPPED = 1.0, 2.0, 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a tracker did.
+
+    Attributes:
+        rows: per frame a box of four numbers in the coordinates of the annotation, or, for VOT's
+            supervised runs, a single code.
+        times_s: seconds spent in the tracker per frame; NaN where it was not called.
+        start: frame of the sequence that the first row belongs to.
+    """
+
+    rows: list[list[float]]
+    times_s: list[float]
+    start: int = 0
+
+
+class Session:
+    """A tracker at work: calls it, times it, and turns whatever it raises into one error.
+
+    Args:
+        tracker: freshly built.
+        beat: told the number of every frame before the tracker gets it.
+        clock: monotonic time in s.
+    """
+
+    def __init__(
+        self,
+        tracker: EvaluatedTracker,
+        beat: Beat = lambda frame: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self._tracker = tracker
+        self._beat = beat
+        self._clock = clock
+
+    def init(self, frame: int, image: Image, box: FloatArray) -> float:
+        """Start; returns the seconds it took."""
+        x, y, w, h = box.tolist()
+        given: Box = (x, y, w, h)
+        return self._call(frame, "init", lambda: self._tracker.init(image, given))[1]
+
+    def update(self, frame: int, image: Image) -> tuple[FloatArray, float]:
+        """Follow; returns the box and the seconds it took.
+
+        Raises:
+            EvaluationError: the tracker raised, or its box is not finite or has a negative size.
+        """
+        output, spent = self._call(frame, "update", lambda: self._tracker.update(image))
+        try:
+            box = box_of(output)
+        except EvaluationError as error:
+            raise EvaluationError(f"frame {frame}: {error}") from error
+        if not np.isfinite(box).all() or (box[2:] < 0).any():
+            raise EvaluationError(
+                f"frame {frame}: update returned the box {box.tolist()}; it must be finite, with "
+                "a width and height that are not negative"
+            )
+        return box, spent
+
+    def _call(self, frame: int, name: str, call: Callable[[], object]) -> tuple[object, float]:
+        self._beat(frame)
+        start = self._clock()
+        try:
+            output = call()
+        except SiamTrackError as error:
+            raise EvaluationError(f"frame {frame}: {name}: {error}") from error
+        except Exception as error:
+            raise EvaluationError(
+                f"frame {frame}: {name} raised {type(error).__name__}: {error}"
+            ) from error
+        return output, self._clock() - start
+
+
+def run_variant(session: Session, sequence: EvalSequence, variant: Variant) -> Run:
+    """Run one variant over one sequence.
+
+    Raises:
+        EvaluationError: the tracker failed, or pictures are missing.
+    """
+    if variant.family == "supervised":
+        return _supervised(session, sequence)
+    if variant.family == "realtime":
+        return _real_time(session, sequence, variant)
+    return _one_pass(session, sequence, variant)
+
+
+def _decoded(sequence: EvalSequence, start: int = 0) -> Iterator[Image]:
+    return sequence.frames.iterate(range(start, len(sequence)))
+
+
+def _images(sequence: EvalSequence, variant: Variant, start: int = 0) -> Iterator[Image]:
+    for frame, image in enumerate(_decoded(sequence, start), start=start):
+        if variant.corruption is None:
+            yield image
+        else:
+            yield corrupt(image, *variant.corruption, sequence.name, frame)
+
+
+def _one_pass(session: Session, sequence: EvalSequence, variant: Variant) -> Run:
+    start = variant.start_frame(sequence.truth.visible)
+    boxes, times = [], []
+    for frame, image in enumerate(_images(sequence, variant, start), start=start):
+        if frame == start:
+            box = variant.first_box(sequence.boxes_xywh[start])
+            spent = session.init(frame, image, box)
+        else:
+            box, spent = session.update(frame, image)
+        boxes.append(box)
+        times.append(spent)
+    return Run(_file_rows(sequence, boxes), times, start)
+
+
+def _real_time(session: Session, sequence: EvalSequence, variant: Variant) -> Run:
+    """Frames arrive every 1 / fps seconds; the tracker's own measured time decides what it sees.
+
+    Frame i arrives at i / fps and is answered for at (i + 1) / fps, with the newest box finished by
+    then: a late frame keeps the old box. A tracker that becomes free takes the newest frame that
+    has arrived and never sees the ones between. `init` is free of charge.
+    """
+    period = 1.0 / variant.fps
+    boxes: list[FloatArray] = []
+    times: list[float] = []
+    current = pending = sequence.boxes_xywh[0].copy()
+    free_at, next_frame = 0.0, 1
+    for frame, image in enumerate(_images(sequence, variant)):
+        if frame == 0:
+            times.append(session.init(frame, image, current))
+            boxes.append(current)
+            continue
+        spent = float("nan")
+        if frame == next_frame:
+            # What was being worked on is finished before anything newer is taken up.
+            current = pending
+            pending, spent = session.update(frame, image)
+            free_at = max(free_at, frame * period) + spent
+            next_frame = max(frame + 1, math.floor(free_at * variant.fps + 1e-9))
+        if free_at <= (frame + 1) * period + 1e-9:
+            current = pending
+        boxes.append(current)
+        times.append(spent)
+    return Run(_file_rows(sequence, boxes), times)
+
+
+def _supervised(session: Session, sequence: EvalSequence) -> Run:
+    """VOT's supervised experiment: a frame without overlap is a failure, restarted 5 frames on."""
+    from siamtrack.evaluation.got10k_toolkit import toolkit_module
+
+    poly_iou = toolkit_module("utils.metrics").poly_iou
+    regions = sequence.truth.boxes_xywh if sequence.regions is None else sequence.regions
+    rows: list[list[float]] = []
+    times: list[float] = []
+    restart: int | None = 0
+    for frame, image in enumerate(_decoded(sequence)):
+        spent = float("nan")
+        if restart == frame:
+            spent = session.init(frame, image, sequence.boxes_xywh[frame])
+            restart = None
+            rows.append([VOT_INIT])
+        elif restart is not None:
+            rows.append([VOT_SKIPPED])
+        else:
+            box, spent = session.update(frame, image)
+            row = sequence.to_file(box[None])[0]
+            height, width = image.shape[:2]
+            if float(poly_iou(regions[frame], row, bound=(width, height))[0]) <= 0.0:
+                restart = frame + VOT_SKIP
+                rows.append([VOT_FAILURE])
+            else:
+                rows.append(row.tolist())
+        times.append(spent)
+    return Run(rows, times)
+
+
+def _file_rows(sequence: EvalSequence, boxes: list[FloatArray]) -> list[list[float]]:
+    if not boxes:
+        raise EvaluationError(f"{sequence.name} has no frames")
+    rows: list[list[float]] = sequence.to_file(np.array(boxes)).tolist()
+    return rows
+
+
+OTB_THRESHOLDS = 21
+
+
+def follow(
+    tracker: Tracker, sequence: VideoSequence, max_frames: int = 0
+) -> tuple[int, list[Result]]:
+    """Start on the first frame that shows the target and never again.
+
+    Args:
+        tracker: whatever it tracked before is forgotten.
+        sequence: shows its target at least once.
+        max_frames: frames that are tracked, the first included; 0 for all.
+
+    Returns:
+        Number of the first frame, and the results from that frame on.
+    """
+    first, images, begun = begin(tracker, sequence, max_frames)
+    return first, [begun, *(tracker.update(image) for image in images)]
+
+
+def begin(
+    tracker: Tracker, sequence: VideoSequence, max_frames: int = 0
+) -> tuple[int, Iterator[Image], Result]:
+    """Start on the first frame that shows the target; arguments as `follow`.
+
+    Returns:
+        Number of that frame, the frames after it, and the result of the start.
+    """
+    first = int(np.flatnonzero(sequence.visible)[0])
+    stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
+    images = sequence.iter_frames(range(first, stop))
+    return first, images, tracker.init(next(images), sequence.boxes[first])
+
+
+def overlaps_of(sequence: VideoSequence, first: int, results: list[Result]) -> FloatArray:
+    """(len(results),) overlaps with the truth; NaN on the first frame and where there is no truth.
+
+    Args:
+        sequence: that was followed.
+        first: see `follow`.
+        results: see `follow`.
+    """
+    truth = sequence.boxes[first : first + len(results)]
+    overlaps = iou([result.box for result in results], truth)
+    overlaps[0] = np.nan
+    return overlaps
+
+
+def success_auc(overlaps: FloatArray) -> float:
+    """Mean of the success curve at OTB's 21 thresholds over the frames that count.
+
+    Args:
+        overlaps: (N,) NaN where a frame does not count; at least one does.
+    """
+    return float(success_curve(overlaps[~np.isnan(overlaps)], OTB_THRESHOLDS).mean())

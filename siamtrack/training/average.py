@@ -1,0 +1,75 @@
+"""Averages of weights: several runs from one beginning, as one network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+import torch
+
+from siamtrack.errors import ConfigError, WeightsError
+from siamtrack.models.weights import (
+    build_network,
+    config_to_dict,
+    load_network,
+    read_card,
+    save_network,
+)
+
+
+def average_weights(
+    out: Path, sources: Sequence[str | PathLike[str]], *, search_size_px: int = 0
+) -> Path:
+    """Write the mean of networks that were trained on from the same weights.
+
+    Runs that began at one point of the loss landscape mostly end in one valley, and its middle is
+    often better than its rims (Wortsman et al. 2022, "Model soups"). Networks that began apart
+    must not be averaged.
+
+    Args:
+        out: the weights file to write; its card names the data of all sources and adds no pairs.
+        sources: names or files; one alone is copied.
+        search_size_px: side of the search crop; 0 keeps that of the first source. The networks are
+            fully convolutional, so that a smaller one costs less time and sees less far.
+
+    Raises:
+        ConfigError: no sources, or a size the network cannot have.
+        WeightsError: sources that cannot be read or are not the same network.
+        OutputError: `out` exists or cannot be written.
+    """
+    if not sources:
+        raise ConfigError("no weights to average; name one or more")
+    networks = [load_network(source) for source in sources]
+    first = networks[0]
+    for source, network in zip(sources, networks, strict=True):
+        alike = network.architecture == first.architecture
+        searched = first.config.search_size_px
+        if not alike or replace(network.config, search_size_px=searched) != first.config:
+            raise WeightsError(
+                f"{source} is {network.architecture} {network.config}, {sources[0]} is "
+                f"{first.architecture} {first.config}; average weights of one network"
+            )
+    config = replace(first.config, search_size_px=search_size_px or first.config.search_size_px)
+    mean = build_network(first.architecture, config_to_dict(config))
+    states = [network.state_dict() for network in networks]
+    mean.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(dim=0)
+            if value.is_floating_point()
+            else value
+            for name, value in states[0].items()
+        }
+    )
+    cards = [read_card(source) for source in sources]
+    names = " and ".join(Path(source).name for source in sources)
+    save_network(
+        mean,
+        out,
+        training_data=list(dict.fromkeys(d for card in cards for d in card.training_data)),
+        licence=cards[0].licence,
+        tracker=cards[0].tracker,
+        notes=f"Mean of {names}." if len(cards) > 1 else cards[0].notes,
+    )
+    return out

@@ -1,0 +1,177 @@
+"""Whole files or none: how everything that is rewritten is written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from siamtrack.errors import OutputError
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file so that no reader and no kill ever leaves half of it.
+
+    The content goes to a file beside it under a name that no other process or machine takes, which
+    then takes its name. Missing folders are made.
+
+    Raises:
+        OSError: it cannot be written; what was there is there still.
+    """
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """`replace_file`, its failure told as one of ours.
+
+    Raises:
+        OutputError: the folder cannot be made or the file cannot be written.
+    """
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write a file of an evaluation, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error}); give another folder with --out"
+        ) from error
+
+
+class Destination:
+    """A new, empty file at `working`, to be filled by the caller.
+
+    A path that is free is taken at once. A file that exists is only replaced by `commit`; until
+    then the new one grows beside it under a hidden name. Devices and pipes are written as they are.
+
+    Args:
+        path: where the results shall be found; folders on the way are made.
+        overwrite: replace a file that exists.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is False, or nothing can be written there.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool) -> None:
+        self.path = Path(path).expanduser()
+        # A link stays a link; what it leads to is written.
+        self._target = Path(os.path.realpath(self.path))
+        self.working = self._target
+        self.is_file = True
+        try:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            if self._target.exists():
+                self._take_over(overwrite)
+            if self.is_file:
+                self.working.open("wb" if self._is_aside else "xb").close()
+        except FileExistsError as error:
+            raise OutputError(f"{self.path}: {error.filename} is a file, not a folder") from error
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(
+                f"{self.path} cannot be written ({error.strerror}); choose a folder you may "
+                "write to"
+            ) from error
+
+    @property
+    def _is_aside(self) -> bool:
+        return self.working != self._target
+
+    def _take_over(self, overwrite: bool) -> None:
+        mode = self._target.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise OutputError(f"{self.path} is a folder; give the name of a file in it")
+        if not stat.S_ISREG(mode):
+            self.is_file = False
+        elif not overwrite:
+            raise OutputError(
+                f"{self.path} exists; choose another name, or allow it to be replaced "
+                "(--overwrite, overwrite=True)"
+            )
+        elif not os.access(self._target, os.W_OK):
+            raise OutputError(f"{self.path} is write-protected; choose another name")
+        else:
+            name = f".{self._target.name}.{os.getpid()}.part"
+            self.working = self._target.with_name(name)
+
+    def commit(self, *, final: bool = False) -> None:
+        """Let the new file take the place of the old one. May be called again.
+
+        Args:
+            final: writing is over. Some systems refuse to rename a file while it is written; then
+                it keeps its hidden name until the final call.
+
+        Raises:
+            OutputError: the final call failed.
+        """
+        if not self._is_aside:
+            return
+        try:
+            os.replace(self.working, self._target)
+        except OSError as error:
+            if final:
+                raise OutputError(
+                    f"{self.path} cannot be replaced ({error.strerror}); the new file is kept as "
+                    f"{self.working}"
+                ) from error
+            return
+        self.working = self._target
+
+    def discard(self) -> None:
+        """Remove the new file; an older one that was not yet replaced stays."""
+        if self.is_file:
+            with suppress(OSError):
+                self.working.unlink()
+
+    def size_bytes(self) -> int:
+        """How much the system has been given so far."""
+        return self.working.stat().st_size if self.is_file else 0
+
+    def cut(self, size_bytes: int) -> None:
+        """Drop what was written beyond that size, as far as the system allows."""
+        if self.is_file:
+            with suppress(OSError):
+                os.truncate(self.working, size_bytes)
+
+    def failed(self, error: Exception, kept_frames: int) -> OutputError:
+        """The error to raise when writing failed half-way.
+
+        Args:
+            error: what the system or FFmpeg said.
+            kept_frames: how many frames' results can still be read.
+        """
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            advice = "free some space and run again"
+        elif isinstance(error, OSError):
+            advice = "check the disk and run again"
+        else:
+            advice = "the encoder does not take it: try another size or format"
+        return OutputError(
+            f"{self.path} could not be written to the end "
+            f"({getattr(error, 'strerror', None) or error}); "
+            f"{f'{kept_frames} frame(s) are' if kept_frames else 'nothing is'} kept in it; "
+            f"{advice}"
+        )
