@@ -13,7 +13,7 @@ from siamtrack.api import load
 from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import SiamTrackError
 from siamtrack.evaluation.report.failures import write_gallery
-from siamtrack.utils.config import read_assignments
+from siamtrack.utils.config import parse_assignments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max-frames", type=int, default=0, help="of a sequence; 0: all")
     a = parser.parse_args(argv)
     try:
-        tracker = load(a.weights, **read_assignments(a.set))
+        tracker = load(a.weights, **parse_assignments(a.set))
         how = {"worst": a.worst, "max_frames": a.max_frames, "progress": True}
         print(write_gallery(tracker, open_dataset(a.sequences), a.out, **how).read_text(), end="")
     except SiamTrackError as error:

@@ -10,7 +10,7 @@ from siamtrack.api import load
 from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import ConfigError, SiamTrackError
 from siamtrack.evaluation.absence import PresenceReport, measure_presence
-from siamtrack.utils.config import read_value
+from siamtrack.utils.config import parse_value
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if bad := [text for text in args.set if "=" not in text]:
             raise ConfigError(f"{bad[0]!r} is not an assignment; give OPTION=VALUE")
-        options = {name: read_value(text) for name, _, text in (s.partition("=") for s in args.set)}
+        options = {
+            name: parse_value(text) for name, _, text in (s.partition("=") for s in args.set)
+        }
         tracker, total = load(args.weights, **options), PresenceReport()
         for spec in args.specs:
             report = measure_presence(tracker, open_dataset(spec))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from siamtrack.errors import ConfigError
-from siamtrack.utils.config import read_value
+from siamtrack.utils.config import parse_value
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -52,7 +52,7 @@ class SettingType(click.ParamType):  # type: ignore[type-arg]
         option, equals, text = str(value).partition("=")
         if not (option.strip() and equals and text.strip()):
             self.fail(f"{value!r} is not option=value, as in window_influence=0.3", param, ctx)
-        return option.strip().replace("-", "_"), read_value(text.strip())
+        return option.strip().replace("-", "_"), parse_value(text.strip())
 
 
 def model_options(function: Decorated) -> Decorated:

@@ -15,7 +15,7 @@ from siamtrack.models.weights import build_network
 from siamtrack.training.batches import pairs_of
 from siamtrack.training.config import TrainConfig
 from siamtrack.types import Image
-from siamtrack.utils.files import write_atomically
+from siamtrack.utils.files import atomic_write
 
 TARGET_BGR = (0, 255, 0)
 OTHER_BGR = (0, 0, 255)
@@ -91,4 +91,4 @@ def save_pairs_picture(config: TrainConfig, out: Path, *, first: int = 0, count:
     network = build_network(config.network.architecture, config.network.config)
     pairs = pairs_of(config, CropCache(Path(config.cache)), network.config, "train")
     picture = draw_pairs(pairs, first=first, count=count)
-    write_atomically(out, cv2.imencode(".png", picture)[1].tobytes())
+    atomic_write(out, cv2.imencode(".png", picture)[1].tobytes())

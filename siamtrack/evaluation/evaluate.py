@@ -22,7 +22,7 @@ from siamtrack.evaluation.runs import Variant, variants_of
 from siamtrack.evaluation.store import ResultStore
 from siamtrack.evaluation.task import Entrant, Group, Outcome, Setting, Unit, enter, plan
 from siamtrack.evaluation.trackers import TrackerSpec
-from siamtrack.utils.files import write_output
+from siamtrack.utils.files import atomic_write
 from siamtrack.utils.workers import Watcher, run_here
 
 logger = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class Recorder:
     def save(self) -> None:
         """Write the list of failures, empty or not."""
         listed = [failure.as_failure() for failure in self.failures]
-        write_output(self._evaluation.out / "failures.json", json.dumps(listed, indent=2))
+        atomic_write(self._evaluation.out / "failures.json", json.dumps(listed, indent=2))
 
 
 def run(evaluation: Evaluation, running: Running, watcher: Watcher | None = None) -> list[Outcome]:
@@ -320,5 +320,5 @@ def write_submission(evaluation: Evaluation, entrant: Entrant) -> Path:
             member = zipfile.ZipInfo(path.relative_to(folder).as_posix(), FIXED_TIME)
             archive.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED)
     target = evaluation.out / f"submission-{key}.zip"
-    write_output(target, packed.getvalue())
+    atomic_write(target, packed.getvalue())
     return target

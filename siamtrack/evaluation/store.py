@@ -18,7 +18,7 @@ from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.datasets import Benchmark
 from siamtrack.evaluation.runs import Run
 from siamtrack.types import FloatArray
-from siamtrack.utils.files import write_output
+from siamtrack.utils.files import atomic_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class ResultStore:
         digits = 4 if self._layout == "vot" else 8
         times = "".join(f"{time:.{digits}f}\n" for time in run.times_s).replace("nan", "NaN")
         boxes = "".join(f"{_line(row, decimals)}\n" for row in run.rows)
-        write_output(self.times_path(variant, key, sequence), times)
-        write_output(self.boxes_path(variant, key, sequence), boxes)
+        atomic_write(self.times_path(variant, key, sequence), times)
+        atomic_write(self.boxes_path(variant, key, sequence), boxes)
 
     def read(self, variant: str, key: str, sequence: str) -> StoredRun:
         """Read a run back.
@@ -120,7 +120,7 @@ class ResultStore:
         """Leave a note beside a tracker's results that says what they are results of."""
         path = self.tracker_folder(variant, key).parent / f"{key}.json"
         if not path.is_file():
-            write_output(path, json.dumps(identity, indent=2) + "\n")
+            atomic_write(path, json.dumps(identity, indent=2) + "\n")
 
 
 def _line(row: Sequence[float], decimals: int | None) -> str:

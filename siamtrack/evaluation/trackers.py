@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from siamtrack.errors import ConfigError, EvaluationError, SiamTrackError
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
 from siamtrack.types import Box, Image
-from siamtrack.utils.config import read_value
+from siamtrack.utils.config import parse_value
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -351,7 +351,7 @@ def _import(where: str) -> ModuleType:
 
 def _literal(text: str) -> OptionValue:
     """A TOML value where the text is one, else the text."""
-    value = read_value(text)
+    value = parse_value(text)
     return value if isinstance(value, bool | int | float | str) else text
 
 

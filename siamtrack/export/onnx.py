@@ -15,7 +15,7 @@ from siamtrack.engines.graphs import EXEMPLAR, FORMAT, METADATA_KEY, TRACK
 from siamtrack.errors import EngineError
 from siamtrack.models.network import TrackerNetwork
 from siamtrack.models.weights import config_to_dict
-from siamtrack.utils.files import write_atomically
+from siamtrack.utils.files import atomic_write
 
 
 class ExemplarGraph(nn.Module):
@@ -88,7 +88,7 @@ def export_graphs(network: TrackerNetwork, targets: dict[str, Path], weights_sha
         model = _to_onnx(module.eval(), inputs, shapes)
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, json.dumps({**described, "graph": kind})
-        write_atomically(targets[kind], model.SerializeToString())
+        atomic_write(targets[kind], model.SerializeToString())
 
 
 def require_exporter() -> None:

@@ -31,7 +31,7 @@ from siamtrack.geometry import context_side
 from siamtrack.models.network import NetworkConfig
 from siamtrack.models.weights import load_network, sha256_of
 from siamtrack.types import FloatArray, Image
-from siamtrack.utils.files import write_atomically
+from siamtrack.utils.files import atomic_write
 
 _SAMPLES = 4096  # values of each tensor that are looked at for each crop
 _LIMITS = np.linspace(0.3, 1.0, 36)  # of the largest value, tried as the end of the scale
@@ -378,7 +378,7 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
         crops += calibration_crops(_frames(clip), engine.config, each, rng)
     feeds = [_feed(engine, crop) for crop in tqdm(crops, desc="calibrating", unit="crop")]
     quantised = quantise_graph(onnx.load(targets[TRACK]), feeds)
-    write_atomically(target, quantised.SerializeToString())
+    atomic_write(target, quantised.SerializeToString())
     return [*written, target]
 
 

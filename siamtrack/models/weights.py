@@ -21,7 +21,7 @@ from siamtrack.errors import ConfigError, OutputError, WeightsError
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.network import NetworkConfig, TrackerNetwork
 from siamtrack.models.siamfc import SiamFC, SiamFCConfig
-from siamtrack.utils.files import write_atomically
+from siamtrack.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -348,7 +348,7 @@ def write_card(path: str | PathLike[str], card: WeightsCard) -> None:
     Raises:
         OutputError: the card cannot be written.
     """
-    write_atomically(card_path(Path(path)), card_text(card).encode())
+    atomic_write(card_path(Path(path)), card_text(card).encode())
 
 
 def save_network(
@@ -398,7 +398,7 @@ def save_network(
         "architecture": network.architecture,
         "config": json.dumps(config),
     }
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    atomic_write(path, safetensors.torch.save(tensors, metadata))
     card = WeightsCard(
         architecture=network.architecture,
         config=config,

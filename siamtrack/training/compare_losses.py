@@ -26,7 +26,7 @@ from siamtrack.training import train as checkpoints
 from siamtrack.training.config import TrainConfig, config_to
 from siamtrack.training.train import CONFIG, default_loss, fit
 from siamtrack.training.validate import separation, sequence_figures
-from siamtrack.utils.files import write_atomically
+from siamtrack.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def compare(
             weights = fit(run, folder, resume=(folder / checkpoints.LAST).exists())
             found = _judge(variant.name, weights, run, dataset, max_frames)
             content = {**identity, "outcome": asdict(found)}
-            write_atomically(folder / RESULT, json.dumps(content, indent=2) + "\n")
+            atomic_write(folder / RESULT, json.dumps(content, indent=2) + "\n")
         outcomes.append(found)
         after_each(outcomes)
     return outcomes
@@ -242,11 +242,11 @@ def write_comparison(outcomes: Sequence[Outcome], out: Path) -> None:
     """
     rows = summarise(outcomes)
     content = {"rows": rows, "outcomes": [asdict(outcome) for outcome in outcomes]}
-    write_atomically(out / DATA, json.dumps(content, indent=2) + "\n")
-    write_atomically(out / TABLE, markdown(rows))
+    atomic_write(out / DATA, json.dumps(content, indent=2) + "\n")
+    atomic_write(out / TABLE, markdown(rows))
     picture = io.BytesIO()
     plot(rows).savefig(picture, format="png", dpi=120)
-    write_atomically(out / PLOT, picture.getvalue())
+    atomic_write(out / PLOT, picture.getvalue())
 
 
 def summarise(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from siamtrack.data.pairs import PairConfig
 from siamtrack.errors import ConfigError
 from siamtrack.losses.base import check_choice
-from siamtrack.utils.config import read_value
+from siamtrack.utils.config import parse_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def _assign(values: dict[str, Any], text: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise ConfigError(f"{text!r}: {section} is a value, not a section")
-    values[last] = read_value(literal)
+    values[last] = parse_value(literal)
 
 
 def config_from(values: Mapping[str, Any]) -> TrainConfig:

@@ -10,7 +10,7 @@ from typing import Any
 
 from siamtrack.errors import ConfigError
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
-from siamtrack.utils.config import read_value
+from siamtrack.utils.config import parse_value
 
 Number = int | float
 
@@ -99,7 +99,7 @@ def _from_text(text: str) -> tuple[str, list[Any]]:
     name, equals, rest = text.partition("=")
     if not equals:
         raise ConfigError(f"range {text!r} has no option; write option=low:high")
-    return name.strip(), [read_value(part) for part in rest.split(":")]
+    return name.strip(), [parse_value(part) for part in rest.split(":")]
 
 
 def _range(name: str, given: Any, integer: bool) -> Range:

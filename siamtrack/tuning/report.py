@@ -19,7 +19,7 @@ from siamtrack.tuning.crossvalidation import Verdict, judge_choice
 from siamtrack.tuning.ranges import Number
 from siamtrack.tuning.study import Trial
 from siamtrack.types import FloatArray
-from siamtrack.utils.files import write_atomically
+from siamtrack.utils.files import atomic_write
 
 DATA, TABLE, PLOT = "trials.json", "tuning.md", "tuning.png"
 _LISTED = 10
@@ -53,7 +53,7 @@ def write_trials(
     if verdict is not None:
         content["verdict"] = _plain(asdict(verdict))
         content["recommended"] = trials[verdict.best].options if verdict.recommended else None
-    write_atomically(out / DATA, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    atomic_write(out / DATA, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def write_report(
@@ -79,8 +79,8 @@ def write_report(
     """
     verdict = judge_choice(auc_table(trials), folds, seed)
     write_trials(trials, verdict, identity, out)
-    write_atomically(out / TABLE, markdown(trials, verdict))
-    write_atomically(out / PLOT, figure_bytes(plot(trials, verdict), "png"))
+    atomic_write(out / TABLE, markdown(trials, verdict))
+    atomic_write(out / PLOT, figure_bytes(plot(trials, verdict), "png"))
     return verdict
 
 

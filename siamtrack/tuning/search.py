@@ -24,7 +24,7 @@ from siamtrack.tuning.objective import Job, JudgePool
 from siamtrack.tuning.ranges import Range, read_ranges
 from siamtrack.tuning.report import TABLE, write_report, write_trials
 from siamtrack.tuning.study import Judging, Search
-from siamtrack.utils.config import read_assignments
+from siamtrack.utils.config import parse_assignments
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def tune(
         OutputError: the folder cannot be used, or holds a search of something else.
     """
     _check_numbers(trials=trials, workers=workers, max_frames=max_frames, memory_mb=memory_mb)
-    fixed = read_assignments(assignments)
+    fixed = parse_assignments(assignments)
     job = Job(weights, sequences, fixed, engine, max_frames, memory_mb)
     source, tuned = read_source(job.weights)
     present = options_for(source, {**tuned, **job.fixed})

@@ -167,7 +167,7 @@ def ranged(default: T, low: float = -math.inf, high: float = math.inf) -> T:
 
 
 def check_ranges(config: Any, where: str = "") -> None:
-    """Check every `ranged` field of a dataclass: a number, an integer if its default is one, inside.
+    """Check the `ranged` fields of a dataclass; integer defaults take integers only.
 
     Args:
         config: an instance of a dataclass.

@@ -1,26 +1,33 @@
-"""Whole files or none: how everything that is rewritten is written."""
+"""Files: atomic writes, files that readers may follow while they grow, hashes."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import hashlib
 import os
+import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 from siamtrack.errors import OutputError
 
 
-def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file so that no reader and no kill ever leaves half of it.
+def atomic_write(path: Path, content: str | bytes, advice: str = "") -> None:
+    """Write a whole file or nothing: neither a reader nor a kill ever finds half of it.
 
-    The content goes to a file beside it under a name that no other process or machine takes, which
-    then takes its name. Missing folders are made.
+    The content goes to a hidden file beside it, which then takes its name. Missing folders are made.
+
+    Args:
+        path: the file; one that exists is replaced.
+        content: text is written as UTF-8.
+        advice: what the user can do about it, for the error message.
 
     Raises:
-        OSError: it cannot be written; what was there is there still.
+        OutputError: it cannot be written; what was there is still there.
     """
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
@@ -29,38 +36,62 @@ def replace_file(path: Path, content: str | bytes) -> None:
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(part, path)
+    except OSError as error:
+        problem = f"cannot write {path}: {error.strerror or error}"
+        raise OutputError(f"{problem}; {advice}" if advice else problem) from error
     finally:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             part.unlink()
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """`replace_file`, its failure told as one of ours.
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A hidden path beside `path` to write a file or a folder to; renamed to `path` at the end.
+
+    If the block raises, what it wrote is removed and `path` is as it was. For files that a library
+    writes by name (a video, a checkpoint) and for folders; `atomic_write` is for content at hand.
 
     Raises:
-        OutputError: the folder cannot be made or the file cannot be written.
+        OSError: it cannot be renamed, or the block's own error.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays: libraries choose the format by it.
+    part = path.with_name(f".{path.stem}.{uuid4().hex}.part{path.suffix}")
     try:
-        replace_file(path, content)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        yield part
+        os.replace(part, path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
-def write_output(path: Path, content: str | bytes) -> None:
-    """Write a file of an evaluation, whole or not at all.
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file.
 
     Raises:
-        OutputError: the folder cannot be made or written.
+        OSError: it cannot be read.
     """
-    try:
-        replace_file(path, content)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error}); give another folder with --out"
-        ) from error
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Destination:
+class Closing:
+    """A resource with `close()` that works in a `with` statement."""
+
+    def close(self) -> None:
+        """Release it; may be called again."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class GrowingFile:
     """A new, empty file at `working`, to be filled by the caller.
 
     A path that is free is taken at once. A file that exists is only replaced by `commit`; until

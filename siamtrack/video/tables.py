@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
-from siamtrack.utils.files import Destination
+from siamtrack.utils.files import GrowingFile
 
 CSV_HEADER = "frame,time_s,target,x,y,w,h,score,status"
 TIME_DIGITS = 6
@@ -25,7 +25,7 @@ class _TextSink(ABC):
     _header: ClassVar[str] = ""
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self._destination = Destination(path, overwrite=overwrite)
+        self._destination = GrowingFile(path, overwrite=overwrite)
         self._count = 0
         self._sound_bytes = 0
         self._file = self._destination.working.open("wb", buffering=0)

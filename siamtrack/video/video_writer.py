@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from siamtrack.errors import OutputError
 from siamtrack.types import Image
-from siamtrack.utils.files import Destination
+from siamtrack.utils.files import GrowingFile
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class VideoSink:
         self._sound_bytes = 0
         self._is_open = True
         self._reformatter = VideoReformatter()
-        self._destination = Destination(path, overwrite=overwrite)
+        self._destination = GrowingFile(path, overwrite=overwrite)
         self._container = av.open(
             str(self._destination.working),
             "w",

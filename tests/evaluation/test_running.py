@@ -172,8 +172,8 @@ def test_a_result_counts_only_when_it_is_whole(clips, trackers_file, tmp_path, m
             raise OutputError("disk full; free some space")
         write(path, content)
 
-    write = store_module.write_atomically
-    monkeypatch.setattr(store_module, "write_atomically", fails_at_boxes)
+    write = store_module.atomic_write
+    monkeypatch.setattr(store_module, "atomic_write", fails_at_boxes)
     with pytest.raises(OutputError):
         run(evaluation, Running())
     assert written[-2:] == ["a_time.txt", "a.txt"]

@@ -13,7 +13,7 @@ from siamtrack.errors import EvaluationError, OutputError
 from siamtrack.evaluation.datasets import open_benchmark
 from siamtrack.evaluation.runs import Run
 from siamtrack.evaluation.store import ResultStore
-from siamtrack.utils.files import write_output
+from siamtrack.utils.files import atomic_write
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [1 / 3, -2.0005, 1e3, 5.5]]
 TIMES = [0.125, 1 / 3]
@@ -84,7 +84,7 @@ def test_a_note_says_what_results_are_of(clips, tmp_path):
 def test_files_that_are_no_results_are_refused(content, message, clips, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
     path = store.boxes_path("ope", "k", "walk")
-    write_output(path, content)
+    atomic_write(path, content)
     with pytest.raises(EvaluationError, match=message):
         store.read("ope", "k", "walk").boxes(path)
 
@@ -97,18 +97,18 @@ def test_a_missing_result_is_said(clips, tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "result.txt"
-    write_output(path, "old")
+    atomic_write(path, "old")
 
     def full(source, target):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match=r"result.txt cannot be written .*No space left"):
-        write_output(path, "new")
+        atomic_write(path, "new")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="give another folder with --out"):
-        write_output(tmp_path / "file" / "result.txt", "new")
+        atomic_write(tmp_path / "file" / "result.txt", "new")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from siamtrack.errors import ConfigError
-from siamtrack.utils.config import read_value
+from siamtrack.utils.config import parse_value
 
 Motion = Literal["mixed", "spline", "wander"]
 
@@ -170,7 +170,7 @@ def read_config(path: Path | None = None, assignments: Sequence[str] = ()) -> Sc
         name, equals, literal = text.partition("=")
         if not equals:
             raise ConfigError(f"{text!r} is not an assignment; give knob=value, as in speed=1.5")
-        knobs[name.strip()] = read_value(literal)
+        knobs[name.strip()] = parse_value(literal)
     return SceneConfig.from_mapping(knobs)
 
 

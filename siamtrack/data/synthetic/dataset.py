@@ -28,7 +28,7 @@ from siamtrack.data.synthetic.config import SceneConfig
 from siamtrack.data.synthetic.scene import render_scene
 from siamtrack.data.synthetic.textures import Textures
 from siamtrack.errors import ConfigError, OutputError
-from siamtrack.utils.files import replace_file
+from siamtrack.utils.files import atomic_write
 from siamtrack.video.video_writer import VideoSink
 
 _log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def _settle_manifest(folder: Path, textures: Textures, config: SceneConfig, seed
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.glob("clip-*.mp4")):
             raise OutputError(f"{folder} holds clips without a manifest.json; give another folder")
-        replace_file(path, json.dumps(wanted, indent=2) + "\n")
+        atomic_write(path, json.dumps(wanted, indent=2) + "\n")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _render_clip(job: _Job) -> None:
                 video.write(frame.image_bgr, index / job.config.fps)
                 rows.append(",".join(f"{value:g}" for value in frame.box_xywh))
         os.replace(part, job.video)
-        replace_file(job.boxes, "\n".join(rows) + "\n")
+        atomic_write(job.boxes, "\n".join(rows) + "\n")
 
 
 @contextmanager

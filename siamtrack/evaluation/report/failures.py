@@ -29,7 +29,7 @@ from siamtrack.models.network import NetworkConfig
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Float32Array, FloatArray, Image
-from siamtrack.utils.files import write_atomically
+from siamtrack.utils.files import atomic_write
 
 COLLAPSED = 0.1
 """Overlap below which a tracker is on something else."""
@@ -370,7 +370,7 @@ def write_gallery(
     ]
     for watched in seen[:worst]:
         name = f"{watched.sequence.name.replace('/', '_')}.png"
-        write_atomically(out / name, figure_bytes(draw(watched, config), "png"))
+        atomic_write(out / name, figure_bytes(draw(watched, config), "png"))
         said = "; ".join(
             f"frame {watched.first + index}: {explain(watched, index, config)}"
             for index in moments(watched.overlaps)
@@ -379,7 +379,7 @@ def write_gallery(
             f"| [{watched.sequence.name}]({name}) | {watched.success_auc:.3f} "
             f"| {watched.average_overlap:.3f} | {len(watched.results)} | {said} |"
         )
-    write_atomically(out / INDEX, "\n".join(lines) + "\n")
+    atomic_write(out / INDEX, "\n".join(lines) + "\n")
     return out / INDEX
 
 

@@ -21,7 +21,7 @@ from siamtrack.errors import OutputError
 from siamtrack.evaluation.calibration import expected_calibration_error, reliability
 from siamtrack.evaluation.metrics import NORMALISED_THRESHOLDS, success_thresholds
 from siamtrack.evaluation.protocols import heading
-from siamtrack.utils.files import write_output
+from siamtrack.utils.files import atomic_write
 
 Content = Mapping[str, Any]
 
@@ -256,7 +256,7 @@ def save_plots(figures: Mapping[str, Figure], folder: Path) -> None:
     """
     for name, figure in figures.items():
         for kind in ("png", "pdf"):
-            write_output(folder / f"{name}.{kind}", figure_bytes(figure, kind))
+            atomic_write(folder / f"{name}.{kind}", figure_bytes(figure, kind))
 
 
 def reliability_figure(

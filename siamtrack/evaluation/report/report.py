@@ -34,7 +34,7 @@ from siamtrack.evaluation.scores import (
 from siamtrack.evaluation.statistics import Interval, bootstrap_mean, paired_test
 from siamtrack.evaluation.task import Outcome
 from siamtrack.evaluation.vot import VotScore
-from siamtrack.utils.files import write_output
+from siamtrack.utils.files import atomic_write
 
 Content = dict[str, Any]
 
@@ -294,13 +294,13 @@ def write_report(
         failures=listed,
     )
     text = json.dumps(content, indent=1, allow_nan=False)
-    write_output(evaluation.out / "report.json", text + "\n")
+    atomic_write(evaluation.out / "report.json", text + "\n")
     figures = draw_all(content)
     save_plots(figures, evaluation.out / "plots")
     first = scores[evaluation.variants[0].name]
     shown = failure_strips(evaluation, first, strips)
     page = evaluation.out / "report.html"
-    write_output(page, render_page(content, first, figures, shown))
+    atomic_write(page, render_page(content, first, figures, shown))
     return Report(page, content, listed, scores)
 
 
