@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # The lock does not run past this one.
 LOCKED_TORCH := torch==2.13.0
 
-.PHONY: help demo test lint format wheel wheel-check lock clean
+.PHONY: help demo test lint docs format wheel wheel-check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ lint: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy siamtrack $(wildcard tools/*.py)
+
+docs: $(INSTALLED)  ## build the documentation into build/site; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(INSTALLED)  ## rewrite the sources in the house's layout
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,108 @@
+"""What README and documentation tell people to type works, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from siamtrack.cli import cli
+from siamtrack.video.tables import CSV_HEADER
+
+ROOT = Path(__file__).resolve().parents[1]
+# The log of experiments quotes commands as they were at the time.
+PAGES = [
+    ROOT / "README.md",
+    *(p for p in sorted((ROOT / "docs").rglob("*.md")) if p.name != "experiments.md"),
+]
+
+
+def code(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(program: str) -> list[str]:
+    """Every command line of that program, joined where it is continued."""
+    found = []
+    for page in PAGES:
+        for block in code(page, "(?:sh)?"):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = line.split("  #")[0].strip().removeprefix("time ")
+                if line.startswith(f"{program} "):
+                    found.append(line)
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("line", commands("siamtrack"))
+def test_command_line_is_understood(line: str) -> None:
+    _, *arguments = shlex.split(line)
+    with cli.make_context("siamtrack", list(arguments)) as context:
+        name, command, rest = cli.resolve_command(context, arguments)
+        assert name is not None and command is not None
+        with command.make_context(name, rest, parent=context):
+            pass
+
+
+def test_commands_were_found() -> None:
+    assert len(commands("siamtrack")) > 40
+
+
+@pytest.mark.parametrize("line", commands("make"))
+def test_make_target_exists(line: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{line.split()[1]}:", makefile, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the `clip.mp4` of the examples."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    size_wh = (480, 240)
+    writer = cv2.VideoWriter("clip.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 25, size_wh)
+    for _ in range(4):
+        writer.write(rng.integers(0, 255, (size_wh[1], size_wh[0], 3), np.uint8))
+    writer.release()
+    return tmp_path / "clip.mp4"
+
+
+EXAMPLES = [
+    pytest.param(example, id=f"{page.relative_to(ROOT).as_posix()}-{number}")
+    for page in PAGES
+    for number, example in enumerate(code(page, "python"))
+]
+
+
+@pytest.mark.usefixtures("clip")
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_python_example_runs(example: str) -> None:
+    exec(compile(example, "example", "exec"), {})
+
+
+@pytest.mark.usefixtures("clip")
+def test_readme_example_prints_every_frame(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = code(ROOT / "README.md", "python")
+    exec(compile(example, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+
+
+def test_csv_header_is_the_one_written() -> None:
+    assert f"`{CSV_HEADER}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+LINKS = [
+    pytest.param(page, target, id=f"{page.name}-{target}")
+    for page in [*PAGES, ROOT / "docs" / "experiments.md", ROOT / "CONTRIBUTING.md"]
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_link_leads_somewhere(page: Path, target: str) -> None:
+    assert (page.parent / target).exists()
