@@ -14,7 +14,8 @@ from siamtrack.data.datasets import open_dataset, parse_spec
 from siamtrack.data.sequence import Dataset, VideoSequence
 from siamtrack.errors import DatasetError, Problem
 from siamtrack.types import FloatArray
-from siamtrack.video.decode import ImageFrames, picture_wh
+from siamtrack.utils.images import image_size
+from siamtrack.video.decode import ImageFrames
 
 _WORKERS = 2  # Decoding more at once than a small machine has cores only costs memory.
 _BATCH = 256
@@ -120,7 +121,7 @@ class _Checker:
         path = frames.path(index)
         try:
             if self.quick:
-                return picture_wh(path, upright=frames.upright), ()
+                return image_size(path, upright=frames.upright), ()
             height, width = frames.read(index).shape[:2]
             return (width, height), ()
         except DatasetError as error:

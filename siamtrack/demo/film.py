@@ -27,6 +27,7 @@ from siamtrack.data.synthetic.render import Patch, box_of, overlap
 from siamtrack.data.synthetic.scene import SceneFrame, smooth_noise
 from siamtrack.errors import DatasetError
 from siamtrack.types import FloatArray, Image
+from siamtrack.utils.images import read_image
 
 Plane = NDArray[np.float32]
 Window = tuple[slice, slice]
@@ -185,10 +186,10 @@ def read_picture(name: str) -> Image:
         DatasetError: it is not there or cannot be read.
     """
     path = _packaged(name)
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DatasetError(f"{path} cannot be read as a picture; reinstall scikit-image")
-    return np.asarray(image, dtype=np.uint8)
+    try:
+        return read_image(path, upright=True)
+    except DatasetError as error:
+        raise DatasetError(f"{path} cannot be read as a picture; reinstall scikit-image") from error
 
 
 def _packaged(name: str) -> Path:

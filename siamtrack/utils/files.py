@@ -19,7 +19,7 @@ from siamtrack.errors import OutputError
 def atomic_write(path: Path, content: str | bytes, advice: str = "") -> None:
     """Write a whole file or nothing: neither a reader nor a kill ever finds half of it.
 
-    The content goes to a hidden file beside it, which then takes its name. Missing folders are made.
+    The content goes to a hidden file beside it, which then takes its name. Folders are made.
 
     Args:
         path: the file; one that exists is replaced.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from siamtrack.errors import VideoError
+from siamtrack.errors import DatasetError, VideoError
 from siamtrack.types import Image
+from siamtrack.utils.images import read_image
 from siamtrack.video.frames import Footage
 
 _log = logging.getLogger(__name__)
@@ -108,43 +108,7 @@ class CameraReader:
         return None
 
 
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .dib .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
 DEFAULT_FPS = 30.0
-
-
-def natural_key(path: Path) -> tuple[list[list[str | int]], str]:
-    """Sort key under which frame2 comes before frame10."""
-    parts = [
-        [int(piece) if k % 2 else piece.casefold() for k, piece in enumerate(pieces)]
-        for pieces in (re.split(r"(\d+)", part) for part in path.parts)
-    ]
-    return parts, str(path)
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the name is one of a picture. Hidden files are not: some systems add shadow files."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def read_picture(path: Path) -> Image | None:
-    """Decode one picture, upright as its orientation tag says.
-
-    Grey becomes three equal channels, 16 bits become 8 by dropping the lower ones, transparency is
-    dropped.
-
-    Returns:
-        uint8 (H, W, 3) BGR, or None when the file cannot be read.
-    """
-    try:
-        # Not imread: on some systems it cannot open every name that Python can.
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error) as error:
-        _log.debug("%s: %s", path, error)
-        return None
-    return None if image is None else np.ascontiguousarray(image, dtype=np.uint8)
 
 
 class ImagesReader:
@@ -182,11 +146,11 @@ class ImagesReader:
         while self._position < len(self._paths):
             path, time_s = self._paths[self._position], self._position / self._fps
             self._position += 1
-            image = read_picture(path)
-            if image is not None:
-                return image, time_s
-            self.unreadable += 1
-            _log.info("%s cannot be read, skipped", path)
+            try:
+                return read_image(path, upright=True), time_s
+            except DatasetError as error:
+                self.unreadable += 1
+                _log.info("%s, skipped", error)
         return None
 
     def close(self) -> None:

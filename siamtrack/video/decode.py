@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +13,12 @@ import av
 import av.error
 import cv2
 import numpy as np
-import PIL.Image
 from av.container import InputContainer
 from numpy.typing import NDArray
 
 from siamtrack.errors import DatasetError, VideoError
 from siamtrack.types import Image
+from siamtrack.utils.images import read_image
 from siamtrack.video.frames import Footage
 
 if TYPE_CHECKING:
@@ -321,14 +320,9 @@ def _picture(frame: VideoFrame) -> Image:
     return np.asarray(cv2.rotate(image, turn), dtype=np.uint8)
 
 
-PICTURE_SUFFIXES = frozenset(
-    ".avif .bmp .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
 VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
 
 _Decoded: TypeAlias = Iterator[tuple[int, av.VideoFrame]]
-
-_EXIF_ORIENTATION, _FIRST_SIDEWAYS = 0x0112, 5
 
 
 class Frames(Protocol):
@@ -353,66 +347,6 @@ class Frames(Protocol):
         """Identity of the picture: equal for equal frames of whatever sequence."""
 
 
-def read_picture(path: Path, *, upright: bool = False) -> Image:
-    """Read a picture as uint8 (H, W, 3) BGR; grey is repeated and alpha dropped.
-
-    Args:
-        path: JPEG, PNG, WebP, BMP or TIFF.
-        upright: obey the orientation a camera noted in the file. Annotations usually count pixels
-            as they are stored, so the default does not.
-
-    Raises:
-        DatasetError: missing, damaged or cut off.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"picture {path} cannot be read: {error.strerror or error}") from error
-    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        # Not imread, which takes half a JPEG for a whole one.
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise DatasetError(f"picture {path} cannot be decoded: {error.err}") from error
-    if picture is None:
-        raise DatasetError(
-            f"picture {path} ({len(data)} bytes) cannot be decoded; copy or extract it again"
-        )
-    return picture  # type: ignore[return-value]
-
-
-def picture_wh(path: Path, *, upright: bool = False) -> tuple[int, int]:
-    """Width and height of a picture in px from its header alone.
-
-    Args:
-        path: see `read_picture`.
-        upright: see `read_picture`.
-
-    Raises:
-        DatasetError: missing, or without a header that says so.
-    """
-    try:
-        with PIL.Image.open(path) as picture:
-            width, height = picture.size
-            if upright and picture.getexif().get(_EXIF_ORIENTATION, 1) >= _FIRST_SIDEWAYS:
-                return height, width
-            return width, height
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise DatasetError(f"picture {path} cannot be read: {error}") from error
-
-
-def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Sorting key that puts 2.jpg before 10.jpg, whatever the case of letters."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], name
-
-
-def list_pictures(folder: Path) -> tuple[str, ...]:
-    """Names of the pictures in a folder, in natural order; hidden files are no pictures."""
-    names = (p.name for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-    return tuple(sorted((n for n in names if not n.startswith(".")), key=natural_key))
-
-
 def _check_number(index: int, count: int, where: Path) -> None:
     if not 0 <= index < count:
         raise DatasetError(f"there is no frame {index} in {where}; it has {count}, from 0")
@@ -425,7 +359,7 @@ class ImageFrames:
     Attributes:
         folder: where they are.
         names: file names in frame order.
-        upright: see `read_picture`.
+        upright: see `siamtrack.utils.images.read_image`.
     """
 
     folder: Path
@@ -446,7 +380,7 @@ class ImageFrames:
 
     def read(self, index: int) -> Image:
         """Decode one frame; see `Frames.read`."""
-        return read_picture(self.path(index), upright=self.upright)
+        return read_image(self.path(index), upright=self.upright)
 
     def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
         """Decode several frames in the order given."""

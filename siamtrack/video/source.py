@@ -16,7 +16,8 @@ from typing import ClassVar, Self
 
 from siamtrack.errors import ConfigError, VideoError
 from siamtrack.types import Image
-from siamtrack.video.cameras import CameraReader, ImagesReader, is_picture, natural_key
+from siamtrack.utils.images import is_image, natural_key
+from siamtrack.video.cameras import CameraReader, ImagesReader
 from siamtrack.video.decode import ContainerReader, open_container
 from siamtrack.video.frames import Footage, Frame, Reader, Source
 
@@ -335,7 +336,7 @@ def _open_path(text: str, live: bool | None, timeout_s: float, fps: float | None
     reader: Reader
     if stat.S_ISDIR(mode):
         reader = _images(list(path.iterdir()), text, fps)
-    elif is_picture(path):
+    elif is_image(path):
         reader = ImagesReader([path], name=path.name, fps=fps)
     else:
         # Without the prefix a colon in the name would make it an address.
@@ -351,7 +352,7 @@ def _open_pattern(text: str, live: bool | None, timeout_s: float, fps: float | N
 
 
 def _images(found: Sequence[Path], text: str, fps: float | None) -> ImagesReader:
-    pictures = sorted(filter(is_picture, found), key=natural_key)
+    pictures = sorted(filter(is_image, found), key=natural_key)
     if not pictures:
         raise VideoError(
             f"no pictures in {text} ({len(found)} other file(s)); give a video file, or a folder "

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siamtrack.errors import VideoError
-from siamtrack.video.cameras import natural_key
+from siamtrack.utils.images import natural_key
 from siamtrack.video.source import open_source
 
 

@@ -38,7 +38,8 @@ from numpy.typing import NDArray
 from siamtrack.data.sequence import Dataset, Request, VideoSequence
 from siamtrack.errors import DatasetError, Problem, failure
 from siamtrack.types import FloatArray
-from siamtrack.video.decode import ImageFrames, list_pictures, natural_key
+from siamtrack.utils.images import list_images, natural_key
+from siamtrack.video.decode import ImageFrames
 
 Rows = tuple[list[str], FloatArray]
 
@@ -538,7 +539,7 @@ class _ToolkitLoader:
         """Say what the toolkit only asserts."""
         folder = Path(self.opened.sequences.seq_dirs[index])
         folder = folder / "img" if (folder / "img").is_dir() else folder
-        pictures = len(list_pictures(folder)) if folder.is_dir() else 0
+        pictures = len(list_images(folder)) if folder.is_dir() else 0
         if isinstance(error, AssertionError) or not pictures:
             lines = annotation.read_text().splitlines() if annotation.is_file() else []
             boxes = sum(bool(line.strip()) for line in lines)

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from siamtrack.data.sequence import Dataset, Request, VideoSequence
 from siamtrack.errors import DatasetError, Problem, failure
 from siamtrack.types import FloatArray
+from siamtrack.utils.images import IMAGE_SUFFIXES, list_images
 from siamtrack.video.decode import (
-    PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
     Frames,
     ImageFrames,
     VideoFrames,
-    list_pictures,
 )
 
 _FOUR = 4
@@ -178,7 +177,7 @@ class _FolderLoader:
 def frames_of(clip: Path) -> Frames:
     """Frames of a video file or of a folder of pictures."""
     if clip.is_dir():
-        return ImageFrames(clip, list_pictures(clip), upright=True)
+        return ImageFrames(clip, list_images(clip), upright=True)
     return VideoFrames(clip)
 
 
@@ -218,7 +217,7 @@ def open_folder(request: Request) -> Dataset:
 def _clips_in(root: Path) -> list[Path]:
     files = [p for p in root.rglob("*") if not p.name.startswith(".") and p.is_file()]
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
-    folders = {p.parent for p in files if p.suffix.lower() in PICTURE_SUFFIXES}
+    folders = {p.parent for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
     # Pictures among videos are thumbnails, not frames.
     return sorted([*videos, *folders.difference(video.parent for video in videos)])
 
@@ -228,7 +227,7 @@ def _clip_of_file(path: Path) -> Path:
     if path.suffix.lower() in _BOX_SUFFIXES:
         for clip in sorted(path.parent.glob(f"{path.stem}*")):
             if clip.stem == path.stem and (
-                clip.suffix.lower() in VIDEO_SUFFIXES or (clip.is_dir() and list_pictures(clip))
+                clip.suffix.lower() in VIDEO_SUFFIXES or (clip.is_dir() and list_images(clip))
             ):
                 return clip
     return path

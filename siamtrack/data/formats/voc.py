@@ -21,7 +21,7 @@ from typing import Any
 from siamtrack.data.formats.objects import PictureObject, stills_dataset
 from siamtrack.data.sequence import Dataset, Request
 from siamtrack.errors import Problem, failure
-from siamtrack.video.decode import PICTURE_SUFFIXES
+from siamtrack.utils.images import IMAGE_SUFFIXES
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAGS = ("difficult", "truncated", "occluded")
@@ -60,7 +60,7 @@ def open_voc(request: Request) -> Dataset:
 def _pictures(root: Path) -> dict[str, Path]:
     """Pictures by stem; VOC's masks, which have the same stems, are none."""
     folder = root / "JPEGImages" if (root / "JPEGImages").is_dir() else root
-    return {p.stem: p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES}
+    return {p.stem: p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES}
 
 
 def _listed(request: Request, root: Path) -> list[str] | None:

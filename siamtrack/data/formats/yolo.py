@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from siamtrack.data.formats.objects import PictureObject, stills_dataset
 from siamtrack.data.sequence import Dataset, Request
 from siamtrack.errors import DatasetError, Problem, failure
-from siamtrack.video.decode import PICTURE_SUFFIXES, natural_key, picture_wh
+from siamtrack.utils.images import IMAGE_SUFFIXES, image_size, natural_key
 
 _BOX_NUMBERS, _WITH_CONFIDENCE = 5, 6
 _NOT_LABELS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt"})
@@ -33,7 +33,7 @@ def open_yolo(request: Request) -> Dataset:
     if subset is not None and not inside:
         message = f"has no folder {subset!r} with anything in it"
         raise failure(request.spec, [Problem(root, "missing-folder", message)])
-    pictures = [p for p in inside if p.suffix.lower() in PICTURE_SUFFIXES]
+    pictures = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES]
     labels = {p for p in inside if p.suffix == ".txt" and p.name not in _NOT_LABELS}
     classes = _class_names(root)
     problems: list[Problem] = []
@@ -98,7 +98,7 @@ def _objects(
     rows = [(n, line.split()) for n, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         return
-    width, height = picture_wh(root / picture)
+    width, height = image_size(root / picture)
     meta = {"annotation": str(root / label), "label": "human"}
     for line, texts in rows:
         try:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from siamtrack.errors import DatasetError
 from siamtrack.types import Image
+from siamtrack.utils.images import IMAGE_SUFFIXES, read_image
 
 _log = logging.getLogger(__name__)
-
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 _LONGEST_SIDE_PX = 1600  # larger pictures are reduced once, when they are read
 _THING_SIDE_PX = 320
@@ -83,14 +82,14 @@ class FolderTextures:
         files = sorted(
             path
             for path in self.folder.rglob("*")
-            if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
         )
         self._cutouts = [path for path in files if _is_cutout(path)]
         self._pictures = [path for path in files if path not in set(self._cutouts)]
         if not self._pictures:
             raise DatasetError(
                 f"{self.folder} has {len(self._cutouts)} cut-outs and no opaque picture; "
-                f"backgrounds need at least one ({', '.join(sorted(PICTURE_SUFFIXES))})"
+                f"backgrounds need at least one ({', '.join(sorted(IMAGE_SUFFIXES))})"
             )
         self._cutout_share = cutout_share
         self._cache_size = cache_size
@@ -243,22 +242,17 @@ def _is_cutout(path: Path) -> bool:
 
 def _read(path: Path, *, keep_alpha: bool) -> Image | None:
     """Read as 8-bit BGR, or BGRA if there is alpha to keep; None if the file is not a picture."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None or image.size == 0:
+    try:
+        image = read_image(path, upright=False, alpha=True)
+    except DatasetError:
         return None
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
-    if image.dtype != np.uint8:
-        return None
-    if image.ndim == 2 or image.shape[2] == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     if image.shape[2] == 4 and not keep_alpha:
-        image = cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
+        image = np.ascontiguousarray(image[..., :3])
     shrink = _LONGEST_SIDE_PX / max(image.shape[:2])
     if shrink < 1:
         size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(image, dtype=np.uint8)
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return image
 
 
 def _trim(image_bgra: Image) -> Cutout:

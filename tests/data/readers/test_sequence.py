@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import pickle
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-import PIL.Image
 import pytest
 
 from siamtrack.data.datasets import KINDS, open_dataset
 from siamtrack.data.sequence import Dataset, VideoSequence
 from siamtrack.errors import ConfigError, DatasetError, Problem, failure
-from siamtrack.video.decode import ImageFrames, VideoFrames, list_pictures, picture_wh, read_picture
+from siamtrack.utils.images import list_images
+from siamtrack.video.decode import ImageFrames, VideoFrames
 
 Writer = Callable[..., Path]
 
@@ -156,86 +155,9 @@ def test_a_failure_spells_out_the_first_problems_and_carries_all() -> None:
 # Pictures
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
-def test_pictures_are_read_as_bgr(tmp_path: Path, suffix: str) -> None:
-    colour = np.zeros((48, 64, 3), np.uint8)
-    colour[..., 0], colour[..., 2] = 200, 30
-    cv2.imwrite(str(tmp_path / f"a{suffix}"), colour)
-    picture = read_picture(tmp_path / f"a{suffix}")
-    assert picture.shape == (48, 64, 3)
-    assert picture.dtype == np.uint8
-    np.testing.assert_allclose(picture[10, 10], [200, 0, 30], atol=8)
-
-
-def test_grey_and_transparent_pictures_become_three_channels(tmp_path: Path) -> None:
-    PIL.Image.new("L", (5, 3), 77).save(tmp_path / "grey.png")
-    PIL.Image.new("RGBA", (5, 3), (10, 20, 30, 0)).save(tmp_path / "alpha.png")
-    assert (read_picture(tmp_path / "grey.png") == 77).all()
-    assert read_picture(tmp_path / "alpha.png")[0, 0].tolist() == [30, 20, 10]
-
-
-def test_names_with_other_letters_can_be_read(tmp_path: Path) -> None:
-    PIL.Image.new("RGB", (5, 3)).save(tmp_path / "Vögel 鳥.png")
-    assert read_picture(tmp_path / "Vögel 鳥.png").shape == (3, 5, 3)
-
-
-def test_orientation_is_obeyed_only_when_asked(tmp_path: Path) -> None:
-    exif = PIL.Image.Exif()
-    exif[0x0112] = 6
-    PIL.Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_picture(tmp_path / "a.jpg").shape == (10, 20, 3)
-    assert read_picture(tmp_path / "a.jpg", upright=True).shape == (20, 10, 3)
-    assert picture_wh(tmp_path / "a.jpg") == (20, 10)
-    assert picture_wh(tmp_path / "a.jpg", upright=True) == (10, 20)
-
-
-def test_half_a_picture_is_refused(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    for suffix in ("jpg", "png", "webp"):
-        path = tmp_path / f"a.{suffix}"
-        cv2.imwrite(str(path), noise)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(DatasetError, match=r"a\.\w+ .* cannot be decoded"):
-            read_picture(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture"])
-def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(content)
-    with pytest.raises(DatasetError, match=f"{len(content)} bytes"):
-        read_picture(path)
-    with pytest.raises(DatasetError, match="cannot be read"):
-        picture_wh(path)
-
-
-def test_a_header_that_promises_too_much_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    PIL.Image.new("RGB", (5, 3)).save(path)
-    data = bytearray(path.read_bytes())
-    data[16:24] = struct.pack(">2I", 2**20, 2**20)
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    path.write_bytes(data)
-    with pytest.raises(DatasetError, match="cannot be decoded"):
-        read_picture(path)
-    with pytest.raises(DatasetError, match="cannot be read"):
-        picture_wh(path)
-
-
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"gone\.jpg cannot be read: No such file"):
-        read_picture(tmp_path / "gone.jpg")
-
-
-def test_pictures_of_a_folder_are_in_natural_order(tmp_path: Path) -> None:
-    for name in ("a10.jpg", "A2.JPG", "a1.png", "notes.txt", "._1.jpg"):
-        (tmp_path / name).touch()
-    assert list_pictures(tmp_path) == ("a1.png", "A2.JPG", "a10.jpg")
-
-
 def test_picture_frames(tmp_path: Path, write_pictures: Callable[..., None]) -> None:
     write_pictures(tmp_path, 4)
-    frames = ImageFrames(tmp_path, list_pictures(tmp_path))
+    frames = ImageFrames(tmp_path, list_images(tmp_path))
     assert len(frames) == 4
     assert grey_of(frames.read(3)) == pytest.approx(30, abs=1)
     assert [grey_of(f) for f in frames.iterate([2, 0])] == pytest.approx([20, 0], abs=1)

@@ -1,0 +1,120 @@
+"""Picture files: reading, sizes, natural order."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from siamtrack.errors import DatasetError
+from siamtrack.utils.images import image_size, list_images, natural_key, read_image
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+def test_pictures_are_read_as_bgr(tmp_path: Path, suffix: str) -> None:
+    color = np.zeros((48, 64, 3), np.uint8)
+    color[..., 0], color[..., 2] = 200, 30
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), color)
+    picture = read_image(tmp_path / f"a{suffix}", upright=False)
+    assert picture.shape == (48, 64, 3)
+    assert picture.dtype == np.uint8
+    np.testing.assert_allclose(picture[10, 10], [200, 0, 30], atol=8)
+
+
+def test_gray_and_transparent_pictures_become_three_channels(tmp_path: Path) -> None:
+    PIL.Image.new("L", (5, 3), 77).save(tmp_path / "gray.png")
+    PIL.Image.new("RGBA", (5, 3), (10, 20, 30, 0)).save(tmp_path / "alpha.png")
+    assert (read_image(tmp_path / "gray.png", upright=False) == 77).all()
+    assert read_image(tmp_path / "alpha.png", upright=False)[0, 0].tolist() == [30, 20, 10]
+
+
+def test_names_with_other_letters_can_be_read(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (5, 3)).save(tmp_path / "Vögel 鳥.png")
+    assert read_image(tmp_path / "Vögel 鳥.png", upright=False).shape == (3, 5, 3)
+
+
+def test_orientation_is_obeyed_only_when_asked(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg", upright=False).shape == (10, 20, 3)
+    assert read_image(tmp_path / "a.jpg", upright=True).shape == (20, 10, 3)
+    assert image_size(tmp_path / "a.jpg") == (20, 10)
+    assert image_size(tmp_path / "a.jpg", upright=True) == (10, 20)
+
+
+def test_half_a_picture_is_refused(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    for suffix in ("jpg", "png", "webp"):
+        path = tmp_path / f"a.{suffix}"
+        cv2.imwrite(str(path), noise)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(DatasetError, match=r"a\.\w+ .* cannot be decoded"):
+            read_image(path, upright=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=f"{len(content)} bytes"):
+        read_image(path, upright=False)
+    with pytest.raises(DatasetError, match="cannot be read"):
+        image_size(path)
+
+
+def test_a_header_that_promises_too_much_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (5, 3)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">2I", 2**20, 2**20)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match="cannot be decoded"):
+        read_image(path, upright=False)
+    with pytest.raises(DatasetError, match="cannot be read"):
+        image_size(path)
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"gone\.jpg cannot be read: No such file"):
+        read_image(tmp_path / "gone.jpg", upright=False)
+
+
+def test_pictures_of_a_folder_are_in_natural_order(tmp_path: Path) -> None:
+    for name in ("a10.jpg", "A2.JPG", "a1.png", "notes.txt", "._1.jpg"):
+        (tmp_path / name).touch()
+    assert list_images(tmp_path) == ("a1.png", "A2.JPG", "a10.jpg")
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (np.full((3, 5), 40000, np.uint16), (155, 155, 155)),
+        (np.full((3, 5, 3), (1000, 30000, 65535), np.uint16), (3, 116, 255)),
+        (np.full((3, 5, 4), (10, 20, 30, 40), np.uint8), (10, 20, 30, 40)),
+        (np.full((3, 5), 77, np.uint8), (77, 77, 77)),
+    ],
+)
+def test_alpha_is_kept_when_asked(tmp_path: Path, stored: np.ndarray, expected: tuple) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), stored)
+    image = read_image(tmp_path / "a.png", upright=False, alpha=True)
+    assert image.dtype == np.uint8
+    assert image.shape[:2] == (3, 5)
+    assert tuple(image[1, 1]) == expected
+
+
+def test_floating_point_pictures_are_refused_where_alpha_is_kept(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((3, 5, 3), np.float32))
+    with pytest.raises(DatasetError, match="float32 values; convert it to 8 or 16 bits"):
+        read_image(tmp_path / "a.tif", upright=False, alpha=True)
+
+
+def test_paths_are_ordered_folder_by_folder() -> None:
+    paths = [Path("a/2.png"), Path("a/10.png"), Path("a-b/1.png"), Path("B/1.png")]
+    assert sorted(reversed(paths), key=natural_key) == paths
