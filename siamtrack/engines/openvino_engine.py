@@ -13,10 +13,10 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from siamtrack.engines.base import Job, Response
+from siamtrack.engines.base import Exemplar, Response
 from siamtrack.engines.onnx_engine import Graph, GraphEngine, default_threads, response_of
 from siamtrack.errors import ConfigError, EngineError
-from siamtrack.types import Float32Array
+from siamtrack.types import Float32Array, Image
 
 PRECISIONS = ("auto", "bf16", "f32", "int8")
 
@@ -84,8 +84,8 @@ class OpenVinoEngine(GraphEngine):
             raise EngineError(f"graph {path} is damaged ({reason}); export it again") from error
         return Graph(len(model.inputs), _metadata(model), runner)
 
-    def track_each(self, jobs: Iterable[Job]) -> Iterator[Response]:
-        """See `Overlapping.track_each`."""
+    def track_each(self, jobs: Iterable[tuple[Exemplar, Sequence[Image]]]) -> Iterator[Response]:
+        """See `ConcurrentEngine.track_each`."""
         runner = cast(_Runner, self._track.run)
         started: deque[list[_Running]] = deque()
         try:

@@ -8,6 +8,7 @@ where the box is known, tells the difference, which all later boxes are then rid
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -72,7 +73,7 @@ class Framing(NamedTuple):
         half_w = width * (math.exp(-self.grown_w) / 2)
         half_h = height * (math.exp(-self.grown_h) / 2)
         ltrb = np.stack([half_w - x, half_h - y, half_w + x, half_h + y], axis=1)
-        return response._replace(ltrb_px=ltrb.astype(np.float32, copy=False))
+        return replace(response, ltrb_px=ltrb.astype(np.float32, copy=False))
 
 
 NEUTRAL = Framing()

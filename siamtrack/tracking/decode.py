@@ -252,7 +252,7 @@ class BoxHead:
         if not maps:
             return None
         best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
-        row = response.rows(best, best + 1)
+        row = response[best : best + 1]
         found = self._best(row, maps[best], box_xywh, influence=0.0, hold_below=0.0)
         return found if self.trusts(found, similarity) else None
 

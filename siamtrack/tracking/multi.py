@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from siamtrack.crops import check_frame
-from siamtrack.engines.base import Job, Response, track_each
+from siamtrack.engines.base import Exemplar, Response, track_each
 from siamtrack.errors import ConfigError, NotInitialisedError
 from siamtrack.geometry import CropMap, centre_distance, iou
 from siamtrack.tracking.decode import APART, cell_boxes
@@ -184,14 +184,14 @@ def _away(sight: Sight, taken_xywh: FloatArray) -> list[Sight]:
         return []
     logits[np.isneginf(logits).all(axis=(1, 2))] = sight.response.score_logits.min()
     sight.tracker.resume(sight.before)
-    masked = sight.response._replace(score_logits=logits)
+    masked = replace(sight.response, score_logits=logits)
     found = Sight.of(sight.tracker, masked, sight.maps)
     return [] if (iou(found.result.box, taken_xywh) > APART).any() else [found]
 
 
 def _cell_boxes(sight: Sight, k: int, crop_map: CropMap) -> FloatArray:
     """(R, R, 4) boxes in frame px that the cells of window k stand for."""
-    ltrb = sight.before.framing.undone(sight.response.rows(k, k + 1)).ltrb_px
+    ltrb = sight.before.framing.undone(sight.response[k : k + 1]).ltrb_px
     if ltrb is None:
         half_w, half_h = (sight.before.box_xywh[2:] / crop_map.scale / 2).tolist()
         halves = np.array([half_w, half_h] * 2).reshape(4, 1, 1)
@@ -327,7 +327,7 @@ class MultiTracker:
         frame = check_frame(frame_bgr)  # here, so that a grey frame is converted only once
         maps: list[list[CropMap]] = []
 
-        def looks() -> Iterator[Job]:
+        def looks() -> Iterator[tuple[Exemplar, Sequence[Image]]]:
             for tracker in self._trackers.values():
                 crops, own = tracker.look(frame)
                 maps.append(own)

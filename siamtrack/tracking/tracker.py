@@ -240,9 +240,9 @@ class Tracker:
         state = self._known()
         response = state.framing.undone(response)
         near = self._localiser.windows
-        here = self._localiser.locate(response.rows(0, near), maps[:near], state.box_xywh)
+        here = self._localiser.locate(response[:near], maps[:near], state.box_xywh)
         close = near + count_close(maps[0], maps[near:])
-        beyond = response.rows(near, close)
+        beyond = response[near:close]
         other = self._localiser.scan(beyond, maps[near:close], state.box_xywh, state.similarity)
         found = other if other is not None and self._prefers(other, here, state) else here
         jumped, score = found is other, calibrated_score(found, self.options)
@@ -268,7 +268,7 @@ class Tracker:
             scanned, nominee = state.scanned, state.nominee_xy
             if len(maps) > near:
                 scanned += len(maps) - near - (nominee is not None)
-                nominee = self._localiser.nominate(response.rows(close, len(maps)), maps[close:])
+                nominee = self._localiser.nominate(response[close : len(maps)], maps[close:])
         self._state = replace(
             state,
             box_xywh=box,

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import astuple
 
 import numpy as np
 import onnx
@@ -39,7 +40,7 @@ def graph_engine(request):
 def test_graphs_give_what_torch_gives(graph_engine, exported, answers, targets, searches):
     expected = answers(TorchEngine(load_network(exported), "cpu"), targets, searches)
     found = answers(graph_engine(exported), targets, searches)
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(astuple(found), astuple(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
@@ -53,7 +54,7 @@ def test_bf16_is_near(exported, answers):
         assert "does not compute in bf16" in str(error)
         pytest.skip("this CPU has no bf16")
     assert engine.precision == "bf16"
-    for a, b in zip(answers(engine, 3, 3), expected, strict=True):
+    for a, b in zip(astuple(answers(engine, 3, 3)), astuple(expected), strict=True):
         assert 0 < np.abs(a - b).max() < 0.03 * np.abs(b).max()
 
 
@@ -84,7 +85,7 @@ def jobs(graph_engine, exported, photographs):
 def test_each_of_many_targets_gets_its_own_answer(jobs):
     engine, work = jobs
     for found, (exemplar, crops) in zip(track_each(engine, iter(work)), work, strict=True):
-        for a, b in zip(found, engine.track(exemplar, crops), strict=True):
+        for a, b in zip(astuple(found), astuple(engine.track(exemplar, crops)), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
@@ -100,9 +101,9 @@ def test_a_target_that_cannot_be_cut_leaves_the_engine_fit_for_the_next_frame(jo
     with pytest.raises(InvalidFrameError):
         list(track_each(engine, failing()))
     next(track_each(engine, iter(work)))  # and who stops asking
-    first = [a.copy() for a in engine.track(*work[1])]
+    first = engine.track(*work[1])
     *_, last = track_each(engine, iter([work[0], work[1]]))
-    for a, b in zip(last, first, strict=True):
+    for a, b in zip(astuple(last), astuple(first), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
@@ -110,10 +111,10 @@ def test_a_target_that_cannot_be_cut_leaves_the_engine_fit_for_the_next_frame(jo
 def test_an_answer_stays_when_the_next_one_comes(graph_engine, exported, answers):
     engine = graph_engine(exported)
     first = answers(engine, 1, 1)
-    kept = [array.copy() for array in first]
+    kept = astuple(first)  # copies
     answers(engine, 1, 3)
     answers(engine, 2, 2)
-    for a, b in zip(first, kept, strict=True):
+    for a, b in zip(astuple(first), kept, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -179,7 +180,7 @@ def test_bundled_graphs_belong_to_the_bundled_weights(engine, name, answers):
     fast = siamtrack.load(name, device="cpu", engine=engine).engine
     assert fast.name == engine.partition(":")[0]
     reference = siamtrack.load(name, device="cpu", engine="torch").engine
-    for a, b in zip(answers(fast, 3, 3), answers(reference, 3, 3), strict=True):
+    for a, b in zip(astuple(answers(fast, 3, 3)), astuple(answers(reference, 3, 3)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import astuple
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ def test_int8_is_near_what_torch_gives(quantised, answers, name, targets, search
     expected = answers(TorchEngine(load_network(quantised), "cpu"), targets, searches)
     engine = siamtrack.load(quantised, device="cpu", engine=name).engine
     assert (engine.name, engine.precision) == (name.partition(":")[0], "int8")
-    for a, b in zip(answers(engine, targets, searches), expected, strict=True):
+    for a, b in zip(astuple(answers(engine, targets, searches)), astuple(expected), strict=True):
         assert 0 < np.abs(a - b).max() < 0.15 * np.abs(b).max()
 
 

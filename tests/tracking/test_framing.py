@@ -1,5 +1,7 @@
 """Boxes are framed as the first one was, however the network frames them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -127,7 +129,7 @@ def test_only_sure_cells_near_the_target_speak():
     seen = response_of([50, 50, 20, 20], crop_map)
     assert box_about(seen, crop_map, np.array([60.0, 60.0]), 16) is not None
     assert box_about(seen, crop_map, np.array([10.0, 10.0]), 16) is None  # another thing
-    assert box_about(seen._replace(ltrb_px=None), crop_map, np.array([60.0, 60.0]), 16) is None
+    assert box_about(replace(seen, ltrb_px=None), crop_map, np.array([60.0, 60.0]), 16) is None
 
 
 def test_boxes_keep_the_extent_of_the_first_one():
