@@ -51,7 +51,8 @@ class Habit:
 
     def infer(self, exemplar, batch):
         found = [self._one(crop) for crop in batch]
-        logits, ltrb = (np.concatenate([r[k] for r in found]) for k in range(2))
+        logits = np.concatenate([r.score_logits for r in found])
+        ltrb = np.concatenate([r.ltrb_px for r in found])
         return Response(logits, ltrb, None)
 
     def track(self, exemplar, crops):
