@@ -156,7 +156,7 @@ class Problem:
         return f"{self.path}: {self.message} [{self.kind}]"
 
 
-def failure(what: str, problems: Iterable[Problem]) -> DatasetError:
+def dataset_error(what: str, problems: Iterable[Problem]) -> DatasetError:
     """Build the error for something that cannot be used because of `problems`.
 
     Args:
@@ -166,5 +166,5 @@ def failure(what: str, problems: Iterable[Problem]) -> DatasetError:
     found = tuple(problems)
     shown = "; ".join(f"{p.path}: {p.message}" for p in found[:_SHOWN])
     if len(found) > _SHOWN:
-        shown += f"; and {len(found) - _SHOWN} more, which tools/check_dataset.py lists"
+        shown += f"; and {len(found) - _SHOWN} more, which siamtrack check-dataset lists"
     return DatasetError(f"{what} cannot be used: {shown}", found)

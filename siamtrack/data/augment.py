@@ -47,7 +47,7 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ColourChange:
+class ColorJitter:
     """A colour change as numbers, so that two pictures can share it."""
 
     gain: float
@@ -57,7 +57,7 @@ class ColourChange:
     tint_bgr: tuple[float, float, float]
 
     @classmethod
-    def draw(cls, rng: Generator, strength: float) -> ColourChange:
+    def draw(cls, rng: Generator, strength: float) -> ColorJitter:
         """Draw a change; 0.25 is strong but natural."""
         s = strength
         tint = 1 + rng.uniform(-s, s, 3) * 0.4
@@ -111,19 +111,19 @@ def _blur(image: Image, rng: Generator) -> Image:
     return cv2.filter2D(image, -1, kernel / kernel.sum())  # type: ignore[return-value]
 
 
-def colour_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> tuple[Image, Image]:
+def augment_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> tuple[Image, Image]:
     """Change the colours of a pair, partly alike, and degrade each picture by itself."""
     if config.colour > 0:
-        joint = ColourChange.draw(rng, config.colour * config.colour_joint)
+        joint = ColorJitter.draw(rng, config.colour * config.colour_joint)
         own = config.colour * (1 - config.colour_joint)
-        z = ColourChange.draw(rng, own).apply(joint.apply(z))
-        x = ColourChange.draw(rng, own).apply(joint.apply(x))
+        z = ColorJitter.draw(rng, own).apply(joint.apply(z))
+        x = ColorJitter.draw(rng, own).apply(joint.apply(x))
     if rng.random() < config.grey:
-        z, x = to_grey(z), to_grey(x)
+        z, x = to_gray(z), to_gray(x)
     return degrade(z, config, rng), degrade(x, config, rng)
 
 
-def to_grey(image: Image) -> Image:
+def to_gray(image: Image) -> Image:
     """Grey picture with three equal channels."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
 

@@ -55,7 +55,7 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class TrackInfo:
+class CachedTrack:
     """One object of one sequence in the cache.
 
     Attributes:
@@ -76,11 +76,11 @@ class TrackInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class TrackSource:
+class TrackFrames:
     """What `build_cache` needs of a track.
 
     Attributes:
-        name, set_name, label, picture: see `TrackInfo`.
+        name, set_name, label, picture: see `CachedTrack`.
         frames: yields (frame number, uint8 BGR picture, (4,) xywh box) of the frames to store.
     """
 
@@ -98,7 +98,7 @@ def fingerprint(description: Any) -> str:
 
 
 def build_cache(
-    sources: Iterable[TrackSource], out: Path, config: CacheConfig, made_from: Any
+    sources: Iterable[TrackFrames], out: Path, config: CacheConfig, made_from: Any
 ) -> CropCache:
     """Cut and store all tracks; the folder appears under its name only when it is complete.
 
@@ -212,7 +212,7 @@ class CropCache:
         if missing:
             raise DatasetError(
                 f"{folder} is not a finished crop cache ({', '.join(missing)} missing); make it "
-                "with tools/prepare.py"
+                "with siamtrack prepare"
             )
         meta = json.loads((folder / "tracks.json").read_text())
         if meta.get("format") != FORMAT:
@@ -229,7 +229,7 @@ class CropCache:
             )
         self.folder = folder
         self.fingerprint: str = meta["fingerprint"]
-        self.tracks = [TrackInfo(*row) for row in meta["tracks"]]
+        self.tracks = [CachedTrack(*row) for row in meta["tracks"]]
         index = np.load(folder / "index.npz")
         self.offsets: NDArray[np.int64] = index["offsets"]
         self.boxes: NDArray[np.float32] = index["boxes"]
@@ -245,7 +245,7 @@ class CropCache:
         """Number of stored crops."""
         return len(self.boxes)
 
-    def __iter__(self) -> Iterator[TrackInfo]:
+    def __iter__(self) -> Iterator[CachedTrack]:
         """Tracks in storage order."""
         return iter(self.tracks)
 
@@ -301,9 +301,9 @@ def prepare(
     return build_cache((_source(s, config) for s in bar), out, config, made_from)
 
 
-def _source(sequence: VideoSequence, config: CacheConfig) -> TrackSource:
-    picture = sequence.picture_key() if sequence.kind == "picture" else ""
-    return TrackSource(
+def _source(sequence: VideoSequence, config: CacheConfig) -> TrackFrames:
+    picture = sequence.image_key() if sequence.kind == "image" else ""
+    return TrackFrames(
         sequence.name,
         sequence.set_name,
         sequence.class_name,

@@ -5,7 +5,7 @@
 
 | kind | layout | options |
 |---|---|---|
-| folder | clips or folders of pictures with boxes beside them | uncertain |
+| folder | clips or folders of images with boxes beside them | uncertain |
 | pack | siamtrack pack: `tracks.json` | only, set, without, label |
 | coco | COCO JSON | annotations, pictures |
 | voc | Pascal VOC XML | subset, first_pixel |
@@ -15,57 +15,48 @@
 | nfs | Need for Speed | fps, first_pixel |
 | dtb70, tcolor128 | those benchmarks | first_pixel |
 
-`partial=1` works with all of them: parts that are missing are left out with a warning instead of
-refusing the whole. Each reader's module says what its options mean.
+`partial=1` works with all of them: missing parts are left out with a warning instead of refusing
+the data set. The module of each format in `siamtrack.data.formats` explains its options.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-from siamtrack.data.formats.benchmarks import open_toolkit
+from siamtrack.data.formats.benchmarks import open_benchmark_layout
 from siamtrack.data.formats.coco import open_coco
 from siamtrack.data.formats.folder import open_folder
 from siamtrack.data.formats.pack import open_pack
 from siamtrack.data.formats.voc import open_voc
 from siamtrack.data.formats.yolo import open_yolo
-from siamtrack.data.sequence import Dataset, Request
-from siamtrack.errors import ConfigError, DatasetError, failure
+from siamtrack.data.sequence import Dataset, DatasetSpec
+from siamtrack.errors import ConfigError, DatasetError, dataset_error
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """A function that opens a layout, and the options it understands."""
-
-    open: Callable[[Request], Dataset]
-    options: tuple[str, ...] = ()
-
-
-_READERS: Mapping[str, _Reader] = {
-    "folder": _Reader(open_folder, ("uncertain",)),
-    "pack": _Reader(open_pack, ("only", "set", "without", "label")),
-    "coco": _Reader(open_coco, ("annotations", "pictures")),
-    "voc": _Reader(open_voc, ("subset", "first_pixel")),
-    "yolo": _Reader(open_yolo, ("subset",)),
-    "got10k": _Reader(open_toolkit, ("subset", "first_pixel")),
-    "lasot": _Reader(open_toolkit, ("subset", "first_pixel")),
-    "trackingnet": _Reader(open_toolkit, ("subset", "first_pixel")),
-    "vid": _Reader(open_toolkit, ("subset", "first_pixel")),
-    "otb": _Reader(open_toolkit, ("version", "first_pixel")),
-    "uav123": _Reader(open_toolkit, ("version", "first_pixel")),
-    "vot": _Reader(open_toolkit, ("first_pixel",)),
-    "nfs": _Reader(open_toolkit, ("fps", "first_pixel")),
-    "dtb70": _Reader(open_toolkit, ("first_pixel",)),
-    "tcolor128": _Reader(open_toolkit, ("first_pixel",)),
+# The function that opens each kind, and the options it understands.
+_FORMATS: dict[str, tuple[Callable[[DatasetSpec], Dataset], tuple[str, ...]]] = {
+    "folder": (open_folder, ("uncertain",)),
+    "pack": (open_pack, ("only", "set", "without", "label")),
+    "coco": (open_coco, ("annotations", "pictures")),
+    "voc": (open_voc, ("subset", "first_pixel")),
+    "yolo": (open_yolo, ("subset",)),
+    "got10k": (open_benchmark_layout, ("subset", "first_pixel")),
+    "lasot": (open_benchmark_layout, ("subset", "first_pixel")),
+    "trackingnet": (open_benchmark_layout, ("subset", "first_pixel")),
+    "vid": (open_benchmark_layout, ("subset", "first_pixel")),
+    "otb": (open_benchmark_layout, ("version", "first_pixel")),
+    "uav123": (open_benchmark_layout, ("version", "first_pixel")),
+    "vot": (open_benchmark_layout, ("first_pixel",)),
+    "nfs": (open_benchmark_layout, ("fps", "first_pixel")),
+    "dtb70": (open_benchmark_layout, ("first_pixel",)),
+    "tcolor128": (open_benchmark_layout, ("first_pixel",)),
 }
 
-KINDS: tuple[str, ...] = tuple(sorted(_READERS))
+KINDS: tuple[str, ...] = tuple(sorted(_FORMATS))
 
 
 def open_dataset(spec: str, *, partial: bool = False) -> Dataset:
@@ -75,29 +66,30 @@ def open_dataset(spec: str, *, partial: bool = False) -> Dataset:
         spec: `kind:root?option=value&...`, see the module.
         partial: open what is there although parts are missing; each missing part is in
             `Dataset.problems`. Without it nothing that is listed may be missing. (Sequences are
-            looked into only when they are loaded.)
+            read only when they are loaded.)
 
     Raises:
         ConfigError: the name is malformed, or the kind, an option or its value unknown.
-        DatasetError: the root does not exist, parts are missing, or nothing is in it.
+        DatasetError: the root does not exist, parts are missing, or it holds no sequence.
     """
-    request = parse_spec(spec, partial=partial)
-    dataset = _READERS[request.kind].open(request)
+    parsed = parse_spec(spec, partial=partial)
+    open_format, _ = _FORMATS[parsed.kind]
+    dataset = open_format(parsed)
     missing = [problem for problem in dataset.problems if problem.incomplete]
-    if missing and not request.partial:
-        raise failure(spec, missing)
+    if missing and not parsed.partial:
+        raise dataset_error(spec, missing)
     if not len(dataset):
         hint = f": {dataset.problems[0]}" if dataset.problems else ""
         raise DatasetError(f"{spec} holds no sequence{hint}", dataset.problems)
     if dataset.problems:
         counts = Counter(problem.kind for problem in dataset.problems)
         counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        _log.warning("%s: left out %s; tools/check_dataset.py lists them", spec, counted)
+        _log.warning("%s: left out %s; siamtrack check-dataset lists them", spec, counted)
     return dataset
 
 
-def parse_spec(spec: str, *, partial: bool = False) -> Request:
-    """Take a data set's name apart without looking at the disk.
+def parse_spec(spec: str, *, partial: bool = False) -> DatasetSpec:
+    """Split a data set's name into its parts without looking at the disk.
 
     Args:
         spec: `kind:root?option=value&...`.
@@ -113,10 +105,10 @@ def parse_spec(spec: str, *, partial: bool = False) -> Request:
             f"data set {spec!r} is not KIND:ROOT; write for example folder:clips, with KIND one "
             f"of {', '.join(KINDS)}"
         )
-    if kind not in _READERS:
+    if kind not in _FORMATS:
         raise ConfigError.unknown("kind of data set", kind, KINDS)
     options: dict[str, str] = {}
-    known = (*_READERS[kind].options, "partial")
+    known = (*_FORMATS[kind][1], "partial")
     for part in filter(None, query.split("&")):
         option, equals, value = part.partition("=")
         if not equals or option in options:
@@ -124,7 +116,8 @@ def parse_spec(spec: str, *, partial: bool = False) -> Request:
         if option not in known:
             raise ConfigError.unknown(f"option of {kind}", option, known)
         options[option] = value
-    if options.pop("partial", "1" if partial else "0") not in ("0", "1"):
+    given_partial = options.pop("partial", "0")
+    if given_partial not in ("0", "1"):
         raise ConfigError(f"data set {spec!r}: partial is 0 or 1")
-    wanted = partial or "partial=1" in query.split("&")
-    return Request(spec, kind, Path(root).expanduser(), options, wanted)
+    use_partial = partial or given_partial == "1"
+    return DatasetSpec(spec, kind, Path(root).expanduser(), options, use_partial)

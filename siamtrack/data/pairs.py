@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from siamtrack.crops import crop_window, to_network
 from siamtrack.data import augment
 from siamtrack.data.augment import AugmentConfig
-from siamtrack.data.cache import CropCache, TrackInfo
+from siamtrack.data.cache import CachedTrack, CropCache
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import FloatArray, Image
@@ -28,7 +28,7 @@ from siamtrack.types import FloatArray, Image
 logger = logging.getLogger(__name__)
 
 
-def turn(picture: Image, box: FloatArray, angle: float) -> tuple[Image, FloatArray]:
+def rotate_about_box(picture: Image, box: FloatArray, angle: float) -> tuple[Image, FloatArray]:
     """Turn a picture about the middle of a box; what comes from outside repeats the edge.
 
     Objects fill the ellipse in their box better than its corners, so that the new box is that of
@@ -57,12 +57,12 @@ def turn(picture: Image, box: FloatArray, angle: float) -> tuple[Image, FloatArr
     return turned, np.concatenate([centre - wh / 2, wh])  # type: ignore[return-value]
 
 
-def mirror(box: FloatArray, width: int) -> FloatArray:
+def flip_box(box: FloatArray, width: int) -> FloatArray:
     """Box (4,) xywh in the mirrored picture of this width."""
     return np.array([width - box[0] - box[2], *box[1:]])
 
 
-class WindowCutter:
+class WindowSampler:
     """Cuts windows; outside of the picture lies the mean colour, its edge or another photograph.
 
     Stored pictures are often smaller than the search window. Were the outside always the mean
@@ -79,7 +79,7 @@ class WindowCutter:
         """
         self.cache, self.replicate, self.photo = cache, replicate, photo
 
-    def cut(
+    def sample(
         self,
         picture: Image,
         box: FloatArray,
@@ -135,7 +135,7 @@ _MOST_SHARED = 0.25
 _LEAST_SIDE_PX = 8.0
 
 
-class Neighbours:
+class SameImageObjects:
     """The other objects of a still picture, from crops that were cut one object at a time."""
 
     def __init__(self, cache: CropCache) -> None:
@@ -182,16 +182,16 @@ class Neighbours:
             only such that overlap the crop's own.
         """
         own = self.cache.boxes[crop].astype(np.float64)
-        stored = carry(np.array([0.0, 0.0, *crop_wh]), own, x_box)
+        stored = transfer_box(np.array([0.0, 0.0, *crop_wh]), own, x_box)
         seen = _common(stored, np.array([0.0, 0.0, size_px, size_px]))
-        boxes = [carry(self.box_in(other, crop), own, x_box) for other in self.of(crop)]
+        boxes = [transfer_box(self.box_in(other, crop), own, x_box) for other in self.of(crop)]
         found = [box for box in boxes if _is_beside(box, x_box, seen)]
         middle = x_box[:2] + x_box[2:] / 2
         distance = [float(np.hypot(*(box[:2] + box[2:] / 2 - middle))) for box in found]
         return found[int(np.argmin(distance))] if found else None
 
 
-def carry(box: FloatArray, source: FloatArray, target: FloatArray) -> FloatArray:
+def transfer_box(box: FloatArray, source: FloatArray, target: FloatArray) -> FloatArray:
     """Move a box by the scaling and shift that turn `source` into `target`, all (4,) xywh."""
     scale = target[2:] / source[2:]
     return np.concatenate([target[:2] + (box[:2] - source[:2]) * scale, box[2:] * scale])
@@ -331,8 +331,8 @@ class PairDataset(Dataset[Pair]):
         self.cache, self.config = cache, config
         self.exemplar_size_px, self.search_size_px = exemplar_size_px, search_size_px
         self.seed = seed
-        self.neighbours = Neighbours(cache)
-        self._windows = WindowCutter(cache, config.fill_replicate, config.fill_photo)
+        self.neighbours = SameImageObjects(cache)
+        self._windows = WindowSampler(cache, config.fill_replicate, config.fill_photo)
         known = {t.set_name for t in cache.tracks}
         unknown = sorted(set(config.set_weights) - known)
         if unknown:
@@ -386,11 +386,11 @@ class PairDataset(Dataset[Pair]):
         flip = bool(rng.random() < self.config.flip)
         z, z_box = self._exemplar(z_number, rng)
         x, x_box, distractor = self._search(x_number, window, z_track, rng)
-        z, x = augment.colour_pair(z, x, self.config.augment, rng)
+        z, x = augment.augment_pair(z, x, self.config.augment, rng)
         if flip:
             z, x = (np.ascontiguousarray(image[:, ::-1]) for image in (z, x))
-            z_box = mirror(z_box, z.shape[1])
-            x_box, distractor = (mirror(box, x.shape[1]) for box in (x_box, distractor))
+            z_box = flip_box(z_box, z.shape[1])
+            x_box, distractor = (flip_box(box, x.shape[1]) for box in (x_box, distractor))
         return {
             "z": to_network([z])[0],
             "z_box": torch.from_numpy(z_box.astype(np.float32)),
@@ -403,17 +403,17 @@ class PairDataset(Dataset[Pair]):
             "skipped": 0,
         }
 
-    def _draw_track(self, rng: Generator) -> TrackInfo:
+    def _draw_track(self, rng: Generator) -> CachedTrack:
         return self.cache.tracks[int(np.searchsorted(self._cumulative, rng.random(), "right"))]
 
-    def _draw_frames(self, track: TrackInfo, rng: Generator) -> tuple[int, int]:
+    def _draw_frames(self, track: CachedTrack, rng: Generator) -> tuple[int, int]:
         """Two crops of a track, at most `max_gap` frames apart."""
         z = track.first + int(rng.integers(track.count))
         numbers = self.cache.numbers[track.first : track.first + track.count]
         near = np.flatnonzero(np.abs(numbers - self.cache.numbers[z]) <= self.config.max_gap)
         return z, track.first + int(rng.choice(near))
 
-    def _draw_other(self, track: TrackInfo, rng: Generator) -> int:
+    def _draw_other(self, track: CachedTrack, rng: Generator) -> int:
         """A crop of another object: of the same class half of the time, if there is one."""
         siblings = self._by_class.get(track.label, [])
         for _ in range(8):
@@ -435,7 +435,7 @@ class PairDataset(Dataset[Pair]):
         shift = rng.uniform(-1, 1, 2) * c.search_shift_px / self.search_size_px
         return np.array([side * stretch, side / stretch]), shift
 
-    def _draw_negative(self, z: int, z_track: TrackInfo, rng: Generator) -> tuple[int, Window]:
+    def _draw_negative(self, z: int, z_track: CachedTrack, rng: Generator) -> tuple[int, Window]:
         """A crop of another object, and a window of it that does not show z's target."""
         beside = self.neighbours.of(z)
         if beside and rng.random() < self.config.same_picture:
@@ -454,12 +454,12 @@ class PairDataset(Dataset[Pair]):
         picture, box = self.cache.read(crop)
         side = context_side(box[2], box[3]) * np.exp(rng.uniform(-1, 1) * c.exemplar_scale)
         shift = rng.uniform(-1, 1, 2) * c.exemplar_shift_px / self.exemplar_size_px
-        return self._windows.cut(
+        return self._windows.sample(
             picture, box, np.array([side, side]), shift, self.exemplar_size_px, rng
         )
 
     def _search(
-        self, crop: int, window: Window, z_track: TrackInfo, rng: Generator
+        self, crop: int, window: Window, z_track: CachedTrack, rng: Generator
     ) -> tuple[Image, FloatArray, FloatArray]:
         """The search crop, its object's box, and a distractor's (without area: there is none)."""
         a, size = self.config.augment, self.search_size_px
@@ -467,8 +467,8 @@ class PairDataset(Dataset[Pair]):
         turned = rng.random() < self.config.rotation
         if turned:
             angle = np.deg2rad(rng.uniform(-1, 1) * self.config.rotation_deg)
-            picture, box = turn(picture, box, angle)
-        x, x_box = self._windows.cut(picture, box, *window, size, rng)
+            picture, box = rotate_about_box(picture, box, angle)
+        x, x_box = self._windows.sample(picture, box, *window, size, rng)
         crop_wh = (picture.shape[1], picture.shape[0])
         # The boxes of neighbours were not turned.
         found = None if turned else self.neighbours.shown_beside(crop, crop_wh, x_box, size)
@@ -483,6 +483,6 @@ class PairDataset(Dataset[Pair]):
         return x, x_box, np.zeros(4) if found is None else found
 
 
-def _is_held_out(track: TrackInfo, share: float) -> bool:
+def _is_held_out(track: CachedTrack, share: float) -> bool:
     """Decide by a hash of the picture or clip, so that it does not depend on what else there is."""
     return zlib.crc32((track.picture or track.name).encode()) / 2**32 < share

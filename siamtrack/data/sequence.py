@@ -1,7 +1,7 @@
-"""A target through the frames of a clip or in one picture, and data sets of such sequences.
+"""One target through the frames of a clip or in one image, and data sets of such sequences.
 
-Whatever a data set looks like on disk, it comes out of here in one convention: boxes are xywh,
-float64, 0-based px (see `siamtrack.geometry`), NaN where the target is not there.
+Whatever a data set looks like on disk, its sequences have one convention: boxes are xywh,
+float64, 0-based px (see `siamtrack.geometry`), NaN where the target is absent.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from siamtrack.errors import ConfigError, DatasetError, Problem, failure
-from siamtrack.types import FloatArray, Image
+from siamtrack.errors import ConfigError, DatasetError, Problem, dataset_error
+from siamtrack.types import BoolArray, FloatArray, Image
 from siamtrack.video.decode import Frames
 
 _log = logging.getLogger(__name__)
@@ -27,21 +26,20 @@ _log = logging.getLogger(__name__)
 class VideoSequence:
     """One target.
 
-    Boxes without a positive width and height show nothing: they become NaN. Data sets write 0 or
-    -1 for both sides on purpose; where only one is not positive it is taken for a mistake and
-    noted in `degenerate`.
+    A box without a positive width and height becomes NaN. Data sets write 0 or -1 for both sides
+    on purpose; a box with one positive side is taken for a mistake and listed in `degenerate`.
 
     Attributes:
         name: unique within its data set.
-        kind: "video", or "picture" for one object of a still picture.
-        frames: the pictures, decoded when asked for.
-        boxes: (N, 4) float64, xywh px, 0-based; NaN where the target is absent. It may stick out
-            of the picture.
-        visible: (N,) bool, False where the target is absent, fully hidden or not annotated; all
-            true unless given. Never true where the box is NaN, and the other way round.
-        set_name: which part of a mixed collection it is from; the data set's kind otherwise.
-        class_name: what the target is, "" when the data set does not say.
-        fps: frames per second, None when unknown or a still picture.
+        kind: "video", or "image" for one object of a still image.
+        frames: the images, decoded when asked for.
+        boxes: (N, 4) float64, xywh px, 0-based; NaN where the target is absent. A box may reach
+            beyond the image.
+        visible: (N,) bool, False where the target is absent, fully occluded or not annotated; all
+            true unless given. `visible[i]` is False exactly where `boxes[i]` is NaN.
+        set_name: source of the sequence in a mixed collection; else the data set's kind.
+        class_name: what the target is, "" when unknown.
+        fps: frames per second, None when unknown or a still image.
         meta: whatever else the data set says: `annotation` (the file the boxes are from), `label`
             (how they were made), `picture_wh` (size the annotation gives), ...
         degenerate: numbers of the frames whose box has only one positive side.
@@ -51,10 +49,10 @@ class VideoSequence:
     """
 
     name: str
-    kind: Literal["video", "picture"]
+    kind: Literal["video", "image"]
     frames: Frames
     boxes: FloatArray
-    visible: NDArray[np.bool_] = None  # type: ignore[assignment]  # set below when not given
+    visible: BoolArray = None  # type: ignore[assignment]  # set below when not given
     set_name: str = ""
     class_name: str = ""
     fps: float | None = None
@@ -64,11 +62,19 @@ class VideoSequence:
     def __post_init__(self) -> None:
         boxes = np.array(self.boxes, dtype=np.float64)
         flags: Any = self.visible
-        given: NDArray[np.bool_] = np.asarray([True] * len(boxes) if flags is None else flags, bool)
+        given: BoolArray = np.asarray([True] * len(boxes) if flags is None else flags, bool)
         if boxes.shape != (len(self.frames), 4) or given.shape != (len(self.frames),):
-            raise self._counts_differ(boxes, given)
-        finite = np.isfinite(boxes).all(axis=1, keepdims=True)
-        positive = np.where(finite, boxes[:, 2:], 0.0) > 0
+            message = (
+                f"{len(boxes)} boxes (an array of shape {boxes.shape}) and {len(given)} flags of "
+                f"visibility for {len(self.frames)} frames; every frame needs a box of four "
+                "numbers, nan where the target is absent"
+            )
+            path = Path(self.meta.get("annotation", self.name))
+            raise DatasetError(
+                f"sequence {self.name} has {message}", [Problem(path, "count-differs", message)]
+            )
+        finite = np.isfinite(boxes).all(axis=1, keepdims=True)  # (N, 1)
+        positive = np.where(finite, boxes[:, 2:], 0.0) > 0  # (N, 2), width and height
         visible = given & positive.all(axis=1)
         mistakes = np.flatnonzero(given & (positive.sum(axis=1) == 1))
         boxes[~visible] = np.nan
@@ -76,17 +82,6 @@ class VideoSequence:
             value.flags.writeable = False
             object.__setattr__(self, name, value)
         object.__setattr__(self, "degenerate", tuple(map(int, mistakes)))
-
-    def _counts_differ(self, boxes: FloatArray, visible: NDArray[Any]) -> DatasetError:
-        path = Path(self.meta.get("annotation", self.name))
-        message = (
-            f"{len(boxes)} boxes (an array of shape {boxes.shape}) and {len(visible)} flags of "
-            f"visibility for {len(self.frames)} frames; every frame needs a box of four numbers, "
-            "nan where the target is absent"
-        )
-        return DatasetError(
-            f"sequence {self.name} has {message}", [Problem(path, "count-differs", message)]
-        )
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -111,26 +106,23 @@ class VideoSequence:
         """
         return self.frames.iterate(range(len(self)) if indices is None else indices)
 
-    def picture_key(self, index: int = 0) -> str:
-        """Identity of a frame: the objects of one picture have the same, and only they."""
+    def image_key(self, index: int = 0) -> str:
+        """Identity of a frame: equal for all objects of one image, different otherwise."""
         return self.frames.key(index)
-
-
-Loader = Callable[[int], VideoSequence]
 
 
 class Dataset:
     """Named sequences, loaded when asked for and not kept.
 
-    Opening lists what there is; a sequence's annotation is read when it is asked for and its
-    pictures when they are. A data set can be pickled, so worker processes can have one each.
+    Opening lists the sequences; annotations are read when a sequence is asked for, images when
+    its frames are. A data set can be pickled: every worker process may have one.
 
     Attributes:
         spec: what it was opened with.
-        kind: name of the reader.
+        kind: name of the format.
         root: where it is.
         names: of the sequences, in order.
-        problems: findings of opening it; there may be more in the sequences.
+        problems: findings of opening it; loading the sequences may find more.
     """
 
     def __init__(
@@ -140,7 +132,7 @@ class Dataset:
         kind: str,
         root: Path,
         names: Iterable[str],
-        load: Loader,
+        load: Callable[[int], VideoSequence],
         problems: Iterable[Problem] = (),
     ) -> None:
         self.spec, self.kind, self.root = spec, kind, root
@@ -192,25 +184,25 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A data set's name, taken apart.
+class DatasetSpec:
+    """The parts of a data set's name; `datasets.parse_spec` makes one.
 
     Attributes:
-        spec: the name as given, `kind:root?option=value&option=value`.
-        kind: name of the reader.
+        text: the name as given, `kind:root?option=value&option=value`.
+        kind: name of the format.
         root: folder (or file) of the data set.
         options: the rest.
-        partial: take what is there instead of refusing a data set with parts missing.
+        partial: use what is there instead of refusing a data set with missing parts.
     """
 
-    spec: str
+    text: str
     kind: str
     root: Path
     options: Mapping[str, str]
     partial: bool = False
 
-    def choice(self, option: str, choices: Iterable[str], default: str) -> str:
-        """Value of an option that is one of few.
+    def get_choice(self, option: str, choices: Iterable[str], default: str) -> str:
+        """Value of an option that must be one of `choices`.
 
         Raises:
             ConfigError: it is something else.
@@ -220,25 +212,25 @@ class Request:
             raise ConfigError.unknown(f"{option} of {self.kind}", value, known)
         return value
 
-    def several(self, option: str) -> frozenset[str]:
-        """Value of an option that is a list with commas; empty when not given."""
+    def get_list(self, option: str) -> frozenset[str]:
+        """Values of an option that is a comma-separated list; empty when not given."""
         return frozenset(filter(None, self.options.get(option, "").split(",")))
 
-    def first_pixel(self, default: int) -> int:
+    def get_first_pixel(self, default: int) -> int:
         """Coordinate that the annotation gives to the top-left pixel, 0 or 1.
 
         Raises:
             ConfigError: it is something else.
         """
-        return int(self.choice("first_pixel", ("0", "1"), str(default)))
+        return int(self.get_choice("first_pixel", ("0", "1"), str(default)))
 
-    def folder(self) -> Path:
-        """The root, when it is a folder.
+    def require_folder(self) -> Path:
+        """The root, checked to be a folder.
 
         Raises:
             DatasetError: it does not exist or is a file.
         """
         if not self.root.is_dir():
             what = "is a file, a folder is needed" if self.root.exists() else "does not exist"
-            raise failure(self.spec, [Problem(self.root, "missing-folder", what)])
+            raise dataset_error(self.text, [Problem(self.root, "missing-folder", what)])
         return self.root

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siamtrack.data.cache import CacheConfig, TrackSource, build_cache
+from siamtrack.data.cache import CacheConfig, TrackFrames, build_cache
 
 
 def square_scene(number, rng):
@@ -19,11 +19,11 @@ def sources(videos=4, stills=6, frames=5, seed=0):
     rng = np.random.default_rng(seed)
     for number in range(videos):
         rows = [(i * 10, *square_scene(number, rng)) for i in range(frames)]
-        yield TrackSource(f"clip{number}", "clips", "square", "", rows)
+        yield TrackFrames(f"clip{number}", "clips", "square", "", rows)
     for number in range(stills):
         rows = [(0, *square_scene(number + videos, rng))]
         picture = f"picture{number // 2}"
-        yield TrackSource(f"still{number}", "stills", f"kind{number % 3}", picture, rows)
+        yield TrackFrames(f"still{number}", "stills", f"kind{number % 3}", picture, rows)
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,18 @@ import pytest
 
 from siamtrack.data.augment import (
     AugmentConfig,
-    ColourChange,
-    colour_pair,
+    ColorJitter,
+    augment_pair,
     degrade,
     paste,
     paste_object,
     place_beside,
-    to_grey,
+    to_gray,
 )
 from siamtrack.geometry import iou
 
 OFF = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
-NOTHING = ColourChange(1.0, 0.0, 1.0, 1.0, (1.0, 1.0, 1.0))
+NOTHING = ColorJitter(1.0, 0.0, 1.0, 1.0, (1.0, 1.0, 1.0))
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def picture(rng):
 def test_no_change_changes_nothing(picture, rng):
     assert np.abs(NOTHING.apply(picture).astype(int) - picture).max() <= 1
     np.testing.assert_array_equal(degrade(picture, OFF, rng), picture)
-    for out in colour_pair(picture, picture, OFF, rng):
+    for out in augment_pair(picture, picture, OFF, rng):
         np.testing.assert_array_equal(out, picture)
-    assert ColourChange.draw(rng, 0.0) == NOTHING
+    assert ColorJitter.draw(rng, 0.0) == NOTHING
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_each_number_of_a_colour_change(change, value, expected):
 
 
 def test_grey_has_three_equal_channels(picture):
-    grey = to_grey(picture)
+    grey = to_gray(picture)
     assert grey.shape == picture.shape and np.ptp(grey.astype(int), axis=2).max() == 0
 
 
@@ -86,24 +86,24 @@ def test_degradations_come_as_often_as_asked(picture):
 
 
 def test_a_fully_joint_colour_change_is_the_same_for_both(picture, rng):
-    z, x = colour_pair(picture, picture, replace(OFF, colour=0.5, colour_joint=1.0), rng)
+    z, x = augment_pair(picture, picture, replace(OFF, colour=0.5, colour_joint=1.0), rng)
     assert np.abs(z.astype(int) - x).max() <= 1
     assert np.abs(z.astype(int) - picture).mean() > 2
-    z, x = colour_pair(picture, picture, replace(OFF, colour=0.5, colour_joint=0.0), rng)
+    z, x = augment_pair(picture, picture, replace(OFF, colour=0.5, colour_joint=0.0), rng)
     assert np.abs(z.astype(int) - x).mean() > 2
 
 
 def test_a_pair_is_grey_together(picture):
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        pair = colour_pair(picture, picture, replace(OFF, grey=0.5), rng)
+        pair = augment_pair(picture, picture, replace(OFF, grey=0.5), rng)
         grey = {bool(np.ptp(image.astype(int), axis=2).max() == 0) for image in pair}
         assert len(grey) == 1
 
 
 def test_the_same_randomness_gives_the_same_pictures(picture):
     strong = AugmentConfig(0.5, 0.5, 0.5, 1, 1, 1, 1, 1, 1)
-    one, two = (colour_pair(picture, picture, strong, np.random.default_rng(7)) for _ in range(2))
+    one, two = (augment_pair(picture, picture, strong, np.random.default_rng(7)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from siamtrack.data.cache import CacheConfig, CropCache, TrackSource, build_cache, crop_map, cut
+from siamtrack.data.cache import CacheConfig, CropCache, TrackFrames, build_cache, crop_map, cut
 from siamtrack.errors import DatasetError
 from siamtrack.geometry import context_side
 
@@ -70,7 +70,7 @@ def test_an_unfinished_cache_is_refused(tmp_path):
 
 
 def broken_sources():
-    yield TrackSource("a", "s", "", "", [(0, scene((5, 5, 9, 9)), np.array([5.0, 5, 9, 9]))])
+    yield TrackFrames("a", "s", "", "", [(0, scene((5, 5, 9, 9)), np.array([5.0, 5, 9, 9]))])
     raise RuntimeError("the disk went away")
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from siamtrack.data.augment import AugmentConfig
-from siamtrack.data.cache import CacheConfig, TrackSource, build_cache
-from siamtrack.data.pairs import Neighbours, PairConfig, PairDataset, carry
+from siamtrack.data.cache import CacheConfig, TrackFrames, build_cache
+from siamtrack.data.pairs import PairConfig, PairDataset, SameImageObjects, transfer_box
 
 PLAIN = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
 CLEAN = PairConfig(negative=0, fill_replicate=0, fill_photo=0, flip=0.5, augment=PLAIN)
@@ -27,11 +27,11 @@ def two_squares(far):
 def cache_of(folder, far):
     picture, boxes = two_squares(far)
     sources = [
-        TrackSource(name, "s", "square", "one.png", [(0, picture, box)])
+        TrackFrames(name, "s", "square", "one.png", [(0, picture, box)])
         for name, box in zip("ab", boxes, strict=True)
     ]
     clip = [(i, picture, boxes[0]) for i in range(3)]
-    sources.append(TrackSource("clip", "v", "square", "", clip))
+    sources.append(TrackFrames("clip", "v", "square", "", clip))
     return build_cache(sources, folder / f"cache{far}", CacheConfig(), "x")
 
 
@@ -56,22 +56,22 @@ def is_near(colour, bgr):
 
 
 def test_neighbours_are_the_other_objects_of_the_picture(near):
-    neighbours = Neighbours(near)
+    neighbours = SameImageObjects(near)
     assert [neighbours.of(crop) for crop in range(5)] == [[1], [0], [], [], []]
     assert neighbours.same_track(2, 4) and not neighbours.same_track(0, 1)
 
 
 def test_a_neighbours_box_is_where_the_crop_shows_it(near):
     crop, _ = near.read(0)
-    x, y, w, h = Neighbours(near).box_in(1, 0)
+    x, y, w, h = SameImageObjects(near).box_in(1, 0)
     shown = crop[round(y) + 3 : round(y + h) - 3, round(x) + 3 : round(x + w) - 3]
     assert shown.size and np.abs(shown.astype(int) - np.array(GREEN)).max() < 40
 
 
 def test_boxes_are_carried_by_scale_and_shift():
     source, target = np.array([10.0, 20, 4, 8]), np.array([100.0, 50, 8, 4])
-    assert carry(source, source, target).tolist() == target.tolist()
-    moved = carry(np.array([12.0, 28.0, 2, 2]), source, target)
+    assert transfer_box(source, source, target).tolist() == target.tolist()
+    moved = transfer_box(np.array([12.0, 28.0, 2, 2]), source, target)
     assert moved.tolist() == [104.0, 54.0, 4.0, 1.0]
 
 

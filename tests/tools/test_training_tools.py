@@ -101,7 +101,7 @@ def test_train_refuses_in_one_line(cache, tmp_path, capsys, more, code, says):
 def test_train_refuses_folders_that_do_not_fit(cache, tmp_path, capsys):
     run = tmp_path / "run"
     assert tool("train")([str(run), *settings(tmp_path)]) == 3
-    assert "make it with tools/prepare.py" in one_line(capsys, "train")
+    assert "make it with siamtrack prepare" in one_line(capsys, "train")
     assert tool("train")([str(run), *settings(cache), "--resume"]) == 3
     assert "without --resume" in one_line(capsys, "train")
     assert tool("train")([str(run), "--config", str(tmp_path / "none.toml")]) == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siamtrack.data.cache import CacheConfig, TrackSource, build_cache
+from siamtrack.data.cache import CacheConfig, TrackFrames, build_cache
 from siamtrack.training.config import config_from
 
 
@@ -16,7 +16,7 @@ def _sources():
             x, y = (int(v) for v in rng.integers(10, 60, 2))
             image[y : y + 24, x : x + 24] = rng.integers(80, 255, 3)
             rows.append((frame, image, np.array([x, y, 24, 24], float)))
-        yield TrackSource(f"clip{number}", "clips", "square", "", rows)
+        yield TrackFrames(f"clip{number}", "clips", "square", "", rows)
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ import numpy as np
 from got10k import datasets
 from numpy.typing import NDArray
 
-from siamtrack.data.sequence import Dataset, Request, VideoSequence
-from siamtrack.errors import DatasetError, Problem, failure
+from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
+from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import FloatArray
 from siamtrack.utils.images import list_images, natural_key
 from siamtrack.video.decode import ImageFrames
@@ -288,7 +288,7 @@ class Layout:
         class_name: what the target of a sequence is.
     """
 
-    open: Callable[[Request], Opened]
+    open: Callable[[DatasetSpec], Opened]
     first_pixel: int
     hidden: Callable[[Path, int], NDArray[np.bool_] | None] = _nothing_hidden
     class_name: Callable[[Any, int], str] = _no_class
@@ -319,10 +319,10 @@ def _any_flag(annotation: Path, **hides_at: float) -> NDArray[np.bool_] | None:
     return hidden
 
 
-def _open_got10k(request: Request) -> Opened:
-    subset = request.choice("subset", ("train", "val", "test"), "train")
-    _check_list(request, request.root / subset / "list.txt")
-    sequences = OfflineGOT10k(str(request.root), subset)
+def _open_got10k(spec: DatasetSpec) -> Opened:
+    subset = spec.get_choice("subset", ("train", "val", "test"), "train")
+    _check_list(spec, spec.root / subset / "list.txt")
+    sequences = OfflineGOT10k(str(spec.root), subset)
     return Opened(sequences, fps=10.0, first_box_only=subset == "test")
 
 
@@ -336,14 +336,14 @@ def _got10k_class(sequences: Any, index: int) -> str:
     return found[1].strip() if found else ""
 
 
-def _open_otb(request: Request) -> Opened:
+def _open_otb(spec: DatasetSpec) -> Opened:
     known = ("2015", "2013", "tb50", "tb100")
-    text = request.choice("version", known, "2015")
+    text = spec.get_choice("version", known, "2015")
     version = int(text) if text.isdigit() else text
-    sequences = OfflineOTB(str(request.root), version, download=False)
+    sequences = OfflineOTB(str(spec.root), version, download=False)
     annotated = {Path(folder).name for folder in sequences.seq_dirs}
     missing = [n for n in OfflineOTB.expected(version) if n not in annotated]
-    return Opened(sequences, tuple(_absent(request.root / name) for name in missing))
+    return Opened(sequences, tuple(_absent(spec.root / name) for name in missing))
 
 
 def _absent(folder: Path) -> Problem:
@@ -352,14 +352,14 @@ def _absent(folder: Path) -> Problem:
     return Problem(folder, "missing-folder", "does not exist")
 
 
-def _open_vot(request: Request) -> Opened:
-    _check_list(request, request.root / "list.txt")
-    return Opened(OfflineVOT(str(request.root)))
+def _open_vot(spec: DatasetSpec) -> Opened:
+    _check_list(spec, spec.root / "list.txt")
+    return Opened(OfflineVOT(str(spec.root)))
 
 
-def _open_lasot(request: Request) -> Opened:
-    subset = request.choice("subset", ("train", "test"), "train")
-    return Opened(OfflineLaSOT(str(request.root), subset))
+def _open_lasot(spec: DatasetSpec) -> Opened:
+    subset = spec.get_choice("subset", ("train", "test"), "train")
+    return Opened(OfflineLaSOT(str(spec.root), subset))
 
 
 def _lasot_hidden(annotation: Path, count: int) -> NDArray[np.bool_] | None:
@@ -370,21 +370,21 @@ def _lasot_class(sequences: Any, index: int) -> str:
     return str(sequences.seq_names[index].rpartition("-")[0])
 
 
-def _open_trackingnet(request: Request) -> Opened:
-    subset = request.choice("subset", ("train", "test"), "train")
-    sequences = OfflineTrackingNet(str(request.root), subset)
-    parts = [request.root / part / f for part in sequences.subset_dirs for f in ("anno", "frames")]
+def _open_trackingnet(spec: DatasetSpec) -> Opened:
+    subset = spec.get_choice("subset", ("train", "test"), "train")
+    sequences = OfflineTrackingNet(str(spec.root), subset)
+    parts = [spec.root / part / f for part in sequences.subset_dirs for f in ("anno", "frames")]
     problems = [Problem(p, "missing-folder", "does not exist") for p in parts if not p.is_dir()]
     folders = (f for p in parts if p.name == "frames" and p.is_dir() for f in p.iterdir())
     problems += _without_annotation(folders, sequences.seq_names)
     return Opened(sequences, tuple(problems), first_box_only=subset == "test")
 
 
-def _open_vid(request: Request) -> Opened:
-    subset = request.choice("subset", ("train", "val"), "train")
-    parts = [request.root / part / "VID" / subset for part in ("Annotations", "Data")]
+def _open_vid(spec: DatasetSpec) -> Opened:
+    subset = spec.get_choice("subset", ("train", "val"), "train")
+    parts = [spec.root / part / "VID" / subset for part in ("Annotations", "Data")]
     problems = [Problem(p, "missing-folder", "does not exist") for p in parts if not p.is_dir()]
-    sequences = OfflineVID(str(request.root), subset)
+    sequences = OfflineVID(str(spec.root), subset)
     problems += [Problem(Path(p), "bad-annotation", said) for p, said in sequences.unreadable]
     return Opened(sequences, tuple(problems))
 
@@ -393,10 +393,10 @@ def _vid_class(sequences: Any, index: int) -> str:
     return str(sequences.classes[index])
 
 
-def _open_nfs(request: Request) -> Opened:
-    fps = int(request.choice("fps", ("240", "30"), "240"))
-    sequences = OfflineNfS(str(request.root), fps)
-    folders = (f for f in request.root.glob(f"*/{fps}/*") if f.is_dir())
+def _open_nfs(spec: DatasetSpec) -> Opened:
+    fps = int(spec.get_choice("fps", ("240", "30"), "240"))
+    sequences = OfflineNfS(str(spec.root), fps)
+    folders = (f for f in spec.root.glob(f"*/{fps}/*") if f.is_dir())
     return Opened(
         sequences, tuple(_without_annotation(folders, sequences.seq_names)), fps=float(fps)
     )
@@ -410,33 +410,33 @@ def _nfs_hidden(annotation: Path, count: int) -> NDArray[np.bool_] | None:
     return lost[:: 8 if len(lost) > 2 * count else 1][:count]
 
 
-def _open_uav123(request: Request) -> Opened:
-    version = request.choice("version", ("UAV123", "UAV20L"), "UAV123")
-    return Opened(OfflineUAV123(str(request.root), version))
+def _open_uav123(spec: DatasetSpec) -> Opened:
+    version = spec.get_choice("version", ("UAV123", "UAV20L"), "UAV123")
+    return Opened(OfflineUAV123(str(spec.root), version))
 
 
-def _open_dtb70(request: Request) -> Opened:
-    sequences = OfflineDTB70(str(request.root))
-    problems = _without_annotation(request.root.iterdir(), sequences.seq_names)
+def _open_dtb70(spec: DatasetSpec) -> Opened:
+    sequences = OfflineDTB70(str(spec.root))
+    problems = _without_annotation(spec.root.iterdir(), sequences.seq_names)
     return Opened(sequences, tuple(problems))
 
 
-def _open_tcolor128(request: Request) -> Opened:
-    sequences = OfflineTColor128(str(request.root))
+def _open_tcolor128(spec: DatasetSpec) -> Opened:
+    sequences = OfflineTColor128(str(spec.root))
     problems = [
         Problem(Path(file), "missing-annotation", "does not exist: the range of annotated frames")
         for file in sequences.range_files
         if not Path(file).is_file()
     ]
-    problems += _without_annotation(request.root.iterdir(), sequences.seq_names)
+    problems += _without_annotation(spec.root.iterdir(), sequences.seq_names)
     return Opened(sequences, tuple(problems))
 
 
-def _check_list(request: Request, path: Path) -> None:
+def _check_list(spec: DatasetSpec, path: Path) -> None:
     """Refuse a set whose list of sequences is missing: nothing tells what else there should be."""
     if not path.is_file() or not path.read_text().strip():
         message = "lists no sequence" if path.exists() else "does not exist; it lists the sequences"
-        raise failure(request.spec, [Problem(path, "missing-annotation", message)])
+        raise dataset_error(spec.text, [Problem(path, "missing-annotation", message)])
 
 
 def _without_annotation(folders: Any, known: list[str]) -> Iterator[Problem]:
@@ -497,11 +497,13 @@ class _ToolkitLoader:
         try:
             hidden = layout.hidden(annotation, len(rows))
         except ValueError as error:
-            raise failure(name, [Problem(annotation, "bad-annotation", str(error))]) from error
+            raise dataset_error(
+                name, [Problem(annotation, "bad-annotation", str(error))]
+            ) from error
         if hidden is not None and not self.opened.first_box_only:
             if len(hidden) != len(rows):
                 message = f"{len(hidden)} flags of visibility beside it for {len(rows)} boxes"
-                raise failure(name, [Problem(annotation, "count-differs", message)])
+                raise dataset_error(name, [Problem(annotation, "count-differs", message)])
             visible = ~hidden
         return VideoSequence(
             name=name,
@@ -522,7 +524,7 @@ class _ToolkitLoader:
     def _rows(self, index: int, name: str, annotation: Path) -> tuple[list[Path], FloatArray]:
         """Picture files and as many boxes, as the toolkit reads them."""
         if annotation.is_file() and not annotation.read_text().strip():
-            raise failure(name, [Problem(annotation, "bad-annotation", "is empty")])
+            raise dataset_error(name, [Problem(annotation, "bad-annotation", "is empty")])
         try:
             files, rows = self.opened.sequences[index]
             rows = np.atleast_2d(np.asarray(rows, np.float64))
@@ -547,18 +549,18 @@ class _ToolkitLoader:
                 f"has {boxes} boxes; {folder} has {pictures} pictures, which must be as many "
                 "(within the benchmark's own range of frames, where it has one)"
             )
-            return failure(name, [Problem(annotation, "count-differs", message)])
+            return dataset_error(name, [Problem(annotation, "count-differs", message)])
         message = f"cannot be understood: {error}"
-        return failure(name, [Problem(annotation, "bad-annotation", message)])
+        return dataset_error(name, [Problem(annotation, "bad-annotation", message)])
 
 
-def open_toolkit(request: Request) -> Dataset:
+def open_benchmark_layout(spec: DatasetSpec) -> Dataset:
     """Open one of the toolkit's benchmarks; see the module and `open_dataset`."""
-    request.folder()
-    layout = LAYOUTS[request.kind]
-    first_pixel = request.first_pixel(layout.first_pixel)
+    spec.require_folder()
+    layout = LAYOUTS[spec.kind]
+    first_pixel = spec.get_first_pixel(layout.first_pixel)
     with contextlib.redirect_stdout(io.StringIO()):  # The toolkit prints what it leaves out.
-        opened = layout.open(request)
+        opened = layout.open(spec)
     problems = list(opened.problems)
     indices = []
     for index, name in enumerate(opened.sequences.seq_names):
@@ -567,11 +569,11 @@ def open_toolkit(request: Request) -> Dataset:
         if not missing:
             indices.append(index)
     return Dataset(
-        spec=request.spec,
-        kind=request.kind,
-        root=request.root,
+        spec=spec.text,
+        kind=spec.kind,
+        root=spec.root,
         names=[opened.sequences.seq_names[index] for index in indices],
-        load=_ToolkitLoader(request.kind, opened, tuple(indices), first_pixel),
+        load=_ToolkitLoader(spec.kind, opened, tuple(indices), first_pixel),
         problems=problems,
     )
 
@@ -593,4 +595,6 @@ def _check_pictures(name: str, folder: Path, files: list[Path]) -> None:
     there = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
     missing = [file for file in files if file.name not in there]
     if missing:
-        raise failure(name, [Problem(f, "missing-picture", "does not exist") for f in missing])
+        raise dataset_error(
+            name, [Problem(f, "missing-picture", "does not exist") for f in missing]
+        )

@@ -14,22 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from siamtrack.data.formats.objects import PictureObject, stills_dataset
-from siamtrack.data.sequence import Dataset, Request
-from siamtrack.errors import ConfigError, Problem, failure
+from siamtrack.data.formats.objects import ImageObject, image_dataset
+from siamtrack.data.sequence import Dataset, DatasetSpec
+from siamtrack.errors import ConfigError, Problem, dataset_error
 
 _FOUR = 4
 
 
-def open_coco(request: Request) -> Dataset:
+def open_coco(spec: DatasetSpec) -> Dataset:
     """Open a COCO data set; see the module and `open_dataset`."""
-    root = request.folder()
-    path = _annotation_file(request, root)
+    root = spec.require_folder()
+    path = _annotation_file(spec, root)
     content = _read(path)
     pictures = {p["id"]: p for p in content["images"] if isinstance(p, dict) and "id" in p}
-    folder = _picture_folder(
-        request, root, path, [str(p.get("file_name")) for p in pictures.values()]
-    )
+    folder = _picture_folder(spec, root, path, [str(p.get("file_name")) for p in pictures.values()])
     problems: list[Problem] = []
     usable = {}
     for number, picture in pictures.items():
@@ -42,25 +40,23 @@ def open_coco(request: Request) -> Dataset:
     classes = {c.get("id"): str(c.get("name", "")) for c in content.get("categories", [])}
     objects = _objects(path, content["annotations"], pictures, classes, problems)
     kept = [thing for number, thing in objects if number in usable]
-    return stills_dataset(request, folder, kept, problems)
+    return image_dataset(spec, folder, kept, problems)
 
 
-def _annotation_file(request: Request, root: Path) -> Path:
-    given = request.options.get("annotations")
+def _annotation_file(spec: DatasetSpec, root: Path) -> Path:
+    given = spec.options.get("annotations")
     if given:
         path = root / given
         if not path.is_file():
-            raise failure(request.spec, [Problem(path, "missing-annotation", "does not exist")])
+            raise dataset_error(spec.text, [Problem(path, "missing-annotation", "does not exist")])
         return path
     found = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
     if not found:
         message = "holds no .json file, nor does a folder in it; name it with annotations="
-        raise failure(request.spec, [Problem(root, "missing-annotation", message)])
+        raise dataset_error(spec.text, [Problem(root, "missing-annotation", message)])
     if len(found) > 1:
         names = ", ".join(p.relative_to(root).as_posix() for p in found)
-        raise ConfigError(
-            f"{request.spec} has several annotations; say annotations= one of {names}"
-        )
+        raise ConfigError(f"{spec.text} has several annotations; say annotations= one of {names}")
     return found[0]
 
 
@@ -69,19 +65,21 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         message = f"is not readable JSON: {error}"
-        raise failure(str(path), [Problem(path, "bad-annotation", message)]) from error
+        raise dataset_error(str(path), [Problem(path, "bad-annotation", message)]) from error
     lists = ("images", "annotations")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in lists):
         message = "is not COCO: it needs the lists 'images' and 'annotations'"
-        raise failure(str(path), [Problem(path, "bad-annotation", message)])
+        raise dataset_error(str(path), [Problem(path, "bad-annotation", message)])
     return content
 
 
-def _picture_folder(request: Request, root: Path, path: Path, files: list[str]) -> Path:
-    given = request.options.get("pictures")
+def _picture_folder(spec: DatasetSpec, root: Path, path: Path, files: list[str]) -> Path:
+    given = spec.options.get("pictures")
     if given is not None:
         if not (root / given).is_dir():
-            raise failure(request.spec, [Problem(root / given, "missing-folder", "does not exist")])
+            raise dataset_error(
+                spec.text, [Problem(root / given, "missing-folder", "does not exist")]
+            )
         return root / given
     stem = path.stem.rpartition("_")[2]
     candidates = [path.parent, root, root / "images", root / stem, root / "images" / stem]
@@ -98,7 +96,7 @@ def _objects(
     pictures: dict[Any, dict[str, Any]],
     classes: dict[Any, str],
     problems: list[Problem],
-) -> Iterator[tuple[Any, PictureObject]]:
+) -> Iterator[tuple[Any, ImageObject]]:
     """Objects with the id of their picture; `problems` grows by what is no object."""
     for place, entry in enumerate(annotations):
         entry = entry if isinstance(entry, dict) else {}
@@ -112,7 +110,7 @@ def _objects(
             if isinstance(picture.get("width"), int) and isinstance(picture.get("height"), int):
                 meta["picture_wh"] = (picture["width"], picture["height"])
             name = classes.get(entry.get("category_id"), "")
-            thing = PictureObject(str(picture.get("file_name")), box, name, "coco", meta)
+            thing = ImageObject(str(picture.get("file_name")), box, name, "coco", meta)
             yield picture["id"], thing
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siamtrack.data.sequence import Dataset, Request, VideoSequence
-from siamtrack.errors import DatasetError, Problem, failure
+from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
+from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import FloatArray
 from siamtrack.utils.images import IMAGE_SUFFIXES, list_images
 from siamtrack.video.decode import (
@@ -181,12 +181,12 @@ def frames_of(clip: Path) -> Frames:
     return VideoFrames(clip)
 
 
-def open_folder(request: Request) -> Dataset:
+def open_folder(spec: DatasetSpec) -> Dataset:
     """Open a folder of clips or a single one; see the module and `open_dataset`."""
-    keep_uncertain = request.choice("uncertain", ("keep", "absent"), "keep") == "keep"
-    root = request.root
+    keep_uncertain = spec.get_choice("uncertain", ("keep", "absent"), "keep") == "keep"
+    root = spec.root
     if not root.exists():
-        raise failure(request.spec, [Problem(root, "missing-folder", "does not exist")])
+        raise dataset_error(spec.text, [Problem(root, "missing-folder", "does not exist")])
     base = root if root.is_dir() else root.parent
     clips = _clips_in(root) if root.is_dir() else [_clip_of_file(root)]
     problems: list[Problem] = []
@@ -205,8 +205,8 @@ def open_folder(request: Request) -> Dataset:
     if root.is_dir():
         problems += _left_over(root, taken)
     return Dataset(
-        spec=request.spec,
-        kind=request.kind,
+        spec=spec.text,
+        kind=spec.kind,
         root=root,
         names=[target.name for target in targets],
         load=_FolderLoader(tuple(targets), keep_uncertain),
@@ -277,7 +277,7 @@ def _spread(rows: TrackRows, count: int, found: _Clip) -> np.ndarray:
     """Boxes of all `count` frames from the rows of some."""
     if len(rows.frames) and rows.frames[-1] >= count:
         message = f"has a row for frame {rows.frames[-1]}, but the clip has {count}, from 0"
-        raise failure(found.name, [Problem(found.annotation, "count-differs", message)])
+        raise dataset_error(found.name, [Problem(found.annotation, "count-differs", message)])
     boxes = np.full((count, 4), np.nan)
     boxes[rows.frames] = rows.boxes
     return boxes

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from siamtrack.data.sequence import Dataset, Request, VideoSequence
+from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import Problem
 from siamtrack.video.decode import ImageFrames
 
 
 @dataclass(frozen=True, slots=True)
-class PictureObject:
+class ImageObject:
     """One annotated object.
 
     Attributes:
@@ -34,18 +34,18 @@ class PictureObject:
 
 
 @dataclass(frozen=True)
-class ObjectTable:
+class ImageObjects:
     """Loads the objects of pictures as sequences; objects of one picture are neighbours."""
 
     folder: Path
-    objects: tuple[PictureObject, ...]
+    objects: tuple[ImageObject, ...]
     names: tuple[str, ...]
     upright: bool = False
 
     @classmethod
-    def of(cls, folder: Path, objects: Iterable[PictureObject]) -> ObjectTable:
+    def of(cls, folder: Path, objects: Iterable[ImageObject]) -> ImageObjects:
         """Group objects by picture and name them `picture#number within the picture`."""
-        grouped: dict[str, list[PictureObject]] = {}
+        grouped: dict[str, list[ImageObject]] = {}
         for found in objects:
             grouped.setdefault(found.file, []).append(found)
         names = [f"{file}#{n}" for file, group in grouped.items() for n in range(len(group))]
@@ -57,7 +57,7 @@ class ObjectTable:
         found = self.objects[number]
         return VideoSequence(
             name=self.names[number],
-            kind="picture",
+            kind="image",
             frames=ImageFrames(self.folder, (found.file,), self.upright),
             boxes=np.array([found.box], np.float64),
             set_name=found.set_name,
@@ -67,8 +67,8 @@ class ObjectTable:
 
 
 def with_area(
-    folder: Path, objects: Iterable[PictureObject], problems: list[Problem]
-) -> list[PictureObject]:
+    folder: Path, objects: Iterable[ImageObject], problems: list[Problem]
+) -> list[ImageObject]:
     """Objects whose box has an area; `problems` grows by those that have none.
 
     Args:
@@ -87,18 +87,18 @@ def with_area(
     return kept
 
 
-def stills_dataset(
-    request: Request,
+def image_dataset(
+    spec: DatasetSpec,
     folder: Path,
-    objects: Iterable[PictureObject],
+    objects: Iterable[ImageObject],
     problems: list[Problem],
 ) -> Dataset:
     """Build the data set of objects; see `with_area` for the arguments."""
-    table = ObjectTable.of(folder, with_area(folder, objects, problems))
+    table = ImageObjects.of(folder, with_area(folder, objects, problems))
     return Dataset(
-        spec=request.spec,
-        kind=request.kind,
-        root=request.root,
+        spec=spec.text,
+        kind=spec.kind,
+        root=spec.root,
         names=table.names,
         load=table,
         problems=problems,

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from siamtrack.data.formats.objects import ObjectTable, PictureObject, with_area
-from siamtrack.data.sequence import Dataset, Request, VideoSequence
-from siamtrack.errors import ConfigError, Problem, failure
+from siamtrack.data.formats.objects import ImageObject, ImageObjects, with_area
+from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
+from siamtrack.errors import ConfigError, Problem, dataset_error
 from siamtrack.types import FloatArray
 from siamtrack.video.decode import VideoFrames
 
@@ -51,7 +51,7 @@ class _PackLoader:
     """Loads the objects of the pictures first, then the targets of the clips."""
 
     root: Path
-    stills: ObjectTable
+    stills: ImageObjects
     clips: tuple[_Clip, ...]
 
     def __call__(self, number: int) -> VideoSequence:
@@ -71,20 +71,20 @@ class _PackLoader:
         )
 
 
-def open_pack(request: Request) -> Dataset:
+def open_pack(spec: DatasetSpec) -> Dataset:
     """Open a siamtrack pack; see the module and `open_dataset`."""
-    root = request.folder()
+    root = spec.require_folder()
     path = root / "tracks.json"
-    content = _read(request, path)
+    content = _read(spec, path)
     problems: list[Problem] = []
-    wanted = _wanted(request, content)
+    wanted = _wanted(spec, content)
     parsed = {key: list(_parse(root, path, key, wanted[key], problems)) for key in _KEYS}
     objects = [_object(path, entry, box[0]) for entry, box in parsed["images"]]
     clips = tuple(_clips(path, parsed["videos"]))
-    stills = ObjectTable.of(root, with_area(root, objects, problems))
+    stills = ImageObjects.of(root, with_area(root, objects, problems))
     return Dataset(
-        spec=request.spec,
-        kind=request.kind,
+        spec=spec.text,
+        kind=spec.kind,
         root=root,
         names=[*stills.names, *(clip.name for clip in clips)],
         load=_PackLoader(root, stills, clips),
@@ -92,32 +92,32 @@ def open_pack(request: Request) -> Dataset:
     )
 
 
-def _read(request: Request, path: Path) -> dict[str, Any]:
+def _read(spec: DatasetSpec, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise failure(
-            request.spec, [Problem(path, "missing-annotation", "does not exist")]
+        raise dataset_error(
+            spec.text, [Problem(path, "missing-annotation", "does not exist")]
         ) from error
     except (OSError, ValueError) as error:
         message = f"is not readable JSON: {error}"
-        raise failure(request.spec, [Problem(path, "bad-annotation", message)]) from error
+        raise dataset_error(spec.text, [Problem(path, "bad-annotation", message)]) from error
     good = isinstance(content, dict) and any(key in content for key in _KEYS)
     if not good or not all(isinstance(content.get(key, []), list) for key in _KEYS):
         message = "is not a siamtrack pack: it needs a list 'images', or 'videos', or both"
-        raise failure(request.spec, [Problem(path, "bad-annotation", message)])
+        raise dataset_error(spec.text, [Problem(path, "bad-annotation", message)])
     return {key: content.get(key, []) for key in _KEYS}
 
 
-def _wanted(request: Request, content: dict[str, Any]) -> dict[str, list[tuple[int, Any]]]:
+def _wanted(spec: DatasetSpec, content: dict[str, Any]) -> dict[str, list[tuple[int, Any]]]:
     """Entries that the options ask for, with their places in the file."""
-    only = request.choice("only", ("both", *_KEYS), "both")
-    take, leave, labels = (request.several(name) for name in ("set", "without", "label"))
+    only = spec.get_choice("only", ("both", *_KEYS), "both")
+    take, leave, labels = (spec.get_list(name) for name in ("set", "without", "label"))
     entries = [e for key in _KEYS for e in content[key] if isinstance(e, dict)]
     for option, key, given in (("set", "set", take | leave), ("label", "label", labels)):
         known = {str(entry.get(key, "")) for entry in entries}
         for value in sorted(given - known):
-            raise ConfigError.unknown(f"{option} of {request.root}", value, known)
+            raise ConfigError.unknown(f"{option} of {spec.root}", value, known)
 
     def is_wanted(entry: Any) -> bool:
         if not isinstance(entry, dict):
@@ -178,10 +178,10 @@ def _meta(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
     return {"annotation": str(path), "label": str(entry.get("label", ""))}
 
 
-def _object(path: Path, entry: dict[str, Any], box: FloatArray) -> PictureObject:
+def _object(path: Path, entry: dict[str, Any], box: FloatArray) -> ImageObject:
     x, y, w, h = map(float, box)
     names = str(entry.get("class", "")), str(entry.get("set", "")) or "pack"
-    return PictureObject(entry["file"], (x, y, w, h), *names, _meta(path, entry))
+    return ImageObject(entry["file"], (x, y, w, h), *names, _meta(path, entry))
 
 
 def _clips(path: Path, parsed: list[tuple[dict[str, Any], FloatArray]]) -> Iterator[_Clip]:

@@ -18,23 +18,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from siamtrack.data.formats.objects import PictureObject, stills_dataset
-from siamtrack.data.sequence import Dataset, Request
-from siamtrack.errors import Problem, failure
+from siamtrack.data.formats.objects import ImageObject, image_dataset
+from siamtrack.data.sequence import Dataset, DatasetSpec
+from siamtrack.errors import Problem, dataset_error
 from siamtrack.utils.images import IMAGE_SUFFIXES
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAGS = ("difficult", "truncated", "occluded")
 
 
-def open_voc(request: Request) -> Dataset:
+def open_voc(spec: DatasetSpec) -> Dataset:
     """Open a VOC data set; see the module and `open_dataset`."""
-    root = request.folder()
-    first_pixel = request.first_pixel(1)
+    root = spec.require_folder()
+    first_pixel = spec.get_first_pixel(1)
     problems: list[Problem] = []
     pictures = _pictures(root)
-    listed = _listed(request, root)
-    objects: list[PictureObject] = []
+    listed = _listed(spec, root)
+    objects: list[ImageObject] = []
     seen: set[str] = set()
     for path in _annotations(root, listed):
         seen.add(path.stem)
@@ -48,13 +48,13 @@ def open_voc(request: Request) -> Dataset:
             file = picture.relative_to(root).as_posix()
             objects += _objects(path, tree, file, first_pixel)
         except FileNotFoundError:
-            problems.append(Problem(path, "missing-annotation", f"{request.spec} lists it"))
+            problems.append(Problem(path, "missing-annotation", f"{spec.text} lists it"))
         except (ET.ParseError, ValueError, OSError) as error:
             problems.append(Problem(path, "bad-annotation", f"cannot be understood: {error}"))
     if listed is None:
         bare = (p for stem, p in sorted(pictures.items()) if stem not in seen)
         problems += [Problem(p, "unannotated-picture", "has no XML file") for p in bare]
-    return stills_dataset(request, root, objects, problems)
+    return image_dataset(spec, root, objects, problems)
 
 
 def _pictures(root: Path) -> dict[str, Path]:
@@ -63,8 +63,8 @@ def _pictures(root: Path) -> dict[str, Path]:
     return {p.stem: p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES}
 
 
-def _listed(request: Request, root: Path) -> list[str] | None:
-    subset = request.options.get("subset")
+def _listed(spec: DatasetSpec, root: Path) -> list[str] | None:
+    subset = spec.options.get("subset")
     if subset is None:
         return None
     path = root / "ImageSets" / "Main" / f"{subset}.txt"
@@ -72,7 +72,7 @@ def _listed(request: Request, root: Path) -> list[str] | None:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         message = f"cannot be read ({error.strerror}), so there is no subset {subset!r}"
-        raise failure(request.spec, [Problem(path, "missing-annotation", message)]) from error
+        raise dataset_error(spec.text, [Problem(path, "missing-annotation", message)]) from error
     return [line.split()[0] for line in lines if line.strip()]
 
 
@@ -91,7 +91,7 @@ def _picture_of(path: Path, tree: ET.Element, pictures: dict[str, Path]) -> Path
     return pictures.get(Path(named).stem) or pictures.get(path.stem)
 
 
-def _objects(path: Path, tree: ET.Element, file: str, first_pixel: int) -> Iterator[PictureObject]:
+def _objects(path: Path, tree: ET.Element, file: str, first_pixel: int) -> Iterator[ImageObject]:
     meta: dict[str, Any] = {"annotation": str(path), "label": "human"}
     width, height = tree.findtext("size/width"), tree.findtext("size/height")
     if width and height and int(width) > 0 and int(height) > 0:
@@ -109,4 +109,4 @@ def _objects(path: Path, tree: ET.Element, file: str, first_pixel: int) -> Itera
         )
         flags = {flag: thing.findtext(flag) == "1" for flag in _FLAGS}
         name = (thing.findtext("name") or "").strip()
-        yield PictureObject(file, box, name, "voc", {**meta, **flags})
+        yield ImageObject(file, box, name, "voc", {**meta, **flags})

@@ -15,9 +15,9 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from siamtrack.data.formats.objects import PictureObject, stills_dataset
-from siamtrack.data.sequence import Dataset, Request
-from siamtrack.errors import DatasetError, Problem, failure
+from siamtrack.data.formats.objects import ImageObject, image_dataset
+from siamtrack.data.sequence import Dataset, DatasetSpec
+from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.utils.images import IMAGE_SUFFIXES, image_size, natural_key
 
 _BOX_NUMBERS, _WITH_CONFIDENCE = 5, 6
@@ -25,19 +25,19 @@ _NOT_LABELS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "te
 _SLACK = 0.01
 
 
-def open_yolo(request: Request) -> Dataset:
+def open_yolo(spec: DatasetSpec) -> Dataset:
     """Open a YOLO data set; see the module and `open_dataset`."""
-    root = request.folder()
-    subset = request.options.get("subset")
+    root = spec.require_folder()
+    subset = spec.options.get("subset")
     inside = [p for p in _walk(root) if subset is None or subset in p.parts]
     if subset is not None and not inside:
         message = f"has no folder {subset!r} with anything in it"
-        raise failure(request.spec, [Problem(root, "missing-folder", message)])
+        raise dataset_error(spec.text, [Problem(root, "missing-folder", message)])
     pictures = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES]
     labels = {p for p in inside if p.suffix == ".txt" and p.name not in _NOT_LABELS}
     classes = _class_names(root)
     problems: list[Problem] = []
-    objects: list[PictureObject] = []
+    objects: list[ImageObject] = []
     for picture in pictures:
         label = _label_of(picture)
         if label not in labels:
@@ -55,7 +55,7 @@ def open_yolo(request: Request) -> Dataset:
     for label in sorted(labels):
         if "labels" in label.parts or _looks_like_labels(root / label):
             problems.append(Problem(root / label, "missing-picture", "its picture is missing"))
-    return stills_dataset(request, root, objects, problems)
+    return image_dataset(spec, root, objects, problems)
 
 
 def _walk(root: Path) -> list[PurePosixPath]:
@@ -87,7 +87,7 @@ def _looks_like_labels(path: Path) -> bool:
 
 def _objects(
     root: Path, picture: PurePosixPath, label: PurePosixPath, classes: list[str]
-) -> Iterator[PictureObject]:
+) -> Iterator[ImageObject]:
     """Objects of one picture.
 
     Raises:
@@ -109,7 +109,7 @@ def _objects(
             raise ValueError(f"line {line}: {error}") from error
         box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
         name = classes[kind] if 0 <= kind < len(classes) else str(kind)
-        yield PictureObject(str(picture), box, name, "yolo", meta)
+        yield ImageObject(str(picture), box, name, "yolo", meta)
 
 
 def _box(numbers: list[float]) -> Iterable[float]:

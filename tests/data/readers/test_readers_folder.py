@@ -102,7 +102,7 @@ def test_every_target_of_a_table_is_a_sequence(tmp_path: Path, write_clip: Write
     assert first.visible.tolist() == [True, True, False, True, False]
     assert first.boxes[[0, 1, 3]].tolist() == [[1, 2, 3, 4], [2, 2, 3, 4], [3, 2, 3, 4]]
     assert second.visible.tolist() == [True, False, False, False, False]
-    assert first.picture_key(1) == second.picture_key(1) != first.picture_key(2)
+    assert first.image_key(1) == second.image_key(1) != first.image_key(2)
     warier = open_dataset(f"folder:{tmp_path}?uncertain=absent")[0]
     assert warier.visible.tolist() == [True, False, False, True, False]
     with pytest.raises(ConfigError, match="unknown uncertain of folder 'drop'"):

@@ -57,7 +57,7 @@ def test_pack(root: Path) -> None:
     first, second, third, clip, other = dataset
     assert first.boxes.tolist() == [[1, 2, 3, 4]]
     assert second.boxes.tolist() == [[10.5, 20, 30, 20]]
-    assert first.picture_key() == second.picture_key() != third.picture_key()
+    assert first.image_key() == second.image_key() != third.image_key()
     assert (third.set_name, third.class_name, third.meta["label"]) == ("COCO", "cat", "weak")
     assert clip.visible.tolist() == [True, False, True]
     assert other.visible.tolist() == [False, True, True]

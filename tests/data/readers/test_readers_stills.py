@@ -74,8 +74,8 @@ def test_coco(tmp_path: Path, write_picture: Writer, where: str, pictures: str) 
     assert first.boxes.tolist() == [[1.5, 2, 10, 12.25]]
     assert third.boxes.tolist() == [[0, 0, 64, 48]]
     assert [s.class_name for s in dataset] == ["cup", "", "dog"]
-    assert {s.kind for s in dataset} == {"picture"}
-    assert first.picture_key() == second.picture_key() != third.picture_key()
+    assert {s.kind for s in dataset} == {"image"}
+    assert first.image_key() == second.image_key() != third.image_key()
     assert first.read(0).shape == (48, 64, 3)
     assert first.meta["picture_wh"] == (64, 48)
     assert len(pickle.loads(pickle.dumps(dataset))) == 3
@@ -195,7 +195,7 @@ def test_voc_counts_pixels_from_1_and_includes_the_last(
     assert pixel.boxes.tolist() == [[1, 2, 1, 1]]
     assert [s.class_name for s in dataset] == ["bus", "cat", "cat"]
     assert [s.meta["difficult"] for s in dataset] == [False, True, False]
-    assert whole.picture_key() == part.picture_key() != pixel.picture_key()
+    assert whole.image_key() == part.image_key() != pixel.image_key()
     assert whole.meta["picture_wh"] == (64, 48)
     assert dataset.names[0] == "JPEGImages/000001.jpg#0"
 
@@ -270,7 +270,7 @@ def test_yolo(tmp_path: Path, write_picture: Writer, layout: str) -> None:
     np.testing.assert_allclose(second.boxes, [[0, 0, 32, 48]])
     np.testing.assert_allclose(ten.boxes, [[16, 6, 32, 18]])
     assert [s.class_name for s in dataset] == ["cup", "dog", "7"]
-    assert two.picture_key() == second.picture_key() != ten.picture_key()
+    assert two.image_key() == second.image_key() != ten.image_key()
 
 
 def test_yolo_subset(tmp_path: Path, write_picture: Writer) -> None:

@@ -360,7 +360,7 @@ def test_vid(
     np.testing.assert_allclose(second.boxes, TRUTH[[4, 3]])
     assert (first.class_name, second.class_name) == ("n02080", "n02081")
     assert first.read(3).mean() == pytest.approx(30, abs=1)
-    assert second.picture_key(0) == first.picture_key(1)
+    assert second.image_key(0) == first.image_key(1)
     assert list(somewhere_else.iterdir()) == []
     files, rows = witness(toolkit.ImageNetVID, root, subset=subset)
     assert [Path(f).name for f in files] == ["000000.JPEG", "000001.JPEG", "000003.JPEG"]

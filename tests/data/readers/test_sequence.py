@@ -13,7 +13,7 @@ import pytest
 
 from siamtrack.data.datasets import KINDS, open_dataset
 from siamtrack.data.sequence import Dataset, VideoSequence
-from siamtrack.errors import ConfigError, DatasetError, Problem, failure
+from siamtrack.errors import ConfigError, DatasetError, Problem, dataset_error
 from siamtrack.utils.images import list_images
 from siamtrack.video.decode import ImageFrames, VideoFrames
 
@@ -107,7 +107,7 @@ def test_frames_can_be_had_singly_in_turn_and_picked() -> None:
     assert sequence.read(3)[0, 0, 0] == 3
     assert [int(f[0, 0, 0]) for f in sequence.iter_frames()] == [0, 1, 2, 3, 4]
     assert [int(f[0, 0, 0]) for f in sequence.iter_frames([4, 1])] == [4, 1]
-    assert sequence.picture_key(2) == "greys#2"
+    assert sequence.image_key(2) == "greys#2"
 
 
 # Data sets
@@ -144,7 +144,7 @@ def test_broken_sequences_stop_iteration_and_are_left_out_when_asked(caplog) -> 
 
 def test_a_failure_spells_out_the_first_problems_and_carries_all() -> None:
     problems = [Problem(Path(f"{n}.jpg"), "missing-picture", "does not exist") for n in range(5)]
-    error = failure("set", problems)
+    error = dataset_error("set", problems)
     assert str(error).startswith("set cannot be used: 0.jpg: does not exist; 1.jpg")
     assert "and 2 more" in str(error)
     assert error.problems == tuple(problems)
