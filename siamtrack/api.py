@@ -12,7 +12,12 @@ from siamtrack.models.import_siamfc import read_siamfc
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import card_path, find_weights, load_network, read_card, sha256_of
 from siamtrack.tracking.multi import MultiTracker
-from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.tracking.options import (
+    BoxHeadOptions,
+    ScalePyramidOptions,
+    TrackerOptions,
+    rename_options,
+)
 from siamtrack.tracking.redetection import Budget
 from siamtrack.tracking.tracker import Tracker
 
@@ -67,7 +72,7 @@ def _prepare(
     name = DEFAULT_WEIGHTS if weights is None else weights
     source, tuned = read_source(name)
     # Before an engine is compiled: a typo should not cost one.
-    options = options_for(source, {**tuned, **given})
+    options = options_for(source, {**tuned, **rename_options(given)})
     return make_engine(source, engine=engine, device=device), options
 
 
@@ -94,4 +99,4 @@ def read_source(weights: str | PathLike[str]) -> tuple[Source, dict[str, Any]]:
     if not card_path(path).is_file():
         return Source(network, path, sha256_of(path)), {}
     card = read_card(path)
-    return Source(network, path, card.sha256), dict(card.tracker)
+    return Source(network, path, card.sha256), rename_options(card.tracker, warn=False)

@@ -1,17 +1,85 @@
 """Errors that siamtrack raises on purpose.
 
-Every message says what was given, what is needed and what to do. All of them derive from
-`SiamTrackError`, and also from the built-in exception a caller would naturally catch. `exit_code`
-is what the command line returns for an error of that class.
+    SiamTrackError
+    ├── ConfigError              ValueError    option unknown, contradictory or out of range
+    ├── InvalidBoxError          ValueError    box that cannot be tracked
+    ├── InvalidFrameError        ValueError    image that is not a frame
+    ├── NotInitializedError      RuntimeError  update before init
+    ├── WeightsError             ValueError    weights missing, damaged or of another architecture
+    ├── DeviceError              RuntimeError  no such compute device
+    ├── EngineError              RuntimeError  inference engine missing or unsuitable
+    ├── DatasetError             ValueError    data set missing or inconsistent
+    ├── VideoError               OSError       video source that cannot be read
+    ├── OutputError              OSError       file or folder that cannot be written
+    ├── DisplayUnavailableError  RuntimeError  no display for a window
+    ├── TrainingError            RuntimeError  training cannot go on
+    └── EvaluationError          RuntimeError  tracker failed, or results cannot be scored
+
+The second column is the built-in exception that each error derives from as well. Every message
+says what was given, what is needed and what to do. `exit_code` is that of the command line.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+ProblemKind = Literal[
+    "missing-folder",
+    "missing-annotation",
+    "missing-picture",
+    "bad-annotation",
+    "count-differs",
+    "unreadable-picture",
+    "unannotated-picture",
+    "size-differs",
+    "degenerate-box",
+    "box-outside",
+    "no-target",
+]
+
+_INCOMPLETE: frozenset[ProblemKind] = frozenset(
+    {
+        "missing-folder",
+        "missing-annotation",
+        "missing-picture",
+        "bad-annotation",
+        "count-differs",
+    }
+)
+
+_SHOWN_PROBLEMS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding about a data set.
+
+    Attributes:
+        path: file or folder.
+        kind: category of the finding.
+        message: what is there and what should be, without the path.
+    """
+
+    path: Path
+    kind: ProblemKind
+    message: str
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something is missing or unreadable.
+
+        Other findings concern single frames or objects, which are left out and reported; even
+        well-known data sets have them.
+        """
+        return self.kind in _INCOMPLETE
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message} [{self.kind}]"
 
 
 class SiamTrackError(Exception):
@@ -30,9 +98,9 @@ class ConfigError(SiamTrackError, ValueError):
         """Build the error for a name that is none of `known`, with the nearest spelling.
 
         Args:
-            kind: what the name stands for, e.g. "loss".
-            given: the name that was asked for.
-            known: the names that exist.
+            kind: what the name stands for, such as "loss".
+            given: the unknown name.
+            known: all valid names.
         """
         names = sorted(known)
         nearest = get_close_matches(str(given), names, n=1, cutoff=0.5)
@@ -50,7 +118,7 @@ class InvalidFrameError(SiamTrackError, ValueError):
     """An image that is not a frame: empty, of the wrong type or shape."""
 
 
-class NotInitialisedError(SiamTrackError, RuntimeError):
+class NotInitializedError(SiamTrackError, RuntimeError):
     """`update` was called before `init`."""
 
 
@@ -72,7 +140,7 @@ class DatasetError(SiamTrackError, ValueError):
     """A data set that is missing, half extracted or inconsistent.
 
     Attributes:
-        problems: everything that was found wrong, where the reader looked for all of it.
+        problems: all findings; empty if the reader stopped at the first.
     """
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
@@ -102,69 +170,26 @@ class EvaluationError(SiamTrackError, RuntimeError):
     """A tracker that failed while it was evaluated, or results that cannot be scored."""
 
 
-ProblemKind = Literal[
-    "missing-folder",
-    "missing-annotation",
-    "missing-picture",
-    "bad-annotation",
-    "count-differs",
-    "unreadable-picture",
-    "unannotated-picture",
-    "size-differs",
-    "degenerate-box",
-    "box-outside",
-    "no-target",
-]
-
-_INCOMPLETE: frozenset[ProblemKind] = frozenset(
-    {
-        "missing-folder",
-        "missing-annotation",
-        "missing-picture",
-        "bad-annotation",
-        "count-differs",
-    }
-)
-
-_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One finding.
-
-    Attributes:
-        path: file or folder to look at.
-        kind: what sort of finding it is.
-        message: what is there and what should be, without the path.
-    """
-
-    path: Path
-    kind: ProblemKind
-    message: str
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether something is missing or cannot be understood.
-
-        Other findings cost single frames or objects, which even well-known data sets have; they
-        are left out and reported.
-        """
-        return self.kind in _INCOMPLETE
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message} [{self.kind}]"
-
-
 def dataset_error(what: str, problems: Iterable[Problem]) -> DatasetError:
-    """Build the error for something that cannot be used because of `problems`.
+    """Build the error for a data set or sequence that cannot be used because of `problems`.
 
-    Args:
-        what: the data set or sequence, to begin the message with.
-        problems: all that is wrong; the first few are spelt out, all are attached.
+    The message names the first three; the error carries all of them.
     """
     found = tuple(problems)
-    shown = "; ".join(f"{p.path}: {p.message}" for p in found[:_SHOWN])
-    if len(found) > _SHOWN:
-        shown += f"; and {len(found) - _SHOWN} more, which siamtrack check-dataset lists"
+    shown = "; ".join(f"{p.path}: {p.message}" for p in found[:_SHOWN_PROBLEMS])
+    if len(found) > _SHOWN_PROBLEMS:
+        more = len(found) - _SHOWN_PROBLEMS
+        shown += f"; and {more} more, which tools/check_dataset.py lists"
     return DatasetError(f"{what} cannot be used: {shown}", found)
+
+
+def __getattr__(name: str) -> Any:
+    """Old names."""
+    if name == "NotInitialisedError":
+        warnings.warn(
+            f"{name} is now NotInitializedError; the old name goes in two minor releases",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return NotInitializedError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -185,7 +185,7 @@ class ManyContestant:
         clock: Clock = time.perf_counter,
     ) -> None:
         if isinstance(options, BoxHeadOptions):
-            options = replace(options, scan_crops=0)
+            options = replace(options, redetect_windows=0)
         self.name, self.threads, self.targets = (
             f"{engine.name} {engine.precision}",
             threads,

@@ -42,17 +42,17 @@ class Localiser(Protocol):
 
     Attributes:
         windows: how many `window_sides` there are.
-        scan_crops: windows elsewhere that a lost target is looked for in, per frame.
+        redetect_windows: windows elsewhere that a lost target is looked for in, per frame.
         framing: share of the network's own way to draw boxes that is taken off them, see
             `siamtrack.tracking.framing`; 0 where the network draws none.
-        doubt_frames: frames after a lost target was found in which it is looked for elsewhere
+        verify_frames: frames after a lost target was found in which it is looked for elsewhere
             all the same, see `siamtrack.tracking.doubt`.
     """
 
     windows: int
-    scan_crops: int
+    redetect_windows: int
     framing: float
-    doubt_frames: int
+    verify_frames: int
 
     def window_sides(self, size_wh: FloatArray) -> list[float]:
         """Sides, in frame px, of the search windows around a target of this size."""
@@ -186,8 +186,12 @@ class BoxHead:
 
     def __init__(self, config: NetworkConfig, options: BoxHeadOptions) -> None:
         self.config, self.options = config, options
-        self.windows, self.scan_crops, self.framing = 1, options.scan_crops, options.framing
-        self.doubt_frames = options.doubt_frames if options.scan_crops else 0
+        self.windows, self.redetect_windows, self.framing = (
+            1,
+            options.redetect_windows,
+            options.box_correction,
+        )
+        self.verify_frames = options.verify_frames if options.redetect_windows else 0
         cells = config.search_size_px // config.total_stride
         self._window = cosine_window(cells)
         middles = cell_middles(cells, config.total_stride, config.search_size_px)
@@ -200,8 +204,8 @@ class BoxHead:
 
     def locate(self, response: Response, maps: list[CropMap], box_xywh: FloatArray) -> Candidate:
         """Penalise changes of shape, add the cosine window, take the best cell's box."""
-        influence, hold_below = self.options.window_influence, self.options.hold_below
-        return self._best(response, maps[0], box_xywh, influence, hold_below)
+        influence, min_peak = self.options.window_influence, self.options.min_peak
+        return self._best(response, maps[0], box_xywh, influence, min_peak)
 
     def _best(
         self,
@@ -209,7 +213,7 @@ class BoxHead:
         crop_map: CropMap,
         box_xywh: FloatArray,
         influence: float,
-        hold_below: float,
+        min_peak: float,
     ) -> Candidate:
         """The best cell's box in one window; `BoxHeadOptions` says what the last two do."""
         if response.ltrb_px is None:
@@ -232,11 +236,11 @@ class BoxHead:
         left, top, right, bottom = ltrb[:, *best]
         reach = (ltrb[:, *best] / self.config.total_stride).tolist()
         margin = margin_of(logits, best, reach)
-        if peak < hold_below:
+        if peak < min_peak:
             return Candidate(box_xywh, logit, similarity, margin)
         centre_x = self._cell_x[best] + (right - left) / 2
         centre_y = self._cell_y[best] + (bottom - top) / 2
-        rate = float(penalty[best]) * peak * self.options.size_rate
+        rate = float(penalty[best]) * peak * self.options.size_lr
         size = last_wh * (1.0 - rate) + sides[:, *best] * rate
         box = np.array([centre_x - size[0] / 2, centre_y - size[1] / 2, *size])
         return Candidate(crop_map.to_frame(box), logit, similarity, margin)
@@ -253,7 +257,7 @@ class BoxHead:
             return None
         best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
         row = response[best : best + 1]
-        found = self._best(row, maps[best], box_xywh, influence=0.0, hold_below=0.0)
+        found = self._best(row, maps[best], box_xywh, influence=0.0, min_peak=0.0)
         return found if self.trusts(found, similarity) else None
 
     def nominate(self, response: Response, maps: list[CropMap]) -> tuple[float, float] | None:
@@ -268,12 +272,12 @@ class BoxHead:
 
     def trusts(self, found: Candidate, similarity: float) -> bool:
         """See `Localiser.trusts`."""
-        sure = calibrated_score(found, self.options) >= self.options.found_above
-        return sure and found.similarity >= self.options.found_similarity * similarity
+        sure = calibrated_score(found, self.options) >= self.options.redetect_score
+        return sure and found.similarity >= self.options.redetect_similarity * similarity
 
     def overrules(self, elsewhere: float, here: float) -> bool:
         """See `Localiser.overrules`."""
-        return elsewhere >= self.options.overruled_above and elsewhere > here
+        return elsewhere >= self.options.switch_score and elsewhere > here
 
     def _shape_penalty(self, sides: Float32Array, last_wh: Float32Array) -> Float32Array:
         """exp(-k (s r - 1)): s and r are the changes of size and aspect, whichever way they go."""
@@ -290,11 +294,11 @@ class ScalePyramid:
 
     def __init__(self, config: NetworkConfig, options: ScalePyramidOptions) -> None:
         self.config, self.options = config, options
-        self.windows, self.scan_crops, self.framing = options.scale_count, 0, 0.0
-        self.doubt_frames = 0
-        middle = options.scale_count // 2
-        self._factors = options.scale_step ** (np.arange(options.scale_count) - float(middle))
-        self._penalties = np.full(options.scale_count, options.scale_penalty, np.float32)
+        self.windows, self.redetect_windows, self.framing = options.scale_num, 0, 0.0
+        self.verify_frames = 0
+        middle = options.scale_num // 2
+        self._factors = options.scale_step ** (np.arange(options.scale_num) - float(middle))
+        self._penalties = np.full(options.scale_num, options.scale_penalty, np.float32)
         self._penalties[middle] = 1.0
 
     def window_sides(self, size_wh: FloatArray) -> list[float]:
@@ -320,13 +324,13 @@ class ScalePyramid:
         best = np.unravel_index(int(np.argmax(ranked)), ranked.shape)
         logit = float(upsampled[scale][best])
         # Cell i of the response is the exemplar placed i strides from the response's first cell.
-        step = self.config.total_stride / self.options.response_upsampling * maps[scale].scale
+        step = self.config.total_stride / self.options.response_up * maps[scale].scale
         offset = (np.array(best[::-1], dtype=np.float64) - (chosen.shape[0] - 1) / 2) * step
-        rate = self.options.scale_rate
+        rate = self.options.scale_lr
         factor = (1 - rate) + rate * float(self._factors[scale])
         size = box_xywh[2:] * factor
         centre = box_xywh[:2] + box_xywh[2:] / 2 + offset
-        finer = self.options.response_upsampling
+        finer = self.options.response_up
         cell = int(best[0]) // finer, int(best[1]) // finer
         # Half a target's side, which is half of the exemplar crop's.
         reach = self.config.exemplar_size_px / 4 / self.config.total_stride
@@ -356,7 +360,7 @@ class ScalePyramid:
         return False
 
     def _upsample(self, response: Float32Array) -> Float32Array:
-        factor = self.options.response_upsampling
+        factor = self.options.response_up
         size = (response.shape[1] * factor, response.shape[0] * factor)
         return cv2.resize(response, size, interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
 

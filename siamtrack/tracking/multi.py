@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 from siamtrack.crops import check_frame
 from siamtrack.engines.base import Exemplar, Response, track_each
-from siamtrack.errors import ConfigError, NotInitialisedError
+from siamtrack.errors import ConfigError, NotInitializedError
 from siamtrack.geometry import CropMap, centre_distance, iou
 from siamtrack.tracking.decode import APART, cell_boxes
 from siamtrack.tracking.redetection import Budget
@@ -228,7 +228,7 @@ def _groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 def _state_of(tracker: Tracker) -> TrackState:
     if tracker.state is None:
-        raise NotInitialisedError("a tracker has no target yet; call init(frame, box) first")
+        raise NotInitializedError("a tracker has no target yet; call init(frame, box) first")
     return tracker.state
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from siamtrack.crops import check_frame, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Response
-from siamtrack.errors import InvalidFrameError, NotInitialisedError
+from siamtrack.errors import InvalidFrameError, NotInitializedError
 from siamtrack.geometry import CropMap, context_side, iou, keep_in_frame, parse_first_box
 from siamtrack.tracking.box_correction import NEUTRAL, Framing, framing_of
 from siamtrack.tracking.decode import APART, Candidate, calibrated_score, localiser_for
@@ -193,7 +193,7 @@ class Tracker:
                 same scene at another resolution.
 
         Raises:
-            NotInitialisedError: `init` was not called.
+            NotInitializedError: `init` was not called.
             InvalidFrameError: not a frame, or one of another shape than the last.
         """
         with self.budget.frame() if self.budget else nullcontext():
@@ -205,7 +205,7 @@ class Tracker:
         """The target as the network sees it.
 
         Raises:
-            NotInitialisedError: `init` was not called.
+            NotInitializedError: `init` was not called.
         """
         return self._known().exemplar
 
@@ -216,7 +216,7 @@ class Tracker:
         part of the response with `conclude`.
 
         Raises:
-            NotInitialisedError, InvalidFrameError: see `update`.
+            NotInitializedError, InvalidFrameError: see `update`.
         """
         state = self._known()
         frame = check_frame(frame_bgr)
@@ -261,7 +261,7 @@ class Tracker:
             presence.status,
             score,
             jumped=jumped,
-            frames=self._localiser.doubt_frames,
+            frames=self._localiser.verify_frames,
         )
         scanned, nominee = 0, None
         if presence.status == "lost" or doubt.frames:
@@ -312,7 +312,7 @@ class Tracker:
 
     def _elsewhere(self, state: TrackState) -> list[tuple[FloatArray, float]]:
         """The next windows of the scan for a target that is lost or in doubt; none otherwise."""
-        count = self._localiser.scan_crops
+        count = self._localiser.redetect_windows
         if state.presence.status != "lost" and not state.doubt.frames:
             return []
         if self.budget:
@@ -331,7 +331,7 @@ class Tracker:
 
     def _known(self) -> TrackState:
         if self._state is None:
-            raise NotInitialisedError(
+            raise NotInitializedError(
                 "the tracker has no target yet; call init(frame, box) with the first frame before "
                 "update(frame)"
             )

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError
-from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.tracking.options import (
+    BoxHeadOptions,
+    ScalePyramidOptions,
+    TrackerOptions,
+    rename_options,
+)
 from siamtrack.utils.config import parse_value
 
 Number = int | float
@@ -34,16 +39,16 @@ DEFAULT_RANGES: Mapping[type[TrackerOptions], Mapping[str, Range]] = {
     BoxHeadOptions: {
         "window_influence": Range(0.1, 0.7),
         "shape_penalty": Range(0.0, 0.3),
-        "size_rate": Range(0.1, 0.8),
-        "hold_below": Range(0.0, 0.4),
-        "framing": Range(0.0, 1.0),
-        "found_above": Range(0.4, 0.95),
+        "size_lr": Range(0.1, 0.8),
+        "min_peak": Range(0.0, 0.4),
+        "box_correction": Range(0.0, 1.0),
+        "redetect_score": Range(0.4, 0.95),
     },
     ScalePyramidOptions: {
         "window_influence": Range(0.05, 0.5),
         "scale_step": Range(1.01, 1.1),
         "scale_penalty": Range(0.9, 1.0),
-        "scale_rate": Range(0.2, 0.9),
+        "scale_lr": Range(0.2, 0.9),
     },
 }
 """What is searched unless told, by the loop that the network asks for: options that move the box in
@@ -64,7 +69,10 @@ def read_ranges(
         ConfigError: a file that cannot be read, an option that is unknown or not numeric, a range
             that is not one or is beyond what the option allows.
     """
-    given = {**_from_file(file), **dict(_from_text(text) for text in texts)}
+    given = {
+        **rename_options(_from_file(file)),
+        **rename_options(dict(_from_text(text) for text in texts)),
+    }
     known = {f.name: f.default for f in fields(present) if _numeric(f.default)}
     ranges = dict(DEFAULT_RANGES[type(present)])
     if given:

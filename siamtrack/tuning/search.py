@@ -18,7 +18,7 @@ from siamtrack.data.sequence import VideoSequence as TargetSequence
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation.trackers import code_sha256, sha256_of
 from siamtrack.models.weights import find_weights
-from siamtrack.tracking.options import TrackerOptions
+from siamtrack.tracking.options import TrackerOptions, rename_options
 from siamtrack.tuning.crossvalidation import check_folds
 from siamtrack.tuning.objective import Job, JudgePool
 from siamtrack.tuning.ranges import Range, read_ranges
@@ -78,7 +78,7 @@ def tune(
         OutputError: the folder cannot be used, or holds a search of something else.
     """
     _check_numbers(trials=trials, workers=workers, max_frames=max_frames, memory_mb=memory_mb)
-    fixed = parse_assignments(assignments)
+    fixed = rename_options(parse_assignments(assignments))
     job = Job(weights, sequences, fixed, engine, max_frames, memory_mb)
     source, tuned = read_source(job.weights)
     present = options_for(source, {**tuned, **job.fixed})

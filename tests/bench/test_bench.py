@@ -282,7 +282,7 @@ def test_boxes_spread_over_the_frame():
 def test_many_targets_are_timed_together(clip):
     torch.manual_seed(0)
     engine = TorchEngine(SiamTrackLite0(SMALL), "cpu")
-    options = BoxHeadOptions(tracked_above=1.0, lost_below=1.0, lost_after=1, framing=0.0)
+    options = BoxHeadOptions(tracked_above=1.0, lost_below=1.0, lost_after=1, box_correction=0.0)
     sizes = []
     track = engine.track
     engine.track = lambda exemplar, crops: sizes.append(len(crops)) or track(exemplar, crops)

@@ -222,7 +222,7 @@ def test_the_tool_prints_the_index_and_refuses_in_one_line(clips, tmp_path, caps
     assert capsys.readouterr().out == (out / "index.md").read_text()
     assert len(list(out.glob("*.png"))) == 2
     for arguments, code, said in (
-        ([clips.spec, "--set", "size_rat=1"], 2, "did you mean 'size_rate'?"),
+        ([clips.spec, "--set", "size_l=1"], 2, "did you mean 'size_lr'?"),
         ([f"folder:{tmp_path / 'none'}"], 3, "none"),
     ):
         assert module.main([str(out), *arguments]) == code

@@ -50,7 +50,7 @@ def save(network: TrackerNetwork, path: Path, **more: object) -> None:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "tiny.safetensors"
     known = {"pairs": 7, "commit": "abc", "notes": "A test."}
-    save(tiny(), path, figures={"dev_success_auc": 0.5}, tracker={"scale_rate": 0.4}, **known)
+    save(tiny(), path, figures={"dev_success_auc": 0.5}, tracker={"scale_lr": 0.4}, **known)
     return path
 
 
@@ -127,7 +127,7 @@ def test_card_says_what_was_given_and_hashes_the_file(saved: Path) -> None:
     assert card.training_data == ("made up",)
     assert (card.licence, card.pairs, card.commit) == ("CC0-1.0", 7, "abc")
     assert (card.figures, card.notes) == ({"dev_success_auc": 0.5}, "A test.")
-    assert card.tracker == {"scale_rate": 0.4}
+    assert card.tracker == {"scale_lr": 0.4}
     assert card.sha256 == sha256_of(saved)
     assert card.created.endswith("+00:00")
 

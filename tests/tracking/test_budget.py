@@ -12,7 +12,7 @@ from siamtrack.tracking.redetection import Budget
 from siamtrack.tracking.tracker import Tracker
 
 FRAME = np.zeros((480, 640, 3), np.uint8)
-OPTIONS = BoxHeadOptions(scan_crops=6, lost_after=3, framing=0.0)
+OPTIONS = BoxHeadOptions(redetect_windows=6, lost_after=3, box_correction=0.0)
 BOX = (300.0, 200.0, 40.0, 40.0)
 
 

@@ -66,14 +66,14 @@ def test_the_target_takes_over_from_what_was_taken_for_it(other):
     assert results[-1].status == "tracked"
 
 
-@pytest.mark.parametrize("options", [{"doubt_frames": 0}, {"overruled_above": 1.0}])
+@pytest.mark.parametrize("options", [{"verify_frames": 0}, {"switch_score": 1.0}])
 def test_without_doubt_it_never_does(options):
     _, on = followed(upside_down, **options)
     assert set(on[BACK:]) == {"like"}
 
 
 def test_after_the_doubt_what_was_found_is_believed_and_nothing_else_is_looked_at():
-    tracker = siamtrack.load(device="cpu", doubt_frames=10)
+    tracker = siamtrack.load(device="cpu", verify_frames=10)
     windows = []
     for image, box in film(upside_down):
         if not tracker.initialised:
@@ -106,9 +106,9 @@ def test_doubt_begins_with_finding_and_ends_in_time(doubt, before, now, jumped, 
 
 
 def test_only_a_better_place_overrules():
-    head = BoxHead(Lite0Config(), BoxHeadOptions(overruled_above=0.9))
+    head = BoxHead(Lite0Config(), BoxHeadOptions(switch_score=0.9))
     assert head.overrules(0.95, 0.94) and not head.overrules(0.95, 0.95)
     assert head.overrules(0.9, 0.1) and not head.overrules(0.89, 0.1)
-    assert BoxHead(Lite0Config(), BoxHeadOptions(scan_crops=0)).doubt_frames == 0
+    assert BoxHead(Lite0Config(), BoxHeadOptions(redetect_windows=0)).verify_frames == 0
     pyramid = ScalePyramid(SiamFCConfig(), ScalePyramidOptions())
-    assert pyramid.doubt_frames == 0 and not pyramid.overrules(1.0, 0.0)
+    assert pyramid.verify_frames == 0 and not pyramid.overrules(1.0, 0.0)

@@ -84,7 +84,7 @@ def draw(blue_x, green_x):
 def maker(boxes=True, other=4.0):
     if boxes:
         return lambda: Tracker(Alike(True, other), BoxHeadOptions(lost_after=8, lost_below=0.2))
-    options = ScalePyramidOptions(scale_count=1)
+    options = ScalePyramidOptions(scale_num=1)
     return lambda: Tracker(Alike(False, other), options)
 
 

@@ -135,20 +135,22 @@ def test_only_sure_cells_near_the_target_speak():
 
 def test_boxes_keep_the_extent_of_the_first_one():
     """A network that draws wide boxes leaves the one that was asked for; the option stops it."""
-    kept = overlaps(Tracker(Habit(1.25, 0.1), BoxHeadOptions(framing=1.0)))
-    left = overlaps(Tracker(Habit(1.25, 0.1), BoxHeadOptions(framing=0.0)))
+    kept = overlaps(Tracker(Habit(1.25, 0.1), BoxHeadOptions(box_correction=1.0)))
+    left = overlaps(Tracker(Habit(1.25, 0.1), BoxHeadOptions(box_correction=0.0)))
     assert min(kept) > 0.93
     assert max(left[10:]) < 0.8
 
 
 def test_a_network_that_draws_as_the_user_does_is_left_alone():
-    plain, framed = (overlaps(Tracker(Habit(), BoxHeadOptions(framing=f))) for f in (0.0, 1.0))
+    plain, framed = (
+        overlaps(Tracker(Habit(), BoxHeadOptions(box_correction=f))) for f in (0.0, 1.0)
+    )
     np.testing.assert_allclose(plain, framed, atol=0.04)  # pixels of the crop
 
 
 def test_what_the_border_hides_is_not_learnt():
     """The box ends at the frame's left border, where the network's cannot be wrong."""
-    tracker = Tracker(Habit(wider=1.4), BoxHeadOptions(framing=1.0))
+    tracker = Tracker(Habit(wider=1.4), BoxHeadOptions(box_correction=1.0))
     tracker.init(next(film([(0, 60, 40, 30)])), (-5, 60, 45, 30))
     assert tracker.state.framing.grown_w == tracker.state.framing.shift_x == 0
     tracker.init(next(film([(60, 0, 40, 30)])), (60, 0, 40, 30))
@@ -158,16 +160,16 @@ def test_what_the_border_hides_is_not_learnt():
 
 def test_without_it_the_network_is_not_asked_at_the_start():
     engine = Habit()
-    Tracker(engine, BoxHeadOptions(framing=0.0)).init(next(film(PATH)), PATH[0])
+    Tracker(engine, BoxHeadOptions(box_correction=0.0)).init(next(film(PATH)), PATH[0])
     assert engine.calls == 0
-    Tracker(engine, BoxHeadOptions(framing=0.5)).init(next(film(PATH)), PATH[0])
+    Tracker(engine, BoxHeadOptions(box_correction=0.5)).init(next(film(PATH)), PATH[0])
     assert engine.calls == 5
 
 
 def test_each_of_many_targets_has_its_own():
     engine = Habit(wider=1.25)
-    single = overlaps(Tracker(engine, BoxHeadOptions(framing=1.0)))
-    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions(framing=1.0)))
+    single = overlaps(Tracker(engine, BoxHeadOptions(box_correction=1.0)))
+    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions(box_correction=1.0)))
     frames = list(film(PATH))
     target = many.add(frames[0], PATH[0])
     found = [iou(many.update(f)[target].box, b) for f, b in zip(frames[1:], PATH[1:], strict=True)]
@@ -176,5 +178,5 @@ def test_each_of_many_targets_has_its_own():
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "much"])
 def test_shares_beyond_everything_are_refused(value):
-    with pytest.raises(ConfigError, match="framing"):
-        BoxHeadOptions(framing=value)
+    with pytest.raises(ConfigError, match="box_correction"):
+        BoxHeadOptions(box_correction=value)

@@ -48,7 +48,7 @@ def test_box_head_reads_the_box_of_the_best_cell():
     assert side == pytest.approx(2 * context_side(40, 40))
     crop_map = CropMap.around((120, 100), side, 256)
     response = response_with({(7, 10): 8.0}, ltrb=(20, 30, 40, 50))
-    found = head(window_influence=0.0, shape_penalty=0.0, size_rate=1.0).locate(
+    found = head(window_influence=0.0, shape_penalty=0.0, size_lr=1.0).locate(
         response, [crop_map], box
     )
     # Cell centre (10.5, 7.5) * 16 = (168, 120); box from (148, 90) to (208, 170) in the crop.
@@ -61,7 +61,7 @@ def test_size_rate_takes_on_a_share_of_the_new_size():
     box = np.array([100.0, 80.0, 40.0, 40.0])
     crop_map = CropMap.around((120, 100), 160, 256)
     response = response_with({(8, 8): 20.0}, ltrb=(64, 64, 64, 64))  # 80 frame px
-    found = head(window_influence=0.0, shape_penalty=0.0, size_rate=0.25).locate(
+    found = head(window_influence=0.0, shape_penalty=0.0, size_lr=0.25).locate(
         response, [crop_map], box
     )
     np.testing.assert_allclose(found.box_xywh[2:], 0.75 * 40 + 0.25 * 80, atol=0.01)
@@ -100,9 +100,9 @@ def test_weak_peaks_do_not_move_the_box_when_held():
     box = np.array([100.0, 80.0, 40.0, 40.0])
     crop_map = CropMap.around((120, 100), 160, 256)
     response = response_with({(2, 2): -2.0})
-    held = head(hold_below=0.2, window_influence=0.0).locate(response, [crop_map], box)
+    held = head(min_peak=0.2, window_influence=0.0).locate(response, [crop_map], box)
     np.testing.assert_array_equal(held.box_xywh, box)
-    moved = head(hold_below=0.0, window_influence=0.0).locate(response, [crop_map], box)
+    moved = head(min_peak=0.0, window_influence=0.0).locate(response, [crop_map], box)
     assert not np.array_equal(moved.box_xywh, box)
 
 
@@ -149,7 +149,7 @@ def test_pyramid_moves_by_the_peaks_displacement():
 
 def test_pyramid_takes_on_a_share_of_the_winning_scale():
     box = np.array([100.0, 80.0, 64.0, 48.0])
-    loop = pyramid(scale_rate=0.5)
+    loop = pyramid(scale_lr=0.5)
     response = Response(np.stack([bump(8, 8, 1), bump(8, 8, 1), bump(8, 8, 4)]), None, None)
     found = loop.locate(response, maps_of(loop, box), box)
     np.testing.assert_allclose(found.box_xywh[2:], box[2:] * (0.5 + 0.5 * 1.0375))

@@ -1,7 +1,16 @@
+import json
+
 import pytest
 
+import siamtrack
 from siamtrack.errors import ConfigError
-from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+from siamtrack.models.weights import find_weights, read_card
+from siamtrack.tracking.options import (
+    OLD_NAMES,
+    BoxHeadOptions,
+    ScalePyramidOptions,
+    rename_options,
+)
 
 
 def test_unknown_options_name_the_nearest():
@@ -12,8 +21,8 @@ def test_unknown_options_name_the_nearest():
 
 
 def test_known_options_are_taken():
-    assert BoxHeadOptions.from_mapping({"size_rate": 0.5}).size_rate == 0.5
-    assert ScalePyramidOptions.from_mapping({"scale_count": 5}).scale_count == 5
+    assert BoxHeadOptions.from_mapping({"size_lr": 0.5}).size_lr == 0.5
+    assert ScalePyramidOptions.from_mapping({"scale_num": 5}).scale_num == 5
 
 
 @pytest.mark.parametrize(
@@ -31,16 +40,54 @@ def test_known_options_are_taken():
         (BoxHeadOptions, "lost_after", 2.5),
         (BoxHeadOptions, "found_after", True),
         (BoxHeadOptions, "shape_penalty", -1),
-        (BoxHeadOptions, "size_rate", 2),
-        (BoxHeadOptions, "hold_below", 2),
-        (ScalePyramidOptions, "scale_count", 2),
-        (ScalePyramidOptions, "scale_count", 17),
+        (BoxHeadOptions, "size_lr", 2),
+        (BoxHeadOptions, "min_peak", 2),
+        (ScalePyramidOptions, "scale_num", 2),
+        (ScalePyramidOptions, "scale_num", 17),
         (ScalePyramidOptions, "scale_step", 0.9),
         (ScalePyramidOptions, "scale_penalty", 1.1),
-        (ScalePyramidOptions, "scale_rate", -0.1),
-        (ScalePyramidOptions, "response_upsampling", 0),
+        (ScalePyramidOptions, "scale_lr", -0.1),
+        (ScalePyramidOptions, "response_up", 0),
     ],
 )
 def test_bad_values_are_refused_by_name(options, name, value):
     with pytest.raises(ConfigError, match=f"{name} is"):
         options(**{name: value})
+
+
+def test_old_names_are_renamed_with_a_warning():
+    with pytest.warns(FutureWarning, match="'scan_crops' is now 'redetect_windows'"):
+        assert rename_options({"scan_crops": 2, "lost_after": 3}) == {
+            "redetect_windows": 2,
+            "lost_after": 3,
+        }
+
+
+def test_every_old_name_stands_for_an_option_of_today():
+    made = {f for kind in (BoxHeadOptions, ScalePyramidOptions) for f in kind.__dataclass_fields__}
+    assert set(OLD_NAMES.values()) <= made
+    assert not set(OLD_NAMES) & made
+
+
+def test_an_option_is_not_given_under_both_names():
+    with pytest.raises(ConfigError, match="'min_peak' is given twice"):
+        rename_options({"min_peak": 0.1, "hold_below": 0.2})
+
+
+def test_load_takes_an_old_name_over_the_card():
+    with pytest.warns(FutureWarning, match="'size_rate' is now 'size_lr'"):
+        tracker = siamtrack.load(device="cpu", engine="onnx", size_rate=0.5)
+    assert tracker.options.size_lr == 0.5
+
+
+def test_a_card_with_old_names_loads_silently(tmp_path):
+    weights = find_weights("siamtrack-nano")
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"old{suffix}").write_bytes(weights.with_suffix(suffix).read_bytes())
+    card = json.loads((tmp_path / "old.json").read_text())
+    new_to_old = {new: old for old, new in OLD_NAMES.items()}
+    card["tracker"] = {new_to_old.get(k, k): v for k, v in card["tracker"].items()}
+    assert "framing" in card["tracker"]
+    (tmp_path / "old.json").write_text(json.dumps(card))
+    tracker = siamtrack.load(tmp_path / "old.safetensors", device="cpu", engine="torch")
+    assert tracker.options == BoxHeadOptions(**read_card("siamtrack-nano").tracker)

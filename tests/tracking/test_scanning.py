@@ -105,7 +105,7 @@ def test_scanning_takes_the_best_window_wherever_in_it_the_peak_is():
     response = Response(logits, np.full((3, 4, 16, 16), 32.0, np.float32), None)
     maps = [CropMap.around((x, 100), 160, 256) for x in (100, 300, 500)]
     box = np.array([80.0, 80.0, 40.0, 40.0])
-    head = BoxHead(Lite0Config(), BoxHeadOptions(window_influence=0.9, hold_below=0.99))
+    head = BoxHead(Lite0Config(), BoxHeadOptions(window_influence=0.9, min_peak=0.99))
     found = head.scan(response, maps, box)
     assert found.peak_logit == 3.0
     centre = found.box_xywh[:2] + found.box_xywh[2:] / 2
@@ -164,7 +164,7 @@ def test_it_is_found_again_elsewhere(returned):
 
 
 def test_without_scanning_it_is_not():
-    tracker = siamtrack.load(device="cpu", scan_crops=0)
+    tracker = siamtrack.load(device="cpu", redetect_windows=0)
     for image, box in vanishing_film(away_px=300):
         last = tracker.update(image) if tracker.initialised else tracker.init(image, box)
     assert last.status == "lost" and iou(last.box, box) < 0.1

@@ -15,7 +15,7 @@ from siamtrack.errors import (
     DeviceError,
     InvalidBoxError,
     InvalidFrameError,
-    NotInitialisedError,
+    NotInitializedError,
     WeightsError,
 )
 from siamtrack.geometry import iou
@@ -59,13 +59,13 @@ def test_the_first_result_is_the_clipped_box_and_certain(tracker):
 
 
 def test_update_before_init_is_refused(tracker):
-    with pytest.raises(NotInitialisedError, match="call init"):
+    with pytest.raises(NotInitializedError, match="call init"):
         tracker.update(noise())
     tracker.init(noise(), (10, 10, 20, 20))
     assert tracker.initialised
     tracker.reset()
     assert not tracker.initialised and tracker.state is None
-    with pytest.raises(NotInitialisedError, match="call init"):
+    with pytest.raises(NotInitializedError, match="call init"):
         tracker.update(noise())
 
 
@@ -269,10 +269,10 @@ def test_load_takes_options_from_the_card_and_the_caller_overrides_them(tmp_path
     path = tmp_path / "mine.safetensors"
     save_network(
         network, path, training_data=["none"], licence="none",
-        tracker={"size_rate": 0.6, "window_influence": 0.1},
+        tracker={"size_lr": 0.6, "window_influence": 0.1},
     )  # fmt: skip
     options = siamtrack.load(path, device="cpu", window_influence=0.2).options
-    assert (options.size_rate, options.window_influence) == (0.6, 0.2)
+    assert (options.size_lr, options.window_influence) == (0.6, 0.2)
 
 
 def test_load_reads_foreign_siamfc_checkpoints(tmp_path):
@@ -280,6 +280,6 @@ def test_load_reads_foreign_siamfc_checkpoints(tmp_path):
     network = SiamFC()
     state = {k: v for k, v in network.state_dict().items() if k.startswith("backbone.")}
     torch.save(state, tmp_path / "port.pth")
-    tracker = siamtrack.load(tmp_path / "port.pth", device="cpu", scale_count=1)
+    tracker = siamtrack.load(tmp_path / "port.pth", device="cpu", scale_num=1)
     assert isinstance(tracker.options, ScalePyramidOptions)
     assert len(follow(tracker, [noise(s) for s in range(2)], (30, 30, 20, 20))) == 2

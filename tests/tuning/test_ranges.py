@@ -19,15 +19,15 @@ def test_without_ranges_the_defaults_of_the_loop_are_searched(kind):
 
 def test_what_is_given_is_searched_and_nothing_else(tmp_path):
     file = tmp_path / "ranges.toml"
-    file.write_text("size_rate = [0, 1]\nlost_after = [2, 10, 4]\n")
-    ranges = read_ranges(BOX, file, ["size_rate=0.2:0.5", "window_influence=0.1:0.9"])
+    file.write_text("size_lr = [0, 1]\nlost_after = [2, 10, 4]\n")
+    ranges = read_ranges(BOX, file, ["size_lr=0.2:0.5", "window_influence=0.1:0.9"])
     assert ranges == {
-        "size_rate": Range(0.2, 0.5),
+        "size_lr": Range(0.2, 0.5),
         "lost_after": Range(2, 10, 4),
         "window_influence": Range(0.1, 0.9),
     }
     assert isinstance(ranges["lost_after"].low, int)
-    assert isinstance(read_ranges(BOX, None, ["size_rate=0:1"])["size_rate"].low, float)
+    assert isinstance(read_ranges(BOX, None, ["size_lr=0:1"])["size_lr"].low, float)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     file = tmp_path / "ranges.toml"
     with pytest.raises(ConfigError, match="cannot read ranges"):
         read_ranges(BOX, file)
-    file.write_text("size_rate = [0, ")
+    file.write_text("size_lr = [0, ")
     with pytest.raises(ConfigError, match="not TOML"):
         read_ranges(BOX, file)
-    file.write_text("size_rate = 3\n")
+    file.write_text("size_lr = 3\n")
     with pytest.raises(ConfigError, match="give two numbers"):
         read_ranges(BOX, file)
+
+
+def test_old_names_in_files_and_texts_are_renamed_with_a_warning(tmp_path):
+    file = tmp_path / "ranges.toml"
+    file.write_text("size_rate = [0.1, 0.3]\n")
+    with pytest.warns(FutureWarning, match="'size_rate' is now 'size_lr'"):
+        assert read_ranges(BOX, file)["size_lr"] == Range(0.1, 0.3)
+    with pytest.warns(FutureWarning, match="'hold_below' is now 'min_peak'"):
+        assert read_ranges(BOX, None, ["hold_below=0:0.2"])["min_peak"] == Range(0.0, 0.2)

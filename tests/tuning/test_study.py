@@ -12,7 +12,7 @@ from siamtrack.tuning.ranges import Range
 from siamtrack.tuning.study import STUDY, Search, differences
 
 RANGES = {"window_influence": Range(0.0, 1.0), "lost_after": Range(2, 10, 4)}
-PRESENT = {"window_influence": 0.4, "lost_after": 6, "size_rate": 0.3}
+PRESENT = {"window_influence": 0.4, "lost_after": 6, "size_lr": 0.3}
 IDENTITY = {"weights": "abc", "sequences": {"a": "1", "b": "2"}, "max_frames": 0}
 
 
@@ -147,7 +147,7 @@ def test_options_that_were_judged_are_not_judged_again(tmp_path):
         ({"weights": "xyz"}, "other weights;"),
         ({"sequences": {"a": "1", "b": "3"}}, r"other sequences \(b\);"),
         ({"sequences": {"a": "1"}, "max_frames": 5}, r"other max_frames, sequences \(b\);"),
-        ({"ranges": {"size_rate": [0, 1]}}, "other ranges;"),
+        ({"ranges": {"size_lr": [0, 1]}}, "other ranges;"),
     ],
 )
 def test_a_search_of_something_else_is_refused(tmp_path, changed, said):

@@ -284,7 +284,7 @@ def explain(watched: Watched, index: int, config: NetworkConfig) -> str:
     """What went wrong in a frame, as far as numbers say.
 
     The target is out of sight, something else responds more, the box did not follow the peak (the
-    cosine window, penalties or `hold_below` had more to say), or the box has the wrong size.
+    cosine window, penalties or `min_peak` had more to say), or the box has the wrong size.
 
     Args:
         watched: one pass.
