@@ -23,7 +23,6 @@ import typing
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,7 +99,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "", kind: str = 
         cls: a dataclass.
         values: as JSON or TOML gives them.
         where: key of `values` in its own file, for messages ("" at the top).
-        kind: what messages call an unknown key; None for "key in section `where`".
+        kind: what messages call an unknown key; "" for "key in section `where`".
 
     Raises:
         ConfigError: an unknown key (with the nearest spelling), a value of another type, or what
@@ -115,7 +114,6 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "", kind: str = 
     return cls(**made)
 
 
-@cache
 def _type_hints(cls: type[Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in fields(cls) if f.init}
@@ -161,9 +159,25 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[
     raise ConfigError(f"{where} is {value!r}; give {len(arguments)} values")
 
 
-def ranged(default: T, low: float = -math.inf, high: float = math.inf) -> T:
-    """A dataclass field with a default and the range that `check_ranges` holds it to."""
-    return field(default=default, metadata={"range": (low, high)})
+def ranged(
+    default: T,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> T:
+    """A dataclass field with a default and the range that `check_ranges` checks.
+
+    Args:
+        default: an integer makes the field an integer field.
+        low: smallest value allowed.
+        high: largest value allowed; infinity is allowed where it is the bound.
+        above: exclusive lower bound.
+        below: exclusive upper bound; `math.inf` allows finite values only.
+    """
+    bounds = {"above": above, "below": below}
+    return field(default=default, metadata={"range": (low, high), "exclusive": bounds})
 
 
 def check_ranges(config: Any, where: str = "") -> None:
@@ -174,20 +188,53 @@ def check_ranges(config: Any, where: str = "") -> None:
         where: prefix of the field's name in messages, such as "optim.".
 
     Raises:
-        ConfigError: the first field that is not.
+        ConfigError: the first field that is out of its range or not a number.
     """
     for f in fields(config):
-        if "range" not in f.metadata:
-            continue
-        value, name = getattr(config, f.name), where + f.name
-        low, high = f.metadata["range"]
-        integer = isinstance(f.default, int)
-        kind: type | tuple[type, ...] = int if integer else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind):
-            needed = "an integer" if integer else "a number"
-            raise ConfigError(f"{name} is {value!r}; give {needed}")
-        if not low <= value <= high:
-            raise ConfigError(f"{name} is {value}; give a value from {low:g} to {high:g}")
+        if "range" in f.metadata:
+            check_number(
+                where + f.name,
+                getattr(config, f.name),
+                *f.metadata["range"],
+                **f.metadata["exclusive"],
+                integer=isinstance(f.default, int),
+            )
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    integer: bool = False,
+) -> None:
+    """Check that a value is a number within bounds, which are those of `ranged`.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    is_number = isinstance(value, int) or (isinstance(value, float) and not integer)
+    if not is_number or isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}; give {'an integer' if integer else 'a number'}")
+    too_low = not value > above if above is not None else not value >= low
+    too_high = not value < below if below is not None else not value <= high
+    if too_low or too_high:
+        limits = _limits_text(low, high, above, below)
+        raise ConfigError(f"{name} is {value}; give a value {limits}")
+
+
+def _limits_text(low: float, high: float, above: float | None, below: float | None) -> str:
+    """The bounds in words: "from 0 to 1", "from 0 to below 1", "of at least 1", "above 0"."""
+    least = f"from {low:g}" if above is None else f"above {above:g}"
+    most = f"{high:g}" if below is None else f"below {below:g}"
+    if math.isinf(high if below is None else below):
+        return f"of at least {low:g}" if above is None else least
+    if math.isinf(low if above is None else above):
+        return f"of at most {high:g}" if below is None else most
+    return f"{least} to {most}"
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
