@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamtrack.data.datasets import open_dataset, parse_spec
-from siamtrack.data.formats.benchmarks import LAYOUTS, Opened
+from siamtrack.data.formats.benchmarks import LAYOUTS, BenchmarkTarget
 from siamtrack.data.sequence import Dataset, VideoSequence
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
-from siamtrack.evaluation.got10k_toolkit import quietly
+from siamtrack.evaluation.got10k_toolkit import toolkit_module
 from siamtrack.evaluation.protocols import CLIPS, Protocol
 from siamtrack.geometry import xywh_to_cxcywh
 from siamtrack.types import BoolArray, FloatArray
@@ -333,18 +333,17 @@ class ToolkitBenchmark(Benchmark):
         )
 
     @cached_property
-    def opened(self) -> Opened:
-        """The toolkit's reader."""
-        with quietly():
-            return LAYOUTS[self._set.kind].open(parse_spec(self._spec))
+    def _targets(self) -> dict[str, BenchmarkTarget]:
+        """Where the images and boxes of each sequence are, by name."""
+        listing = LAYOUTS[self._set.kind].list_targets(parse_spec(self._spec))
+        return {target.name: target for target in listing.targets}
 
     def load(self, name: str) -> EvalSequence:
         """Read one sequence; see `Benchmark.load`."""
         sequence = self.dataset[name]
-        index = self.opened.sequences.seq_names.index(name)
-        annotation = Path(self.opened.sequences.anno_files[index])
-        meta = self._meta(annotation.parent, len(sequence))
-        regions = self._regions(index, len(sequence))
+        target = self._targets[name]
+        meta = self._meta(target.annotation.parent, len(sequence))
+        regions = self._regions(target, len(sequence))
         boxes = self._rectangles(regions)
         vot = self.protocol.layout == "vot"
         own = frozenset[str]() if self.protocol.truth_withheld else computed_attributes(boxes)
@@ -361,32 +360,30 @@ class ToolkitBenchmark(Benchmark):
     def toolkit_item(self, name: str, *, with_meta: bool) -> tuple[Any, ...]:
         """What the toolkit's reader gives for a sequence: pictures, annotation and labels."""
         sequence = self.dataset[name]
-        index = self.opened.sequences.seq_names.index(name)
+        target = self._targets[name]
         files = [str(sequence.frames.path(frame)) for frame in range(len(sequence))]
-        regions = self._regions(index, len(sequence))
+        regions = self._regions(target, len(sequence))
         if not with_meta:
             return files, regions
-        annotation = Path(self.opened.sequences.anno_files[index])
-        return files, regions, dict(self._meta(annotation.parent, len(sequence)))
+        return files, regions, dict(self._meta(target.annotation.parent, len(sequence)))
 
     def _meta(self, folder: Path, frames: int) -> Metadata:
         """Labels beside the annotation, through the toolkit where it reads them."""
         try:
             if self._set.kind == "vot":
-                return dict(self.opened.sequences._fetch_meta(str(folder), frames))  # type: ignore[attr-defined]
+                return dict(toolkit_module("datasets").VOT._fetch_meta(None, str(folder), frames))
             if self.name == "got10k-val":
-                return dict(self.opened.sequences._fetch_meta(str(folder)))  # type: ignore[attr-defined]
+                return dict(toolkit_module("datasets").GOT10k._fetch_meta(None, str(folder)))
         except (OSError, ValueError, IndexError) as error:
             raise DatasetError(f"labels in {folder} cannot be read: {error}") from error
         return {}
 
-    def _regions(self, index: int, frames: int) -> FloatArray:
+    def _regions(self, target: BenchmarkTarget, frames: int) -> FloatArray:
         """(N, 4) or, for VOT, (N, 8) numbers of the annotation; NaN where it is withheld."""
         if self._set.kind == "vot":
-            rows = np.loadtxt(self.opened.sequences.anno_files[index], delimiter=",", ndmin=2)
+            rows = np.loadtxt(target.annotation, delimiter=",", ndmin=2)
         else:
-            with quietly():
-                rows = np.atleast_2d(np.asarray(self.opened.sequences[index][1], np.float64))
+            _, rows = LAYOUTS[self._set.kind].read(target)
         withheld = np.full((frames - len(rows), rows.shape[1]), np.nan)
         return np.concatenate([rows, withheld])
 
@@ -394,8 +391,8 @@ class ToolkitBenchmark(Benchmark):
         if regions.shape[1] == 4:
             return regions
         # What the toolkit starts trackers from: of the polygon's area, not the enclosing one.
-        reader: Any = self.opened.sequences
-        return np.asarray(reader._corner2rect(regions), dtype=np.float64)
+        to_rectangles = toolkit_module("datasets").VOT._corner2rect
+        return np.asarray(to_rectangles(None, regions), dtype=np.float64)
 
     def _visible(self, boxes: FloatArray, meta: Metadata, sequence: VideoSequence) -> BoolArray:
         present = ~np.any(np.isnan(boxes), axis=1)

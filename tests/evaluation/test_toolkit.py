@@ -6,7 +6,6 @@ its list of OTB's sequences are replaced.
 
 from __future__ import annotations
 
-import json
 import sys
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ import pytest
 from got10k import datasets, experiments
 from got10k.trackers import IdentityTracker as ToolkitIdentity
 
-from siamtrack.data.formats import benchmarks as toolkit_sets
+from siamtrack.data.formats import benchmarks
 from siamtrack.errors import ConfigError, DatasetError, EvaluationError
 from siamtrack.evaluation.datasets import open_benchmark
 from siamtrack.evaluation.evaluate import prepare
@@ -307,8 +306,7 @@ def test_roots_and_names_that_are_none_are_refused(tmp_path):
 
 def test_uav123_figures_are_those_of_experiment_uav123(uav123, tmp_path, rng, monkeypatch, capsys):
     metas = {"UAV123": {"bike1": {"folder_name": "bike1", "start_frame": 1, "end_frame": 9}}}
-    (tmp_path / "uav123.json").write_text(json.dumps(metas))
-    monkeypatch.setattr(toolkit_sets, "_TABLES", tmp_path)
+    monkeypatch.setattr(benchmarks, "_toolkit_table", lambda name: metas)
     theirs = SimpleNamespace(load=lambda file: metas)
     monkeypatch.setattr(toolkit_module("datasets.uav123"), "json", theirs)
     evaluation = evaluation_of("uav123", uav123, tmp_path / "out")

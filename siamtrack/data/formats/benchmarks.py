@@ -1,279 +1,80 @@
-"""The got10k toolkit's data sets, made to work offline on what is really on disk.
+"""Tracking benchmarks in their own layouts on disk; `LAYOUTS` is the table of all ten.
 
-These classes keep the toolkit's interface (`seq_names`, `seq_dirs`, `anno_files`, indexing gives
-picture files and the rows of the annotation) and its lists of sequences and frame ranges. What
-they mend in version 0.1.3:
+Names, order and frame ranges of sequences are those of the got10k toolkit 0.1.3, whose tables of
+OTB, LaSOT and UAV123 sequences are used. The files are read here, because the toolkit's readers
 
-- none downloads, prints, or writes a cache into the current folder;
-- `LaSOT` and `TrackingNet` cannot be constructed or indexed at all: a wrong number of arguments,
-  a `basename` of a generator; frames looked for beside the folder `frames`, their numbers parsed
-  out of whole paths;
-- `UAV123` refuses a root with fewer than four entries and stops at a stray text file;
-- `TColor128` stops at the first folder without a frame range;
-- `ImageNetVID` drops frames without the target (which makes a hidden target jump) and reuses a
-  cache made from another root;
-- `VOT` turns a polygon into a rectangle of the same area, 1 px too large; here it is the enclosing
-  rectangle, as VOT's own protocol sends it to trackers that ask for one.
+- download, print, and write caches into the current folder;
+- cannot be constructed or indexed at all (`LaSOT`, `TrackingNet`);
+- refuse a UAV123 root with fewer than four entries and stop at a stray text file;
+- stop at the first TColor128 folder without a frame range;
+- drop ImageNet-VID frames without the target, which makes a hidden target jump;
+- turn a VOT polygon into a rectangle of the same area that is 1 px too large. Here it is the
+  enclosing rectangle, as VOT's own protocol sends it to trackers that ask for one.
+
+Sections: opening and loading, then one pair of functions per benchmark (`_list_...` finds its
+targets, `_read_...` gives the images and boxes of one), then the table.
 """
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import io
 import json
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from got10k import datasets
-from numpy.typing import NDArray
 
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import DatasetError, Problem, dataset_error
-from siamtrack.types import FloatArray
+from siamtrack.types import BoolArray, FloatArray
 from siamtrack.utils.images import list_images, natural_key
 from siamtrack.video.decode import ImageFrames
 
-Rows = tuple[list[str], FloatArray]
 
-_POLYGON = 8
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_TABLES = Path(str(datasets.__file__)).parent
-
-
-class OfflineGOT10k(datasets.GOT10k):
-    """`list.txt` of one subset."""
-
-    def _check_integrity(self, *_: Any) -> None:
-        pass
-
-
-class OfflineOTB(datasets.OTB):
-    """The sequences of one version of OTB that are there."""
-
-    def _check_integrity(self, *_: Any) -> None:
-        pass
-
-    @staticmethod
-    def expected(version: int | str) -> list[str]:
-        """Folders that a version consists of."""
-        return sorted(datasets.OTB._OTB__version_dict[version])
-
-
-class OfflineNfS(datasets.NfS):
-    """Every sequence with an annotation at one frame rate."""
-
-    def _check_integrity(self, *_: Any) -> None:
-        pass
-
-
-class OfflineDTB70(datasets.DTB70):
-    """Every folder with an annotation."""
-
-    def _check_integrity(self, *_: Any) -> None:
-        pass
-
-
-class OfflineVOT(datasets.VOT):
-    """`list.txt`; pictures in the sequence's folder or, since VOT2018-LT, in `color`."""
-
-    def __init__(self, root: str) -> None:
-        super().__init__(root, anno_type="default", download=False)
-        folders = [os.path.join(root, name) for name in self.seq_names]
-        colour = [os.path.join(folder, "color") for folder in folders]
-        pairs = zip(colour, folders, strict=True)
-        self.seq_dirs = [c if os.path.isdir(c) else folder for c, folder in pairs]
-
-    def _check_integrity(self, *_: Any) -> None:
-        pass
-
-    def __getitem__(self, index: int) -> Rows:
-        files, rows = super().__getitem__(index)
-        if rows.shape[1] == _POLYGON:
-            low = rows.reshape(-1, _FOUR, 2).min(axis=1)
-            high = rows.reshape(-1, _FOUR, 2).max(axis=1)
-            rows = np.hstack([low, high - low])
-        return files, rows
-
-
-class OfflineLaSOT(datasets.LaSOT):
-    """One subset of the toolkit's split; class folders (`cat/cat-1`) may be left out (`cat-1`)."""
-
-    def __init__(self, root: str, subset: str) -> None:
-        splits = json.loads((_TABLES / "lasot.json").read_text())
-        self.root_dir, self.subset, self.return_meta = root, subset, False
-        self.seq_names = splits[subset]
-        folders = [self._folder(root, name) for name in self.seq_names]
-        self.seq_dirs = [os.path.join(folder, "img") for folder in folders]
-        self.anno_files = [os.path.join(folder, "groundtruth.txt") for folder in folders]
-
-    @staticmethod
-    def _folder(root: str, name: str) -> str:
-        flat = os.path.join(root, name)
-        return flat if os.path.isdir(flat) else os.path.join(root, name.rpartition("-")[0], name)
-
-
-class OfflineTrackingNet(datasets.TrackingNet):
-    """`TEST`, or `TRAIN_0` to `TRAIN_11`: annotations in `anno`, pictures in `frames`."""
-
-    def __init__(self, root: str, subset: str) -> None:
-        self.root_dir, self.subset = root, subset
-        self.subset_dirs = ["TEST"] if subset == "test" else [f"TRAIN_{n}" for n in range(12)]
-        annotations = sorted(
-            file for part in self.subset_dirs for file in Path(root, part, "anno").glob("*.txt")
-        )
-        self.anno_files = list(map(str, annotations))
-        self.seq_names = [file.stem for file in annotations]
-        self.seq_dirs = [str(file.parent.parent / "frames" / file.stem) for file in annotations]
-
-    def __getitem__(self, index: int) -> Rows:
-        files = glob.glob(os.path.join(self.seq_dirs[index], "*.jpg"))
-        return sorted(files, key=natural_key), np.loadtxt(self.anno_files[index], delimiter=",")
-
-
-class OfflineUAV123(datasets.UAV123):
-    """The sequences of the toolkit's table, UAV123 or UAV20L."""
-
-    def __init__(self, root: str, version: str) -> None:
-        self.root_dir, self.version = root, version
-        self.seq_metas = json.loads((_TABLES / "uav123.json").read_text())
-        self.seq_names = sorted(self.seq_metas[version])
-        folders = [self.seq_metas[version][name]["folder_name"] for name in self.seq_names]
-        self.seq_dirs = [os.path.join(root, "data_seq", "UAV123", folder) for folder in folders]
-        anno = os.path.join(root, "anno", version)
-        self.anno_files = [os.path.join(anno, f"{name}.txt") for name in self.seq_names]
-
-
-class OfflineTColor128(datasets.TColor128):
-    """Every folder with an annotation; the frame range is in a file beside it."""
-
-    def __init__(self, root: str) -> None:
-        self.root_dir = root
-        self.anno_files = sorted(glob.glob(os.path.join(root, "*", "*_gt.txt")))
-        folders = [os.path.dirname(file) for file in self.anno_files]
-        self.seq_names = [os.path.basename(folder) for folder in folders]
-        self.seq_dirs = [os.path.join(folder, "img") for folder in folders]
-        self.range_files = [
-            next(iter(glob.glob(os.path.join(f, "*_frames.txt"))), os.path.join(f, "*_frames.txt"))
-            for f in folders
-        ]
-
-    def __getitem__(self, index: int) -> Rows:
-        first, last = np.loadtxt(self.range_files[index], dtype=int, delimiter=",", ndmin=1)
-        folder = self.seq_dirs[index]
-        files = [os.path.join(folder, f"{number:04d}.jpg") for number in range(first, last + 1)]
-        return files, np.loadtxt(self.anno_files[index], delimiter=",", ndmin=2)
-
-
-class OfflineVID:
-    """Every target of every snippet of ImageNet-VID that is seen at least twice.
-
-    The toolkit's class does all its work while it is constructed, so nothing of it is left to
-    inherit. A target's sequence goes from its first frame to its last, NaN in between where it is
-    not annotated; the box counts xmax and ymax as part of the target, as the toolkit does.
+@dataclass(frozen=True, eq=False, slots=True)
+class BenchmarkTarget:
+    """One target of a benchmark, found but not read.
 
     Attributes:
-        seq_names: `snippet.track`, as in the toolkit.
-        seq_dirs: folder of the snippet's pictures.
-        anno_files: folder of the snippet's XML files.
-        classes: WordNet id of each target.
+        name: the toolkit's name of the sequence.
+        folder: of the images, or the folder around their folder `img`.
+        annotation: file of the boxes; for VID the folder of the XML files.
+        images: names of the images, where the benchmark lists them or counts only some.
+        boxes: (N, 4) as annotated, where finding the target meant reading them (VID).
+        class_name: what the target is, "" when unknown.
     """
 
-    def __init__(self, root: str, subset: str) -> None:
-        folder = Path(root) / "Annotations" / "VID" / subset
-        # Snippets of the training set are one level deeper, in ILSVRC2015_VID_train_0000 to 0003.
-        self.snippets = sorted({file.parent for file in folder.rglob("*.xml")})
-        self.seq_names: list[str] = []
-        self.seq_dirs: list[str] = []
-        self.anno_files: list[str] = []
-        self.classes: list[str] = []
-        self.unreadable: list[tuple[str, str]] = []
-        self._tracks: list[tuple[list[str], FloatArray]] = []
-        for snippet in self.snippets:
-            pictures = (
-                Path(root) / "Data" / "VID" / snippet.relative_to(Path(root) / "Annotations/VID")
-            )
-            self._add(snippet, str(pictures))
-
-    def __getitem__(self, index: int) -> Rows:
-        stems, rows = self._tracks[index]
-        return [os.path.join(self.seq_dirs[index], f"{stem}.JPEG") for stem in stems], rows
-
-    def _add(self, snippet: Path, pictures: str) -> None:
-        files = sorted(snippet.glob("*.xml"))
-        tracks: dict[str, dict[int, list[float]]] = defaultdict(dict)
-        classes: dict[str, str] = {}
-        for number, file in enumerate(files):
-            try:
-                for thing in ET.parse(file).getroot().findall("object"):
-                    track = _text(thing, "trackid")
-                    corners = [
-                        float(_text(thing, f"bndbox/{c}")) for c in ("xmin", "ymin", "xmax", "ymax")
-                    ]
-                    left, top, right, bottom = corners
-                    tracks[track][number] = [left, top, right - left + 1, bottom - top + 1]
-                    classes[track] = _text(thing, "name")
-            except (ET.ParseError, ValueError, OSError) as error:
-                self.unreadable.append((str(file), f"cannot be understood: {error}"))
-        for track, boxes in sorted(tracks.items(), key=lambda item: natural_key(item[0])):
-            if len(boxes) > 1:
-                first, last = min(boxes), max(boxes)
-                rows = np.full((last - first + 1, _FOUR), np.nan)
-                rows[[n - first for n in boxes]] = list(boxes.values())
-                self._tracks.append(([f.stem for f in files[first : last + 1]], rows))
-                self.seq_names.append(f"{snippet.name}.{track}")
-                self.seq_dirs.append(pictures)
-                self.anno_files.append(str(snippet))
-                self.classes.append(classes[track])
-
-
-def _text(element: ET.Element, path: str) -> str:
-    text = element.findtext(path)
-    if not text:
-        raise ValueError(f"an object lacks {path}")
-    return text.strip()
-
-
-class ToolkitSet(Protocol):
-    """What the toolkit's data sets have in common."""
-
-    seq_names: list[str]
-    seq_dirs: list[str]
-    anno_files: list[str]
-
-    def __getitem__(self, index: int) -> tuple[list[str], FloatArray]: ...
+    name: str
+    folder: Path
+    annotation: Path
+    images: tuple[str, ...] = ()
+    boxes: FloatArray | None = None
+    class_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A benchmark's subset.
+class BenchmarkListing:
+    """What one subset or version of a benchmark consists of.
 
     Attributes:
-        sequences: the toolkit's object.
-        problems: what is missing that no sequence of `sequences` would show.
-        fps: of all sequences, where they agree.
-        first_box_only: the rest of the annotation is withheld.
+        targets: in the toolkit's order, whether or not their files exist.
+        problems: what is missing that no target shows.
+        fps: frame rate of all sequences, where they agree.
+        first_box_only: boxes after the first are withheld from the public.
     """
 
-    sequences: ToolkitSet
+    targets: tuple[BenchmarkTarget, ...]
     problems: tuple[Problem, ...] = ()
     fps: float | None = None
     first_box_only: bool = False
-
-
-def _nothing_hidden(annotation: Path, count: int) -> NDArray[np.bool_] | None:
-    return None
-
-
-def _no_class(sequences: Any, index: int) -> str:
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,320 +82,496 @@ class Layout:
     """One benchmark.
 
     Attributes:
-        open: lists the sequences.
-        first_pixel: coordinate that its annotation gives to the top-left pixel.
-        hidden: from the annotation file and the number of boxes, (N,) flags of the frames in which
-            the target cannot be seen; None when boxes alone tell.
-        class_name: what the target of a sequence is.
+        list_targets: finds the targets under a root.
+        read: gives image files and boxes as annotated, (N, 4) xywh.
+        first_pixel: coordinate that the annotation gives to the top-left pixel.
+        read_hidden: (N,) flags of frames in which the target cannot be seen, from the annotation
+            file and the number of boxes; None when there are no flags.
     """
 
-    open: Callable[[DatasetSpec], Opened]
+    list_targets: Callable[[DatasetSpec], BenchmarkListing]
+    read: Callable[[BenchmarkTarget], tuple[list[Path], FloatArray]]
     first_pixel: int
-    hidden: Callable[[Path, int], NDArray[np.bool_] | None] = _nothing_hidden
-    class_name: Callable[[Any, int], str] = _no_class
+    read_hidden: Callable[[Path, int], BoolArray | None] = lambda annotation, count: None
 
 
-def read_flags(path: Path) -> FloatArray | None:
-    """All numbers in a file whatever separates them, None when there is no such file.
+# --- Opening and loading -------------------------------------------------------------------------
+
+
+def open_benchmark_layout(spec: DatasetSpec) -> Dataset:
+    """Open a benchmark; `open_dataset` explains the name, errors and missing parts."""
+    spec.require_folder()
+    layout = LAYOUTS[spec.kind]
+    first_pixel = spec.get_first_pixel(layout.first_pixel)
+    listing = layout.list_targets(spec)
+    problems = list(listing.problems)
+    present = []
+    for target in listing.targets:
+        needs = f"does not exist; {target.name} needs it"
+        missing = []
+        if not target.folder.is_dir():
+            missing.append(Problem(target.folder, "missing-folder", needs))
+        if not target.annotation.exists():
+            missing.append(Problem(target.annotation, "missing-annotation", needs))
+        problems += missing
+        if not missing:
+            present.append(target)
+    listing = replace(listing, targets=tuple(present))
+    return Dataset(
+        spec=spec.text,
+        kind=spec.kind,
+        root=spec.root,
+        names=[target.name for target in present],
+        load=partial(_load_sequence, spec.kind, listing, first_pixel),
+        problems=problems,
+    )
+
+
+def _load_sequence(
+    kind: str, listing: BenchmarkListing, first_pixel: int, number: int
+) -> VideoSequence:
+    layout, target = LAYOUTS[kind], listing.targets[number]
+    name, annotation = target.name, target.annotation
+
+    # Images and boxes: as many of one as of the other, unless the boxes are withheld.
+    if annotation.is_file() and not annotation.read_text().strip():
+        raise dataset_error(name, [Problem(annotation, "bad-annotation", "is empty")])
+    try:
+        files, boxes = layout.read(target)
+    except (IndexError, OSError, ValueError) as error:
+        raise _read_error(target, error) from error
+    if listing.first_box_only and len(files) > 1 and len(boxes) == 1:
+        boxes = np.vstack([boxes, np.full((len(files) - 1, 4), np.nan)])
+    if not files or boxes.shape != (len(files), 4):
+        raise _read_error(target, None)
+    folder = files[0].parent
+    existing = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    missing = [file for file in files if file.name not in existing]
+    if missing:
+        problems = [Problem(file, "missing-picture", "does not exist") for file in missing]
+        raise dataset_error(name, problems)
+
+    # Flags of visibility.
+    visible = np.ones(len(boxes), bool)
+    try:
+        hidden = layout.read_hidden(annotation, len(boxes))
+    except ValueError as error:
+        problem = Problem(annotation, "bad-annotation", str(error))
+        raise dataset_error(name, [problem]) from error
+    if hidden is not None and not listing.first_box_only:
+        if len(hidden) != len(boxes):
+            message = f"{len(hidden)} flags of visibility beside it for {len(boxes)} boxes"
+            raise dataset_error(name, [Problem(annotation, "count-differs", message)])
+        visible = ~hidden
+
+    return VideoSequence(
+        name=name,
+        kind="video",
+        frames=ImageFrames(folder, tuple(file.name for file in files)),
+        boxes=boxes - np.array([first_pixel, first_pixel, 0, 0]),
+        visible=visible,
+        set_name=kind,
+        class_name=_got10k_class(target) if kind == "got10k" else target.class_name,
+        fps=listing.fps,
+        meta={
+            "annotation": str(annotation),
+            "label": "human",
+            "first_box_only": listing.first_box_only,
+        },
+    )
+
+
+def _read_error(target: BenchmarkTarget, error: Exception | None) -> DatasetError:
+    """The error for boxes that cannot be read, or (None) that are not one per image."""
+    annotation, folder = target.annotation, target.folder
+    folder = folder / "img" if (folder / "img").is_dir() else folder
+    images = len(list_images(folder)) if folder.is_dir() else 0
+    if error is not None and images:
+        problem = Problem(annotation, "bad-annotation", f"cannot be understood: {error}")
+    else:
+        lines = annotation.read_text().splitlines() if annotation.is_file() else []
+        boxes = sum(bool(line.strip()) for line in lines)
+        message = (
+            f"has {boxes} boxes; {folder} has {images} pictures, which must be as many "
+            "(within the benchmark's own range of frames, where it has one)"
+        )
+        problem = Problem(annotation, "count-differs", message)
+    return dataset_error(target.name, [problem])
+
+
+# --- What the benchmarks share -------------------------------------------------------------------
+
+
+def _toolkit_table(name: str) -> Any:
+    """A JSON table of sequences that comes with the got10k toolkit."""
+    from got10k import datasets
+
+    return json.loads(Path(datasets.__file__).with_name(name).read_text())
+
+
+def _glob(root: Path, pattern: str) -> list[Path]:
+    """Files that match, without hidden ones, in the toolkit's order."""
+    return [Path(file) for file in sorted(glob.glob(f"{glob.escape(str(root))}/{pattern}"))]
+
+
+def _comma_rows(path: Path) -> FloatArray:
+    """The comma-separated numbers of a file, (N, columns)."""
+    return np.loadtxt(path, delimiter=",", ndmin=2)
+
+
+def _read_folder(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    """Every .jpg of the folder, and a line of four numbers for each."""
+    return _glob(target.folder, "*.jpg"), _comma_rows(target.annotation)
+
+
+def _listed_names(spec: DatasetSpec, path: Path) -> list[str]:
+    """Sequence names in a list file, without which nobody knows what is missing."""
+    if not path.is_file() or not path.read_text().strip():
+        message = "lists no sequence" if path.exists() else "does not exist; it lists the sequences"
+        raise dataset_error(spec.text, [Problem(path, "missing-annotation", message)])
+    return path.read_text().strip().split("\n")
+
+
+def _unannotated(folders: Iterable[Path], targets: Iterable[BenchmarkTarget]) -> list[Problem]:
+    """Sequence folders that no target belongs to."""
+    known = {target.name for target in targets}
+    return [
+        Problem(folder, "missing-annotation", "is a sequence without a file of boxes")
+        for folder in sorted(folders)
+        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in known
+    ]
+
+
+def _missing_folders(folders: Iterable[Path]) -> list[Problem]:
+    return [Problem(f, "missing-folder", "does not exist") for f in folders if not f.is_dir()]
+
+
+def _flagged(annotation: Path, **hides_at: float) -> BoolArray | None:
+    """Frames in which a flag file beside the annotation has the value that means hidden.
+
+    Args:
+        annotation: the file of boxes.
+        hides_at: value by the name of the flag file, which ends in .label or .txt.
 
     Raises:
-        ValueError: something in it is not a number.
+        ValueError: flags that are no numbers, or files of different lengths.
     """
-    if not path.is_file():
-        return None
-    return np.array([float(t) for t in re.split(r"[\s,]+", path.read_text().strip()) if t])
-
-
-def _any_flag(annotation: Path, **hides_at: float) -> NDArray[np.bool_] | None:
-    """Frames at which one of the files beside the annotation has the value that means hidden."""
-    hidden = None
+    hidden: BoolArray | None = None
     for name, value in hides_at.items():
         for suffix in (".label", ".txt"):
-            flags = read_flags(annotation.with_name(name + suffix))
-            if flags is None:
+            path = annotation.with_name(name + suffix)
+            if not path.is_file():
                 continue
+            # Some files have a flag per line, others all flags in one line.
+            texts = re.split(r"[\s,]+", path.read_text().strip())
+            flags = np.array([float(text) for text in texts if text])
             if hidden is not None and len(flags) != len(hidden):
                 raise ValueError(f"{name}{suffix} has {len(flags)} flags, {len(hidden)} are needed")
             hidden = (flags == value) | (hidden if hidden is not None else False)
     return hidden
 
 
-def _open_got10k(spec: DatasetSpec) -> Opened:
+# --- GOT-10k: SUBSET/list.txt, SUBSET/NAME/{groundtruth.txt,*.jpg,*.label} -----------------------
+
+
+def _list_got10k(spec: DatasetSpec) -> BenchmarkListing:
     subset = spec.get_choice("subset", ("train", "val", "test"), "train")
-    _check_list(spec, spec.root / subset / "list.txt")
-    sequences = OfflineGOT10k(str(spec.root), subset)
-    return Opened(sequences, fps=10.0, first_box_only=subset == "test")
+    folders = [spec.root / subset / n for n in _listed_names(spec, spec.root / subset / "list.txt")]
+    targets = tuple(BenchmarkTarget(f.name, f, f / "groundtruth.txt") for f in folders)
+    return BenchmarkListing(targets, fps=10.0, first_box_only=subset == "test")
 
 
-def _got10k_hidden(annotation: Path, count: int) -> NDArray[np.bool_] | None:
-    return _any_flag(annotation, absence=1, cover=0)
-
-
-def _got10k_class(sequences: Any, index: int) -> str:
-    path = Path(sequences.seq_dirs[index]) / "meta_info.ini"
+def _got10k_class(target: BenchmarkTarget) -> str:
+    path = target.folder / "meta_info.ini"
     found = re.search(r"^object_class:\s*(.+)$", path.read_text(), re.M) if path.is_file() else None
     return found[1].strip() if found else ""
 
 
-def _open_otb(spec: DatasetSpec) -> Opened:
-    known = ("2015", "2013", "tb50", "tb100")
-    text = spec.get_choice("version", known, "2015")
-    version = int(text) if text.isdigit() else text
-    sequences = OfflineOTB(str(spec.root), version, download=False)
-    annotated = {Path(folder).name for folder in sequences.seq_dirs}
-    missing = [n for n in OfflineOTB.expected(version) if n not in annotated]
-    return Opened(sequences, tuple(_absent(spec.root / name) for name in missing))
+def _got10k_hidden(annotation: Path, count: int) -> BoolArray | None:
+    return _flagged(annotation, absence=1, cover=0)
 
 
-def _absent(folder: Path) -> Problem:
-    if folder.is_dir():
-        return Problem(folder, "missing-annotation", "has no groundtruth_rect.txt with boxes")
-    return Problem(folder, "missing-folder", "does not exist")
+# --- OTB: NAME/{groundtruth_rect*.txt,img/*.jpg} -------------------------------------------------
+
+_OTB_FRAMES = {
+    "david": slice(299, 770),
+    "diving": slice(0, 215),
+    "football1": slice(0, 74),
+    "freeman3": slice(0, 460),
+    "freeman4": slice(0, 283),
+}
+"""Images that are annotated, where not all are."""
 
 
-def _open_vot(spec: DatasetSpec) -> Opened:
-    _check_list(spec, spec.root / "list.txt")
-    return Opened(OfflineVOT(str(spec.root)))
+def otb_folders(version: int | str) -> list[str]:
+    """Sequence folders of OTB 2013, 2015, "tb50" or "tb100"."""
+    from got10k import datasets
+
+    return sorted(datasets.OTB._OTB__version_dict[version])
 
 
-def _open_lasot(spec: DatasetSpec) -> Opened:
+def _list_otb(spec: DatasetSpec) -> BenchmarkListing:
+    version = spec.get_choice("version", ("2015", "2013", "tb50", "tb100"), "2015")
+    names = otb_folders(int(version) if version.isdigit() else version)
+    # Human4 has an empty file besides the one with boxes.
+    files = (file for name in names for file in _glob(spec.root / name, "groundtruth*.txt"))
+    annotations = sorted((file for file in files if file.read_text().strip()), key=str)
+    # A folder with two targets makes two sequences: Jogging.1, Jogging.2.
+    counts = Counter(file.parent.name for file in annotations)
+    seen: Counter[str] = Counter()
+    targets = []
+    for file in annotations:
+        folder = file.parent.name
+        seen[folder] += 1
+        name = folder if counts[folder] == 1 else f"{folder}.{seen[folder]}"
+        targets.append(BenchmarkTarget(name, file.parent, file))
+    problems = []
+    for folder_path in (spec.root / name for name in names if name not in counts):
+        if folder_path.is_dir():
+            message = "has no groundtruth_rect.txt with boxes"
+            problems.append(Problem(folder_path, "missing-annotation", message))
+        else:
+            problems.append(Problem(folder_path, "missing-folder", "does not exist"))
+    return BenchmarkListing(tuple(targets), tuple(problems))
+
+
+def _read_otb(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    images = _glob(target.folder, "img/*.jpg")
+    images = images[_OTB_FRAMES.get(target.name.lower(), slice(None))]
+    # Some files are separated by commas, others by tabs or blanks.
+    text = target.annotation.read_text().replace(",", " ")
+    return images, np.loadtxt(io.StringIO(text), ndmin=2)
+
+
+# --- VOT: list.txt, NAME/{groundtruth.txt,*.jpg}, since VOT2018-LT NAME/color/*.jpg --------------
+
+
+def _list_vot(spec: DatasetSpec) -> BenchmarkListing:
+    targets = []
+    for name in _listed_names(spec, spec.root / "list.txt"):
+        folder = spec.root / name
+        color = folder / "color"
+        images = color if color.is_dir() else folder
+        targets.append(BenchmarkTarget(name, images, folder / "groundtruth.txt"))
+    return BenchmarkListing(tuple(targets))
+
+
+def _read_vot(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    images, rows = _read_folder(target)
+    if rows.shape[1] == 8:
+        corners = rows.reshape(-1, 4, 2)  # (N, 4 corners, xy)
+        low, high = corners.min(axis=1), corners.max(axis=1)
+        rows = np.hstack([low, high - low])  # (N, 4) xywh
+    return images, rows
+
+
+# --- LaSOT: CLASS/CLASS-N/{groundtruth.txt,img/*.jpg} or CLASS-N/... -----------------------------
+
+
+def _list_lasot(spec: DatasetSpec) -> BenchmarkListing:
     subset = spec.get_choice("subset", ("train", "test"), "train")
-    return Opened(OfflineLaSOT(str(spec.root), subset))
+    targets = []
+    for name in _toolkit_table("lasot.json")[subset]:
+        class_name = name.rpartition("-")[0]
+        folder = spec.root / name
+        if not folder.is_dir():
+            folder = spec.root / class_name / name
+        annotation = folder / "groundtruth.txt"
+        targets.append(
+            BenchmarkTarget(name, folder / "img", annotation, class_name=class_name),
+        )
+    return BenchmarkListing(tuple(targets))
 
 
-def _lasot_hidden(annotation: Path, count: int) -> NDArray[np.bool_] | None:
-    return _any_flag(annotation, full_occlusion=1, out_of_view=1)
+def _lasot_hidden(annotation: Path, count: int) -> BoolArray | None:
+    return _flagged(annotation, full_occlusion=1, out_of_view=1)
 
 
-def _lasot_class(sequences: Any, index: int) -> str:
-    return str(sequences.seq_names[index].rpartition("-")[0])
+# --- TrackingNet: {TRAIN_0..TRAIN_11,TEST}/{anno/NAME.txt,frames/NAME/*.jpg} ---------------------
 
 
-def _open_trackingnet(spec: DatasetSpec) -> Opened:
+def _list_trackingnet(spec: DatasetSpec) -> BenchmarkListing:
     subset = spec.get_choice("subset", ("train", "test"), "train")
-    sequences = OfflineTrackingNet(str(spec.root), subset)
-    parts = [spec.root / part / f for part in sequences.subset_dirs for f in ("anno", "frames")]
-    problems = [Problem(p, "missing-folder", "does not exist") for p in parts if not p.is_dir()]
-    folders = (f for p in parts if p.name == "frames" and p.is_dir() for f in p.iterdir())
-    problems += _without_annotation(folders, sequences.seq_names)
-    return Opened(sequences, tuple(problems), first_box_only=subset == "test")
-
-
-def _open_vid(spec: DatasetSpec) -> Opened:
-    subset = spec.get_choice("subset", ("train", "val"), "train")
-    parts = [spec.root / part / "VID" / subset for part in ("Annotations", "Data")]
-    problems = [Problem(p, "missing-folder", "does not exist") for p in parts if not p.is_dir()]
-    sequences = OfflineVID(str(spec.root), subset)
-    problems += [Problem(Path(p), "bad-annotation", said) for p, said in sequences.unreadable]
-    return Opened(sequences, tuple(problems))
-
-
-def _vid_class(sequences: Any, index: int) -> str:
-    return str(sequences.classes[index])
-
-
-def _open_nfs(spec: DatasetSpec) -> Opened:
-    fps = int(spec.get_choice("fps", ("240", "30"), "240"))
-    sequences = OfflineNfS(str(spec.root), fps)
-    folders = (f for f in spec.root.glob(f"*/{fps}/*") if f.is_dir())
-    return Opened(
-        sequences, tuple(_without_annotation(folders, sequences.seq_names)), fps=float(fps)
+    parts = ["TEST"] if subset == "test" else [f"TRAIN_{n}" for n in range(12)]
+    annotations = sorted(file for p in parts for file in _glob(spec.root / p, "anno/*.txt"))
+    targets = tuple(
+        BenchmarkTarget(file.stem, file.parent.parent / "frames" / file.stem, file)
+        for file in annotations
     )
+    needed = [spec.root / part / folder for part in parts for folder in ("anno", "frames")]
+    problems = _missing_folders(needed)
+    frames = [folder for folder in needed if folder.name == "frames" and folder.is_dir()]
+    problems += _unannotated((f for folder in frames for f in folder.iterdir()), targets)
+    return BenchmarkListing(targets, tuple(problems), first_box_only=subset == "test")
 
 
-def _nfs_hidden(annotation: Path, count: int) -> NDArray[np.bool_] | None:
-    """VATIC's columns: track, corners (4), frame, lost, occluded, generated, label."""
+def _read_trackingnet(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    # Numbers in the names are not padded with zeros.
+    images, rows = _read_folder(target)
+    return sorted(images, key=lambda path: natural_key(str(path))), rows
+
+
+# --- ImageNet-VID: {Annotations,Data}/VID/SUBSET/.../SNIPPET/NNNNNN.{xml,JPEG} -------------------
+
+
+def _list_vid(spec: DatasetSpec) -> BenchmarkListing:
+    """Every target that is seen at least twice, from its first frame to its last."""
+    subset = spec.get_choice("subset", ("train", "val"), "train")
+    annotations = spec.root / "Annotations" / "VID"
+    data = spec.root / "Data" / "VID"
+    problems = _missing_folders([annotations / subset, data / subset])
+    targets: list[BenchmarkTarget] = []
+    # Snippets of the training set are one level deeper, in ILSVRC2015_VID_train_0000 to 0003.
+    for snippet in sorted({file.parent for file in (annotations / subset).rglob("*.xml")}):
+        images = data / snippet.relative_to(annotations)
+        targets += _vid_targets(snippet, images, problems)
+    return BenchmarkListing(tuple(targets), tuple(problems))
+
+
+def _vid_targets(snippet: Path, images: Path, problems: list[Problem]) -> Iterator[BenchmarkTarget]:
+    """Targets of a folder of XML files; files that cannot be read are added to `problems`."""
+    files = sorted(snippet.glob("*.xml"))
+    tracks: dict[str, dict[int, list[float]]] = defaultdict(dict)  # box by frame, by track id
+    classes: dict[str, str] = {}
+    for number, file in enumerate(files):
+        try:
+            for element in ET.parse(file).getroot().findall("object"):
+                track = _required_text(element, "trackid")
+                left, top, right, bottom = (
+                    float(_required_text(element, f"bndbox/{corner}"))
+                    for corner in ("xmin", "ymin", "xmax", "ymax")
+                )
+                # xmax and ymax belong to the target, as the toolkit has it.
+                tracks[track][number] = [left, top, right - left + 1, bottom - top + 1]
+                classes[track] = _required_text(element, "name")
+        except (ET.ParseError, ValueError, OSError) as error:
+            problems.append(Problem(file, "bad-annotation", f"cannot be understood: {error}"))
+    for track, by_frame in sorted(tracks.items(), key=lambda item: natural_key(item[0])):
+        if len(by_frame) < 2:
+            continue
+        first, last = min(by_frame), max(by_frame)
+        boxes = np.full((last - first + 1, 4), np.nan)
+        boxes[[number - first for number in by_frame]] = list(by_frame.values())
+        names = tuple(f"{file.stem}.JPEG" for file in files[first : last + 1])
+        yield BenchmarkTarget(
+            f"{snippet.name}.{track}", images, snippet, names, boxes, classes[track]
+        )
+
+
+def _required_text(element: ET.Element, path: str) -> str:
+    text = element.findtext(path)
+    if not text:
+        raise ValueError(f"an object lacks {path}")
+    return text.strip()
+
+
+def _read_vid(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    boxes = np.empty((0, 4)) if target.boxes is None else target.boxes
+    return [target.folder / name for name in target.images], boxes
+
+
+# --- NfS: NAME/FPS/{NAME.txt,NAME/*.jpg} ---------------------------------------------------------
+
+
+def _list_nfs(spec: DatasetSpec) -> BenchmarkListing:
+    fps = int(spec.get_choice("fps", ("240", "30"), "240"))
+    annotations = _glob(spec.root, f"*/{fps}/*.txt")
+    targets = tuple(BenchmarkTarget(f.stem, f.with_suffix(""), f) for f in annotations)
+    problems = _unannotated(spec.root.glob(f"*/{fps}/*"), targets)
+    return BenchmarkListing(targets, tuple(problems), fps=float(fps))
+
+
+def _read_nfs(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    """VATIC's columns: track, left, top, right, bottom, frame, lost, occluded, generated, label."""
+    images = _glob(target.folder, "*.jpg")
+    boxes = np.loadtxt(target.annotation, dtype=str, ndmin=2)[:, 1:5].astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]  # corners to width and height
+    # Annotations at 240 fps also serve the 30 fps version, every eighth row; one may be over.
+    if images and len(boxes) != len(images):
+        if abs(len(boxes) / len(images) - 8) < 1:
+            boxes = boxes[::8]
+        if abs(len(images) - len(boxes)) == 1:
+            count = min(len(images), len(boxes))
+            images, boxes = images[:count], boxes[:count]
+    return images, boxes
+
+
+def _nfs_hidden(annotation: Path, count: int) -> BoolArray | None:
     rows = [line.split() for line in annotation.read_text().splitlines() if line.strip()]
     lost = np.array([float(row[6]) == 1 if len(row) > 6 else False for row in rows])
-    # Annotations at 240 fps also serve the 30 fps version, every eighth row; one row may be over.
     return lost[:: 8 if len(lost) > 2 * count else 1][:count]
 
 
-def _open_uav123(spec: DatasetSpec) -> Opened:
+# --- UAV123: anno/VERSION/NAME.txt, data_seq/UAV123/FOLDER/NNNNNN.jpg ----------------------------
+
+
+def _list_uav123(spec: DatasetSpec) -> BenchmarkListing:
+    """The sequences of the toolkit's table, UAV123 or UAV20L, with their ranges of frames."""
     version = spec.get_choice("version", ("UAV123", "UAV20L"), "UAV123")
-    return Opened(OfflineUAV123(str(spec.root), version))
+    targets = []
+    for name, entry in sorted(_toolkit_table("uav123.json")[version].items()):
+        numbers = range(entry["start_frame"], entry["end_frame"] + 1)
+        folder = spec.root / "data_seq" / "UAV123" / entry["folder_name"]
+        annotation = spec.root / "anno" / version / f"{name}.txt"
+        images = tuple(f"{number:06d}.jpg" for number in numbers)
+        targets.append(BenchmarkTarget(name, folder, annotation, images))
+    return BenchmarkListing(tuple(targets))
 
 
-def _open_dtb70(spec: DatasetSpec) -> Opened:
-    sequences = OfflineDTB70(str(spec.root))
-    problems = _without_annotation(spec.root.iterdir(), sequences.seq_names)
-    return Opened(sequences, tuple(problems))
+def _read_uav123(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    return [target.folder / name for name in target.images], _comma_rows(target.annotation)
 
 
-def _open_tcolor128(spec: DatasetSpec) -> Opened:
-    sequences = OfflineTColor128(str(spec.root))
-    problems = [
-        Problem(Path(file), "missing-annotation", "does not exist: the range of annotated frames")
-        for file in sequences.range_files
-        if not Path(file).is_file()
-    ]
-    problems += _without_annotation(spec.root.iterdir(), sequences.seq_names)
-    return Opened(sequences, tuple(problems))
+# --- DTB70: NAME/{groundtruth_rect.txt,img/*.jpg} ------------------------------------------------
 
 
-def _check_list(spec: DatasetSpec, path: Path) -> None:
-    """Refuse a set whose list of sequences is missing: nothing tells what else there should be."""
-    if not path.is_file() or not path.read_text().strip():
-        message = "lists no sequence" if path.exists() else "does not exist; it lists the sequences"
-        raise dataset_error(spec.text, [Problem(path, "missing-annotation", message)])
+def _list_dtb70(spec: DatasetSpec) -> BenchmarkListing:
+    annotations = _glob(spec.root, "*/groundtruth_rect.txt")
+    targets = tuple(BenchmarkTarget(f.parent.name, f.parent, f) for f in annotations)
+    return BenchmarkListing(targets, tuple(_unannotated(spec.root.iterdir(), targets)))
 
 
-def _without_annotation(folders: Any, known: list[str]) -> Iterator[Problem]:
-    names = set(known)
-    for folder in sorted(folders):
-        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in names:
-            yield Problem(folder, "missing-annotation", "is a sequence without a file of boxes")
+def _read_dtb70(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    return _glob(target.folder, "img/*.jpg"), _comma_rows(target.annotation)
 
+
+# --- TColor128: NAME/{NAME_gt.txt,NAME_frames.txt,img/NNNN.jpg} ----------------------------------
+
+
+def _list_tcolor128(spec: DatasetSpec) -> BenchmarkListing:
+    annotations = _glob(spec.root, "*/*_gt.txt")
+    targets = tuple(BenchmarkTarget(f.parent.name, f.parent / "img", f) for f in annotations)
+    message = "does not exist: the range of annotated frames"
+    ranges = [_tcolor128_range(file) for file in annotations]
+    problems = [Problem(f, "missing-annotation", message) for f in ranges if not f.is_file()]
+    problems += _unannotated(spec.root.iterdir(), targets)
+    return BenchmarkListing(targets, tuple(problems))
+
+
+def _tcolor128_range(annotation: Path) -> Path:
+    """The file with the first and last annotated frame."""
+    found = _glob(annotation.parent, "*_frames.txt")
+    return found[0] if found else annotation.with_name("*_frames.txt")
+
+
+def _read_tcolor128(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    path = _tcolor128_range(target.annotation)
+    first, last = np.loadtxt(path, dtype=int, delimiter=",", ndmin=1)
+    images = [target.folder / f"{number:04d}.jpg" for number in range(first, last + 1)]
+    return images, _comma_rows(target.annotation)
+
+
+# --- The table -----------------------------------------------------------------------------------
 
 LAYOUTS: dict[str, Layout] = {
-    "got10k": Layout(_open_got10k, 1, _got10k_hidden, _got10k_class),
-    "otb": Layout(_open_otb, 1),
-    "vot": Layout(_open_vot, 0),
-    "lasot": Layout(_open_lasot, 1, _lasot_hidden, _lasot_class),
-    "trackingnet": Layout(_open_trackingnet, 0),
-    "vid": Layout(_open_vid, 0, class_name=_vid_class),
-    "nfs": Layout(_open_nfs, 0, _nfs_hidden),
-    "uav123": Layout(_open_uav123, 1),
-    "dtb70": Layout(_open_dtb70, 1),
-    "tcolor128": Layout(_open_tcolor128, 1),
+    "got10k": Layout(_list_got10k, _read_folder, 1, _got10k_hidden),
+    "otb": Layout(_list_otb, _read_otb, 1),
+    "vot": Layout(_list_vot, _read_vot, 0),
+    "lasot": Layout(_list_lasot, _read_folder, 1, _lasot_hidden),
+    "trackingnet": Layout(_list_trackingnet, _read_trackingnet, 0),
+    "vid": Layout(_list_vid, _read_vid, 0),
+    "nfs": Layout(_list_nfs, _read_nfs, 0, _nfs_hidden),
+    "uav123": Layout(_list_uav123, _read_uav123, 1),
+    "dtb70": Layout(_list_dtb70, _read_dtb70, 1),
+    "tcolor128": Layout(_list_tcolor128, _read_tcolor128, 1),
 }
-
-_FOUR = 4
-_TOOLKIT_ERRORS = (
-    AssertionError,
-    IndexError,
-    KeyError,
-    OSError,
-    TypeError,
-    ValueError,
-    ZeroDivisionError,
-)
-
-
-@dataclass(frozen=True)
-class _ToolkitLoader:
-    """Loads a sequence through the toolkit and turns it into ours.
-
-    Attributes:
-        kind: benchmark.
-        opened: its sequences.
-        indices: of the sequences that are there.
-        first_pixel: coordinate that the annotation gives to the top-left pixel.
-    """
-
-    kind: str
-    opened: Opened
-    indices: tuple[int, ...]
-    first_pixel: int
-
-    def __call__(self, number: int) -> VideoSequence:
-        index, layout, toolkit = self.indices[number], LAYOUTS[self.kind], self.opened.sequences
-        name, annotation = toolkit.seq_names[index], Path(toolkit.anno_files[index])
-        files, rows = self._rows(index, name, annotation)
-        folder = files[0].parent
-        _check_pictures(name, folder, files)
-        visible = np.ones(len(rows), bool)
-        try:
-            hidden = layout.hidden(annotation, len(rows))
-        except ValueError as error:
-            raise dataset_error(
-                name, [Problem(annotation, "bad-annotation", str(error))]
-            ) from error
-        if hidden is not None and not self.opened.first_box_only:
-            if len(hidden) != len(rows):
-                message = f"{len(hidden)} flags of visibility beside it for {len(rows)} boxes"
-                raise dataset_error(name, [Problem(annotation, "count-differs", message)])
-            visible = ~hidden
-        return VideoSequence(
-            name=name,
-            kind="video",
-            frames=ImageFrames(folder, tuple(file.name for file in files)),
-            boxes=rows - np.array([self.first_pixel, self.first_pixel, 0, 0]),
-            visible=visible,
-            set_name=self.kind,
-            class_name=layout.class_name(toolkit, index),
-            fps=self.opened.fps,
-            meta={
-                "annotation": str(annotation),
-                "label": "human",
-                "first_box_only": self.opened.first_box_only,
-            },
-        )
-
-    def _rows(self, index: int, name: str, annotation: Path) -> tuple[list[Path], FloatArray]:
-        """Picture files and as many boxes, as the toolkit reads them."""
-        if annotation.is_file() and not annotation.read_text().strip():
-            raise dataset_error(name, [Problem(annotation, "bad-annotation", "is empty")])
-        try:
-            files, rows = self.opened.sequences[index]
-            rows = np.atleast_2d(np.asarray(rows, np.float64))
-        except _TOOLKIT_ERRORS as error:
-            raise self._explained(index, name, annotation, error) from error
-        if self.opened.first_box_only and len(files) > 1 and len(rows) == 1:
-            withheld = np.full((len(files) - 1, _FOUR), np.nan)
-            rows = np.vstack([rows, withheld])
-        if not files or rows.shape != (len(files), _FOUR):
-            raise self._explained(index, name, annotation, AssertionError())
-        return [Path(file) for file in files], rows
-
-    def _explained(self, index: int, name: str, annotation: Path, error: Exception) -> DatasetError:
-        """Say what the toolkit only asserts."""
-        folder = Path(self.opened.sequences.seq_dirs[index])
-        folder = folder / "img" if (folder / "img").is_dir() else folder
-        pictures = len(list_images(folder)) if folder.is_dir() else 0
-        if isinstance(error, AssertionError) or not pictures:
-            lines = annotation.read_text().splitlines() if annotation.is_file() else []
-            boxes = sum(bool(line.strip()) for line in lines)
-            message = (
-                f"has {boxes} boxes; {folder} has {pictures} pictures, which must be as many "
-                "(within the benchmark's own range of frames, where it has one)"
-            )
-            return dataset_error(name, [Problem(annotation, "count-differs", message)])
-        message = f"cannot be understood: {error}"
-        return dataset_error(name, [Problem(annotation, "bad-annotation", message)])
-
-
-def open_benchmark_layout(spec: DatasetSpec) -> Dataset:
-    """Open one of the toolkit's benchmarks; see the module and `open_dataset`."""
-    spec.require_folder()
-    layout = LAYOUTS[spec.kind]
-    first_pixel = spec.get_first_pixel(layout.first_pixel)
-    with contextlib.redirect_stdout(io.StringIO()):  # The toolkit prints what it leaves out.
-        opened = layout.open(spec)
-    problems = list(opened.problems)
-    indices = []
-    for index, name in enumerate(opened.sequences.seq_names):
-        missing = _missing(opened, index, name)
-        problems += missing
-        if not missing:
-            indices.append(index)
-    return Dataset(
-        spec=spec.text,
-        kind=spec.kind,
-        root=spec.root,
-        names=[opened.sequences.seq_names[index] for index in indices],
-        load=_ToolkitLoader(spec.kind, opened, tuple(indices), first_pixel),
-        problems=problems,
-    )
-
-
-def _missing(opened: Opened, index: int, name: str) -> list[Problem]:
-    folder = Path(opened.sequences.seq_dirs[index])
-    annotation = Path(opened.sequences.anno_files[index])
-    problems = []
-    if not folder.is_dir():
-        problems.append(Problem(folder, "missing-folder", f"does not exist; {name} needs it"))
-    if not annotation.exists():
-        problems.append(
-            Problem(annotation, "missing-annotation", f"does not exist; {name} needs it")
-        )
-    return problems
-
-
-def _check_pictures(name: str, folder: Path, files: list[Path]) -> None:
-    there = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    missing = [file for file in files if file.name not in there]
-    if missing:
-        raise dataset_error(
-            name, [Problem(f, "missing-picture", "does not exist") for f in missing]
-        )

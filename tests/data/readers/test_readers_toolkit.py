@@ -10,6 +10,8 @@ import contextlib
 import io
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pytest
 from got10k import datasets as toolkit
 
 from siamtrack.data.datasets import open_dataset
-from siamtrack.data.formats.benchmarks import OfflineOTB
+from siamtrack.data.formats.benchmarks import otb_folders
 from siamtrack.data.sequence import Dataset, VideoSequence
 from siamtrack.errors import ConfigError, DatasetError
 
@@ -196,7 +198,7 @@ def test_broken_boxes_are_told(root: Path, write_pictures: Writer, text: str, me
 
 
 def write_otb(root: Path, write_pictures: Writer) -> None:
-    for name in OfflineOTB.expected(2013):
+    for name in otb_folders(2013):
         loaded = name in ("Basketball", "Boy", "Jogging")
         count = 76 if name == "Football1" else 5 if loaded else 1
         write_pictures(root / name / "img", count, "%04d.jpg")
@@ -500,3 +502,12 @@ def test_nothing_is_printed_or_left_behind(
     assert len(open_dataset(f"otb:{root}?version=2013&partial=1")["Boy"]) == 5
     assert capsys.readouterr() == ("", "")
     assert list(somewhere_else.iterdir()) == []
+
+
+def test_the_toolkit_is_imported_only_for_its_tables() -> None:
+    code = (
+        "import sys, siamtrack.data.datasets, siamtrack.data.formats.benchmarks as b\n"
+        "assert 'got10k' not in sys.modules\n"
+        "assert len(b.otb_folders(2013)) == 50 and 'got10k' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
