@@ -26,10 +26,11 @@ demo: $(INSTALLED)  ## set up, make a clip, track it, write the result to siamtr
 test: $(INSTALLED)  ## set up, run all tests with coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
-lint: $(INSTALLED)  ## style and types
+lint: $(INSTALLED)  ## style, types, and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy siamtrack $(wildcard tools/*.py)
+	$(BIN)/lint-imports
 
 docs: $(INSTALLED)  ## build the documentation into build/site; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -179,7 +179,7 @@ def dataset_error(what: str, problems: Iterable[Problem]) -> DatasetError:
     shown = "; ".join(f"{p.path}: {p.message}" for p in found[:_SHOWN_PROBLEMS])
     if len(found) > _SHOWN_PROBLEMS:
         more = len(found) - _SHOWN_PROBLEMS
-        shown += f"; and {more} more, which tools/check_dataset.py lists"
+        shown += f"; and {more} more, which siamtrack check-dataset lists"
     return DatasetError(f"{what} cannot be used: {shown}", found)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,6 @@ RULES: dict[str, Callable[[ast.AST], bool]] = {
 
 ALLOWED = {
     ("opens_window", "siamtrack/video/window.py"),
-    *(("prints", tool.relative_to(ROOT).as_posix()) for tool in TOOLS),
 }
 
 
@@ -187,6 +187,28 @@ def test_rule_sees_what_it_forbids(source: str, rule: str) -> None:
 )
 def test_rule_lets_good_code_pass(source: str) -> None:
     assert list(findings(source)) == []
+
+
+def classes_by_name(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Files that define a class, by its name."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(path)
+    return found
+
+
+@pytest.mark.xfail(strict=False, reason="renaming is under way")
+def test_no_class_name_has_two_meanings() -> None:
+    sources = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in PACKAGE}
+    twice = {name: paths for name, paths in classes_by_name(sources).items() if len(paths) > 1}
+    assert not twice
+
+
+def test_a_class_name_that_is_used_twice_is_seen() -> None:
+    sources = {"a.py": "class Box: ...", "b.py": "def f():\n    class Box: ..."}
+    assert classes_by_name(sources) == {"Box": ["a.py", "b.py"]}
 
 
 @pytest.mark.parametrize(

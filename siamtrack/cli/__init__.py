@@ -1,45 +1,97 @@
 """The `siamtrack` command.
 
-Every public module in this folder holds one subcommand, a click command named `command`. Modules
-are imported when their command is asked for, and they import what is heavy only when they run, so
-that `--help` answers at once.
+Reading order: this file (the table of commands, exit codes, log lines and signals), `options`
+(what commands share), then the commands:
+
+- `track`, `demo`, `compare`, `info`, `bench`, `eval` and `export`: one command each;
+- `datasets`: prepare, check-dataset, make-synthetic;
+- `train`: train, show-pairs, compare-losses, throughput, average-weights;
+- `weights`: import-weights, calibrate, tune, absence, gallery.
+
+A module is imported when its command is asked for. It imports numpy, torch and OpenCV inside its
+functions, which keeps `--help` fast.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-import pkgutil
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO
 
 import click
 
 from siamtrack._version import __version__
-from siamtrack.cli._terminal import TerminalHandler, Terminated, terminable
 from siamtrack.errors import ConfigError, SiamTrackError
+from siamtrack.utils.config import RenamedWarning
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
+
+# heading -> name on the command line -> (module.attribute in this folder, one line for --help)
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Track and look": {
+        "track": ("track.command", "Follow objects through a video, a camera or a stream."),
+        "demo": ("demo.command", "Track an object in a clip made on the spot."),
+        "compare": ("compare.command", "Show several trackers side by side on one video."),
+        "info": ("info.command", "Show versions, devices, engines, windows and weights."),
+        "bench": ("bench.command", "Show where each millisecond of a frame goes."),
+    },
+    "Evaluate": {
+        "eval": ("eval.command", "Evaluate trackers on a data set with ground truth."),
+        "absence": ("weights.absence", "Measure how reliably lost targets are reported."),
+        "gallery": ("weights.gallery", "Draw what the tracker saw where it failed."),
+    },
+    "Weights": {
+        "export": ("export.command", "Write the ONNX graphs of weights, for the fast engines."),
+        "import-weights": ("weights.import_weights", "Convert a SiamFC checkpoint."),
+        "average-weights": ("train.average_weights", "Average the weights of several runs."),
+        "calibrate": ("weights.calibrate", "Fit the score to sequences with ground truth."),
+        "tune": ("weights.tune", "Search the tracker options on sequences with ground truth."),
+    },
+    "Data": {
+        "prepare": ("datasets.prepare", "Crop data sets once, for training."),
+        "check-dataset": ("datasets.check_dataset", "List everything wrong with data sets."),
+        "make-synthetic": ("datasets.make_synthetic", "Render clips with exact boxes."),
+        "show-pairs": ("train.show_pairs", "Draw training pairs with their labels."),
+    },
+    "Train": {
+        "train": ("train.train", "Train a tracker."),
+        "compare-losses": ("train.compare_losses", "Train with each loss and compare."),
+        "throughput": ("train.throughput", "Measure training pairs per second."),
+    },
+}
+
+
+# -- The command line
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are the modules beside this one."""
+    """The commands of `COMMANDS`, each imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands, in alphabetical order."""
-        found = (module.name for module in pkgutil.iter_modules(__path__))
-        return sorted(name for name in found if not name.startswith("_"))
+        """Names of the commands, in the order of the help text."""
+        return [name for commands in COMMANDS.values() for name in commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; None when there is none of that name."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
-        if not any(parameter.name == "debug" for parameter in command.params):
-            command.params.append(_debug_option())
-        return command
+        for commands in COMMANDS.values():
+            if cmd_name in commands:
+                module, _, attribute = commands[cmd_name][0].partition(".")
+                command: click.Command = getattr(
+                    importlib.import_module(f"{__name__}.{module}"), attribute
+                )
+                if not any(parameter.name == "debug" for parameter in command.params):
+                    command.params.append(_debug_option())
+                return command
+        return None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -47,15 +99,24 @@ class LazyGroup(click.Group):
         """Find the command that the arguments begin with.
 
         Raises:
-            ConfigError: there is no such command; the message says which comes nearest.
+            ConfigError: there is no such command; the message suggests the nearest one.
         """
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             raise ConfigError.unknown("command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their headings, without importing any of them."""
+        width = max(map(len, self.list_commands(ctx)))
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(f"{name:<{width}}", text) for name, (_, text) in commands.items()]
+                )
+
 
 def _debug_option() -> click.Option:
-    """`--debug`, which counts wherever it stands on the command line."""
+    """`--debug`, which has the same effect before and after the command's name."""
 
     def note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
         root = ctx.find_root()
@@ -97,18 +158,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, 130 after
         Ctrl-C, 143 after SIGTERM.
     """
-    context: list[click.Context] = []
-    with TerminalHandler.installed(), terminable():
+    contexts: list[click.Context] = []
+    with log_to_stderr(), rename_warnings_logged(), sigterm_raises():
         try:
-            return _invoke(argv, context)
+            return _invoke(sys.argv[1:] if argv is None else list(argv), contexts)
         except click.exceptions.Exit as done:
             return done.exit_code
         except click.ClickException as error:
-            return _fail(_one_line(error), error.exit_code, context)
+            return _print_error(_usage_message(error), error.exit_code, contexts)
         except SiamTrackError as error:
-            return _fail(str(error), error.exit_code, context)
+            return _print_error(str(error), error.exit_code, contexts)
         except OSError as error:
-            return _fail(str(error), SiamTrackError.exit_code, context)
+            return _print_error(str(error), SiamTrackError.exit_code, contexts)
         except Terminated as stopped:
             click.echo("siamtrack: stopped", err=True)
             return stopped.exit_code
@@ -117,25 +178,106 @@ def main(argv: Sequence[str] | None = None) -> int:
             return INTERRUPTED
 
 
-def _invoke(argv: Sequence[str] | None, context: list[click.Context]) -> int:
-    arguments = list(argv) if argv is not None else sys.argv[1:]
+def _invoke(arguments: list[str], contexts: list[click.Context]) -> int:
+    """Run a command; its context is put into `contexts`, where error handling finds --debug."""
     with cli.make_context("siamtrack", arguments or ["--help"]) as ctx:
-        context.append(ctx)
+        contexts.append(ctx)
         code = cli.invoke(ctx)
     return code if isinstance(code, int) else 0
 
 
-def _fail(message: str, exit_code: int, context: list[click.Context]) -> int:
-    """Say in one line what is wrong, after the traceback when `--debug` asks for it."""
-    if context and context[0].obj:
+def _print_error(message: str, exit_code: int, contexts: list[click.Context]) -> int:
+    """Print an error on one line, after the traceback when `--debug` asks for it."""
+    if contexts and contexts[0].obj:
         click.echo(traceback.format_exc(), err=True, nl=False)
     click.echo(f"siamtrack: error: {' '.join(message.split())}", err=True)
     return exit_code
 
 
-def _one_line(error: click.ClickException) -> str:
-    """Click's message, and where to read on when the command line itself was wrong."""
+def _usage_message(error: click.ClickException) -> str:
+    """Click's message, with a pointer to --help when the command line itself was wrong."""
     message = error.format_message()
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
     return message
+
+
+# -- Log lines, warnings and signals
+
+
+class StderrHandler(logging.Handler):
+    """Writes log records to stderr as `siamtrack: warning: ...`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record as one line, above a progress bar if there is one."""
+        line = f"siamtrack: {record.levelname.lower()}: {record.getMessage()}"
+        tqdm = sys.modules.get("tqdm")
+        if tqdm is None:
+            click.echo(line, err=True)
+        else:
+            tqdm.tqdm.write(line, file=sys.stderr)
+
+
+@contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """Print warnings and errors of the package's log while the block runs."""
+    logger, handler = logging.getLogger("siamtrack"), StderrHandler()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@contextmanager
+def rename_warnings_logged() -> Iterator[None]:
+    """Log each use of an old option name once, as a plain line instead of a Python warning."""
+    logged: set[str] = set()
+    with warnings.catch_warnings():
+        show_as_usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, RenamedWarning):
+                show_as_usual(message, category, filename, lineno, file, line)
+            elif str(message) not in logged:
+                logged.add(str(message))
+                logging.getLogger("siamtrack").warning("%s", message)
+
+        warnings.simplefilter("always", RenamedWarning)
+        warnings.showwarning = show
+        yield
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived. The run ends as after Ctrl-C and closes its files."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated` while the block runs; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
 import siamtrack
-from siamtrack.cli.options import BoxType
+from siamtrack.cli.options import BoxType, opencv_model_options
 from siamtrack.data.formats.folder import read_boxes
 from siamtrack.errors import ConfigError
 from siamtrack.evaluation.compare import Contender, Moment, contend, panels_wh, side_by_side
@@ -55,9 +56,7 @@ from siamtrack.video.window import Window, display_problem
 )
 @click.option("--overwrite", is_flag=True, help="Replace a video that exists.")
 @click.option("--no-display", is_flag=True, help="Open no window.")
-@click.option("--backbone", metavar="FILE.onnx", help="Model file of opencv:nano.")
-@click.option("--head", metavar="FILE.onnx", help="Model file of opencv:nano.")
-@click.option("--net", metavar="FILE.onnx", help="Model file of opencv:vit.")
+@opencv_model_options
 def command(
     source: str,
     box: tuple[float, ...] | None,
@@ -66,9 +65,7 @@ def command(
     save: Path | None,
     overwrite: bool,
     no_display: bool,
-    backbone: str | None,
-    head: str | None,
-    net: str | None,
+    model_files: dict[str, Any],
 ) -> int:
     """Track one target in SOURCE with every --tracker, and show them side by side.
 
@@ -77,10 +74,15 @@ def command(
     """
     from siamtrack.evaluation.trackers import parse_trackers
 
-    files = {"nano": {"backbone": backbone, "head": head}, "vit": {"net": net}}
     return compare(
         Comparison(
-            source, box, parse_trackers(trackers, files), truth, save, overwrite, not no_display
+            source,
+            box,
+            parse_trackers(trackers, model_files),
+            truth,
+            save,
+            overwrite,
+            not no_display,
         )
     )
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from siamtrack.errors import ConfigError
+from siamtrack.errors import ConfigError, InvalidBoxError
 from siamtrack.utils.config import parse_value
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+DATASET_METAVAR = "KIND:ROOT"
+"""How help texts write a data set, such as `folder:clips`; see `siamtrack.data.datasets`."""
+
+
+# -- Parameter types
 
 
 class BoxType(click.ParamType):  # type: ignore[type-arg]
@@ -21,8 +29,7 @@ class BoxType(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
-        """Turn text into a box; whether it lies in the frame is seen when there is one."""
-        from siamtrack.errors import InvalidBoxError
+        """Parse a box in px; whether it lies in the frame is checked with the frame at hand."""
         from siamtrack.geometry import parse_box
 
         parts = str(value).replace(",", " ").split()
@@ -48,53 +55,59 @@ class SettingType(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, Any]:
-        """Split at the first `=` and read the value."""
+        """Split at the first `=` and parse the value; `window-influence` is accepted, too."""
         option, equals, text = str(value).partition("=")
         if not (option.strip() and equals and text.strip()):
             self.fail(f"{value!r} is not option=value, as in window_influence=0.3", param, ctx)
         return option.strip().replace("-", "_"), parse_value(text.strip())
 
 
+# -- Groups of options, as decorators
+
+
+def settings_option(function: Decorated) -> Decorated:
+    """Add `--set`, tracker options for `tracker_options`."""
+    return click.option(
+        "--set",
+        "settings",
+        type=SettingType(),
+        multiple=True,
+        metavar="OPTION=VALUE",
+        help="Change an option of the tracker; may be repeated.",
+    )(function)
+
+
 def model_options(function: Decorated) -> Decorated:
     """Add `--weights`, `--device`, `--engine` and `--set`: the arguments of `siamtrack.load`."""
-    for option in reversed(
-        (
-            click.option(
-                "--weights",
-                metavar="W",
-                help="Bundled weights by name (`siamtrack info` lists them), a .safetensors file, "
-                "or a SiamFC checkpoint (.pth, .mat).  [default: siamtrack-lite0]",
-            ),
-            click.option(
-                "--device",
-                metavar="D",
-                default="auto",
-                show_default=True,
-                help="auto, cpu, cuda, cuda:1, mps.",
-            ),
-            click.option(
-                "--engine",
-                metavar="E",
-                default="auto",
-                show_default=True,
-                help="What computes the network; `siamtrack info` lists what there is.",
-            ),
-            click.option(
-                "--set",
-                "settings",
-                type=SettingType(),
-                multiple=True,
-                metavar="OPTION=VALUE",
-                help="Change an option of the tracker; may be repeated.",
-            ),
-        )
+    for option in (
+        settings_option,
+        click.option(
+            "--engine",
+            metavar="E",
+            default="auto",
+            show_default=True,
+            help="What computes the network; `siamtrack info` lists the engines.",
+        ),
+        click.option(
+            "--device",
+            metavar="D",
+            default="auto",
+            show_default=True,
+            help="auto, cpu, cuda, cuda:1, mps.",
+        ),
+        click.option(
+            "--weights",
+            metavar="W",
+            help="Bundled weights by name (`siamtrack info` lists them), a .safetensors file, "
+            "or a SiamFC checkpoint (.pth, .mat).  [default: siamtrack-lite0]",
+        ),
     ):
         function = option(function)
     return function
 
 
-def tracker_options(settings: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    """The values of `--set` as keyword arguments.
+def tracker_options(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The values of `--set` as keyword arguments of `siamtrack.load`.
 
     Raises:
         ConfigError: an option given twice, or one that is an option of the command itself.
@@ -107,3 +120,80 @@ def tracker_options(settings: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
             raise ConfigError(f"--set {name} is given twice; give it once")
         options[name] = value
     return options
+
+
+def opencv_model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--backbone`, `--head` and `--net`, the model files of OpenCV's network trackers.
+
+    The command gets them as one argument `model_files`, as `parse_trackers` takes it.
+    """
+
+    @click.option("--backbone", metavar="FILE.onnx", help="Model file of opencv:nano.")
+    @click.option("--head", metavar="FILE.onnx", help="Model file of opencv:nano.")
+    @click.option("--net", metavar="FILE.onnx", help="Model file of opencv:vit.")
+    @functools.wraps(function)
+    def command(
+        *, backbone: str | None, head: str | None, net: str | None, **arguments: Any
+    ) -> Any:
+        files = {"nano": {"backbone": backbone, "head": head}, "vit": {"net": net}}
+        return function(model_files=files, **arguments)
+
+    return command
+
+
+def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--config` and `--set`; the command gets the `TrainConfig` they make as `config`."""
+
+    @click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        metavar="F.toml",
+        help="Settings that replace the defaults; siamtrack/training/config.py explains them.",
+    )
+    @click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="A.B=C",
+        help="A setting that replaces the file's, such as loop.steps=1500; may be repeated.",
+    )
+    @functools.wraps(function)
+    def command(*, config_file: Path | None, assignments: tuple[str, ...], **arguments: Any) -> Any:
+        from siamtrack.training.config import load_config
+
+        return function(config=load_config(config_file, assignments), **arguments)
+
+    return command
+
+
+# -- Options with several values
+
+
+class WordsOption(click.Option):
+    """An option of a `WordsCommand` that takes one or more words: `--only one two`.
+
+    Give it `multiple=True`.
+    """
+
+
+class WordsCommand(click.Command):
+    """A command with options that take all words up to the next option, as argparse has them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write `--only one two` as `--only one --only two`, which click understands."""
+        names = {
+            name
+            for option in self.params
+            if isinstance(option, WordsOption)
+            for name in option.opts
+        }
+        repeated: list[str] = []
+        option = ""  # the option that takes the words that follow, if there is one
+        for k, word in enumerate(args):
+            if word.startswith("-"):
+                option = word if word in names else ""
+            elif option and args[k - 1] != option:
+                repeated.append(option)
+            repeated.append(word)
+        return super().parse_args(ctx, repeated)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 from torch import Tensor
 
-from siamtrack.data.cache import CropCache
 from siamtrack.data.pairs import Pair, PairDataset
 from siamtrack.errors import ConfigError
-from siamtrack.models.weights import build_network
-from siamtrack.training.batches import pairs_of
-from siamtrack.training.config import TrainConfig
 from siamtrack.types import Image
-from siamtrack.utils.files import atomic_write
 
 TARGET_BGR = (0, 255, 0)
 OTHER_BGR = (0, 0, 255)
@@ -79,16 +72,3 @@ def _box(image: Image, box: Tensor, colour: tuple[int, int, int]) -> None:
     x, y, w, h = box.tolist()
     corners = (round(x), round(y)), (round(x + w) - 1, round(y + h) - 1)
     cv2.rectangle(image, *corners, colour, 1)
-
-
-def save_pairs_picture(config: TrainConfig, out: Path, *, first: int = 0, count: int = 64) -> None:
-    """Write a PNG of the pairs that a run draws; see `draw_pairs`.
-
-    Raises:
-        ConfigError, DatasetError: the pairs are not to be had.
-        OutputError: the picture cannot be written.
-    """
-    network = build_network(config.network.architecture, config.network.config)
-    pairs = pairs_of(config, CropCache(Path(config.cache)), network.config, "train")
-    picture = draw_pairs(pairs, first=first, count=count)
-    atomic_write(out, cv2.imencode(".png", picture)[1].tobytes())

@@ -157,7 +157,7 @@ def _graph_engine(
     if source.path is None:
         raise EngineError(
             f'engine "{name}" runs weights from a .safetensors file; import the checkpoint with '
-            'tools/import_weights.py first, or use engine "torch"'
+            'siamtrack import-weights first, or use engine "torch"'
         )
     weights, sha256, where = source.path, source.sha256, str(device)
     try:

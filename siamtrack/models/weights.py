@@ -274,7 +274,7 @@ def _parse(entries: dict[str, Any]) -> tuple[Header, int]:
 def _foreign(path: Path) -> WeightsError:
     """The error for a file of another kind."""
     if path.suffix.lower() in _FOREIGN_SUFFIXES:
-        advice = "if it is a SiamFC checkpoint, convert it with tools/import_weights.py"
+        advice = "if it is a SiamFC checkpoint, convert it with siamtrack import-weights"
     else:
         advice = "give weights that siamtrack saved"
     return WeightsError(f"{path} is not a safetensors file; {advice}")

@@ -130,7 +130,7 @@ class TrainConfig:
     """A whole run.
 
     Attributes:
-        cache: folder made by tools/prepare.py.
+        cache: folder made by siamtrack prepare.
         network, pairs, optim, loop, validation: see their classes.
         loss: weight, or table of weight and options, of each loss by name; see
             `siamtrack.losses.combine`. Empty takes the architecture's own default.

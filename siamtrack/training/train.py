@@ -312,7 +312,7 @@ class Trainer:
             raise TrainingError(
                 f"the loss of step {self.step} is {total.item()} ({_listed(terms)}), pairs "
                 f"{indices[0]} to {indices[-1]} of seed {config.loop.seed}; lower optim.rate or "
-                "look at these pairs with tools/show_pairs.py"
+                "look at these pairs with siamtrack show-pairs"
             )
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()

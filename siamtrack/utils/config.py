@@ -273,10 +273,14 @@ def replace_old_names(
     return renamed
 
 
+class RenamedWarning(FutureWarning):
+    """A public name has changed; the command line shows this as one plain line."""
+
+
 def warn_renamed(kind: str, old: str, new: str) -> None:
     """Warn that a public name has changed; Python shows it once per place."""
     warnings.warn(
         f"{kind} {old!r} is now {new!r}; the old name will be removed in two minor releases",
-        FutureWarning,
+        RenamedWarning,
         stacklevel=3,
     )

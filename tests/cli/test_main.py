@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -13,7 +15,9 @@ import pytest
 import siamtrack
 from siamtrack import cli
 from siamtrack.cli import main
+from siamtrack.cli.options import WordsCommand, WordsOption
 from siamtrack.errors import SiamTrackError
+from siamtrack.utils.config import warn_renamed
 
 
 def command_that(monkeypatch: pytest.MonkeyPatch, action: object) -> None:
@@ -37,8 +41,10 @@ def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
 def test_help_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
-    told = capsys.readouterr().out
-    assert "track" in told and "info" in told and "_" not in told.split("Commands:")[1]
+    printed = capsys.readouterr().out
+    for heading, commands in cli.COMMANDS.items():
+        section = printed.split(f"{heading}:\n")[1].split("\n\n")[0]
+        assert [line.split()[0] for line in section.splitlines()] == list(commands)
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,14 +178,90 @@ def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1
 
 
-def test_help_does_not_wait_for_torch(tmp_path: Path) -> None:
+HEAVY = {"torch", "cv2", "av", "numpy", "scipy", "matplotlib", "tqdm"}
+
+
+def modules_after(code: str, folder: Path) -> set[str]:
+    """Modules that a process of its own has loaded after running `code`."""
     code = (
-        "import sys; from siamtrack.cli import main\n"
-        "for arguments in (['--help'], ['track', '--help'], ['info', '--help']):\n"
-        "    main(arguments)\n"
-        "print(*sys.modules, file=sys.stderr)"
+        f"import sys; from siamtrack.cli import main\n{code}\nprint(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     )
-    assert not {"torch", "cv2", "av", "numpy"}.intersection(done.stderr.split())
+    return set(done.stderr.split())
+
+
+def test_the_list_of_commands_imports_none_of_them(tmp_path: Path) -> None:
+    loaded = modules_after("main(['--help'])", tmp_path)
+    assert not HEAVY.intersection(loaded)
+    assert {name for name in loaded if name.startswith("siamtrack.cli")} == {"siamtrack.cli"}
+
+
+def test_help_of_a_command_imports_nothing_heavy(tmp_path: Path) -> None:
+    # TODO
+    names = [
+        name
+        for commands in cli.COMMANDS.values()
+        for name, (where, _) in commands.items()
+        if where.partition(".")[0] in {"datasets", "train", "weights", "demo", "export"}
+    ]
+    code = f"for name in {names}: main([name, '--help'])"
+    assert not HEAVY.intersection(modules_after(code, tmp_path))
+
+
+def test_an_old_name_is_one_plain_line_however_often_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def use_old_names() -> None:
+        for _ in range(2):
+            warn_renamed("tracker option", "framing", "box_correction")
+        warn_renamed("tracker option", "hold_below", "min_peak")
+
+    command_that(monkeypatch, use_old_names)
+    assert main(["track"]) == 0
+    first, second = error_lines(capsys)
+    assert first.startswith("siamtrack: warning: tracker option 'framing' is now 'box_correction';")
+    assert "'min_peak'" in second
+
+
+def test_warnings_of_other_packages_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    command_that(monkeypatch, lambda: warnings.warn("changes in numpy 9", FutureWarning, 1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert main(["track"]) == 0
+    assert [str(warning.message) for warning in caught] == ["changes in numpy 9"]
+
+
+SCRIPTS = sorted((Path(__file__).resolve().parents[2] / "tools").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_runs_the_command_of_the_same_name(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(script), run_name="__main__")
+    assert done.value.code == 0
+    name = {"evaluate": "eval", "presence": "absence"}.get(script.stem, script.stem)
+    assert capsys.readouterr().out.startswith(f"Usage: siamtrack {name.replace('_', '-')} ")
+
+
+def test_an_option_may_take_several_words() -> None:
+    @click.command(cls=WordsCommand)
+    @click.argument("out", nargs=-1)
+    @click.option("--only", cls=WordsOption, multiple=True)
+    @click.option("--steps", cls=WordsOption, multiple=True, type=int, default=(3, 0))
+    @click.option("--quick", is_flag=True)
+    def command(**arguments: object) -> dict[str, object]:
+        return arguments
+
+    def parsed(text: str) -> object:
+        return command.main(text.split(), standalone_mode=False)
+
+    plain = {"out": ("o",), "only": (), "steps": (3, 0), "quick": False}
+    assert parsed("o") == plain
+    assert parsed("o --only a b --quick") == {**plain, "only": ("a", "b"), "quick": True}
+    assert parsed("--steps 1 2 4 --only=a o") == {**plain, "only": ("a",), "steps": (1, 2, 4)}
+    assert parsed("--only a --only b -- o") == {**plain, "only": ("a", "b")}

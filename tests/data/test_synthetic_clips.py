@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from siamtrack.cli import main
 from siamtrack.data.datasets import open_dataset
 from siamtrack.data.synthetic import (
     Cutout,
@@ -30,7 +30,6 @@ from siamtrack.errors import ConfigError, DatasetError, OutputError
 TINY = SceneConfig(
     frame_wh=(96, 64), frame_count=8, fps=10.0, exits=1, exit_s=0.2, distractors=0, occlusions=0
 )
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "make_synthetic.py"
 
 
 def make(out: Path, count: int, **options: Any) -> SetReport:
@@ -226,13 +225,8 @@ def test_a_target_of_one_pixel_is_rendered(tmp_path: Path) -> None:
     assert make_data_set(tmp_path / "set", Tall(32), TINY, clips=1).made == 1
 
 
-def tool(*args: object) -> int:
-    spec = importlib.util.spec_from_file_location("make_synthetic", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return int(module.main([str(arg) for arg in args]))
+def make_synthetic(*args: object) -> int:
+    return main(["make-synthetic", *map(str, args)])
 
 
 @pytest.fixture
@@ -244,14 +238,15 @@ def pictures(tmp_path: Path, rng: np.random.Generator) -> Path:
     return folder
 
 
-def test_tool_makes_a_set_and_goes_on(
+def test_the_command_makes_a_set_and_goes_on(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["--set", "frame_wh=[64, 48]", "--set", "frame_count=3"]
-    (tmp_path / "knobs.toml").write_text("fps = 15.0\nframe_count = 99\n")
+    config = tmp_path / "scene.toml"
+    settings = ["--config", config, "--set", "frame_wh=[64, 48]", "--set", "frame_count=3"]
+    config.write_text("fps = 15.0\nframe_count = 99\n")
     out = tmp_path / "set"
-    assert tool(pictures, out, "--clips", 1, "--config", tmp_path / "knobs.toml", *small) == 0
-    assert tool(pictures, out, "--clips", 2, "--config", tmp_path / "knobs.toml", *small) == 0
+    assert make_synthetic(pictures, out, "--clips", 1, *settings) == 0
+    assert make_synthetic(pictures, out, "--clips", 2, *settings) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{out}: 1 clips made, 0 were there",
         f"{out}: 1 clips made, 1 were there",
@@ -268,7 +263,7 @@ def test_tool_makes_a_set_and_goes_on(
         ([], 3, "is not a folder; give a folder of pictures"),
     ],
 )
-def test_tool_reports_errors_in_one_line(
+def test_the_command_reports_errors_in_one_line(
     pictures: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -278,10 +273,10 @@ def test_tool_reports_errors_in_one_line(
 ) -> None:
     if code == 3:
         shutil.rmtree(pictures)
-    assert tool(pictures, tmp_path / "set", *args) == code
+    assert make_synthetic(pictures, tmp_path / "set", *args) == code
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("make_synthetic: error: ")
+    assert lines[0].startswith("siamtrack: error: ")
     assert message in lines[0]

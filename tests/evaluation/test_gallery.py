@@ -1,6 +1,5 @@
 """The failure gallery: when a tracker failed, what it saw then, and the pictures of it."""
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from siamtrack.api import load
+from siamtrack.cli import main
 from siamtrack.data.datasets import open_dataset
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.errors import ConfigError, DatasetError
@@ -213,18 +213,15 @@ def test_what_cannot_be_drawn_is_refused(tracker, clips, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tool_prints_the_index_and_refuses_in_one_line(clips, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("tool_gallery", ROOT / "tools" / "gallery.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_the_command_prints_the_index_and_refuses_in_one_line(clips, tmp_path, capsys):
     out = tmp_path / "out"
-    assert module.main([str(out), clips.spec, "--worst", "2", "--max-frames", "6"]) == 0
+    assert main(["gallery", str(out), clips.spec, "--worst", "2", "--max-frames", "6"]) == 0
     assert capsys.readouterr().out == (out / "index.md").read_text()
     assert len(list(out.glob("*.png"))) == 2
     for arguments, code, said in (
         ([clips.spec, "--set", "size_l=1"], 2, "did you mean 'size_lr'?"),
         ([f"folder:{tmp_path / 'none'}"], 3, "none"),
     ):
-        assert module.main([str(out), *arguments]) == code
+        assert main(["gallery", str(out), *arguments]) == code
         lines = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
-        assert len(lines) == 1 and lines[0].startswith("gallery: error: ") and said in lines[0]
+        assert len(lines) == 1 and lines[0].startswith("siamtrack: error: ") and said in lines[0]

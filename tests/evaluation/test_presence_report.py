@@ -1,12 +1,11 @@
 """Figures of presence on sequences told by letters, so that they can be counted by eye."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from siamtrack.cli import main
 from siamtrack.data.synthetic import NoiseTextures, SceneConfig, make_data_set
 from siamtrack.evaluation.absence import Absence, PresenceReport, presence_of
 
@@ -84,15 +83,15 @@ def test_the_lines_say_shares_and_medians():
 
 
 @pytest.mark.slow
-def test_the_tool_measures_a_folder_of_clips(tmp_path):
+def test_the_command_measures_a_folder_of_clips(tmp_path, capsys):
     config = SceneConfig(
         frame_wh=(160, 120), frame_count=70, target_size=(0.3, 0.4), speed=0.2, occlusions=0,
         distractors=0, cuts=1, cut_s=0.8,
     )  # fmt: skip
     make_data_set(tmp_path / "clips", NoiseTextures(), config, clips=1)
-    command = [sys.executable, str(TOOL), "siamtrack-lite0", f"folder:{tmp_path / 'clips'}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("of absences") == 2 and " of 1 (" in done.stdout
-    wrong = subprocess.run([*command, "--set", "x"], capture_output=True, text=True, check=False)
-    assert wrong.returncode != 0 and wrong.stderr.startswith("presence: error: 'x'")
+    command = ["absence", "siamtrack-lite0", f"folder:{tmp_path / 'clips'}"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("of absences") == 2 and " of 1 (" in printed
+    assert main([*command, "--set", "x"]) == 2
+    assert "'x' is not option=value" in capsys.readouterr().err

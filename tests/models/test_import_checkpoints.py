@@ -7,8 +7,6 @@ definition (functional layers, MatConvNet's batch norm), not with our module.
 from __future__ import annotations
 
 import argparse
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from siamtrack.cli import main
 from siamtrack.errors import OutputError, WeightsError
 from siamtrack.models.import_siamfc import import_siamfc, read_siamfc
 from siamtrack.models.weights import load_network, read_card
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "import_weights.py"
 # Block, kernel, input channels of a group, output channels, groups; the paper's table 1.
 BLOCKS = [
     (1, 11, 3, 96, 1),
@@ -303,30 +301,19 @@ def test_weights_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:
     assert not (tmp_path / "it.safetensors").exists()
 
 
-def run_tool(
-    *arguments: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> tuple[object, str, str]:
-    """Exit code, standard output and standard error of the script."""
-    monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])
-    with pytest.raises(SystemExit) as done:
-        runpy.run_path(str(TOOL), run_name="__main__")
-    return (done.value.code, *capsys.readouterr())
-
-
-def test_tool_imports_and_says_what_went_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_command_imports_and_says_what_went_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_port(tmp_path / "it.pth", port_state(nested))
     out = tmp_path / "it.safetensors"
-    call = {"monkeypatch": monkeypatch, "capsys": capsys}
-    code, stdout, _ = run_tool(source, out, "--training-data", "VID", "DET", **call)  # type: ignore[arg-type]
-    assert code == 0
-    assert read_card(out).sha256 in stdout
+    command = ["import-weights", str(source), str(out)]
+    assert main([*command, "--training-data", "VID", "DET"]) == 0
+    assert read_card(out).sha256 in capsys.readouterr().out
     assert read_card(out).training_data == ("VID", "DET")
-    code, _, stderr = run_tool(source, out, **call)  # type: ignore[arg-type]
-    assert code == OutputError.exit_code
-    assert stderr.startswith("import_weights: error: weights")
-    assert stderr.count("\n") == 1
+    assert main(command) == OutputError.exit_code
+    error = capsys.readouterr().err
+    assert error.startswith("siamtrack: error: weights")
+    assert error.count("\n") == 1
 
 
 # -- bad input

@@ -221,7 +221,7 @@ def test_file_with_something_appended(weights: Path) -> None:
     ("name", "content", "message"),
     [
         ("it.safetensors", b"<html>404: not found</html>", "give weights that siamtrack saved"),
-        ("it.pth", b"PK\x03\x04 a zip archive", "convert it with tools/import_weights.py"),
+        ("it.pth", b"PK\x03\x04 a zip archive", "convert it with siamtrack import-weights"),
         ("it.bin", (9).to_bytes(8, "little") + b"not json!", "not a safetensors file"),
         ("it.bin", (9).to_bytes(8, "little") + b"{'a': 1} ", "not a safetensors file"),
         ("it.bin", (10).to_bytes(8, "little") + b'{"a": {} }', "not a safetensors file"),

@@ -1,43 +1,32 @@
-"""tools/tune.py with the bundled tracker on clips made by code, and the processes behind it."""
+"""`siamtrack tune` with the bundled tracker on clips made by code, and the processes behind it."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from siamtrack.api import DEFAULT_WEIGHTS, load
+from siamtrack.cli import main, weights
 from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import EvaluationError
 from siamtrack.models.weights import find_weights
 from siamtrack.tuning.objective import Job, Judge, JudgePool, KeptFrames, share_out
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "tune.py"
 
-
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("tool_tune", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-def refused(main, capsys, *arguments):
+def refused(capsys, *arguments):
     """Exit code and the one line that says why."""
-    code = main([str(argument) for argument in arguments])
+    code = main(["tune", *(str(argument) for argument in arguments)])
     said = capsys.readouterr()
-    errors = [line for line in said.err.splitlines() if line.startswith("tune: error: ")]
+    errors = [line for line in said.err.splitlines() if line.startswith("siamtrack: error: ")]
     assert said.out == "" and len(errors) == 1, said.err
     return code, errors[0]
 
 
 @pytest.mark.slow
-def test_a_search_from_clips_to_a_recommendation(main, scenes, tmp_path, capsys):
+def test_a_search_from_clips_to_a_recommendation(scenes, tmp_path, capsys):
     out = tmp_path / "search"
-    command = [str(out), scenes, "--folds", "3", "--range", "window_influence=0.1:0.9"]
+    command = ["tune", str(out), scenes, "--folds", "3", "--range", "window_influence=0.1:0.9"]
     assert main([*command, "--trials", "2", "--workers", "2"]) == 0
     printed = capsys.readouterr().out
     assert printed == (out / "tuning.md").read_text()
@@ -63,7 +52,7 @@ def test_a_search_from_clips_to_a_recommendation(main, scenes, tmp_path, capsys)
     again = json.loads((out / "trials.json").read_text())
     assert again["trials"][:3] == data["trials"] and len(again["trials"]) == 4
     assert "3 trials on 3 sequences" in capsys.readouterr().out
-    code, said = refused(main, capsys, *command, "--max-frames", "4")
+    code, said = refused(capsys, *command[1:], "--max-frames", "4")
     assert code == 3 and "other max_frames;" in said
 
 
@@ -91,14 +80,14 @@ def overlap(box, truth):
         (["--max-frames", "1"], 3, "shows no target in two frames"),
     ],
 )
-def test_bad_input_is_one_line(main, scenes, tmp_path, capsys, arguments, code, said):
-    found, line = refused(main, capsys, tmp_path / "out", scenes, *arguments)
+def test_bad_input_is_one_line(scenes, tmp_path, capsys, arguments, code, said):
+    found, line = refused(capsys, tmp_path / "out", scenes, *arguments)
     assert found == code and said in line
     assert not (tmp_path / "out").exists()
 
 
-def test_a_data_set_that_is_not_there_is_one_line(main, tmp_path, capsys):
-    code, line = refused(main, capsys, tmp_path / "out", f"folder:{tmp_path / 'none'}")
+def test_a_data_set_that_is_not_there_is_one_line(tmp_path, capsys):
+    code, line = refused(capsys, tmp_path / "out", f"folder:{tmp_path / 'none'}")
     assert code == 3 and "none" in line
 
 
@@ -155,4 +144,6 @@ def test_sequences_are_shared_out_by_their_length():
 
 
 def test_the_default_weights_are_the_packages():
-    assert find_weights(DEFAULT_WEIGHTS).is_file() and DEFAULT_WEIGHTS in TOOL.read_text()
+    assert find_weights(DEFAULT_WEIGHTS).is_file()
+    for command in (weights.tune, weights.gallery):
+        assert [p.default for p in command.params if p.name == "weights"] == [DEFAULT_WEIGHTS]

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from siamtrack.cli import main
 from siamtrack.data.check import check_dataset
 from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import ConfigError, Problem
 
 Writer = Callable[..., Path]
-
-TOOL = Path(__file__).resolve().parents[3] / "tools" / "check_dataset.py"
-
-
-@pytest.fixture
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_dataset_tool", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def found(problems: list[Problem]) -> list[tuple[str, str]]:
@@ -166,13 +153,13 @@ def test_a_dataset_that_cannot_be_opened_is_a_problem(tmp_path: Path) -> None:
         check_dataset(f"fodler:{tmp_path}")
 
 
-# The tool
+# The command
 
 
-def test_the_tool_lists_problems_and_returns_3(
-    tool: ModuleType, got10k: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_lists_problems_and_returns_3(
+    got10k: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tool.main([f"got10k:{got10k}?subset=val"]) == 3
+    assert main(["check-dataset", f"got10k:{got10k}?subset=val"]) == 3
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == len(EXPECTED)
     line = next(line for line in out.splitlines() if "[missing-folder]" in line)
@@ -181,23 +168,21 @@ def test_the_tool_lists_problems_and_returns_3(
     assert "sequence" in err  # the progress bar
 
 
-def test_the_tool_checks_several_sets_and_returns_0_when_all_is_well(
-    tool: ModuleType, tmp_path: Path, write_clip: Writer, capsys: pytest.CaptureFixture[str]
+def test_the_command_checks_several_sets_and_returns_0_when_all_is_well(
+    tmp_path: Path, write_clip: Writer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("a", "b"):
         write_clip(tmp_path / name / "dog.mp4", 1)
         (tmp_path / name / "dog.txt").write_text("1,2,3,4\n")
-    assert tool.main([f"folder:{tmp_path}/a", f"folder:{tmp_path}/b", "--quick"]) == 0
+    assert main(["check-dataset", f"folder:{tmp_path}/a", f"folder:{tmp_path}/b", "--quick"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("no problem(s)") == 2
 
 
-def test_the_tool_returns_2_for_wrong_usage(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_returns_2_for_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tool.main([f"fodler:{tmp_path}"]) == 2
-    assert "check_dataset: error: unknown kind of data set 'fodler'" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as caught:
-        tool.main([])
-    assert caught.value.code == 2
+    assert main(["check-dataset", f"fodler:{tmp_path}"]) == 2
+    assert "siamtrack: error: unknown kind of data set 'fodler'" in capsys.readouterr().err
+    assert main(["check-dataset"]) == 2

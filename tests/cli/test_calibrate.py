@@ -1,20 +1,16 @@
-"""tools/calibrate.py on clips whose truth is known, with the bundled weights."""
+"""`siamtrack calibrate` on clips whose truth is known, with the bundled weights."""
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from siamtrack.api import DEFAULT_WEIGHTS
+from siamtrack.cli import main
 from siamtrack.data.synthetic import small_scene
 from siamtrack.models.weights import find_weights, read_card
 from siamtrack.video.video_writer import VideoSink
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "calibrate.py"
 
 
 @pytest.fixture
@@ -32,21 +28,19 @@ def clips(tmp_path):
     return folder
 
 
-def run(*arguments):
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def calibrate(*arguments):
+    return main(["calibrate", *map(str, arguments)])
 
 
 @pytest.mark.slow
-def test_the_card_takes_the_fitted_curve(clips, tmp_path):
+def test_the_card_takes_the_fitted_curve(clips, tmp_path, capsys):
     weights = tmp_path / "mine.safetensors"
     bundled = find_weights(DEFAULT_WEIGHTS)
     shutil.copy(bundled, weights)
     shutil.copy(bundled.with_suffix(".json"), weights.with_suffix(".json"))
     before = read_card(weights)
-    done = run(weights, f"folder:{clips}", "--plot", tmp_path / "plot.png")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("expected calibration error") == 2
+    assert calibrate(weights, f"folder:{clips}", "--plot", tmp_path / "plot.png") == 0
+    assert capsys.readouterr().out.count("expected calibration error") == 2
     assert (tmp_path / "plot.png").stat().st_size > 1000
     after = read_card(weights)
     assert after.tracker["score_gain"] > 0
@@ -57,28 +51,27 @@ def test_the_card_takes_the_fitted_curve(clips, tmp_path):
 
 
 @pytest.mark.slow
-def test_checking_judges_the_present_score_and_changes_nothing(clips, tmp_path):
+def test_checking_judges_the_present_score_and_changes_nothing(clips, tmp_path, capsys):
     weights = tmp_path / "mine.safetensors"
     bundled = find_weights(DEFAULT_WEIGHTS)
     shutil.copy(bundled, weights)
     card = weights.with_suffix(".json")
-    told = {}
+    printed = {}
     for gain in (0.01, 1e-6):  # the second one hardly looks at the peak and says 1/2 or so
         text = json.loads(bundled.with_suffix(".json").read_text())
         text["tracker"] |= {"score_gain": gain, "score_similarity": 0.0, "score_margin": 0.0}
         card.write_text(json.dumps(text))
         before = card.read_bytes()
-        done = run(weights, f"folder:{clips}", "--check", "--plot", tmp_path / f"{gain}.png")
-        assert done.returncode == 0, done.stderr
+        plot = tmp_path / f"{gain}.png"
+        assert calibrate(weights, f"folder:{clips}", "--check", "--plot", plot) == 0
         assert card.read_bytes() == before
-        assert (tmp_path / f"{gain}.png").stat().st_size > 1000
-        told[gain] = done.stdout
-    assert all(text.startswith("as it is: expected calibration error") for text in told.values())
-    assert told[0.01] != told[1e-6]
+        assert plot.stat().st_size > 1000
+        printed[gain] = capsys.readouterr().out
+    assert all(text.startswith("as it is: expected calibration error") for text in printed.values())
+    assert printed[0.01] != printed[1e-6]
 
 
-@pytest.mark.slow
-def test_a_data_set_that_is_not_there_is_one_line_and_exit_3(tmp_path):
-    done = run(DEFAULT_WEIGHTS, f"folder:{tmp_path / 'none'}")
-    assert done.returncode == 3
-    assert done.stderr.startswith("calibrate: error: ") and done.stderr.count("\n") == 1
+def test_a_data_set_that_is_not_there_is_one_line_and_exit_3(tmp_path, capsys):
+    assert calibrate(DEFAULT_WEIGHTS, f"folder:{tmp_path / 'none'}") == 3
+    error = capsys.readouterr().err
+    assert error.startswith("siamtrack: error: ") and error.count("\n") == 1

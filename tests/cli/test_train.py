@@ -1,14 +1,12 @@
-"""The training tools as people run them: what they print, and how they refuse bad input."""
+"""The training commands: what they print, and how they refuse bad input."""
 
-import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from siamtrack.cli import main
 from siamtrack.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,14 +18,6 @@ SMALL = [
     "loop.batch_size=2", "loop.workers=0", "loop.precision=float32", "validation.held_out=0.0",
     "validation.batches=0", "loop.steps=1",
 ]  # fmt: skip
-
-
-def tool(name):
-    """`main` of a tool."""
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 def settings(cache, *more):
@@ -54,30 +44,30 @@ def clips(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cache(clips, tmp_path_factory):
     out = tmp_path_factory.mktemp("cache") / "cache"
-    assert tool("prepare")([str(out), f"folder:{clips}"]) == 0
+    assert main(["prepare", str(out), f"folder:{clips}"]) == 0
     return out
 
 
-def one_line(capsys, name):
-    """The only line on standard error, which says which tool speaks; nothing on standard output."""
-    said = capsys.readouterr()
-    lines = [line for line in said.err.splitlines() if "target" not in line or "error" in line]
-    assert said.out == ""
-    assert len(lines) == 1, said.err
-    assert lines[0].startswith(f"{name}: error: ")
+def one_line(capsys):
+    """The only line on standard error apart from progress; nothing is on standard output."""
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if "target" not in line or "error" in line]
+    assert printed.out == ""
+    assert len(lines) == 1, printed.err
+    assert lines[0].startswith("siamtrack: error: ")
     return lines[0]
 
 
-def test_from_clips_to_weights(clips, tmp_path, capsys):
+def test_training_from_clips_to_weights(clips, tmp_path, capsys):
     out, run, picture = tmp_path / "cache", tmp_path / "run", tmp_path / "pairs.png"
-    assert tool("prepare")([str(out), f"folder:{clips}"]) == 0
+    assert main(["prepare", str(out), f"folder:{clips}"]) == 0
     assert "2 targets, 6 pictures" in capsys.readouterr().out
-    assert tool("show_pairs")([str(picture), *settings(out), "--count", "9"]) == 0
+    assert main(["show-pairs", str(picture), *settings(out), "--count", "9"]) == 0
     assert cv2.imread(str(picture)).shape == (2 * (64 + 22), 8 * (32 + 64 + 4), 3)
-    assert tool("train")([str(run), *settings(out)]) == 0
+    assert main(["train", str(run), *settings(out)]) == 0
     weights = Path(capsys.readouterr().out.strip())
     assert weights.parent == run and weights.suffix == ".safetensors" and weights.is_file()
-    assert tool("train")([str(run), *settings(out, "loop.steps=2"), "--resume"]) == 0
+    assert main(["train", str(run), *settings(out, "loop.steps=2"), "--resume"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -94,18 +84,18 @@ def test_from_clips_to_weights(clips, tmp_path, capsys):
     ],
 )
 def test_train_refuses_in_one_line(cache, tmp_path, capsys, more, code, says):
-    assert tool("train")([str(tmp_path / "run"), *settings(cache, *more)]) == code
-    assert says in one_line(capsys, "train")
+    assert main(["train", str(tmp_path / "run"), *settings(cache, *more)]) == code
+    assert says in one_line(capsys)
 
 
 def test_train_refuses_folders_that_do_not_fit(cache, tmp_path, capsys):
     run = tmp_path / "run"
-    assert tool("train")([str(run), *settings(tmp_path)]) == 3
-    assert "make it with siamtrack prepare" in one_line(capsys, "train")
-    assert tool("train")([str(run), *settings(cache), "--resume"]) == 3
-    assert "without --resume" in one_line(capsys, "train")
-    assert tool("train")([str(run), "--config", str(tmp_path / "none.toml")]) == 2
-    assert "none.toml" in one_line(capsys, "train")
+    assert main(["train", str(run), *settings(tmp_path)]) == 3
+    assert "make it with siamtrack prepare" in one_line(capsys)
+    assert main(["train", str(run), *settings(cache), "--resume"]) == 3
+    assert "without --resume" in one_line(capsys)
+    assert main(["train", str(run), "--config", str(tmp_path / "none.toml")]) == 2
+    assert "none.toml" in one_line(capsys)
 
 
 @pytest.mark.parametrize(
@@ -118,39 +108,31 @@ def test_train_refuses_folders_that_do_not_fit(cache, tmp_path, capsys):
     ],
 )
 def test_prepare_refuses_in_one_line(tmp_path, capsys, specs, code, says):
-    assert tool("prepare")([str(tmp_path / "cache"), *specs]) == code
-    assert says in one_line(capsys, "prepare")
+    assert main(["prepare", str(tmp_path / "cache"), *specs]) == code
+    assert says in one_line(capsys)
     assert not (tmp_path / "cache").exists()
 
 
 def test_prepare_refuses_a_cache_of_something_else(cache, clips, capsys):
-    assert tool("prepare")([str(cache), f"folder:{clips}/one"]) == 3
-    assert "made from something else" in one_line(capsys, "prepare")
-    assert tool("prepare")([str(cache), f"folder:{clips}", "--max-frames", "2"]) == 3
-    assert "max_frames=150" in one_line(capsys, "prepare")
+    assert main(["prepare", str(cache), f"folder:{clips}/one"]) == 3
+    assert "made from something else" in one_line(capsys)
+    assert main(["prepare", str(cache), f"folder:{clips}", "--max-frames", "2"]) == 3
+    assert "max_frames=150" in one_line(capsys)
 
 
 def test_show_pairs_and_compare_losses_refuse_in_one_line(cache, clips, tmp_path, capsys):
     picture, judged = str(tmp_path / "p.png"), f"folder:{clips}"
-    assert tool("show_pairs")([picture, *settings(cache), "--count", "0"]) == 2
-    assert "cannot be drawn" in one_line(capsys, "show_pairs")
+    assert main(["show-pairs", picture, *settings(cache), "--count", "0"]) == 2
+    assert "cannot be drawn" in one_line(capsys)
     taken = tmp_path / "file"
     taken.write_text("")
-    assert tool("show_pairs")([str(taken / "p.png"), *settings(cache)]) == 3
-    assert "cannot write" in one_line(capsys, "show_pairs")
+    assert main(["show-pairs", str(taken / "p.png"), *settings(cache)]) == 3
+    assert "cannot write" in one_line(capsys)
     out = str(tmp_path / "out")
-    assert tool("compare_losses")([out, judged, *settings(cache), "--only", "triplets"]) == 2
-    assert "unknown variant 'triplets'" in one_line(capsys, "compare_losses")
-    assert tool("compare_losses")([out, "folder:/no/such", *settings(cache)]) == 3
-    assert "/no/such" in one_line(capsys, "compare_losses")
-
-
-@pytest.mark.parametrize("name", ["train", "prepare", "show_pairs", "compare_losses"])
-def test_wrong_usage_is_told_by_the_process(name):
-    command = [sys.executable, str(TOOLS / f"{name}.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("usage:") and "Traceback" not in done.stderr
+    assert main(["compare-losses", out, judged, *settings(cache), "--only", "triplets"]) == 2
+    assert "unknown variant 'triplets'" in one_line(capsys)
+    assert main(["compare-losses", out, "folder:/no/such", *settings(cache)]) == 3
+    assert "/no/such" in one_line(capsys)
 
 
 @pytest.mark.parametrize("path", sorted((TOOLS / "configs").glob("*.toml")), ids=lambda p: p.stem)

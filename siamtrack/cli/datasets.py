@@ -1,0 +1,109 @@
+"""`siamtrack prepare`, `check-dataset` and `make-synthetic`: the data for training.
+
+Data sets are named `KIND:ROOT`, as in `folder:clips`; see `siamtrack.data.datasets`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from siamtrack.cli.options import DATASET_METAVAR
+from siamtrack.errors import DatasetError
+
+
+@click.command("prepare")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("specs", metavar=f"{DATASET_METAVAR}...", nargs=-1, required=True)
+@click.option(
+    "--max-frames",
+    type=int,
+    default=150,
+    show_default=True,
+    metavar="N",
+    help="Most frames of one target.",
+)
+@click.option("--partial", is_flag=True, help="Use incomplete data sets as well.")
+def prepare(out: Path, specs: tuple[str, ...], max_frames: int, partial: bool) -> None:
+    """Crop data sets once into the folder OUT, so that training never decodes whole frames.
+
+    Data sets are folder:clips, "got10k:/data/GOT-10k?subset=train" and so on; the kinds are folder,
+    pack, coco, voc, yolo, got10k, lasot, trackingnet, vid, otb, uav123, vot, nfs, dtb70 and
+    tcolor128.
+    """
+    from siamtrack.data.cache import CacheConfig
+    from siamtrack.data.cache import prepare as prepare_cache
+
+    cache = prepare_cache(specs, out, CacheConfig(max_frames=max_frames), partial=partial)
+    click.echo(f"{out}: {len(cache.tracks)} targets, {len(cache)} pictures")
+
+
+@click.command("check-dataset")
+@click.argument("specs", metavar=f"{DATASET_METAVAR}...", nargs=-1, required=True)
+@click.option("--quick", is_flag=True, help="Read headers only and decode nothing.")
+def check_dataset(specs: tuple[str, ...], quick: bool) -> int:
+    """Print everything that is wrong with data sets, one line each.
+
+    Data sets are named as for siamtrack prepare. The exit code is 3 when something is wrong.
+    """
+    from siamtrack.data.check import check_dataset as find_problems
+
+    total = 0
+    for spec in specs:
+        problems = find_problems(spec, quick=quick, progress=True)
+        for problem in problems:
+            click.echo(problem)
+        click.echo(f"{spec}: {len(problems) or 'no'} problem(s)", err=True)
+        total += len(problems)
+    return DatasetError.exit_code if total else 0
+
+
+@click.command("make-synthetic")
+@click.argument("pictures", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--clips", type=int, default=100, show_default=True, metavar="N", help="Size of the data set."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Varies the clips.")
+@click.option(
+    "--workers", type=int, default=1, show_default=True, metavar="N", help="Rendering processes."
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="F.toml",
+    help="Scene parameters; siamtrack/data/synthetic/config.py explains them.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="PARAMETER=VALUE",
+    help="A scene parameter that replaces the file's, such as occlusions=2; may be repeated.",
+)
+def make_synthetic(
+    pictures: Path,
+    out: Path,
+    clips: int,
+    seed: int,
+    workers: int,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+) -> None:
+    """Render clips with exact boxes from a folder of pictures; they open as folder:OUT.
+
+    Clips that are in OUT already are kept, and only the missing ones are rendered.
+    """
+    from tqdm import tqdm
+
+    from siamtrack.data.synthetic import FolderTextures, make_data_set, read_config
+
+    config = read_config(config_file, assignments)
+    textures = FolderTextures(pictures)
+    with tqdm(total=clips, unit="clip", delay=1) as bar:
+        report = make_data_set(
+            out, textures, config, clips=clips, seed=seed, workers=workers, on_clip=bar.update
+        )
+    click.echo(f"{out}: {report.made} clips made, {report.kept} were there")

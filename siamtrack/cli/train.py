@@ -1,0 +1,120 @@
+"""`siamtrack train`, `show-pairs`, `compare-losses`, `throughput` and `average-weights`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from siamtrack.cli.options import DATASET_METAVAR, WordsCommand, WordsOption, training_options
+
+if TYPE_CHECKING:
+    from siamtrack.training.config import TrainConfig
+
+
+@click.command(
+    "train",
+    epilog="On several devices: torchrun --nproc-per-node 4 -m siamtrack train OUT --config F.toml",
+)
+@click.argument("out", type=click.Path(path_type=Path))
+@training_options
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint in OUT.")
+def train(out: Path, config: TrainConfig, resume: bool) -> None:
+    """Train a tracker in the folder OUT and print the path of the weights.
+
+    The crops come from siamtrack prepare; --set cache=DIR names their folder.
+    """
+    from siamtrack.training.train import fit
+
+    click.echo(fit(config, out, resume=resume))
+
+
+@click.command("show-pairs")
+@click.argument("out", type=click.Path(path_type=Path))
+@training_options
+@click.option("--first", type=int, default=0, show_default=True, help="Index of the first pair.")
+@click.option("--count", type=int, default=64, show_default=True, help="Number of pairs.")
+def show_pairs(out: Path, config: TrainConfig, first: int, count: int) -> None:
+    """Draw the pairs of a training run with their labels into the PNG file OUT.
+
+    When a loss is not finite, the error names its pairs; look at them with --first and --count.
+    """
+    import cv2
+
+    from siamtrack.data.cache import CropCache
+    from siamtrack.data.show import draw_pairs
+    from siamtrack.models.weights import build_network
+    from siamtrack.training.batches import pairs_of
+    from siamtrack.utils.files import atomic_write
+
+    network = build_network(config.network.architecture, config.network.config)
+    pairs = pairs_of(config, CropCache(Path(config.cache)), network.config, "train")
+    picture_bgr = draw_pairs(pairs, first=first, count=count)
+    atomic_write(out, cv2.imencode(".png", picture_bgr)[1].tobytes())
+
+
+@click.command("compare-losses", cls=WordsCommand)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("sequences", metavar=DATASET_METAVAR)
+@training_options
+@click.option(
+    "--only", cls=WordsOption, multiple=True, metavar="NAME...", help="Compare these losses only."
+)
+@click.option(
+    "--max-frames",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Most frames of a sequence.  [default: all]",
+)
+def compare_losses(
+    out: Path, sequences: str, config: TrainConfig, only: tuple[str, ...], max_frames: int
+) -> None:
+    """Train the same tracker with each loss under equal budget and compare on held-out sequences.
+
+    Runs and report go into the folder OUT; the table is printed as well.
+    """
+    from siamtrack.training.compare_losses import compare_and_report
+
+    table = compare_and_report(config, sequences, out, only, max_frames)
+    click.echo(table.read_text(), nl=False)
+
+
+@click.command("throughput", cls=WordsCommand)
+@training_options
+@click.option(
+    "--frozen",
+    cls=WordsOption,
+    multiple=True,
+    type=int,
+    default=(3, 0),
+    metavar="N...",
+    help="Frozen stages of the backbone, one run for each number.  [default: 3 0]",
+)
+@click.option("--steps", type=int, default=40, show_default=True, help="Steps of each run.")
+def throughput(config: TrainConfig, frozen: tuple[int, ...], steps: int) -> None:
+    """Measure pairs per second on this machine, of loading alone and of training."""
+    from siamtrack.training.throughput import as_markdown, measure
+
+    click.echo(as_markdown(measure(config, frozen, steps)), nl=False)
+
+
+@click.command("average-weights")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("sources", metavar="WEIGHTS...", nargs=-1, required=True)
+@click.option(
+    "--search-size",
+    type=int,
+    default=0,
+    metavar="PX",
+    help="Side of the search crop.  [default: that of the first source]",
+)
+def average_weights(out: Path, sources: tuple[str, ...], search_size: int) -> None:
+    """Write the mean of WEIGHTS (names or files) into the file OUT.
+
+    The runs must have started from the same weights.
+    """
+    from siamtrack.training.average import average_weights as average
+
+    click.echo(average(out, sources, search_size_px=search_size))

@@ -1,0 +1,191 @@
+"""`siamtrack import-weights`, `calibrate`, `tune`, `absence` and `gallery`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from siamtrack.cli.options import (
+    DATASET_METAVAR,
+    WordsCommand,
+    WordsOption,
+    settings_option,
+    tracker_options,
+)
+
+_weights_option = click.option(
+    "--weights", default="siamtrack-lite0", show_default=True, metavar="W", help="Name or file."
+)
+_max_frames_option = click.option(
+    "--max-frames",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Most frames of a sequence.  [default: all]",
+)
+
+
+@click.command("import-weights", cls=WordsCommand)
+@click.argument("source")
+@click.argument("destination")
+@click.option(
+    "--training-data",
+    cls=WordsOption,
+    multiple=True,
+    default=("unknown",),
+    metavar="NAME...",
+    help="What the network was trained on.  [default: unknown]",
+)
+@click.option(
+    "--licence", default="unknown", show_default=True, help="Licence, as its authors state it."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+def import_weights(
+    source: str,
+    destination: str,
+    training_data: tuple[str, ...],
+    licence: str,
+    overwrite: bool,
+) -> None:
+    """Convert a SiamFC checkpoint of another program into a .safetensors file with a card.
+
+    SOURCE is a PyTorch state dict (.pth) or a MatConvNet network (.mat).
+    """
+    from siamtrack.models.import_siamfc import import_siamfc
+
+    card = import_siamfc(
+        source,
+        destination,
+        training_data=training_data,
+        licence=licence,
+        overwrite=overwrite,
+    )
+    click.echo(f"{destination}: {card.architecture}, sha256 {card.sha256}")
+
+
+@click.command("calibrate")
+@click.argument("weights")
+@click.argument("specs", metavar=f"{DATASET_METAVAR}...", nargs=-1, required=True)
+@click.option("--plot", metavar="FILE.png", help="Write a reliability diagram.")
+@click.option("--check", is_flag=True, help="Judge the present score and fit none.")
+def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: bool) -> None:
+    """Fit the score of WEIGHTS to sequences they have never seen, and write it into their card."""
+    from siamtrack.api import load
+    from siamtrack.data.datasets import open_dataset
+    from siamtrack.evaluation.calibration import curves_of, error_of, write
+    from siamtrack.evaluation.report.plots import save_reliability
+
+    tracker = load(weights)
+    sequences = [sequence for spec in specs for sequence in open_dataset(spec)]
+    curves, seen, found = curves_of(tracker.engine, tracker.options, sequences, check=check)
+    if plot:
+        save_reliability(plot, curves, seen.good, seen.weights)
+    if not check:
+        write(weights, found)
+    for name, scores in curves.items():
+        click.echo(f"{name}: expected calibration error {error_of(scores, seen):.3f}")
+
+
+@click.command("tune")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("sequences", metavar=DATASET_METAVAR)
+@_weights_option
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="An option of the tracker in every trial; may be repeated.",
+)
+@click.option(
+    "--range",
+    "ranges",
+    multiple=True,
+    metavar="OPTION=LOW:HIGH[:STEP]",
+    help="Search this option; may be repeated.",
+)
+@click.option(
+    "--ranges-file",
+    type=click.Path(path_type=Path),
+    metavar="F.toml",
+    help="Ranges as lines option = [low, high].",
+)
+@click.option("--trials", type=int, default=100, show_default=True, help="Sets of options to try.")
+@click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes that track.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the search.")
+@_max_frames_option
+@click.option(
+    "--memory-mb",
+    type=int,
+    default=3000,
+    show_default=True,
+    help="Memory for decoded frames, all processes together.",
+)
+def tune(**arguments: Any) -> None:
+    """Search tracker options on sequences with ground truth, cross-validated over sequences.
+
+    Trials and report go into the folder OUT; the table is printed as well. The same command
+    continues a search that was stopped.
+    """
+    from siamtrack.tuning.search import tune as search
+
+    click.echo(search(**arguments, progress=True).read_text(), nl=False)
+
+
+@click.command("absence")
+@click.argument("weights")
+@click.argument("specs", metavar=f"{DATASET_METAVAR}...", nargs=-1, required=True)
+@settings_option
+def absence(weights: str, specs: tuple[str, ...], settings: tuple[tuple[str, Any], ...]) -> None:
+    """Measure how reliably WEIGHTS report that the target is gone, and how soon they find it again.
+
+    The data sets need ground truth with absences. Prints a report on each, and one on all of them.
+    """
+    from siamtrack.api import load
+    from siamtrack.data.datasets import open_dataset
+    from siamtrack.evaluation.absence import PresenceReport, measure_presence
+
+    tracker, total = load(weights, **tracker_options(settings)), PresenceReport()
+    for spec in specs:
+        report = measure_presence(tracker, open_dataset(spec))
+        total += report
+        click.echo("\n  ".join([spec, *report.lines()]))
+    click.echo("\n  ".join(["all", *total.lines()]))
+
+
+@click.command("gallery")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("sequences", metavar=DATASET_METAVAR)
+@_weights_option
+@settings_option
+@click.option("--worst", type=int, default=5, show_default=True, help="Sequences that are drawn.")
+@_max_frames_option
+def gallery(
+    out: Path,
+    sequences: str,
+    weights: str,
+    settings: tuple[tuple[str, Any], ...],
+    worst: int,
+    max_frames: int,
+) -> None:
+    """Draw what the tracker saw where it failed: a picture of each of the worst sequences.
+
+    The pictures go into the folder OUT; their index is printed as well.
+    """
+    from siamtrack.api import load
+    from siamtrack.data.datasets import open_dataset
+    from siamtrack.evaluation.report.failures import write_gallery
+
+    tracker = load(weights, **tracker_options(settings))
+    index = write_gallery(
+        tracker,
+        open_dataset(sequences),
+        out,
+        worst=worst,
+        max_frames=max_frames,
+        progress=True,
+    )
+    click.echo(index.read_text(), nl=False)
