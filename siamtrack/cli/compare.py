@@ -21,9 +21,10 @@ from siamtrack.evaluation.compare import Contender, Moment, contend, panels_wh, 
 from siamtrack.evaluation.task import enter
 from siamtrack.evaluation.trackers import TrackerSpec
 from siamtrack.utils.progress import FrameProgress
-from siamtrack.video.frames import Frame, Source
+from siamtrack.video.frames import Frame
 from siamtrack.video.interactive import Closed, Key
 from siamtrack.video.outputs import OutputPaths
+from siamtrack.video.source import Source
 from siamtrack.video.video_writer import VideoSink
 from siamtrack.video.window import Window, display_problem
 
@@ -118,7 +119,9 @@ def compare(order: Comparison) -> int:
     entrants = enter(order.trackers)
     contenders: Sequence[Contender] = ()
     with siamtrack.open_source(order.source) as source, ExitStack() as stack:
-        shown = FrameProgress(source)
+        shown = FrameProgress(
+            source, source.name, source.frame_count, dropped=lambda: source.dropped
+        )
         stack.callback(shown.close)
         sink = _sink(order, source, len(entrants), stack)
         window = _window(order, stack)
@@ -144,7 +147,7 @@ def _first_box(
     return [float(value) for value in truth[0]]
 
 
-def _images(shown: FrameProgress, frames: list[Frame]) -> Iterator[NDArray[np.uint8]]:
+def _images(shown: FrameProgress[Frame], frames: list[Frame]) -> Iterator[NDArray[np.uint8]]:
     """Pictures, leaving the frame they are of in `frames`."""
     for frame in shown:
         frames[:] = [frame]

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-import siamtrack
 from siamtrack.cli.options import BoxType, model_options, tracker_options
 from siamtrack.errors import SiamTrackError
-from siamtrack.utils.progress import FrameProgress
-from siamtrack.video.frames import Source
-from siamtrack.video.interactive import Interaction
-from siamtrack.video.outputs import OutputPaths, Outputs
-from siamtrack.video.run import Tally, read_ahead, run
-from siamtrack.video.window import Window, display_problem, require_display
+
+if TYPE_CHECKING:
+    from siamtrack.video.outputs import OutputPaths, Outputs
+    from siamtrack.video.run import RunStats
+    from siamtrack.video.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -99,33 +96,40 @@ def command(
             "--no-display leaves no window to draw a box in; add --box x,y,w,h",
             click.get_current_context(),
         )
-    # Here and not above, so that --help need not wait for torch.
+    # Imports are in the functions: --help need not wait for numpy and OpenCV.
     from siamtrack.video.outputs import OutputPaths
 
-    return track(
-        Job(
-            source=source,
-            boxes=boxes,
-            paths=OutputPaths(csv, json, save),
-            overwrite=overwrite,
-            start_frame=start_frame,
-            display=not no_display,
-            model={
-                "weights": weights,
-                "device": device,
-                "engine": engine,
-                **tracker_options(settings),
-                **({} if budget_ms is None else {"budget_ms": budget_ms}),
-            },
-        )
+    model = {
+        "weights": weights,
+        "device": device,
+        "engine": engine,
+        **tracker_options(settings),
+        **({} if budget_ms is None else {"budget_ms": budget_ms}),
+    }
+    return run_track(
+        source,
+        boxes,
+        OutputPaths(csv, json, save),
+        overwrite=overwrite,
+        start_frame=start_frame,
+        display=not no_display,
+        model=model,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be tracked, how, and where the results go.
+def run_track(
+    source: str,
+    boxes: tuple[tuple[float, ...], ...],
+    paths: OutputPaths,
+    *,
+    overwrite: bool,
+    start_frame: int,
+    display: bool,
+    model: dict[str, Any],
+) -> int:
+    """Open everything, track, close everything, and print a line of summary.
 
-    Attributes:
+    Args:
         source: as for `siamtrack.open_source`.
         boxes: xywh px on frame `start_frame`; without any they are drawn in the window.
         paths: the files to write.
@@ -133,19 +137,6 @@ class Job:
         start_frame: index of the first frame to look at.
         display: open a window where that is possible.
         model: arguments of `siamtrack.load_multi`.
-    """
-
-    source: str
-    boxes: tuple[tuple[float, ...], ...]
-    paths: OutputPaths
-    overwrite: bool
-    start_frame: int
-    display: bool
-    model: dict[str, Any]
-
-
-def track(job: Job) -> int:
-    """Open everything, run, close everything, and say in one line what became of it.
 
     Returns:
         The exit code.
@@ -154,62 +145,89 @@ def track(job: Job) -> int:
         SiamTrackError: something cannot be opened, tracked or written; what was finished before is
             kept and told.
     """
-    job.paths.check(job.source)
-    tally, code = Tally(), 0
-    with siamtrack.open_source(job.source) as source:
-        outputs = Outputs(job.paths, source, overwrite=job.overwrite)
+    import siamtrack
+    from siamtrack.video.outputs import Outputs
+    from siamtrack.video.run import RunStats
+
+    paths.check(source)
+    stats, code = RunStats(), 0
+    with siamtrack.open_source(source) as video:
+        outputs = Outputs(paths, video, overwrite=overwrite)
         try:
             with outputs:
-                _run(job, source, outputs, tally)
+                has_window = display and _can_open_window(must_draw=not boxes)
+                if not has_window and not paths.given:
+                    logger.warning("nothing will be written; add --csv, --json or --save")
+                _track(video, boxes, outputs, stats, start_frame, model, has_window)
         except KeyboardInterrupt as stop:
             code = getattr(stop, "exit_code", 130)
-            click.echo(summary(source, tally, outputs.kept, stopped=True), err=True)
+            click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
         except SiamTrackError:
-            if tally.frames:
-                click.echo(summary(source, tally, outputs.kept, stopped=True), err=True)
+            if stats.frames:
+                click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
             raise
         else:
-            click.echo(summary(source, tally, outputs.kept), err=True)
+            click.echo(_summary(video, stats, outputs.kept), err=True)
     return code
 
 
-def _run(job: Job, source: Source, outputs: Outputs, tally: Tally) -> None:
-    windowed = job.display and can_open_window(drawing=not job.boxes)
-    if not windowed and not job.paths.given:
-        logger.warning("nothing will be written; add --csv, --json or --save")
-    tracker = siamtrack.load_multi(**job.model)
-    tally.budget = tracker.budget
+def _track(
+    video: Source,
+    boxes: tuple[tuple[float, ...], ...],
+    outputs: Outputs,
+    stats: RunStats,
+    start_frame: int,
+    model: dict[str, Any],
+    has_window: bool,
+) -> None:
+    import siamtrack
+    from siamtrack.utils.progress import FrameProgress
+    from siamtrack.video.run import prefetch, run
+
+    tracker = siamtrack.load_multi(**model)
+    stats.budget = tracker.budget
     with ExitStack() as stack:
-        visitor = None
-        if windowed:
-            screen = stack.enter_context(Window(f"siamtrack - {source.name}"))
-            visitor = Interaction(
-                screen, tracker, name=source.name, snapshot_dir=Path(), live=source.is_live
-            )
-        # A person acts on the frame that is shown, and a camera's frames must not grow old.
-        is_ahead = not windowed and not source.is_live
-        read = stack.enter_context(read_ahead(source) if is_ahead else nullcontext(source))
-        # A bar that counts while a person thinks tells nothing; the window shows the rate.
-        frames = stack.enter_context(FrameProgress(source, read, enabled=not windowed))
-        run(
+        on_frame = None
+        if has_window:
+            from siamtrack.video.interactive import InteractiveSession
+            from siamtrack.video.window import Window
+
+            window = stack.enter_context(Window(f"siamtrack - {video.name}"))
+            on_frame = InteractiveSession(
+                window, tracker, name=video.name, snapshot_dir=Path(), live=video.is_live
+            ).on_frame
+        # A person acts on the frame that is shown, and a camera's frames must not age in a queue.
+        reads_ahead = not has_window and not video.is_live
+        frames = stack.enter_context(prefetch(video) if reads_ahead else nullcontext(video))
+        # With a window there is no bar: the window shows the rate, and a person may pause.
+        progress = FrameProgress(
             frames,
+            video.name,
+            video.frame_count,
+            dropped=lambda: video.dropped,
+            enabled=not has_window,
+        )
+        run(
+            stack.enter_context(progress),
             tracker,
-            boxes=job.boxes,
+            boxes=boxes,
             writers=[outputs.write],
-            visitor=visitor,
-            start_frame=job.start_frame,
-            tally=tally,
-            overlap=not windowed,
+            on_frame=on_frame,
+            start_frame=start_frame,
+            stats=stats,
+            write_in_background=not has_window,
         )
 
 
-def can_open_window(*, drawing: bool) -> bool:
-    """Look for a display, which only drawing a box cannot do without.
+def _can_open_window(*, must_draw: bool) -> bool:
+    """Look for a display; only drawing a box needs one.
 
     Raises:
         DisplayUnavailableError: a box has to be drawn and there is no display.
     """
-    if drawing:
+    from siamtrack.video.window import display_problem, require_display
+
+    if must_draw:
         require_display()
         return True
     problem = display_problem()
@@ -218,23 +236,24 @@ def can_open_window(*, drawing: bool) -> bool:
     return problem is None
 
 
-def summary(source: Source, tally: Tally, kept: tuple[Path, ...], *, stopped: bool = False) -> str:
-    """One line: frames, rate, what became of every target, losses, files."""
-    if not tally.frames:
+def _summary(
+    video: Source, stats: RunStats, kept: tuple[Path, ...], *, stopped: bool = False
+) -> str:
+    """Return one line: frames, rate, statuses of every target, losses, files."""
+    if not stats.frames:
         return f"siamtrack: {'stopped' if stopped else 'ended'} before anything was tracked"
-    count = f"{tally.frames} frame{'' if tally.frames == 1 else 's'}"
-    parts = [f"{'stopped after ' if stopped else ''}{count} at {tally.fps:.1f} fps"]
-    for target, statuses in sorted(tally.statuses.items()):
-        told = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
-        parts.append(f"target {target}: {told}")
-    if tally.budget is not None and tally.budget.frames:
-        limit_ms, share = 1e3 * tally.budget.limit_s, tally.budget.over / tally.budget.frames
+    count = f"{stats.frames} frame{'' if stats.frames == 1 else 's'}"
+    parts = [f"{'stopped after ' if stopped else ''}{count} at {stats.fps:.1f} fps"]
+    for target, statuses in sorted(stats.statuses.items()):
+        counts = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
+        parts.append(f"target {target}: {counts}")
+    if stats.budget is not None and stats.budget.frames:
+        limit_ms, share = 1e3 * stats.budget.limit_s, stats.budget.over / stats.budget.frames
         parts.append(f"{100 * share:.1f} % of frames took longer than {limit_ms:g} ms")
-    if source.dropped:
-        parts.append(f"{source.dropped} dropped")
-    if source.unreadable:
-        parts.append(f"{source.unreadable} unreadable")
+    if video.dropped:
+        parts.append(f"{video.dropped} dropped")
+    if video.unreadable:
+        parts.append(f"{video.unreadable} unreadable")
     if kept:
-        verb = "kept" if stopped else "wrote"
-        parts.append(f"{verb} {', '.join(map(str, kept))}")
+        parts.append(f"{'kept' if stopped else 'wrote'} {', '.join(map(str, kept))}")
     return f"siamtrack: {'; '.join(parts)}"

@@ -1,8 +1,7 @@
-"""Video in and out: sources, drawing, the window, sinks."""
+"""Video in and out.
 
-from __future__ import annotations
-
-from siamtrack.video.tables import CSV_HEADER, CsvSink, JsonLinesSink
-from siamtrack.video.video_writer import VideoSink
-
-__all__ = ["CSV_HEADER", "CsvSink", "JsonLinesSink", "VideoSink"]
+Reading order: `frames` (a frame, a source, a reader), `source` (`open_source`), `decode` (files and
+streams, in order or by frame number), `cameras` (webcams, folders of pictures); `run` (the frame
+loop), `outputs` with `tables` and `video_writer` (files), `draw` (boxes and labels), `window` and
+`interactive` (the person at the window).
+"""

@@ -1,4 +1,4 @@
-"""Webcams, by index or device file."""
+"""Webcams, and folders of pictures read as a video."""
 
 from __future__ import annotations
 
@@ -14,26 +14,18 @@ import numpy as np
 from siamtrack.errors import DatasetError, VideoError
 from siamtrack.types import Image
 from siamtrack.utils.images import read_image
-from siamtrack.video.frames import Footage
+from siamtrack.video.frames import Reader, SourceInfo
 
 _log = logging.getLogger(__name__)
 
 READ_ATTEMPTS = 3
-"""Cameras that are fine still fail a read now and then, above all while they warm up."""
+"""Working cameras still fail a read now and then, above all while they warm up."""
+
+DEFAULT_FPS = 30.0
+"""Rate assumed for pictures."""
 
 
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from writing its own account of a missing camera to stderr."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-
-
-class CameraReader:
+class CameraReader(Reader):
     """Reads a webcam; times are those of arrival.
 
     Args:
@@ -54,7 +46,7 @@ class CameraReader:
                 f"{name} cannot be opened; check that it is plugged in, that no other program "
                 "uses it and that you may use it, or try another index"
             )
-        # A queue in the driver is lag; drivers that cannot do without ignore this.
+        # Frames queued in the driver arrive late. Some drivers need a queue and ignore this.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         self.unreadable = 0
         self._started_s: float | None = None
@@ -65,27 +57,23 @@ class CameraReader:
                 f"{name} was opened but sends no picture; check that no other program uses it, "
                 "or unplug it and plug it in again"
             )
-        self._first: tuple[Image, float] | None = (image, self._elapsed_s())
-        told = self._capture.get(cv2.CAP_PROP_FPS)
-        self.footage = Footage(
-            name, told if told > 0 else fps, (image.shape[1], image.shape[0]), None
+        self._first = (image, self._elapsed_s())
+        nominal_fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.info = SourceInfo(
+            name, nominal_fps if nominal_fps > 0 else fps, (image.shape[1], image.shape[0]), None
         )
 
-    def read(self) -> tuple[Image, float] | None:
-        """Next picture; see `Reader.read`. A camera has no end, it can only disappear."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+    def _read_next(self) -> tuple[Image, float]:
         image = self._grab()
-        if image is None:
+        if image is None:  # A camera has no end: it was unplugged or taken over.
             raise VideoError(
-                f"{self.footage.name} stopped sending pictures after {self._elapsed_s():.1f} s; "
+                f"{self.info.name} stopped sending pictures after {self._elapsed_s():.1f} s; "
                 "check that it is still plugged in"
             )
         return image, self._elapsed_s()
 
     def close(self) -> None:
-        """Give the camera back."""
+        """Release the camera."""
         self._capture.release()
 
     def _elapsed_s(self) -> float:
@@ -108,11 +96,19 @@ class CameraReader:
         return None
 
 
-DEFAULT_FPS = 30.0
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from printing its own messages about a missing camera."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
-class ImagesReader:
-    """Reads pictures one after the other; those that cannot be read are skipped and counted.
+class ImagesReader(Reader):
+    """Reads picture files in order; unreadable ones are skipped and counted.
 
     Args:
         paths: the pictures in their order, at least one.
@@ -128,21 +124,16 @@ class ImagesReader:
         self._fps = fps or DEFAULT_FPS
         self._position = 0
         self.unreadable = 0
-        self._first: tuple[Image, float] | None = None
-        self._first = self.read()
+        self._first = self._read_next()
         if self._first is None:
             raise VideoError(
                 f"{name}: none of its {len(paths)} picture(s) can be read; they must be undamaged, "
                 "with 8 or 16 bits per channel"
             )
         height, width = self._first[0].shape[:2]
-        self.footage = Footage(name, self._fps, (width, height), len(paths))
+        self.info = SourceInfo(name, self._fps, (width, height), len(paths))
 
-    def read(self) -> tuple[Image, float] | None:
-        """Next picture that can be read; see `Reader.read`."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+    def _read_next(self) -> tuple[Image, float] | None:
         while self._position < len(self._paths):
             path, time_s = self._paths[self._position], self._position / self._fps
             self._position += 1
@@ -154,4 +145,4 @@ class ImagesReader:
         return None
 
     def close(self) -> None:
-        """Nothing is held open between pictures."""
+        """Do nothing: no file stays open between pictures."""

@@ -1,7 +1,7 @@
 """Drawing results on frames: pure functions, each returns a new picture.
 
-Everything is drawn twice or on a ground of its own (a dark rim under every line, a dark plate
-under every text), so that it reads on any background, and everything scales with the frame.
+Lines have a dark rim and texts a filled box behind them, to be readable on any background.
+Everything scales with the frame.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ACCENTS_BGR: tuple[Color, ...] = (
     (210, 210, 210),
     (130, 190, 240),
 )
-"""Colours that tell targets apart, BGR; the ninth target starts over."""
+"""Colors that tell targets apart, BGR; the ninth target starts over."""
 
 _DARK: Color = (24, 24, 24)
 _LIGHT: Color = (245, 245, 245)
@@ -74,9 +74,9 @@ class Style:
         )
 
     def text_wh(self, text: str) -> tuple[int, int]:
-        """Width and height of a line of text on its plate, padding included.
+        """Width and height of a line of text in its box, padding included.
 
-        The height is the same for every text, so that plates side by side line up.
+        The height is the same for every text: boxes side by side line up.
         """
         (width, _), _ = cv2.getTextSize(text, _FONT, self.font_scale, self.stroke_px)
         return width + 2 * self.pad_px, round(24 * self.font_scale) + 2 * self.pad_px
@@ -91,8 +91,8 @@ def draw_results(
 ) -> Image:
     """Draw every target's box, number, score and status.
 
-    The box takes the colour of the status (green tracked, amber uncertain, red and dashed lost),
-    the number plate the colour of the target.
+    The box takes the color of the status (green tracked, amber uncertain, red and dashed lost),
+    the label's number that of the target.
 
     Args:
         image_bgr: (H, W, 3) uint8 BGR frame; not changed.
@@ -112,7 +112,7 @@ def draw_results(
         taken.append(_draw_fps(canvas, fps, style))
     for target, result in results.items():
         name = (labels or {}).get(target, str(target))
-        taken.append(_draw_tag(canvas, name, target, result, style, taken))
+        taken.append(_draw_label(canvas, name, target, result, style, taken))
     return canvas
 
 
@@ -131,29 +131,29 @@ def draw_selection(image_bgr: Image, box_xywh: tuple[float, float, float, float]
     return canvas
 
 
-def add_banner(image_bgr: Image, text: str) -> Image:
-    """Put a strip with a text under a picture, where it hides nothing.
+def add_help_bar(image_bgr: Image, text: str) -> Image:
+    """Put a bar with a text under a picture, where it hides nothing.
 
-    The strip has the same height for every text, so that a window need not change its size; a text
-    that does not fit into it grows upwards over the picture.
+    The bar has the same height for every text, which keeps the window's size; a text that does not
+    fit grows upwards over the picture.
 
     Args:
         image_bgr: (H, W, 3) uint8 BGR; not changed.
         text: wrapped to the picture's width.
 
     Returns:
-        (H + strip, W, 3) uint8 BGR, a new picture.
+        (H + bar, W, 3) uint8 BGR, a new picture.
     """
     style = Style.for_frame(image_bgr)
     frame_h, frame_w = image_bgr.shape[:2]
     line_px = style.text_wh("")[1]
-    strip_px = line_px * (1 if frame_w > 1200 * style.font_scale else 2)
-    canvas = np.concatenate([image_bgr, np.full((strip_px, frame_w, 3), _DARK, np.uint8)])
+    bar_px = line_px * (1 if frame_w > 1200 * style.font_scale else 2)
+    canvas = np.concatenate([image_bgr, np.full((bar_px, frame_w, 3), _DARK, np.uint8)])
     lines = _wrap(text, frame_w, style)
-    top = frame_h + min(0, strip_px - line_px * len(lines))
+    top = frame_h + min(0, bar_px - line_px * len(lines))
     cv2.rectangle(canvas, (0, max(top, 0)), (frame_w - 1, frame_h), _DARK, cv2.FILLED)
     for k, line in enumerate(lines):
-        _draw_plate(canvas, line, (0, top + k * line_px), _LIGHT, _DARK, style)
+        _draw_text_box(canvas, line, (0, top + k * line_px), _LIGHT, _DARK, style)
     return canvas
 
 
@@ -164,7 +164,7 @@ def _corners(box_xywh: tuple[float, float, float, float]) -> Rect:
     return left, top, max(round(x + w) - 1, left), max(round(y + h) - 1, top)
 
 
-def _draw_box(canvas: Image, corners: Rect, colour: Color, style: Style, status: str) -> None:
+def _draw_box(canvas: Image, corners: Rect, color: Color, style: Style, status: str) -> None:
     left, top, right, bottom = corners
     edges = (
         ((left, top), (right, top)),
@@ -175,9 +175,9 @@ def _draw_box(canvas: Image, corners: Rect, colour: Color, style: Style, status:
     dash_px = 6 * style.line_px if status == "lost" else None
     segments = [piece for start, end in edges for piece in _dashes(start, end, dash_px)]
     rim_px = style.line_px + 2 * max(1, style.line_px // 2)
-    for line_colour, width_px in ((_DARK, rim_px), (colour, style.line_px)):
+    for line_color, width_px in ((_DARK, rim_px), (color, style.line_px)):
         for start, end in segments:
-            cv2.line(canvas, start, end, line_colour, width_px)
+            cv2.line(canvas, start, end, line_color, width_px)
 
 
 def _dashes(
@@ -196,10 +196,10 @@ def _dashes(
         yield (round(p[0]), round(p[1])), (round(q[0]), round(q[1]))
 
 
-def _draw_tag(
+def _draw_label(
     canvas: Image, name: str, target: int, result: Result, style: Style, taken: list[Rect]
 ) -> Rect:
-    """Write number, score and status beside the box, where nothing is written yet."""
+    """Write number, score and status beside the box, where there is no other label."""
     frame_w = canvas.shape[1]
     name_w, height = style.text_wh(name)
     text = f"{result.score:.2f} {result.status}"
@@ -209,22 +209,22 @@ def _draw_tag(
     if name_w + text_w > frame_w:
         text, text_w = "", 0
     corners = _corners(result.box)
-    x, y = _place_tag(corners, (name_w + text_w, height), canvas.shape[:2], style, taken)
+    x, y = _place_label(corners, (name_w + text_w, height), canvas.shape[:2], style, taken)
     accent = ACCENTS_BGR[target % len(ACCENTS_BGR)]
-    _draw_plate(canvas, name, (x, y), _DARK, accent, style)
+    _draw_text_box(canvas, name, (x, y), _DARK, accent, style)
     if text:
-        _draw_plate(canvas, text, (x + name_w, y), STATUS_BGR[result.status], _DARK, style)
+        _draw_text_box(canvas, text, (x + name_w, y), STATUS_BGR[result.status], _DARK, style)
     return x, y, x + name_w + text_w, y + height
 
 
-def _place_tag(
+def _place_label(
     corners: Rect,
     size_wh: tuple[int, int],
     image_hw: tuple[int, ...],
     style: Style,
     taken: list[Rect],
 ) -> tuple[int, int]:
-    """Top-left corner of a tag: above the box, else below it, else inside it."""
+    """Top-left corner of a label: above the box, else below it, else inside it."""
     left, top, _, bottom = corners
     (width, height), gap = size_wh, 2 * style.line_px
     frame_h, frame_w = image_hw[:2]
@@ -244,7 +244,7 @@ def _draw_fps(canvas: Image, fps: float, style: Style) -> Rect:
     text = f"{fps:.0f} fps" if fps >= 10 else f"{fps:.1f} fps"
     width, height = style.text_wh(text)
     x = max(canvas.shape[1] - width, 0)
-    _draw_plate(canvas, text, (x, 0), _LIGHT, _DARK, style)
+    _draw_text_box(canvas, text, (x, 0), _LIGHT, _DARK, style)
     return x, 0, canvas.shape[1], height
 
 
@@ -259,13 +259,18 @@ def _wrap(text: str, width_px: int, style: Style) -> list[str]:
     return lines
 
 
-def _draw_plate(
-    canvas: Image, text: str, xy: tuple[int, int], ink: Color, ground: Color, style: Style
+def _draw_text_box(
+    canvas: Image,
+    text: str,
+    xy: tuple[int, int],
+    ink: Color,
+    background: Color,
+    style: Style,
 ) -> None:
-    """Write one line of text on a filled plate whose top-left corner is `xy`."""
+    """Write one line of text in a filled box whose top-left corner is `xy`."""
     width, height = style.text_wh(text)
     x, y = xy
-    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), ground, cv2.FILLED)
+    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), background, cv2.FILLED)
     baseline = y + height - style.pad_px - round(4 * style.font_scale)
     origin = (x + style.pad_px, baseline)
     cv2.putText(canvas, text, origin, _FONT, style.font_scale, ink, style.stroke_px, cv2.LINE_AA)

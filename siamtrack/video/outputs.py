@@ -1,4 +1,4 @@
-"""All the files that one run of tracking writes."""
+"""All files that one run writes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
 from siamtrack.video.draw import draw_results
-from siamtrack.video.frames import Frame, Source
-from siamtrack.video.run import interrupts_held
+from siamtrack.video.frames import Frame
+from siamtrack.video.run import defer_interrupts
 from siamtrack.video.tables import CsvSink, JsonLinesSink
 from siamtrack.video.video_writer import VideoSink
+
+if TYPE_CHECKING:
+    from siamtrack.video.source import Source
 
 
 @dataclass(frozen=True, slots=True)
 class OutputPaths:
-    """Where results go; None for not at all.
-
-    Attributes:
-        csv: table, one row per frame and target.
-        json: JSON lines, one object per frame.
-        video: annotated video.
-    """
+    """Where the table, the JSON lines and the annotated video go; None for not at all."""
 
     csv: Path | None = None
     json: Path | None = None
@@ -39,7 +36,7 @@ class OutputPaths:
         return tuple(path for path in (self.csv, self.json, self.video) if path is not None)
 
     def check(self, source: int | str | Path) -> None:
-        """Refuse paths that would destroy each other or what is going to be read.
+        """Check that no file is written twice, or is the one to be read.
 
         Raises:
             OutputError: two outputs in one file, or an output that is the source.
@@ -59,10 +56,7 @@ class OutputPaths:
 class Outputs:
     """Writes every frame to all files; a context manager that finishes them, whatever happened.
 
-    Args:
-        paths: where to write.
-        source: gives the annotated video its rate and size.
-        overwrite: replace files that exist.
+    The annotated video has the rate and the size of `source`.
 
     Raises:
         OutputError: a file exists and `overwrite` is False, or cannot be written.
@@ -87,12 +81,11 @@ class Outputs:
 
     @property
     def kept(self) -> tuple[Path, ...]:
-        """Files in which there are results."""
+        """Files that hold results."""
         sinks = [*self._tables, *([self._video] if self._video else [])]
         return tuple(sink.path for sink in sinks if sink.count > 0)
 
     def __enter__(self) -> Self:
-        """Return the outputs themselves."""
         return self
 
     def __exit__(
@@ -103,10 +96,9 @@ class Outputs:
     ) -> None:
         """Finish all files, the others also when one cannot be finished."""
         if self._count == 0 and error is None:
-            # As after an error, so that the files left behind are none rather than empty ones,
-            # which would only be in the way of the next run.
+            # As after an error, empty files are removed: they would only obstruct the next run.
             error = OutputError("there was nothing to write")
-        with interrupts_held():
+        with defer_interrupts():
             self._files.__exit__(type(error) if error else None, error, traceback)
 
     def write(self, frame: Frame, results: Mapping[int, Result]) -> None:

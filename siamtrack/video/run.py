@@ -1,7 +1,7 @@
-"""Reading, tracking and writing at the same time: a thread each, with short queues between them.
+"""The frame loop: read, track, show, write; reading and writing may run in threads of their own.
 
-What comes out is the same as without threads: frames keep their order, errors are raised as they
-are and where their frame's turn is, and nothing is written after a write that failed.
+What comes out is the same with and without threads: frames keep their order, errors are raised
+unchanged at the turn of their frame, and nothing is written after a write that failed.
 """
 
 from __future__ import annotations
@@ -10,149 +10,47 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from siamtrack.errors import VideoError
 from siamtrack.geometry import parse_first_box
-from siamtrack.tracking.redetection import Budget
 from siamtrack.tracking.result import Result
 from siamtrack.types import Image
 from siamtrack.video.frames import Frame
 
+if TYPE_CHECKING:
+    from siamtrack.tracking.multi import MultiTracker
+    from siamtrack.tracking.redetection import Budget
+
 DEPTH = 3
-"""Frames that wait in a queue at the most. More smooth out slower moments, and take memory: a 4K
-frame is 25 MB."""
-
-
-@contextmanager
-def read_ahead(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
-    """Read frames in a thread of its own while others are worked on.
-
-    Not for a live source, whose frames would grow old in the queue.
-
-    Args:
-        frames: an open source; the thread has left it alone when the block ends.
-
-    Returns:
-        The same frames; an error comes after the last frame before it.
-    """
-    source, is_over = iter(frames), False
-
-    def take() -> Frame | None:
-        nonlocal is_over
-        if is_over:
-            return None
-        is_over = True  # which stays if this fails
-        frame = next(source, None)
-        is_over = frame is None
-        return frame
-
-    def taken() -> Iterator[Frame]:
-        waiting = deque(pool.submit(take) for _ in range(DEPTH))
-        while (frame := waiting.popleft().result()) is not None:
-            waiting.append(pool.submit(take))
-            yield frame
-
-    pool = ThreadPoolExecutor(1, thread_name_prefix="siamtrack-read")
-    try:
-        yield taken()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class WriteBehind:
-    """Writes frames in a thread of its own while the next ones are tracked.
-
-    Args:
-        write: called with every frame in order; after it has failed, never again.
-    """
-
-    def __init__(self, write: Callable[[Frame, Mapping[int, Result]], None]) -> None:
-        self._write_one = write
-        self._waiting: deque[Future[None]] = deque()
-        self._has_failed = False
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="siamtrack-write")
-
-    def __call__(self, frame: Frame, results: Mapping[int, Result]) -> None:
-        """Queue a frame; waits while the queue is full.
-
-        Raises:
-            Exception: what writing an earlier frame raised.
-        """
-        while len(self._waiting) >= DEPTH:
-            self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._work, frame, results))
-
-    def finish(self) -> None:
-        """Wait until everything is written.
-
-        Raises:
-            Exception: what writing a frame raised.
-        """
-        try:
-            while self._waiting:
-                self._waiting.popleft().result()
-        finally:
-            self._pool.shutdown()
-
-    def _work(self, frame: Frame, results: Mapping[int, Result]) -> None:
-        if self._has_failed:
-            return
-        self._has_failed = True
-        self._write_one(frame, results)
-        self._has_failed = False
-
+"""Frames that wait in a queue at most. More even out slow moments and take memory: a 4K frame is
+25 MB."""
 
 RATE_WINDOW = 30
-"""Frames over which the shown frames per second are averaged."""
+"""Frames over which the displayed frames per second are averaged."""
 
+Writer: TypeAlias = Callable[[Frame, Mapping[int, Result]], None]
+"""Is given every frame that has targets, with its results."""
 
-class Targets(Protocol):
-    """What is needed of a tracker; `siamtrack.MultiTracker` is one."""
-
-    @property
-    def targets(self) -> tuple[int, ...]:
-        """Numbers of the targets being followed."""
-
-    def add(self, frame_bgr: Image, box: Sequence[float]) -> int:
-        """Follow one more target; returns its number."""
-
-    def reinit(self, target: int, frame_bgr: Image, box: Sequence[float]) -> object:
-        """Start a target anew from a box."""
-
-    def update(self, frame_bgr: Image) -> Mapping[int, Result]:
-        """Find every target in the next frame."""
-
-
-class Visitor(Protocol):
-    """Sees every frame before it is written; `siamtrack.video.interactive.Interaction` is one."""
-
-    def visit(
-        self, frame: Frame, results: MutableMapping[int, Result], fps: float | None = None
-    ) -> bool:
-        """Look at a frame, maybe change its results; False ends the run after this frame."""
-
-
-Handler = Callable[[int, FrameType | None], object]
-
-Writer = Callable[[Frame, Mapping[int, Result]], None]
-"""Takes every frame that has targets, with its results."""
+FrameHook: TypeAlias = Callable[[Frame, dict[int, Result], float | None], bool]
+"""Is given every frame before it is written, its results, which it may change, and the frames per
+second. Returning False ends the run after this frame."""
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a run has done so far; true at any time, also after an error.
+class RunStats:
+    """What a run has done so far; valid at any time, also after an error.
 
     Attributes:
         frames: frames with targets, which are the frames written.
         work_s: time spent reading, tracking and writing, without waiting for a person.
         statuses: by target, how many frames it had which status.
-        budget: the tracker's time for one frame, with what came of it; None for no limit.
+        budget: the tracker's time for one frame and how often it was exceeded; None for no limit.
     """
 
     frames: int = 0
@@ -172,8 +70,99 @@ class Tally:
             self.statuses.setdefault(target, Counter())[result.status] += 1
 
 
-def given_result(box: Sequence[float], image_bgr: Image) -> Result:
-    """The result of the frame a box was given on: that box inside the frame, certainly.
+def run(
+    frames: Iterable[Frame],
+    tracker: MultiTracker,
+    *,
+    boxes: Sequence[Sequence[float]] = (),
+    writers: Sequence[Writer] = (),
+    on_frame: FrameHook | None = None,
+    start_frame: int = 0,
+    stats: RunStats | None = None,
+    write_in_background: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> RunStats:
+    """Track through a video.
+
+    Frames before the first target (those before `start_frame`, and those a person skips before
+    drawing a box) are neither tracked nor written. Ctrl-C between two frames ends the run by
+    `KeyboardInterrupt` and never interrupts the writing of a frame.
+
+    Args:
+        frames: the video; an open source.
+        tracker: without targets of its own.
+        boxes: one target each, xywh px on frame `start_frame`.
+        writers: called in order with every frame that has targets.
+        on_frame: the window, if there is one. Without one, `boxes` must not be empty.
+        start_frame: index of the first frame to look at.
+        stats: updated as the run goes on, for a caller that needs it after an error too.
+        write_in_background: write in a thread while the next frames are tracked, with the same
+            outcome. Whatever ends the run, everything tracked is written first.
+        clock: seconds, monotonic.
+
+    Raises:
+        VideoError: the video ends before `start_frame`, or reading it fails.
+        InvalidBoxError: a box that cannot be tracked.
+        OutputError: a writer failed.
+    """
+    run_stats = RunStats() if stats is None else stats
+    recent_s: deque[float] = deque(maxlen=RATE_WINDOW)
+    last_index = -1
+
+    def write(frame: Frame, results: Mapping[int, Result]) -> None:
+        for writer in writers:
+            writer(frame, results)
+        run_stats.count(results)
+
+    background = BackgroundWriter(write) if write_in_background else None
+    try:
+        started_s = clock()
+        for frame in frames:  # 1. Read. The clock runs since the last frame was finished.
+            last_index = frame.index
+            if frame.index < start_frame:
+                started_s = clock()
+                continue
+
+            # 2. Track the targets there are, and start those whose boxes were given.
+            results = dict(tracker.update(frame.image)) if tracker.targets else {}
+            for box in boxes:
+                results[tracker.add(frame.image, box)] = first_frame_result(box, frame.image)
+            boxes = ()
+            work_s = clock() - started_s
+
+            # 3. Show the frame. A person may draw boxes, which changes the results. Their time is
+            #    no work.
+            total_s = sum(recent_s)
+            fps = len(recent_s) / total_s if total_s > 0 else None
+            should_continue = on_frame is None or on_frame(frame, results, fps)
+            started_s = clock()
+
+            # 4. Write, or queue for writing.
+            if results:
+                with defer_interrupts():
+                    (background or write)(frame, results)
+                work_s += clock() - started_s
+                recent_s.append(work_s)
+                run_stats.work_s += work_s
+            if not should_continue:
+                return run_stats
+            started_s = clock()
+    finally:
+        if background is not None:
+            started_s = clock()
+            with defer_interrupts():
+                background.finish()
+            run_stats.work_s += clock() - started_s
+    if last_index < start_frame:
+        raise VideoError(
+            f"the video has {last_index + 1} frames, so none can start at frame {start_frame}; "
+            "frames count from 0"
+        )
+    return run_stats
+
+
+def first_frame_result(box: Sequence[float], image_bgr: Image) -> Result:
+    """Return the result of the frame a box was given on: that box inside the frame, score 1.
 
     Args:
         box: xywh px, may stick out of the frame.
@@ -186,150 +175,107 @@ def given_result(box: Sequence[float], image_bgr: Image) -> Result:
     return Result(box=(x, y, w, h), score=1.0, status="tracked")
 
 
-def run(
-    frames: Iterable[Frame],
-    tracker: Targets,
-    *,
-    boxes: Sequence[Sequence[float]] = (),
-    writers: Sequence[Writer] = (),
-    visitor: Visitor | None = None,
-    start_frame: int = 0,
-    tally: Tally | None = None,
-    overlap: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Tally:
-    """Track through a video.
+@contextmanager
+def prefetch(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
+    """Read frames in a thread while earlier ones are processed.
 
-    Frames before the first target (those before `start_frame`, and those a person lets pass
-    before drawing a box) are neither tracked nor written. Ctrl-C between two frames ends the run
-    by `KeyboardInterrupt` and never cuts a frame's writing in two.
+    Not for a live source, whose frames would age in the queue.
 
     Args:
-        frames: the video; an open source.
-        tracker: without targets of its own.
-        boxes: one target each, xywh px on frame `start_frame`.
-        writers: called in order with every frame that has targets.
-        visitor: the window, if there is one. Without one, `boxes` must not be empty.
-        start_frame: index of the first frame to look at.
-        tally: filled in as the run goes on, for a caller that wants it after an error too.
-        overlap: write in a thread of its own while the next frames are tracked, with the same
-            outcome. Whatever ends the run, all that was tracked is written first.
-        clock: seconds, monotonic.
+        frames: an open source; when the block ends, the thread no longer uses it.
 
     Returns:
-        The tally.
-
-    Raises:
-        VideoError: the video ends before `start_frame`, or fails on the way.
-        InvalidBoxError: a box that cannot be tracked.
-        OutputError: a writer failed.
+        The same frames; an error comes after the last frame before it.
     """
-    tally = Tally() if tally is None else tally
+    source, is_over = iter(frames), False
 
-    def deliver(frame: Frame, results: Mapping[int, Result]) -> None:
-        for write in writers:
-            write(frame, results)
-        tally.count(results)
+    def take() -> Frame | None:
+        nonlocal is_over
+        if is_over:
+            return None
+        is_over = True  # It stays so if this fails.
+        frame = next(source, None)
+        is_over = frame is None
+        return frame
 
-    job = _Job(tracker, boxes, visitor, start_frame, tally, clock)
-    if not overlap:
-        _loop(frames, job, deliver)
-        return tally
-    behind = WriteBehind(deliver)
+    def taken() -> Iterator[Frame]:
+        waiting = deque(pool.submit(take) for _ in range(DEPTH))
+        while (frame := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(take))
+            yield frame
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="siamtrack-read")
     try:
-        _loop(frames, job, behind)
+        yield taken()
     finally:
-        started_s = clock()
-        with interrupts_held():
-            behind.finish()
-        tally.work_s += clock() - started_s
-    return tally
+        pool.shutdown(cancel_futures=True)
 
 
-class _Job(NamedTuple):
-    """Arguments of `run`."""
+class BackgroundWriter:
+    """Writes frames in a thread while the next ones are tracked.
 
-    tracker: Targets
-    boxes: Sequence[Sequence[float]]
-    visitor: Visitor | None
-    start_frame: int
-    tally: Tally
-    clock: Callable[[], float]
+    Args:
+        write: called with every frame in order; never again after it has failed.
+    """
 
+    def __init__(self, write: Writer) -> None:
+        self._write_one = write
+        self._waiting: deque[Future[None]] = deque()
+        self._has_failed = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="siamtrack-write")
 
-def _loop(frames: Iterable[Frame], job: _Job, deliver: Writer) -> None:
-    clock, visitor, boxes = job.clock, job.visitor, job.boxes
-    rate, reached = _Rate(), -1
-    started_s = clock()
-    for frame in frames:
-        reached = frame.index
-        if frame.index >= job.start_frame:
-            results = _track(job.tracker, frame, boxes)
-            boxes = ()
-            work_s = clock() - started_s
-            go_on = visitor is None or visitor.visit(frame, results, rate.fps)
-            started_s = clock()
-            if results:
-                with interrupts_held():
-                    deliver(frame, results)
-                work_s += clock() - started_s
-                rate.add(work_s)
-                job.tally.work_s += work_s
-            if not go_on:
-                return
-        started_s = clock()
-    if reached < job.start_frame:
-        raise VideoError(
-            f"the video has {reached + 1} frames, so none can start at frame {job.start_frame}; "
-            "frames count from 0"
-        )
+    def __call__(self, frame: Frame, results: Mapping[int, Result]) -> None:
+        """Queue a frame; waits while the queue is full.
 
+        Raises:
+            Exception: what writing an earlier frame raised.
+        """
+        while len(self._waiting) >= DEPTH:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._write, frame, results))
 
-def _track(tracker: Targets, frame: Frame, boxes: Sequence[Sequence[float]]) -> dict[int, Result]:
-    """Results of the targets there are, and of those that start here from `boxes`."""
-    results = dict(tracker.update(frame.image)) if tracker.targets else {}
-    for box in boxes:
-        results[tracker.add(frame.image, box)] = given_result(box, frame.image)
-    return results
+    def finish(self) -> None:
+        """Wait until everything is written.
 
+        Raises:
+            Exception: what writing a frame raised.
+        """
+        try:
+            while self._waiting:
+                self._waiting.popleft().result()
+        finally:
+            self._pool.shutdown()
 
-class _Rate:
-    """Frames per second over the last `RATE_WINDOW` frames."""
-
-    def __init__(self) -> None:
-        self._times_s: list[float] = []
-
-    def add(self, work_s: float) -> None:
-        self._times_s = [*self._times_s[-(RATE_WINDOW - 1) :], work_s]
-
-    @property
-    def fps(self) -> float | None:
-        total_s = sum(self._times_s)
-        return len(self._times_s) / total_s if total_s > 0 else None
+    def _write(self, frame: Frame, results: Mapping[int, Result]) -> None:
+        if self._has_failed:
+            return
+        self._has_failed = True  # It stays so if this fails.
+        self._write_one(frame, results)
+        self._has_failed = False
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block, which writes what belongs together.
+def defer_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C and SIGTERM until the end of the block, which writes what belongs together.
 
     Outside the main thread, where Python never delivers signals, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    waiting: list[tuple[int, FrameType | None]] = []
-    usual: dict[int, Handler] = {}
+    received: list[tuple[int, FrameType | None]] = []
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         handler = signal.getsignal(number)
-        # What is not a function is a disposition of the system, which Python cannot hold back.
+        # What is not a function is a disposition of the system, which Python cannot delay.
         if callable(handler):
-            usual[number] = handler
-            signal.signal(number, lambda number, frame: waiting.append((number, frame)))
+            handlers[number] = handler
+            signal.signal(number, lambda number, frame: received.append((number, frame)))
     try:
         yield
     finally:
-        for held, handler in usual.items():
-            signal.signal(held, handler)
-    if waiting:
-        received, where = waiting[0]
-        usual[received](received, where)
+        for deferred, handler in handlers.items():
+            signal.signal(deferred, handler)
+    if received:
+        first, where = received[0]
+        handlers[first](first, where)

@@ -1,4 +1,7 @@
-"""From a reader to the caller: every frame in turn, or always the newest one."""
+"""Opening any video source, and delivering its frames: every one in turn, or always the newest.
+
+Sections: `open_source`; `Source` and its two ways of delivery; recordings played in real time.
+"""
 
 from __future__ import annotations
 
@@ -11,240 +14,26 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
 from siamtrack.errors import ConfigError, VideoError
 from siamtrack.types import Image
+from siamtrack.utils.files import Closing
 from siamtrack.utils.images import is_image, natural_key
 from siamtrack.video.cameras import CameraReader, ImagesReader
 from siamtrack.video.decode import ContainerReader, open_container
-from siamtrack.video.frames import Footage, Frame, Reader, Source
+from siamtrack.video.frames import Frame, Reader
+
+__all__ = ["Frame", "Source", "open_source"]
 
 _log = logging.getLogger(__name__)
 
 CLOSE_WAIT_S = 2.0
-"""How long closing waits for a read under way. A dead camera may hold one for much longer."""
-
-
-class _ReaderSource(ABC):
-    """What both ways of delivery share; a `siamtrack.video.frames.Source`."""
-
-    is_live: ClassVar[bool]
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._delivered = 0
-        self._dropped = 0
-        self._closed = False
-        self._reported = False
-
-    @property
-    def name(self) -> str:
-        return self._reader.footage.name
-
-    @property
-    def fps(self) -> float | None:
-        return self._reader.footage.fps
-
-    @property
-    def frame_wh(self) -> tuple[int, int]:
-        return self._reader.footage.frame_wh
-
-    @property
-    def frame_count(self) -> int | None:
-        return None if self.is_live else self._reader.footage.frame_count
-
-    @property
-    def dropped(self) -> int:
-        return self._dropped
-
-    @property
-    def unreadable(self) -> int:
-        return self._reader.unreadable
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Frame:
-        if self._closed:
-            raise VideoError(f"{self.name} is closed; open it again with open_source")
-        shot = self._next_shot()
-        if shot is None:
-            self._report()
-            raise StopIteration
-        frame = Frame(shot[0], self._delivered, shot[1])
-        self._delivered += 1
-        return frame
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the file, the camera or the connection back; may be called again."""
-        if not self._closed:
-            self._closed = True
-            self._release()
-            self._report()
-
-    @abstractmethod
-    def _next_shot(self) -> tuple[Image, float] | None: ...
-
-    @abstractmethod
-    def _release(self) -> None: ...
-
-    def _report(self) -> None:
-        if self.unreadable and not self._reported:
-            self._reported = True
-            _log.warning(
-                "%s: %d frame(s) could not be read, %d could",
-                self.name,
-                self.unreadable,
-                self._delivered + self._dropped,
-            )
-
-
-class SequentialSource(_ReaderSource):
-    """Every frame in turn, read when it is asked for."""
-
-    is_live = False
-
-    def _next_shot(self) -> tuple[Image, float] | None:
-        return self._reader.read()
-
-    def _release(self) -> None:
-        self._reader.close()
-
-
-class LiveSource(_ReaderSource):
-    """The newest frame only: a thread reads as fast as frames come, so the caller never lags.
-
-    Args:
-        reader: read and closed by the thread alone from here on.
-        timeout_s: raising it forgives longer pauses of the camera or the network; lowering it
-            reports a stall sooner.
-    """
-
-    is_live = True
-
-    def __init__(self, reader: Reader, *, timeout_s: float) -> None:
-        super().__init__(reader)
-        self._timeout_s = timeout_s
-        self._changed = threading.Condition()
-        self._stopping = threading.Event()
-        self._newest: tuple[Image, float] | None = None
-        self._ended = False
-        self._failure: VideoError | None = None
-        self._thread = threading.Thread(
-            target=self._pump, name=f"siamtrack reads {reader.footage.name}", daemon=True
-        )
-        self._thread.start()
-
-    def _pump(self) -> None:
-        failure: VideoError | None = VideoError(
-            f"{self.name}: reading it failed in a way that was not foreseen; open it again"
-        )
-        try:
-            while not self._stopping.is_set() and (shot := self._reader.read()) is not None:
-                self._publish(shot)
-            failure = None
-        except VideoError as error:
-            failure = error
-        finally:
-            self._reader.close()
-            with self._changed:
-                self._failure, self._ended = failure, True
-                self._changed.notify()
-
-    def _publish(self, shot: tuple[Image, float]) -> None:
-        with self._changed:
-            if self._newest is not None:
-                self._dropped += 1
-            self._newest = shot
-            self._changed.notify()
-
-    def _next_shot(self) -> tuple[Image, float] | None:
-        with self._changed:
-            if not self._changed.wait_for(
-                lambda: self._newest is not None or self._ended, self._timeout_s
-            ):
-                raise VideoError(
-                    f"{self.name} has sent no frame for {self._timeout_s:g} s, after "
-                    f"{self._delivered} frame(s); check the camera or the connection, or allow "
-                    "longer pauses with timeout_s"
-                )
-            shot, self._newest = self._newest, None
-            if shot is None and self._failure is not None:
-                raise self._failure
-            return shot
-
-    def _release(self) -> None:
-        self._stopping.set()
-        self._thread.join(CLOSE_WAIT_S)
-        if self._thread.is_alive():
-            _log.warning("%s did not let go; the program's end will free it", self.name)
-
-
-class PacedReader:
-    """Plays a recording as if it were live: no frame comes before its time.
-
-    Args:
-        reader: the recording.
-        clock: seconds that only go up.
-        sleep: waits that many seconds.
-    """
-
-    def __init__(
-        self,
-        reader: Reader,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        self._reader = reader
-        self._clock = clock
-        self._sleep = sleep
-        self._started_s: float | None = None
-
-    @property
-    def footage(self) -> Footage:
-        """That of the recording."""
-        return self._reader.footage
-
-    @property
-    def unreadable(self) -> int:
-        """That of the recording."""
-        return self._reader.unreadable
-
-    def read(self) -> tuple[Image, float] | None:
-        """Next picture once its time has come; see `Reader.read`."""
-        shot = self._reader.read()
-        if shot is not None:
-            if self._started_s is None:
-                self._started_s = self._clock() - shot[1]
-            wait_s = self._started_s + shot[1] - self._clock()
-            if wait_s > 0:
-                self._sleep(wait_s)
-        return shot
-
-    def close(self) -> None:
-        """Close the recording."""
-        self._reader.close()
-
-
-__all__ = ["Frame", "Source", "open_source"]
+"""How long closing waits for a read in progress. A dead camera may block one for much longer."""
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _MAYBE_RECORDED = frozenset({"file", "http", "https"})
-"""Schemes behind which there may be a recording: live only if it has no duration."""
+"""Schemes that may lead to a recording: live only if it has no duration."""
 
 
 def open_source(
@@ -269,7 +58,7 @@ def open_source(
             are then played at their own speed. False delivers every frame. None: True for cameras
             and streams, False for files, folders and recordings behind an address.
         timeout_s: bound on connecting to a stream and on waiting for a live frame, in s. Raising
-            it forgives longer pauses; lowering it reports a stall sooner.
+            it tolerates longer pauses; lowering it reports a stall sooner.
         fps: rate to assume where the source tells none, as pictures do; 30 for these otherwise.
 
     Returns:
@@ -307,7 +96,7 @@ def _open_camera(text: str, live: bool | None, timeout_s: float, fps: float | No
 def _open_address(
     text: str, scheme: str, live: bool | None, timeout_s: float, fps: float | None
 ) -> Source:
-    shown = re.sub(r"(?<=://)[^/]+@", "", text)
+    shown = re.sub(r"(?<=://)[^/]+@", "", text)  # without user name and password
     may_wait = live is False or (live is None and scheme in _MAYBE_RECORDED)
     container, stream = open_container(text, shown, timeout_s=timeout_s, low_latency=not may_wait)
     if live is None:
@@ -322,6 +111,7 @@ def _open_path(text: str, live: bool | None, timeout_s: float, fps: float | None
     if not text:
         raise VideoError("the source is empty; give a path, an address or the number of a camera")
     path = Path(text).expanduser()
+    reader: Reader
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -330,36 +120,222 @@ def _open_path(text: str, live: bool | None, timeout_s: float, fps: float | None
                 f"{text} cannot be opened ({error.strerror}); give a video file, a folder or "
                 "pattern of pictures, a stream address or the number of a camera"
             ) from error
-        return _open_pattern(text, live, timeout_s, fps)
-    if stat.S_ISCHR(mode):
-        return _deliver(CameraReader(text, fps=fps), live is not False, timeout_s)
-    reader: Reader
-    if stat.S_ISDIR(mode):
-        reader = _images(list(path.iterdir()), text, fps)
-    elif is_image(path):
-        reader = ImagesReader([path], name=path.name, fps=fps)
+        reader = _open_images([Path(p) for p in glob.glob(str(path), recursive=True)], text, fps)
     else:
-        # Without the prefix a colon in the name would make it an address.
-        container, stream = open_container(f"file:{path}", text)
-        reader = ContainerReader(container, stream, name=path.name, shown=text, fps=fps)
-    return _deliver(PacedReader(reader) if live else reader, bool(live), timeout_s)
+        if stat.S_ISCHR(mode):  # a device file such as /dev/video0
+            return _deliver(CameraReader(text, fps=fps), live is not False, timeout_s)
+        if stat.S_ISDIR(mode):
+            reader = _open_images(list(path.iterdir()), text, fps)
+        elif is_image(path):
+            reader = ImagesReader([path], name=path.name, fps=fps)
+        else:
+            # Without the prefix, FFmpeg takes a name with a colon for an address.
+            container, stream = open_container(f"file:{path}", text)
+            reader = ContainerReader(container, stream, name=path.name, shown=text, fps=fps)
+    return _deliver(RealTimeReader(reader) if live else reader, bool(live), timeout_s)
 
 
-def _open_pattern(text: str, live: bool | None, timeout_s: float, fps: float | None) -> Source:
-    pattern = str(Path(text).expanduser())
-    reader = _images([Path(found) for found in glob.glob(pattern, recursive=True)], text, fps)
-    return _deliver(PacedReader(reader) if live else reader, bool(live), timeout_s)
-
-
-def _images(found: Sequence[Path], text: str, fps: float | None) -> ImagesReader:
-    pictures = sorted(filter(is_image, found), key=natural_key)
-    if not pictures:
+def _open_images(found: Sequence[Path], text: str, fps: float | None) -> ImagesReader:
+    images = sorted(filter(is_image, found), key=natural_key)
+    if not images:
         raise VideoError(
             f"no pictures in {text} ({len(found)} other file(s)); give a video file, or a folder "
             "or pattern with png, jpg, bmp, tif or webp pictures"
         )
-    return ImagesReader(pictures, name=Path(text).name or text, fps=fps)
+    return ImagesReader(images, name=Path(text).name or text, fps=fps)
 
 
 def _deliver(reader: Reader, live: bool, timeout_s: float) -> Source:
     return LiveSource(reader, timeout_s=timeout_s) if live else SequentialSource(reader)
+
+
+class Source(Closing, ABC):
+    """Frames in order: an iterator, and a context manager that closes the source.
+
+    Attributes:
+        name: see `siamtrack.video.frames.SourceInfo`, as for `fps` and `frame_wh`.
+        frame_count: number of frames; None for everything live and when the source does not tell.
+        is_live: frames are read as they come, and only the newest is kept.
+        dropped: frames of a live source that were read but replaced by a newer one.
+    """
+
+    is_live: ClassVar[bool]
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.name = reader.info.name
+        self.fps = reader.info.fps
+        self.frame_wh = reader.info.frame_wh
+        self.frame_count = None if self.is_live else reader.info.frame_count
+        self.dropped = 0
+        self._delivered = 0
+        self._closed = False
+        self._reported = False
+
+    @property
+    def unreadable(self) -> int:
+        """Frames known to exist that could not be read; complete at the end only."""
+        return self._reader.unreadable
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Frame:
+        if self._closed:
+            raise VideoError(f"{self.name} is closed; open it again with open_source")
+        delivered = self._next_image()
+        if delivered is None:
+            self._report_unreadable()
+            raise StopIteration
+        image, time_s = delivered
+        frame = Frame(image, self._delivered, time_s)
+        self._delivered += 1
+        return frame
+
+    def close(self) -> None:
+        """Release the file, the camera or the connection; may be called again."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+            self._report_unreadable()
+
+    @abstractmethod
+    def _next_image(self) -> tuple[Image, float] | None: ...
+
+    @abstractmethod
+    def _release(self) -> None: ...
+
+    def _report_unreadable(self) -> None:
+        if self.unreadable and not self._reported:
+            self._reported = True
+            _log.warning(
+                "%s: %d frame(s) could not be read, %d could",
+                self.name,
+                self.unreadable,
+                self._delivered + self.dropped,
+            )
+
+
+class SequentialSource(Source):
+    """Every frame in turn, read when it is asked for."""
+
+    is_live = False
+
+    def _next_image(self) -> tuple[Image, float] | None:
+        return self._reader.read()
+
+    def _release(self) -> None:
+        self._reader.close()
+
+
+class LiveSource(Source):
+    """The newest frame only: a thread reads as fast as frames come, so the caller never lags.
+
+    Args:
+        reader: from here on read and closed by the thread alone.
+        timeout_s: raising it tolerates longer pauses of the camera or the network; lowering it
+            reports a stall sooner.
+    """
+
+    is_live = True
+
+    def __init__(self, reader: Reader, *, timeout_s: float) -> None:
+        super().__init__(reader)
+        self._timeout_s = timeout_s
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._newest: tuple[Image, float] | None = None
+        self._ended = False
+        self._failure: VideoError | None = None
+        self._thread = threading.Thread(
+            target=self._read_all, name=f"siamtrack reads {self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def _read_all(self) -> None:
+        """Body of the thread: read until the end, a failure or `close`, keeping the newest."""
+        failure: VideoError | None = VideoError(
+            f"{self.name}: reading it failed in a way that was not foreseen; open it again"
+        )
+        try:
+            while not self._stopping.is_set() and (newest := self._reader.read()) is not None:
+                with self._changed:
+                    if self._newest is not None:
+                        self.dropped += 1
+                    self._newest = newest
+                    self._changed.notify()
+            failure = None
+        except VideoError as error:
+            failure = error
+        finally:
+            self._reader.close()
+            with self._changed:
+                self._failure, self._ended = failure, True
+                self._changed.notify()
+
+    def _next_image(self) -> tuple[Image, float] | None:
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: self._newest is not None or self._ended, self._timeout_s
+            ):
+                raise VideoError(
+                    f"{self.name} has sent no frame for {self._timeout_s:g} s, after "
+                    f"{self._delivered} frame(s); check the camera or the connection, or allow "
+                    "longer pauses with timeout_s"
+                )
+            newest, self._newest = self._newest, None
+            # A failure is raised after the last frame before it was delivered.
+            if newest is None and self._failure is not None:
+                raise self._failure
+            return newest
+
+    def _release(self) -> None:
+        self._stopping.set()
+        self._thread.join(CLOSE_WAIT_S)
+        if self._thread.is_alive():
+            _log.warning(
+                "%s: reader thread did not stop within %g s; it will be killed when the program "
+                "exits",
+                self.name,
+                CLOSE_WAIT_S,
+            )
+
+
+class RealTimeReader(Reader):
+    """Plays a recording as if it were live: no frame comes before its time.
+
+    Args:
+        reader: the recording.
+        clock: monotonic seconds.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._sleep = sleep
+        self._started_s: float | None = None
+        self.info = reader.info
+        self.unreadable = reader.unreadable
+
+    def _read_next(self) -> tuple[Image, float] | None:
+        delivered = self._reader.read()
+        self.unreadable = self._reader.unreadable
+        if delivered is not None:
+            _, time_s = delivered
+            if self._started_s is None:
+                self._started_s = self._clock() - time_s
+            wait_s = self._started_s + time_s - self._clock()
+            if wait_s > 0:
+                self._sleep(wait_s)
+        return delivered
+
+    def close(self) -> None:
+        """Close the recording."""
+        self._reader.close()

@@ -6,7 +6,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
 from siamtrack.errors import OutputError
@@ -20,21 +19,21 @@ SCORE_DIGITS = 4
 
 
 class _TextSink(ABC):
-    """Hands every frame's lines to the system in one piece, so that a kill leaves whole lines."""
+    """Passes every frame's lines to the system in one write: a kill leaves whole lines."""
 
     _header: ClassVar[str] = ""
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self._destination = GrowingFile(path, overwrite=overwrite)
+        self._target = GrowingFile(path, overwrite=overwrite)
         self._count = 0
-        self._sound_bytes = 0
-        self._file = self._destination.working.open("wb", buffering=0)
+        self._intact_bytes = 0
+        self._file = self._target.working.open("wb", buffering=0)
         self._append(self._header)
 
     @property
     def path(self) -> Path:
-        """Where the results are."""
-        return self._destination.path
+        """The file."""
+        return self._target.path
 
     @property
     def count(self) -> int:
@@ -42,12 +41,7 @@ class _TextSink(ABC):
         return self._count
 
     def write(self, frame_index: int, time_s: float, results: Mapping[int, Result]) -> None:
-        """Write what was found in one frame.
-
-        Args:
-            frame_index: 0-based.
-            time_s: presentation time of the frame.
-            results: by target number.
+        """Write the results of one frame, by target number.
 
         Raises:
             OutputError: the disk is full or gone; what was written before stays.
@@ -56,7 +50,7 @@ class _TextSink(ABC):
             raise OutputError(f"{self.path} is closed; nothing more can be written to it")
         self._append(self._lines(frame_index, time_s, results))
         self._count += 1
-        self._destination.commit()
+        self._target.commit()
 
     def _append(self, text: str) -> None:
         data = text.encode("utf-8")
@@ -65,37 +59,32 @@ class _TextSink(ABC):
             while written < len(data):
                 written += self._file.write(data[written:])
         except OSError as error:
-            self._finish(worth_keeping=self._count > 0)
-            self._destination.cut(self._sound_bytes)
-            raise self._destination.failed(error, self._count) from error
-        self._sound_bytes += written
+            self._finish(keep=self._count > 0)
+            self._target.cut(self._intact_bytes)
+            raise self._target.failed(error, self._count) from error
+        self._intact_bytes += written
 
     @abstractmethod
     def _lines(self, frame_index: int, time_s: float, results: Mapping[int, Result]) -> str: ...
 
     def close(self) -> None:
         """Finish the file; may be called again."""
-        self._finish(worth_keeping=True)
+        self._finish(keep=True)
 
-    def _finish(self, *, worth_keeping: bool) -> None:
+    def _finish(self, *, keep: bool) -> None:
         if self._file.closed:
             return
         self._file.close()
-        if worth_keeping:
-            self._destination.commit(final=True)
+        if keep:
+            self._target.commit(final=True)
         else:
-            self._destination.discard()
+            self._target.discard()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._finish(worth_keeping=self._count > 0 or kind is None)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._finish(keep=self._count > 0 or kind is None)
 
 
 class CsvSink(_TextSink):

@@ -1,4 +1,4 @@
-"""Video formats that can be written, and what encodes them."""
+"""Writing videos: `VideoSink`, the formats it can write, and their encoders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Self, cast
 
 import av
@@ -136,7 +135,7 @@ def _is_installed(name: str) -> bool:
 DEFAULT_FPS = 30.0
 MAX_FPS = 1000.0
 BT709 = 1
-"""Number of that standard in every one of the tags that describe colours."""
+"""Number of that standard in all tags that describe colors."""
 
 
 class VideoSink:
@@ -154,7 +153,7 @@ class VideoSink:
         fps: nominal rate: the step to a frame without a time stamp, and how many frames apart the
             places are that a player can jump to. None: 30.
         frame_wh: size of every frame in px. An odd side is made even by repeating the last row or
-            column, because colours are stored at half the resolution.
+            column, because colors are stored at half the resolution.
         overwrite: replace a file that exists.
 
     Raises:
@@ -183,12 +182,12 @@ class VideoSink:
         self._count = 0
         self._first_s = 0.0
         self._last_tick = -1
-        self._sound_bytes = 0
+        self._intact_bytes = 0
         self._is_open = True
         self._reformatter = VideoReformatter()
-        self._destination = GrowingFile(path, overwrite=overwrite)
+        self._target = GrowingFile(path, overwrite=overwrite)
         self._container = av.open(
-            str(self._destination.working),
+            str(self._target.working),
             "w",
             format=video_format.name,
             options=video_format.options,
@@ -257,9 +256,9 @@ class VideoSink:
             raise self._give_up(error) from error
         self._last_tick = tick
         self._count += 1
-        self._sound_bytes = self._destination.size_bytes()
+        self._intact_bytes = self._target.size_bytes()
         if self._count > 1:
-            self._destination.commit()
+            self._target.commit()
 
     def _encodable(self, image: Image) -> av.VideoFrame:
         width, height = self._frame_wh
@@ -292,12 +291,12 @@ class VideoSink:
         self._is_open = False
         with suppress(av.error.FFmpegError, OSError):
             self._container.close()
-        self._destination.cut(self._sound_bytes)
-        kept = _frames_in(self._destination.working)[1] if self._sound_bytes else 0
+        self._target.cut(self._intact_bytes)
+        kept = _frames_in(self._target.working)[1] if self._intact_bytes else 0
         self._count = kept
         if kept == 0:
-            self._destination.discard()
-        return self._destination.failed(error, kept)
+            self._target.discard()
+        return self._target.failed(error, kept)
 
     def close(self) -> None:
         """Finish the file and check that it opens with the right size and count.
@@ -314,7 +313,7 @@ class VideoSink:
             self._is_open = False
             with suppress(av.error.FFmpegError, OSError):
                 self._container.close()
-            self._destination.discard()
+            self._target.discard()
             _log.warning("%s: no frame was written, so there is no video", self._path)
             return
         try:
@@ -323,13 +322,13 @@ class VideoSink:
         except (av.error.FFmpegError, OSError) as error:
             raise self._give_up(error) from error
         self._is_open = False
-        self._destination.commit(final=True)
+        self._target.commit(final=True)
         self._verify()
 
     def _verify(self) -> None:
-        if not self._destination.is_file:
+        if not self._target.is_file:
             return
-        size, frames = _frames_in(self._destination.working)
+        size, frames = _frames_in(self._target.working)
         if size != self.encoded_wh or frames != self._count:
             raise OutputError(
                 f"{self._path} should hold {self._count} frame(s) of {self.encoded_wh} px and "
@@ -339,12 +338,7 @@ class VideoSink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
             return

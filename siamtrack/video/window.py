@@ -1,7 +1,7 @@
-"""The window: the only place that touches OpenCV's graphical interface.
+"""The window: the only file that uses OpenCV's graphical interface.
 
-Where there is no display, OpenCV's Qt and GTK back ends do not report an error, they abort the
-whole process. So nothing here opens a window before a child process has opened one.
+Where there is no display, OpenCV's Qt and GTK back ends report no error but abort the whole
+process. So nothing here opens a window before a child process has opened one.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from siamtrack.errors import DisplayUnavailableError
+from siamtrack.types import Image
+from siamtrack.utils.files import Closing
 from siamtrack.video.interactive import Closed, Event, Key, Mouse
 
 PROBE_TIMEOUT_S = 20.0
-"""How long a display may take to open a window; one that hangs is as good as none."""
+"""How long a display may take to open a window; one that hangs counts as none."""
 
 _PROBE = "import cv2; cv2.namedWindow('siamtrack', cv2.WINDOW_NORMAL); cv2.destroyAllWindows()"
 _KEY_NAMES = {27: "esc", 32: "space"}
@@ -41,16 +40,14 @@ def display_problem(
     platform: str = sys.platform,
     probe: Callable[[], str | None] | None = None,
 ) -> str | None:
-    """Say why no window can be opened, without ever hanging or ending the process.
+    """Say in a few words why no window can be opened; None when one can.
+
+    Neither hangs nor ends the process.
 
     Args:
         environ: environment variables; None for this process's.
         platform: as `sys.platform`.
-        probe: opens a window where it can do no harm and returns what went wrong; None for a
-            child process.
-
-    Returns:
-        The reason in a few words, or None when a window can be opened.
+        probe: opens a window in safety and returns what went wrong; None uses a child process.
     """
     environ = os.environ if environ is None else environ
     if toolkit_name() == "":
@@ -62,7 +59,7 @@ def display_problem(
 
 
 def probe_in_child() -> str | None:
-    """Open a window in a child process and say what went wrong, None when it opened."""
+    """Open a window in a child process; returns what went wrong, None when it opened."""
     try:
         child = subprocess.run(
             [sys.executable, "-c", _PROBE],
@@ -81,10 +78,10 @@ def probe_in_child() -> str | None:
 
 
 def require_display() -> None:
-    """Make sure that a window can be opened.
+    """Check that a window can be opened.
 
     Raises:
-        DisplayUnavailableError: there is no display; the message names the way out.
+        DisplayUnavailableError: there is no display; the message says how to do without one.
     """
     problem = display_problem()
     if problem is not None:
@@ -95,12 +92,12 @@ def require_display() -> None:
 
 
 def toolkit_name() -> str:
-    """What OpenCV draws windows with, "QT" for instance; "" when it was built without any."""
+    """Name what OpenCV draws windows with, such as "QT"; "" when it was built without any."""
     return str(cv2.currentUIFramework())
 
 
-class Window:
-    """One window, as a context manager; it must be used by the thread that opened it.
+class Window(Closing):
+    """One window, to be used by the thread that opened it; a context manager that closes it.
 
     Args:
         title: in the title bar; also OpenCV's name for the window, so it must be unique.
@@ -115,7 +112,7 @@ class Window:
         self._events: list[Event] = []
         self._shown_wh: tuple[int, int] | None = None
         self._pressed: tuple[float, float] | None = None
-        # OpenCV's wheel ships Qt without fonts, of which Qt complains for every window.
+        # OpenCV's wheel ships Qt without fonts, and Qt warns about that for every window.
         os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
         try:
@@ -126,25 +123,8 @@ class Window:
                 f"OpenCV cannot open a window ({error}); run with --no-display --box x,y,w,h"
             ) from error
 
-    def __enter__(self) -> Self:
-        """Return the window itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the window."""
-        self.close()
-
-    def show(self, image_bgr: NDArray[np.uint8]) -> None:
-        """Put a picture into the window, which takes its size; mouse events are in its pixels.
-
-        Args:
-            image_bgr: (H, W, 3) uint8 BGR.
-        """
+    def show(self, image_bgr: Image) -> None:
+        """Show a picture in the window, which takes its size; mouse events are in its pixels."""
         height, width = image_bgr.shape[:2]
         if self._shown_wh != (width, height):
             cv2.resizeWindow(self._title, width, height)
@@ -152,7 +132,7 @@ class Window:
         cv2.imshow(self._title, image_bgr)
 
     def poll(self, timeout_s: float) -> tuple[Event, ...]:
-        """Let the window live and return what happened in it, in order.
+        """Process the window's events and return them in order.
 
         Args:
             timeout_s: longest time to wait; a key ends the wait. OpenCV needs at least 1 ms.
@@ -170,7 +150,7 @@ class Window:
         """Close the window; closing it again, or after the user has, does nothing."""
         try:
             cv2.destroyWindow(self._title)
-            # Most toolkits take the window off the screen only at the next turn of their loop.
+            # Most toolkits remove the window only at the next turn of their event loop.
             cv2.waitKeyEx(1)
         except cv2.error as error:
             logger.debug("window %r was closed before: %s", self._title, error)
@@ -186,7 +166,7 @@ class Window:
         if action is None:
             return
         if action == "move" and self._pressed and not flags & cv2.EVENT_FLAG_LBUTTON:
-            # The button was let go and the toolkit did not say so, which Qt forgets at times.
+            # The button was released without an event, as Qt sometimes does.
             self._events.append(Mouse("up", *self._pressed))
             self._pressed = None
         if action == "down" or self._pressed:

@@ -14,7 +14,7 @@ import pytest
 import siamtrack
 from siamtrack.tracking.redetection import Budget
 from siamtrack.tracking.result import Result
-from siamtrack.video.run import given_result
+from siamtrack.video.run import first_frame_result
 
 
 class ScriptedTracker:
@@ -33,11 +33,11 @@ class ScriptedTracker:
 
     def add(self, frame_bgr: np.ndarray, box: Sequence[float]) -> int:
         target = len(self.boxes)
-        self.boxes[target] = given_result(box, frame_bgr).box
+        self.boxes[target] = first_frame_result(box, frame_bgr).box
         return target
 
     def reinit(self, target: int, frame_bgr: np.ndarray, box: Sequence[float]) -> None:
-        self.boxes[target] = given_result(box, frame_bgr).box
+        self.boxes[target] = first_frame_result(box, frame_bgr).box
 
     def update(self, frame_bgr: np.ndarray) -> Mapping[int, Result]:
         self.updates += 1

@@ -406,9 +406,8 @@ def person(monkeypatch: pytest.MonkeyPatch, *turns: list[Event]) -> Iterator[typ
         pass
 
     Present.turns = list(turns)
-    monkeypatch.setattr("siamtrack.cli.track.Window", Present)
+    monkeypatch.setattr("siamtrack.video.window.Window", Present)
     monkeypatch.setattr("siamtrack.video.window.display_problem", lambda: None)
-    monkeypatch.setattr("siamtrack.cli.track.display_problem", lambda: None)
     yield Present
 
 

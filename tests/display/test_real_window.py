@@ -14,7 +14,7 @@ TITLE = "siamtrack echo"
 ECHO = """
 import dataclasses, json, sys
 import numpy as np
-from siamtrack.video.session import Closed, Key
+from siamtrack.video.interactive import Closed, Key
 from siamtrack.video.window import Window, require_display
 
 require_display()

@@ -24,7 +24,7 @@ import cv2
 import siamtrack
 from siamtrack.cli import main
 from siamtrack.tracking.result import Result
-from siamtrack.video.runner import given_result
+from siamtrack.video.run import first_frame_result
 
 
 class Template:
@@ -38,7 +38,7 @@ class Template:
         return tuple(self.templates)
 
     def reinit(self, target, frame, box):
-        x, y, w, h = map(round, given_result(box, frame).box)
+        x, y, w, h = map(round, first_frame_result(box, frame).box)
         self.templates[target] = frame[y : y + h, x : x + w].copy()
 
     def add(self, frame, box):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siamtrack.tracking.result import Result, Status
-from siamtrack.video.draw import STATUS_BGR, add_banner, draw_results, draw_selection
-from siamtrack.video.interactive import Key, Session
+from siamtrack.video.draw import STATUS_BGR, add_help_bar, draw_results, draw_selection
+from siamtrack.video.interactive import Key, WindowState
 
 BOX = (200.0, 150.0, 160.0, 120.0)
 
@@ -205,18 +205,18 @@ def test_fps_is_in_the_top_right_corner() -> None:
     assert (draw_results(image, {}, fps=4.2) != draw_results(image, {}, fps=4.4)).any()
 
 
-def test_banner_is_under_the_picture_and_hides_nothing() -> None:
+def test_help_bar_is_under_the_picture_and_hides_nothing() -> None:
     image = grey()
-    shown = add_banner(image, "Drag a box around the target")
+    shown = add_help_bar(image, "Drag a box around the target")
     assert (shown[:480] == image).all() and (image == 128).all()
     strip = shown[480:]
     assert 10 < strip.shape[0] < 60
     assert contrast(tuple(strip.max(axis=(0, 1))), tuple(strip.min(axis=(0, 1)))) > 10
 
 
-def test_banner_keeps_its_height_and_grows_over_the_picture_only_when_it_must() -> None:
+def test_help_bar_keeps_its_height_and_grows_over_the_picture_only_when_it_must() -> None:
     image = grey()
-    short, long = add_banner(image, "x"), add_banner(image, "Drag a box " * 20)
+    short, long = add_help_bar(image, "x"), add_help_bar(image, "Drag a box " * 20)
     assert short.shape == long.shape
     covered = changed(image, long[:480])
     left, top, right, bottom = extent(covered)
@@ -227,10 +227,10 @@ def test_banner_keeps_its_height_and_grows_over_the_picture_only_when_it_must() 
 @pytest.mark.parametrize("wh", [(480, 640), (1600, 900), (480, 1600), (853, 480)])
 def test_the_keys_fit_into_the_strip_of_every_usual_window(wh: tuple[int, int]) -> None:
     image = grey(wh[1], wh[0])
-    paused = Session(wh, (0,))
+    paused = WindowState(wh, (0,))
     paused.handle(Key("space"))
-    for session in (Session(wh), Session(wh, (0,)), paused):
-        assert (add_banner(image, session.banner)[: wh[1]] == image).all()
+    for session in (WindowState(wh), WindowState(wh, (0,)), paused):
+        assert (add_help_bar(image, session.help_text)[: wh[1]] == image).all()
 
 
 def test_selection_is_drawn_on_a_copy_where_it_is() -> None:
@@ -252,5 +252,5 @@ def test_anything_can_be_drawn(hw: tuple[int, int], box: tuple[float, ...], stat
     results = {k: Result(box=box, score=0.5, status=status) for k in (0, 12)}
     drawn = draw_results(image, results, fps=12.0)
     assert drawn.shape == image.shape
-    assert add_banner(image, "Space: pause | q: quit").shape[1] == image.shape[1]
+    assert add_help_bar(image, "Space: pause | q: quit").shape[1] == image.shape[1]
     assert (image == 128).all()

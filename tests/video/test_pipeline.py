@@ -13,7 +13,7 @@ import pytest
 from siamtrack.errors import InvalidFrameError, OutputError, VideoError
 from siamtrack.tracking.result import Result
 from siamtrack.video.frames import Frame
-from siamtrack.video.run import DEPTH, Tally, WriteBehind, given_result, read_ahead, run
+from siamtrack.video.run import DEPTH, BackgroundWriter, RunStats, first_frame_result, prefetch, run
 
 BOX = (10.0, 10.0, 20.0, 10.0)
 LONG_S = 20.0
@@ -32,7 +32,7 @@ class Drift:
         return tuple(self.boxes)
 
     def add(self, frame_bgr: np.ndarray, box: Sequence[float]) -> int:
-        self.boxes[0] = given_result(box, frame_bgr).box
+        self.boxes[0] = first_frame_result(box, frame_bgr).box
         return 0
 
     def reinit(self, target: int, frame_bgr: np.ndarray, box: Sequence[float]) -> None: ...
@@ -86,14 +86,21 @@ def at(number: int, error: BaseException):
 
 
 def outcome(video, tracker, journal, *, overlap):
-    """What a run leaves behind: rows, tally and error."""
-    tally, caught = Tally(), None
-    with read_ahead(video) if overlap else nullcontext(video) as frames:
+    """What a run leaves behind: rows, stats and error."""
+    stats, caught = RunStats(), None
+    with prefetch(video) if overlap else nullcontext(video) as frames:
         try:
-            run(frames, tracker, boxes=[BOX], writers=[journal], tally=tally, overlap=overlap)
+            run(
+                frames,
+                tracker,
+                boxes=[BOX],
+                writers=[journal],
+                stats=stats,
+                write_in_background=overlap,
+            )
         except (VideoError, OutputError, InvalidFrameError) as error:
             caught = error
-    return journal.rows, tally.frames, tally.statuses, caught
+    return journal.rows, stats.frames, stats.statuses, caught
 
 
 ERRORS = {
@@ -129,20 +136,20 @@ def test_frames_are_tracked_while_others_are_written():
             assert tracked.wait(LONG_S), "frame 1 was not tracked before frame 0 was written"
 
     tracker = Drift(lambda number: tracked.set())
-    run(Video(3), tracker, boxes=[BOX], writers=[Journal(wait)], overlap=True)
+    run(Video(3), tracker, boxes=[BOX], writers=[Journal(wait)], write_in_background=True)
 
 
 def test_frames_are_read_while_others_are_worked_on():
     video, read = Video(9), threading.Event()
     video.trouble = lambda number: read.set() if number == 1 else None
-    with read_ahead(video) as frames:
+    with prefetch(video) as frames:
         assert next(frames).index == 0
         assert read.wait(LONG_S)
 
 
 def test_no_more_is_read_than_the_queue_holds():
     video = Video(50)
-    with read_ahead(video) as frames:
+    with prefetch(video) as frames:
         for frame in frames:
             # One was handed out, and as many wait as the queue holds, the one being read included.
             assert video.taken <= frame.index + 1 + DEPTH
@@ -166,14 +173,14 @@ def test_tracking_waits_for_writing_when_the_queue_is_full():
         reached[number].set()
 
     journal = Journal(hold)
-    run(Video(count), Drift(note), boxes=[BOX], writers=[journal], overlap=True)
+    run(Video(count), Drift(note), boxes=[BOX], writers=[journal], write_in_background=True)
     assert max(lags) == DEPTH
     assert journal.indices == list(range(count))
 
 
 def test_nothing_is_written_after_a_write_that_failed():
     journal = Journal(at(2, OutputError("full")))
-    behind = WriteBehind(journal)
+    behind = BackgroundWriter(journal)
     frames = list(Video(DEPTH))
     for frame in frames:
         behind(frame, {})
@@ -187,7 +194,7 @@ def test_the_earlier_error_is_told_when_two_threads_fail():
     failing = Drift(at(3, InvalidFrameError("another shape")))
     journal = Journal(at(2, OutputError("full")))
     with pytest.raises(OutputError, match="full"):
-        run(Video(9), failing, boxes=[BOX], writers=[journal], overlap=True)
+        run(Video(9), failing, boxes=[BOX], writers=[journal], write_in_background=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -199,23 +206,32 @@ def test_an_interrupt_leaves_all_that_was_tracked_written(number):
         if k == 6:
             signal.raise_signal(number)
 
-    journal, tally = Journal(), Tally()
+    journal, stats = Journal(), RunStats()
     usual = signal.signal(number, stop)
     try:
-        with read_ahead(Video(99)) as frames, pytest.raises(KeyboardInterrupt):
-            run(frames, Drift(hit), boxes=[BOX], writers=[journal], tally=tally, overlap=True)
+        with prefetch(Video(99)) as frames, pytest.raises(KeyboardInterrupt):
+            run(
+                frames,
+                Drift(hit),
+                boxes=[BOX],
+                writers=[journal],
+                stats=stats,
+                write_in_background=True,
+            )
         assert signal.getsignal(number) is stop
     finally:
         signal.signal(number, usual)
     assert journal.indices == list(range(6))
-    assert tally.frames == 6
+    assert stats.frames == 6
 
 
 def test_the_time_of_the_last_writes_counts_as_work():
     ticks = iter(range(100))
-    tally = run(Video(1), Drift(), boxes=[BOX], overlap=True, clock=lambda: float(next(ticks)))
+    stats = run(
+        Video(1), Drift(), boxes=[BOX], write_in_background=True, clock=lambda: float(next(ticks))
+    )
     # Tracking, queueing and finishing: one tick each.
-    assert tally.work_s == 3.0
+    assert stats.work_s == 3.0
 
 
 def test_no_thread_is_left_behind():
@@ -232,6 +248,6 @@ def test_a_source_that_ended_or_failed_is_not_asked_again(error):
         asked.append(number)
         at(2, error)(number)
 
-    with read_ahead(Video(9, trouble)) as frames, suppress(VideoError):
+    with prefetch(Video(9, trouble)) as frames, suppress(VideoError):
         assert [frame.index for frame in frames] == [0, 1]
     assert asked == [0, 1, 2]

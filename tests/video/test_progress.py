@@ -12,13 +12,13 @@ import pytest
 
 from siamtrack.types import Image
 from siamtrack.utils.progress import FrameProgress
-from siamtrack.video.frames import Footage, Frame
+from siamtrack.video.frames import Frame, SourceInfo
 from siamtrack.video.source import LiveSource, SequentialSource
 
 
 class FakeReader:
     def __init__(self, frames: int, frame_count: int | None) -> None:
-        self.footage = Footage("clip.mp4", 10.0, (4, 4), frame_count)
+        self.info = SourceInfo("clip.mp4", 10.0, (4, 4), frame_count)
         self.unreadable = 0
         self._left = iter([(np.zeros((4, 4, 3), np.uint8), k / 10) for k in range(frames)])
 
@@ -42,7 +42,7 @@ def test_all_frames_pass_and_stderr_says_how_far_and_how_fast(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     source = SequentialSource(FakeReader(5, 8))
-    with FrameProgress(source) as progress:
+    with FrameProgress(source, source.name, source.frame_count) as progress:
         frames: Iterator[Frame] = iter(progress)
         assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     out, err = capsys.readouterr()
@@ -52,14 +52,15 @@ def test_all_frames_pass_and_stderr_says_how_far_and_how_fast(
 
 def test_without_a_known_length_there_is_no_eta() -> None:
     stream = Terminal()
-    list(FrameProgress(SequentialSource(FakeReader(5, None)), stream=stream))
+    source = SequentialSource(FakeReader(5, None))
+    list(FrameProgress(source, source.name, None, stream=stream))
     assert re.match(r"clip.mp4: 5 frames in 00:00, [\d.]+ fps", last_line(stream.getvalue()))
 
 
 def test_it_can_be_switched_off() -> None:
     stream = Terminal()
     source = SequentialSource(FakeReader(5, 5))
-    assert len(list(FrameProgress(source, enabled=False, stream=stream))) == 5
+    assert len(list(FrameProgress(source, "clip", 5, enabled=False, stream=stream))) == 5
     assert stream.getvalue() == ""
 
 
@@ -67,7 +68,7 @@ def test_a_log_file_gets_fewer_lines_than_a_terminal(monkeypatch: pytest.MonkeyP
     def lines(stream: io.StringIO) -> int:
         ticks = itertools.count(step=0.05)
         monkeypatch.setattr("tqdm.std.time", lambda: next(ticks))
-        list(FrameProgress(SequentialSource(FakeReader(2000, 2000)), stream=stream))
+        list(FrameProgress(range(2000), "clip", 2000, stream=stream))
         return stream.getvalue().count("\r")
 
     assert 2 <= lines(io.StringIO()) < lines(Terminal()) / 5
@@ -76,14 +77,14 @@ def test_a_log_file_gets_fewer_lines_than_a_terminal(monkeypatch: pytest.MonkeyP
 def test_dropped_frames_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     source = LiveSource(FakeReader(1, None), timeout_s=30)
-    monkeypatch.setattr(source, "_dropped", 3)
-    list(FrameProgress(source, stream=stream))
+    monkeypatch.setattr(source, "dropped", 3)
+    list(FrameProgress(source, source.name, None, dropped=lambda: source.dropped, stream=stream))
     assert last_line(stream.getvalue()).startswith("clip.mp4 (3 dropped): 1 frames")
 
 
 def test_leaving_early_closes_the_bar() -> None:
     stream = Terminal()
-    for frame in FrameProgress(SequentialSource(FakeReader(5, 5)), stream=stream):
-        if frame.index == 2:
+    for frame in FrameProgress(range(5), "clip", 5, stream=stream):
+        if frame == 2:
             break
     assert stream.getvalue().endswith("\n")

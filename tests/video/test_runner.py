@@ -10,7 +10,7 @@ import pytest
 from siamtrack.errors import InvalidBoxError, OutputError, VideoError
 from siamtrack.tracking.result import Result
 from siamtrack.video.frames import Frame
-from siamtrack.video.run import Tally, given_result, interrupts_held, run
+from siamtrack.video.run import RunStats, defer_interrupts, first_frame_result, run
 
 FRAME_WH = (64, 48)
 BOX = (10.0, 10.0, 20.0, 10.0)
@@ -29,11 +29,11 @@ class Drift:
 
     def add(self, frame_bgr: np.ndarray, box: Sequence[float]) -> int:
         target = len(self.boxes)
-        self.boxes[target] = given_result(box, frame_bgr).box
+        self.boxes[target] = first_frame_result(box, frame_bgr).box
         return target
 
     def reinit(self, target: int, frame_bgr: np.ndarray, box: Sequence[float]) -> None:
-        self.boxes[target] = given_result(box, frame_bgr).box
+        self.boxes[target] = first_frame_result(box, frame_bgr).box
 
     def update(self, frame_bgr: np.ndarray) -> Mapping[int, Result]:
         self.seen.append(int(frame_bgr[0, 0, 0]))
@@ -105,55 +105,55 @@ def test_a_box_outside_the_frame_is_an_error() -> None:
         run(video(3), Drift(), boxes=[(100.0, 100.0, 5.0, 5.0)])
 
 
-def test_tally_counts_frames_and_statuses() -> None:
-    tally = run(video(6), Drift(), boxes=[BOX, BOX])
-    assert tally.frames == 6
-    assert {k: dict(v) for k, v in tally.statuses.items()} == {
+def test_stats_counts_frames_and_statuses() -> None:
+    stats = run(video(6), Drift(), boxes=[BOX, BOX])
+    assert stats.frames == 6
+    assert {k: dict(v) for k, v in stats.statuses.items()} == {
         0: {"tracked": 4, "lost": 2},
         1: {"tracked": 4, "lost": 2},
     }
 
 
 class Person:
-    """A visitor that draws a box on one frame, redraws on another, and leaves at a third."""
+    """A window hook that draws a box on one frame, redraws on another, and leaves at a third."""
 
     def __init__(self, tracker: Drift, *, add_at: int, redraw_at: int, quit_at: int) -> None:
         self.tracker = tracker
         self.add_at, self.redraw_at, self.quit_at = add_at, redraw_at, quit_at
         self.seen: list[int] = []
 
-    def visit(
+    def on_frame(
         self, frame: Frame, results: MutableMapping[int, Result], fps: float | None = None
     ) -> bool:
         self.seen.append(frame.index)
         if frame.index == self.add_at:
-            results[self.tracker.add(frame.image, BOX)] = given_result(BOX, frame.image)
+            results[self.tracker.add(frame.image, BOX)] = first_frame_result(BOX, frame.image)
         if frame.index == self.redraw_at:
             self.tracker.reinit(0, frame.image, (0.0, 0.0, 8.0, 8.0))
-            results[0] = given_result((0.0, 0.0, 8.0, 8.0), frame.image)
+            results[0] = first_frame_result((0.0, 0.0, 8.0, 8.0), frame.image)
         return frame.index != self.quit_at
 
 
 def test_what_a_person_draws_on_a_frame_is_what_is_written_of_it() -> None:
     tracker, journal = Drift(), Journal()
     person = Person(tracker, add_at=2, redraw_at=4, quit_at=5)
-    tally = run(video(9), tracker, writers=[journal], visitor=person)
+    stats = run(video(9), tracker, writers=[journal], on_frame=person.on_frame)
     assert person.seen == [0, 1, 2, 3, 4, 5]
     assert journal.indices == [2, 3, 4, 5], "nothing to write before there is a target"
     assert [results[0].box[0] for *_, results in journal.rows] == [10, 11, 0, 1]
     assert [results[0].score for *_, results in journal.rows] == [1.0, 0.5, 1.0, 0.5]
-    assert tally.frames == 4
+    assert stats.frames == 4
 
 
 def test_leaving_before_drawing_anything_is_no_error() -> None:
     tracker, journal = Drift(), Journal()
-    tally = run(
+    stats = run(
         video(9),
         tracker,
         writers=[journal],
-        visitor=Person(tracker, add_at=99, redraw_at=99, quit_at=1),
+        on_frame=Person(tracker, add_at=99, redraw_at=99, quit_at=1).on_frame,
     )
-    assert (tally.frames, tally.fps, journal.rows) == (0, 0.0, [])
+    assert (stats.frames, stats.fps, journal.rows) == (0, 0.0, [])
 
 
 def test_fps_counts_work_and_not_the_time_a_person_takes() -> None:
@@ -168,7 +168,7 @@ def test_fps_counts_work_and_not_the_time_a_person_takes() -> None:
     class Thinker:
         rates: list[float | None] = []  # noqa: RUF012
 
-        def visit(
+        def on_frame(
             self, frame: Frame, results: MutableMapping[int, Result], fps: float | None = None
         ) -> bool:
             nonlocal now
@@ -181,23 +181,25 @@ def test_fps_counts_work_and_not_the_time_a_person_takes() -> None:
         now += 0.25
 
     thinker = Thinker()
-    tally = run(video(5), Slow(), boxes=[BOX], writers=[write], visitor=thinker, clock=lambda: now)
+    stats = run(
+        video(5), Slow(), boxes=[BOX], writers=[write], on_frame=thinker.on_frame, clock=lambda: now
+    )
     # Frame 0 is written only, the other four are tracked and written.
-    assert tally.work_s == pytest.approx(0.25 + 4 * 0.5)
-    assert tally.fps == pytest.approx(5 / 2.25)
+    assert stats.work_s == pytest.approx(0.25 + 4 * 0.5)
+    assert stats.fps == pytest.approx(5 / 2.25)
     assert thinker.rates[0] is None
     assert thinker.rates[1:] == pytest.approx([4.0, 2 / 0.75, 3 / 1.25, 4 / 1.75])
 
 
-def test_a_failing_writer_ends_the_run_and_leaves_the_tally() -> None:
+def test_a_failing_writer_ends_the_run_and_leaves_the_stats() -> None:
     def full(frame: Frame, results: Mapping[int, Result]) -> None:
         if frame.index == 2:
             raise OutputError("the disk is full")
 
-    tally = Tally()
+    stats = RunStats()
     with pytest.raises(OutputError, match="full"):
-        run(video(5), Drift(), boxes=[BOX], writers=[full], tally=tally)
-    assert tally.frames == 2
+        run(video(5), Drift(), boxes=[BOX], writers=[full], stats=stats)
+    assert stats.frames == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -209,16 +211,16 @@ def test_an_interrupt_does_not_cut_a_frame_in_two(number: signal.Signals) -> Non
         if frame.index == 2:
             signal.raise_signal(number)
 
-    before, after, tally = Journal(), Journal(), Tally()
+    before, after, stats = Journal(), Journal(), RunStats()
     usual = signal.signal(number, stop)
     try:
         with pytest.raises(KeyboardInterrupt):
-            run(video(9), Drift(), boxes=[BOX], writers=[before, hit, after], tally=tally)
+            run(video(9), Drift(), boxes=[BOX], writers=[before, hit, after], stats=stats)
         assert signal.getsignal(number) is stop
     finally:
         signal.signal(number, usual)
     assert before.indices == after.indices == [0, 1, 2]
-    assert tally.frames == 3
+    assert stats.frames == 3
 
 
 def test_a_run_in_another_thread_works() -> None:
@@ -235,7 +237,7 @@ def test_a_run_in_another_thread_works() -> None:
 def test_signals_left_to_the_system_stay_with_it() -> None:
     usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with interrupts_held():
+        with defer_interrupts():
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:

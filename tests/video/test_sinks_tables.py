@@ -158,7 +158,7 @@ def test_a_killed_program_leaves_whole_rows(tmp_path: Path, sink_of: SinkOf) -> 
     path = tmp_path / "out"
     program = (
         "import os, signal, sys\n"
-        f"from siamtrack.video.sinks import {sink_of.__name__} as Sink\n"
+        f"from siamtrack.video.tables import {sink_of.__name__} as Sink\n"
         "from siamtrack.tracking.result import Result\n"
         "sink = Sink(sys.argv[1])\n"
         "for k in range(50):\n"

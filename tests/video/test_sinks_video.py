@@ -305,7 +305,7 @@ def test_an_interrupted_run_leaves_all_its_frames(tmp_path: Path, suffix: str) -
 KILLED = """
 import os, signal, sys
 import numpy as np
-from siamtrack.video.sinks import VideoSink
+from siamtrack.video.video_writer import VideoSink
 sink = VideoSink(sys.argv[1], 30, (96, 64), overwrite=True)
 for k in range(40):
     sink.write(np.full((64, 96, 3), 10 + 6 * k, np.uint8), k / 20)

@@ -19,8 +19,8 @@ import pytest
 from siamtrack.errors import VideoError
 from siamtrack.types import Image
 from siamtrack.video import source as delivery
-from siamtrack.video.frames import Footage
-from siamtrack.video.source import LiveSource, PacedReader, open_source
+from siamtrack.video.frames import SourceInfo
+from siamtrack.video.source import LiveSource, RealTimeReader, open_source
 
 WAIT_S = 30.0
 """Bound on waits that end at once unless the code is wrong."""
@@ -207,7 +207,7 @@ def test_closing_does_not_wait_for_a_dead_camera(
     camera.wait_until_asked(2)
     with caplog.at_level(logging.WARNING):
         source.close()
-    assert "camera 0 did not let go" in caplog.text
+    assert "camera 0: reader thread did not stop within 0 s" in caplog.text
 
 
 class FakeReader:
@@ -216,17 +216,17 @@ class FakeReader:
     def __init__(
         self, times_s: list[float], end: Callable[[], None] = lambda: None, unreadable: int = 0
     ) -> None:
-        self.footage = Footage("fake", 10.0, (30, 20), len(times_s))
+        self.info = SourceInfo("fake", 10.0, (30, 20), len(times_s))
         self.unreadable = unreadable
-        self._shots = iter([(picture(k), time_s) for k, time_s in enumerate(times_s)])
+        self._images = iter([(picture(k), time_s) for k, time_s in enumerate(times_s)])
         self._end = end
         self.closed = threading.Event()
 
     def read(self) -> tuple[Image, float] | None:
-        shot = next(self._shots, None)
-        if shot is None:
+        image = next(self._images, None)
+        if image is None:
             self._end()
-        return shot
+        return image
 
     def close(self) -> None:
         self.closed.set()
@@ -261,7 +261,7 @@ def test_a_recording_played_live_keeps_its_pace() -> None:
         slept.append(round(seconds, 6))
         now_s[0] += seconds
 
-    paced = PacedReader(FakeReader([0.5, 0.6, 0.9, 1.0]), clock=lambda: now_s[0], sleep=sleep)
+    paced = RealTimeReader(FakeReader([0.5, 0.6, 0.9, 1.0]), clock=lambda: now_s[0], sleep=sleep)
     paced.read()
     paced.read()
     now_s[0] += 1.0  # the caller was slow: nothing to wait for

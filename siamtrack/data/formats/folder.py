@@ -18,7 +18,7 @@ from siamtrack.video.decode import (
     VIDEO_SUFFIXES,
     Frames,
     ImageFrames,
-    VideoFrames,
+    VideoFile,
 )
 
 _FOUR = 4
@@ -157,7 +157,7 @@ class _FolderLoader:
     def __call__(self, number: int) -> VideoSequence:
         found = self.clips[number]
         frames = frames_of(found.clip)
-        fps = frames.fps if isinstance(frames, VideoFrames) else None
+        fps = frames.fps if isinstance(frames, VideoFile) else None
         if found.target is None:
             boxes = read_boxes(found.annotation)
         else:
@@ -178,7 +178,7 @@ def frames_of(clip: Path) -> Frames:
     """Frames of a video file or of a folder of pictures."""
     if clip.is_dir():
         return ImageFrames(clip, list_images(clip), upright=True)
-    return VideoFrames(clip)
+    return VideoFile(clip)
 
 
 def open_folder(spec: DatasetSpec) -> Dataset:

@@ -28,7 +28,7 @@ from siamtrack.data.formats.objects import ImageObject, ImageObjects, with_area
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import ConfigError, Problem, dataset_error
 from siamtrack.types import FloatArray
-from siamtrack.video.decode import VideoFrames
+from siamtrack.video.decode import VideoFile
 
 _FOUR = 4
 _KEYS = ("images", "videos")
@@ -58,7 +58,7 @@ class _PackLoader:
         if number < len(self.stills.objects):
             return self.stills(number)
         clip = self.clips[number - len(self.stills.objects)]
-        frames = VideoFrames(self.root / clip.file)
+        frames = VideoFile(self.root / clip.file)
         return VideoSequence(
             name=clip.name,
             kind="video",

@@ -15,7 +15,7 @@ from siamtrack.data.datasets import KINDS, open_dataset
 from siamtrack.data.sequence import Dataset, VideoSequence
 from siamtrack.errors import ConfigError, DatasetError, Problem, dataset_error
 from siamtrack.utils.images import list_images
-from siamtrack.video.decode import ImageFrames, VideoFrames
+from siamtrack.video.decode import ImageFrames, VideoFile
 
 Writer = Callable[..., Path]
 
@@ -185,7 +185,7 @@ def test_picture_frames(tmp_path: Path, write_pictures: Callable[..., None]) -> 
 def test_a_frame_of_a_clip_is_the_same_however_it_is_reached(
     tmp_path: Path, write_clip: Writer, name: str, codec: str
 ) -> None:
-    frames = VideoFrames(write_clip(tmp_path / name, 20, codec=codec))
+    frames = VideoFile(write_clip(tmp_path / name, 20, codec=codec))
     expected = [20 + 10 * n for n in range(20)]
     assert len(frames) == 20
     assert frames.fps == pytest.approx(25)
@@ -202,17 +202,17 @@ def test_a_frame_of_a_clip_is_the_same_however_it_is_reached(
 def test_a_jump_that_leads_too_far_is_made_good(
     tmp_path: Path, write_clip: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = VideoFrames(write_clip(tmp_path / "a.mp4", 20))
+    frames = VideoFile(write_clip(tmp_path / "a.mp4", 20))
     expected = list(frames.iterate(range(20)))
     assert len(frames._index.starts) > 2
-    monkeypatch.setattr(frames, "_start_before", lambda index: int(frames._index.starts[-1]))
+    monkeypatch.setattr(frames, "_key_frame_before", lambda index: int(frames._index.starts[-1]))
     assert (frames.read(9) == expected[9]).all()
 
 
 def test_a_clip_matches_opencv(tmp_path: Path, write_clip: Writer) -> None:
     path = write_clip(tmp_path / "a.mp4", 8)
     capture = cv2.VideoCapture(str(path))
-    for frame in VideoFrames(path).iterate(range(8)):
+    for frame in VideoFile(path).iterate(range(8)):
         assert (frame == capture.read()[1]).all()
 
 
@@ -228,24 +228,24 @@ def test_a_clip_held_sideways_comes_out_upright_as_opencv_shows_it(
     shown = cv2.VideoCapture(str(path)).read()[1]
     assert shown.shape == (64, 48, 3)
     assert abs(float(shown[0].mean()) - float(shown[-1].mean())) > 100
-    assert (VideoFrames(path).read(0) == shown).all()
+    assert (VideoFile(path).read(0) == shown).all()
 
 
 def test_frames_of_a_clip_are_the_callers_own(tmp_path: Path, write_clip: Writer) -> None:
-    frames = VideoFrames(write_clip(tmp_path / "a.mp4", 3))
+    frames = VideoFile(write_clip(tmp_path / "a.mp4", 3))
     first, again = frames.iterate([1, 1])
     first[:] = 0
     assert grey_of(again) == pytest.approx(30, abs=3)
 
 
 def test_a_clip_can_be_pickled(tmp_path: Path, write_clip: Writer) -> None:
-    frames = VideoFrames(write_clip(tmp_path / "a.mp4", 9))
+    frames = VideoFile(write_clip(tmp_path / "a.mp4", 9))
     assert len(frames) == 9
     assert (pickle.loads(pickle.dumps(frames)).read(5) == frames.read(5)).all()
 
 
 def test_a_frame_beyond_the_clip_is_refused(tmp_path: Path, write_clip: Writer) -> None:
-    frames = VideoFrames(write_clip(tmp_path / "a.mp4", 3))
+    frames = VideoFile(write_clip(tmp_path / "a.mp4", 3))
     for number in (3, -1):
         with pytest.raises(DatasetError, match=f"no frame {number} in .*; it has 3"):
             frames.read(number)
@@ -253,10 +253,10 @@ def test_a_frame_beyond_the_clip_is_refused(tmp_path: Path, write_clip: Writer) 
 
 def test_clips_that_cannot_be_decoded_are_named(tmp_path: Path, write_clip: Writer) -> None:
     with pytest.raises(DatasetError, match=r"gone\.mp4 cannot be decoded: No such file"):
-        len(VideoFrames(tmp_path / "gone.mp4"))
+        len(VideoFile(tmp_path / "gone.mp4"))
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(DatasetError, match=r"text\.mp4 cannot be decoded"):
-        VideoFrames(tmp_path / "text.mp4").read(0)
+        VideoFile(tmp_path / "text.mp4").read(0)
 
 
 def test_a_clip_without_video_is_refused(tmp_path: Path) -> None:
@@ -269,12 +269,12 @@ def test_a_clip_without_video_is_refused(tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(DatasetError, match="holds no video"):
-        len(VideoFrames(tmp_path / "a.mp4"))
+        len(VideoFile(tmp_path / "a.mp4"))
 
 
 def test_a_clip_with_a_damaged_stretch_says_which_frame(tmp_path: Path, write_clip: Writer) -> None:
     path = write_clip(tmp_path / "a.mp4", 20)
-    frames = VideoFrames(path)
+    frames = VideoFile(path)
     assert len(frames) == 20
     data = bytearray(path.read_bytes())
     start = data.index(b"mdat") + 900
