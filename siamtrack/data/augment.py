@@ -1,43 +1,50 @@
-"""Photometric changes and pasted pictures: what happens to a crop after it has been cut.
+"""Photometric augmentation of a pair, and pasted objects.
 
-Geometry (shift, scale, aspect, flip) is decided by the pair sampler, because it moves the box.
-Everything here keeps boxes where they are.
+Shift, scale, aspect ratio, rotation and flip are drawn in `pairs`, because they move the box. All
+functions here leave the target's box where it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from siamtrack.crops import crop_window
-from siamtrack.types import FloatArray, Image
+from siamtrack.types import Float32Array, FloatArray, Image
+
+# Keys of `AugmentConfig` in configurations written before they became American.
+OLD_NAMES = {"colour": "color", "colour_joint": "color_joint", "grey": "gray"}
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """How much pictures of a pair are changed; probabilities are per picture unless said.
+    """Strength and probability of each augmentation; per image unless it says per pair.
+
+    Raising a probability makes the network tolerate that change better and distinguish objects by
+    it less; 0 turns it off.
 
     Attributes:
-        colour: strength of brightness, contrast, saturation and hue changes; 0 turns them off.
-        colour_joint: share of the colour change that both pictures of a pair have in common. At
-            1 colour is a perfect cue, at 0 a worthless one.
-        grey: probability that a pair is grey; some videos are.
+        color: strength of brightness, contrast, saturation and hue changes, in log units; 0.25 is
+            strong but natural. Raising it makes color a weaker cue; 0 turns it off.
+        color_joint: fraction of the color change that both images of a pair share. Raising it
+            makes color a stronger cue: at 1 the target keeps its color, at 0 color says nothing.
+        gray: probability that a pair is gray. Raising it moves attention from color to texture.
         blur: probability of defocus or motion blur.
-        downsample: probability of being shrunk and enlarged, as small targets are.
-        jpeg: probability of compression artefacts.
+        downsample: probability of shrinking and enlarging again. Raising it trains small targets.
+        jpeg: probability of JPEG artifacts.
         noise: probability of sensor noise.
-        distractor: probability that another object is pasted beside the target in the search.
-        occluder: probability that part of the target in the search is covered.
+        distractor: probability that another object is pasted beside the target in the search
+            image. Raising it trains the choice between objects on less natural images.
+        occluder: probability that an object covers part of the target in the search image.
+            Raising it trains more on partly hidden targets.
     """
 
-    colour: float = 0.25
-    colour_joint: float = 0.5
-    grey: float = 0.15
+    color: float = 0.25
+    color_joint: float = 0.5
+    gray: float = 0.15
     blur: float = 0.25
     downsample: float = 0.12
     jpeg: float = 0.2
@@ -46,9 +53,41 @@ class AugmentConfig:
     occluder: float = 0.15
 
 
+def augment_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> tuple[Image, Image]:
+    """Change the colors of a pair, partly alike, and degrade each image by itself.
+
+    Args:
+        z: uint8 (S, S, 3) BGR exemplar crop.
+        x: uint8 (S', S', 3) BGR search crop.
+        config: what is done and how often.
+        rng: the order of its draws is part of the format of a training run.
+    """
+    # 1. Color: a change that both images share, then one of its own for each.
+    if config.color > 0:
+        shared = ColorJitter.draw(rng, config.color * config.color_joint)
+        own = config.color * (1 - config.color_joint)
+        z = ColorJitter.draw(rng, own).apply(shared.apply(z))
+        x = ColorJitter.draw(rng, own).apply(shared.apply(x))
+
+    # 2. Gray: both or neither, since a video is gray as a whole.
+    if rng.random() < config.gray:
+        z, x = to_gray(z), to_gray(x)
+
+    # 3. Degradations: independent, since sharpness changes within a video.
+    return degrade(z, config, rng), degrade(x, config, rng)
+
+
 @dataclass(frozen=True, slots=True)
 class ColorJitter:
-    """A colour change as numbers, so that two pictures can share it."""
+    """One color change as numbers, which several images can share.
+
+    Attributes:
+        gain: contrast about the middle gray 128.
+        bias: brightness, gray levels.
+        gamma: exponent; above 1 darkens middle tones.
+        saturation: 0 is gray, 1 leaves colors as they are.
+        tint_bgr: factor on each channel.
+    """
 
     gain: float
     bias: float
@@ -58,7 +97,7 @@ class ColorJitter:
 
     @classmethod
     def draw(cls, rng: Generator, strength: float) -> ColorJitter:
-        """Draw a change; 0.25 is strong but natural."""
+        """Draw a change; 0 is none, 0.25 is strong but natural."""
         s = strength
         tint = 1 + rng.uniform(-s, s, 3) * 0.4
         return cls(
@@ -70,18 +109,28 @@ class ColorJitter:
         )
 
     def apply(self, image: Image) -> Image:
-        """Return the changed picture."""
-        ramp = (np.arange(256) / 255.0) ** self.gamma * 255.0
+        """Change uint8 (H, W, 3) BGR; the input stays as it is."""
+        # Everything that looks at one channel at a time goes into one table.
+        ramp = (np.arange(256) / 255.0) ** self.gamma * 255.0  # (256,)
         ramp = (ramp - 128) * self.gain + 128 + self.bias
         table = np.clip(ramp[:, None] * np.array(self.tint_bgr), 0, 255).astype(np.uint8)
-        out = cv2.LUT(image, table[None])
-        grey = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-        return cv2.addWeighted(out, self.saturation, grey, 1 - self.saturation, 0)  # type: ignore[return-value]
+        out = cv2.LUT(image, table[None])  # table: (1, 256, 3)
+
+        # Saturation blends with gray; above 1 it extrapolates away from it.
+        gray = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+        return cv2.addWeighted(out, self.saturation, gray, 1 - self.saturation, 0)  # type: ignore[return-value]
+
+
+def to_gray(image: Image) -> Image:
+    """Gray uint8 (H, W, 3) with three equal channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
 
 
 def degrade(image: Image, config: AugmentConfig, rng: Generator) -> Image:
-    """Blur, shrink, compress and add noise, each with its probability."""
+    """Blur, downsample, add noise and compress a square image, each with its probability."""
     size = image.shape[0]
+
+    # In the order in which a camera does it: optics, resolution, sensor, file.
     if rng.random() < config.blur:
         image = _blur(image, rng)
     if rng.random() < config.downsample:
@@ -89,8 +138,8 @@ def degrade(image: Image, config: AugmentConfig, rng: Generator) -> Image:
         reduced = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
         image = cv2.resize(reduced, (size, size), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     if rng.random() < config.noise:
-        spread = rng.uniform(2, 12)
-        noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(spread)
+        sigma = rng.uniform(2, 12)  # gray levels
+        noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < config.jpeg:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))]
@@ -99,55 +148,17 @@ def degrade(image: Image, config: AugmentConfig, rng: Generator) -> Image:
 
 
 def _blur(image: Image, rng: Generator) -> Image:
+    """Defocus (Gaussian) or motion blur (a line as kernel), one as likely as the other."""
     if rng.random() < 0.5:
         sigma = rng.uniform(0.6, 2.5)
         return cv2.GaussianBlur(image, (0, 0), sigma)  # type: ignore[return-value]
-    length = int(rng.integers(3, 16)) | 1
-    kernel: NDArray[Any] = np.zeros((length, length), np.float32)
+    length = int(rng.integers(3, 16)) | 1  # odd, to have a middle
+    kernel: Float32Array = np.zeros((length, length), np.float32)
     angle, half = rng.uniform(0, np.pi), length // 2
     dx, dy = half * np.cos(angle), half * np.sin(angle)
     start = (round(half - dx), round(half - dy))
     cv2.line(kernel, start, (round(half + dx), round(half + dy)), 1.0)
     return cv2.filter2D(image, -1, kernel / kernel.sum())  # type: ignore[return-value]
-
-
-def augment_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> tuple[Image, Image]:
-    """Change the colours of a pair, partly alike, and degrade each picture by itself."""
-    if config.colour > 0:
-        joint = ColorJitter.draw(rng, config.colour * config.colour_joint)
-        own = config.colour * (1 - config.colour_joint)
-        z = ColorJitter.draw(rng, own).apply(joint.apply(z))
-        x = ColorJitter.draw(rng, own).apply(joint.apply(x))
-    if rng.random() < config.grey:
-        z, x = to_gray(z), to_gray(x)
-    return degrade(z, config, rng), degrade(x, config, rng)
-
-
-def to_gray(image: Image) -> Image:
-    """Grey picture with three equal channels."""
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
-
-
-def paste(image: Image, patch: Image, left_top_px: tuple[int, int], rng: Generator) -> None:
-    """Blend a patch into an image in place, with a soft round or rectangular outline."""
-    height, width = patch.shape[:2]
-    x, y = left_top_px
-    x0, y0 = max(0, x), max(0, y)
-    x1, y1 = min(image.shape[1], x + width), min(image.shape[0], y + height)
-    if x0 >= x1 or y0 >= y1:
-        return
-    mask = np.zeros((height, width), np.float32)
-    if rng.random() < 0.6:
-        axes = (max(1, int(width * 0.48)), max(1, int(height * 0.48)))
-        cv2.ellipse(mask, (width // 2, height // 2), axes, 0, 0, 360, 1.0, -1)
-    else:
-        inset = max(1, min(width, height) // 16)
-        mask[inset : height - inset, inset : width - inset] = 1.0
-    soft = max(1, min(width, height) // 10) | 1
-    mask = cv2.blur(mask, (soft, soft))[y0 - y : y1 - y, x0 - x : x1 - x, None]  # type: ignore[assignment]
-    under = image[y0:y1, x0:x1]
-    over = patch[y0 - y : y1 - y, x0 - x : x1 - x]
-    image[y0:y1, x0:x1] = (under * (1 - mask) + over * mask).astype(np.uint8)
 
 
 def paste_object(
@@ -159,12 +170,12 @@ def paste_object(
     *,
     cover: bool,
 ) -> FloatArray | None:
-    """Paste another object beside the target, or over a part of it, in place.
+    """Paste another object beside the target, or over an edge of it, in place.
 
     Args:
         x: uint8 (S, S, 3) search crop, changed.
         x_box: (4,) xywh of the target in it.
-        other: uint8 (H, W, 3) picture of the other object.
+        other: uint8 (H, W, 3) image of the other object.
         other_box: (4,) xywh of the object in it.
         rng: decides size, place and outline.
         cover: paste over an edge of the target instead of beside it.
@@ -172,18 +183,23 @@ def paste_object(
     Returns:
         (4,) xywh of what was pasted, in px of x; None when there was no room.
     """
-    area = float(np.sqrt(x_box[2] * x_box[3])) * rng.uniform(0.4, 0.7 if cover else 1.4)
+    # 1. Size: comparable to the target's, with the object's own aspect ratio.
+    side = float(np.sqrt(x_box[2] * x_box[3])) * rng.uniform(0.4, 0.7 if cover else 1.4)
     aspect = float(np.sqrt(np.clip(other_box[2] / other_box[3], 0.3, 3.0)))
-    w, h = (int(np.clip(v, 6, 160)) for v in (area * aspect, area / aspect))
+    w, h = (int(np.clip(v, 6, 160)) for v in (side * aspect, side / aspect))
+
+    # 2. The object with 5 % of its surroundings, resampled to (h, w, 3).
     margin = 1.05
     window = (*(other_box[:2] - other_box[2:] * (margin - 1) / 2), *(other_box[2:] * margin))
     patch = crop_window(other, window, (w, h), border=cv2.BORDER_REPLICATE)
+
+    # 3. Place: centered on a point of the target's outline, or where it leaves the target free.
     corner: tuple[int, int] | None
     if cover:
-        side = rng.uniform(-0.5, 0.5, 2)
-        side[int(rng.integers(2))] = rng.choice([-0.5, 0.5])
-        centre = x_box[:2] + x_box[2:] * (0.5 + side)
-        corner = (int(centre[0] - w / 2), int(centre[1] - h / 2))
+        outline = rng.uniform(-0.5, 0.5, 2)
+        outline[int(rng.integers(2))] = rng.choice([-0.5, 0.5])
+        center = x_box[:2] + x_box[2:] * (0.5 + outline)
+        corner = (int(center[0] - w / 2), int(center[1] - h / 2))
     else:
         corner = place_beside(x_box, (w, h), x.shape[0], rng)
         if corner is None:
@@ -195,9 +211,12 @@ def paste_object(
 def place_beside(
     box_xywh: FloatArray, size_wh: tuple[int, int], limit: int, rng: Generator
 ) -> tuple[int, int] | None:
-    """Find a corner for a patch that leaves the box nearly free; None when there is no room.
+    """Draw the left top corner of a patch that leaves a box nearly free.
 
-    Near places are tried first: a look-alike far away is no danger.
+    Places near the box are preferred: a distractor far away is easily told apart.
+
+    Returns:
+        None when six tries found no place with its center inside the (limit, limit) crop.
     """
     cx, cy = box_xywh[:2] + box_xywh[2:] / 2
     reach = (box_xywh[2:] + np.array(size_wh)) / 2
@@ -210,3 +229,29 @@ def place_beside(
         if 0 <= px < limit and 0 <= py < limit:
             return int(px - size_wh[0] / 2), int(py - size_wh[1] / 2)
     return None
+
+
+def paste(image: Image, patch: Image, left_top_px: tuple[int, int], rng: Generator) -> None:
+    """Blend a patch into an image in place, with a soft elliptic or rectangular outline."""
+    height, width = patch.shape[:2]
+    x, y = left_top_px
+    x0, y0 = max(0, x), max(0, y)
+    x1, y1 = min(image.shape[1], x + width), min(image.shape[0], y + height)
+    if x0 >= x1 or y0 >= y1:
+        return
+
+    # Alpha mask of the whole patch, its edge blurred so that no hard cut gives the paste away.
+    mask = np.zeros((height, width), np.float32)
+    if rng.random() < 0.6:
+        axes = (max(1, int(width * 0.48)), max(1, int(height * 0.48)))
+        cv2.ellipse(mask, (width // 2, height // 2), axes, 0, 0, 360, 1.0, -1)
+    else:
+        inset = max(1, min(width, height) // 16)
+        mask[inset : height - inset, inset : width - inset] = 1.0
+    soft = max(1, min(width, height) // 10) | 1
+
+    # The part of mask and patch that lies inside the image.
+    rows, columns = slice(y0 - y, y1 - y), slice(x0 - x, x1 - x)
+    mask = cv2.blur(mask, (soft, soft))[rows, columns, None]  # type: ignore[assignment]
+    under, over = image[y0:y1, x0:x1], patch[rows, columns]
+    image[y0:y1, x0:x1] = (under * (1 - mask) + over * mask).astype(np.uint8)

@@ -1,9 +1,13 @@
-"""Pre-cropped training pictures: one file of JPEGs and an index, read by any number of workers.
+"""The crop cache: training images cut in advance, one file of JPEGs and an index.
 
-Training reads each picture many times and needs only the surroundings of the target. The cache
-holds, for every frame of every track, the part of the picture that any augmented search window can
-reach, shrunk to the resolution at which it will be used. Pixels outside the picture are not
-stored: how they look is decided at training time.
+Training reads each image many times and needs only the surroundings of the target. For every
+frame of every track the cache holds the part of the image that a search window can reach, shrunk
+to the resolution at which it is used. Nothing is stored for the outside of the image: training
+decides how that looks.
+
+`prepare` makes a cache from data sets, `CropCache` reads it. A cache is a folder of `crops.bin`
+(JPEGs one after the other), `index.npz` (where each is, its box, its place in its image) and
+`tracks.json` (tracks and configuration).
 """
 
 from __future__ import annotations
@@ -11,10 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +31,28 @@ from siamtrack.data.datasets import open_dataset
 from siamtrack.data.sequence import VideoSequence
 from siamtrack.errors import DatasetError
 from siamtrack.geometry import context_side
-from siamtrack.types import FloatArray, Image
+from siamtrack.types import Float32Array, FloatArray, Image, IntArray
+from siamtrack.utils.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 3
+MIN_SIDE_PX = 4.0
+"""Targets narrower or lower than this are not stored: nothing distinguishes them."""
 _FILES = ("crops.bin", "index.npz", "tracks.json")
 
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """How pictures are cut.
+    """How images are cut.
 
     Attributes:
-        reach: side of the stored window over the side of an exemplar window. The search window
-            is 2 of them; raising the reach leaves room for larger shifts and costs space.
-        px_per_exemplar: resolution of the exemplar window in the stored picture.
-        jpeg_quality: 0..100.
-        max_frames: frames kept of one track, evenly spread.
+        reach: side of the stored window / side of an exemplar window. A search window is 2 of
+            them; raising the reach leaves room for larger shifts and costs space.
+        px_per_exemplar: resolution of the exemplar window in the stored crop. Raising it allows
+            larger network inputs and costs space.
+        jpeg_quality: 0 to 100. Lowering it saves space and adds artifacts.
+        max_frames: frames kept of one track, evenly spread. Raising it costs time and space.
     """
 
     reach: float = 3.5
@@ -60,9 +67,9 @@ class CachedTrack:
 
     Attributes:
         name: sequence name.
-        set_name: data set it came from; sampling weights go by it.
+        set_name: data set it came from, which the sampling weights refer to.
         label: class name, "" when unknown.
-        picture: key shared by the objects of one still picture, "" for video.
+        image: key shared by the objects of one still image, "" for video.
         first: index of its first crop.
         count: number of its crops.
     """
@@ -70,203 +77,24 @@ class CachedTrack:
     name: str
     set_name: str
     label: str
-    picture: str
+    image: str
     first: int
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class TrackFrames:
-    """What `build_cache` needs of a track.
+    """A track to store: as `CachedTrack`, with its frames.
 
     Attributes:
-        name, set_name, label, picture: see `CachedTrack`.
-        frames: yields (frame number, uint8 BGR picture, (4,) xywh box) of the frames to store.
+        frames: (frame number, uint8 (H, W, 3) BGR, (4,) xywh box) of each frame, read once.
     """
 
     name: str
     set_name: str
     label: str
-    picture: str
+    image: str
     frames: Iterable[tuple[int, Image, FloatArray]]
-
-
-def fingerprint(description: Any) -> str:
-    """Hash of what a cache is made from (JSON-able); a cache of another one is stale."""
-    text = json.dumps(description, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def build_cache(
-    sources: Iterable[TrackFrames], out: Path, config: CacheConfig, made_from: Any
-) -> CropCache:
-    """Cut and store all tracks; the folder appears under its name only when it is complete.
-
-    Args:
-        sources: the tracks, each read once.
-        out: folder to make.
-        config: how to cut.
-        made_from: JSON-able description of the sources, compared when the cache is opened.
-
-    Raises:
-        DatasetError: `out` exists, or there is not one usable track.
-    """
-    if out.exists():
-        raise DatasetError(f"cache {out} exists; remove it or give another folder")
-    part = out.with_name(out.name + ".part")
-    part.mkdir(parents=True, exist_ok=True)
-    offsets, numbers = [0], list[int]()
-    boxes: list[FloatArray] = []
-    maps: list[FloatArray] = []
-    tracks: list[tuple[str, str, str, str, int, int]] = []
-    with (part / "crops.bin").open("wb") as stream:
-        for source in sources:
-            first = len(boxes)
-            for number, picture, box in source.frames:
-                crop, crop_box = cut(picture, box, config)
-                quality = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
-                data = cv2.imencode(".jpg", crop, quality)[1].tobytes()
-                stream.write(data)
-                offsets.append(offsets[-1] + len(data))
-                boxes.append(crop_box)
-                maps.append(crop_map(picture.shape[1::-1], box, config))
-                numbers.append(number)
-            if len(boxes) > first:
-                info = (source.name, source.set_name, source.label, source.picture)
-                tracks.append((*info, first, len(boxes) - first))
-    if not tracks:
-        raise DatasetError(f"no usable track for cache {out}: check the data set's boxes")
-    np.savez(
-        part / "index.npz",
-        offsets=np.array(offsets, np.int64),
-        boxes=np.array(boxes, np.float32),
-        numbers=np.array(numbers, np.int64),
-        maps=np.array(maps, np.float64),
-    )
-    meta = {
-        "format": FORMAT,
-        "fingerprint": fingerprint([made_from, _as_dict(config)]),
-        "made_from": made_from,
-        "config": _as_dict(config),
-        "tracks": tracks,
-    }
-    (part / "tracks.json").write_text(json.dumps(meta, default=str))
-    os.replace(part, out)
-    return CropCache(out)
-
-
-def cut(picture: Image, box_xywh: FloatArray, config: CacheConfig) -> tuple[Image, FloatArray]:
-    """Cut one target's surroundings, never enlarging, never going outside the picture.
-
-    Returns:
-        The crop, and the target's box in crop px.
-    """
-    window, size_wh = _window(picture.shape[1::-1], box_xywh, config)
-    x0, y0, *px_per_crop_px = crop_map(picture.shape[1::-1], box_xywh, config)
-    moved = np.asarray(box_xywh) - np.array([x0, y0, 0.0, 0.0])
-    return crop_window(picture, window, size_wh), moved / np.tile(px_per_crop_px, 2)
-
-
-def crop_map(picture_wh: Items[int], box_xywh: FloatArray, config: CacheConfig) -> FloatArray:
-    """Where in its picture a crop lies.
-
-    Returns:
-        (4,) left and top edge in picture px, and picture px per crop px on each axis.
-    """
-    (x0, y0, width, height), size_wh = _window(picture_wh, box_xywh, config)
-    return np.array([x0, y0, width / size_wh[0], height / size_wh[1]])
-
-
-def _window(
-    picture_wh: Items[int], box_xywh: FloatArray, config: CacheConfig
-) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-    """Window to cut, xywh in picture px, and the size to store it at."""
-    exemplar_side = float(context_side(box_xywh[2], box_xywh[3]))
-    half = config.reach * exemplar_side / 2
-    cx, cy = box_xywh[:2] + box_xywh[2:] / 2
-    x0, x1 = max(0, int(cx - half)), min(picture_wh[0], int(np.ceil(cx + half)))
-    y0, y1 = max(0, int(cy - half)), min(picture_wh[1], int(np.ceil(cy + half)))
-    shrink = min(1.0, config.px_per_exemplar / exemplar_side)
-    size_wh = (max(8, round((x1 - x0) * shrink)), max(8, round((y1 - y0) * shrink)))
-    return (x0, y0, x1 - x0, y1 - y0), size_wh
-
-
-def _as_dict(config: CacheConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in CacheConfig.__slots__}
-
-
-class CropCache:
-    """A finished cache, memory-mapped, so that any number of processes share its pages."""
-
-    def __init__(self, folder: Path, made_from: Any = None) -> None:
-        """Open a cache.
-
-        Args:
-            folder: what `build_cache` made.
-            made_from: when given, what the cache must have been made from.
-
-        Raises:
-            DatasetError: not a finished cache, or made from something else.
-        """
-        missing = [name for name in _FILES if not (folder / name).is_file()]
-        if missing:
-            raise DatasetError(
-                f"{folder} is not a finished crop cache ({', '.join(missing)} missing); make it "
-                "with siamtrack prepare"
-            )
-        meta = json.loads((folder / "tracks.json").read_text())
-        if meta.get("format") != FORMAT:
-            raise DatasetError(
-                f"cache {folder} has format {meta.get('format')}, {FORMAT} is needed; remove it "
-                "and make it again"
-            )
-        self.config = CacheConfig(**meta["config"])
-        expected = fingerprint([made_from, meta["config"]])
-        if made_from is not None and meta["fingerprint"] != expected:
-            raise DatasetError(
-                f"cache {folder} was made from something else than is asked for; remove it and "
-                "make it again"
-            )
-        self.folder = folder
-        self.fingerprint: str = meta["fingerprint"]
-        self.tracks = [CachedTrack(*row) for row in meta["tracks"]]
-        index = np.load(folder / "index.npz")
-        self.offsets: NDArray[np.int64] = index["offsets"]
-        self.boxes: NDArray[np.float32] = index["boxes"]
-        self.numbers: NDArray[np.int64] = index["numbers"]
-        self.maps: FloatArray = index["maps"]
-        self._bytes = np.memmap(folder / "crops.bin", np.uint8, "r")
-
-    def __reduce__(self) -> tuple[type[CropCache], tuple[Path]]:
-        """Another process opens the folder, instead of being sent what is in it."""
-        return CropCache, (self.folder,)
-
-    def __len__(self) -> int:
-        """Number of stored crops."""
-        return len(self.boxes)
-
-    def __iter__(self) -> Iterator[CachedTrack]:
-        """Tracks in storage order."""
-        return iter(self.tracks)
-
-    def read(self, crop: int) -> tuple[Image, FloatArray]:
-        """Decode one crop.
-
-        Returns:
-            uint8 (h, w, 3) BGR and the target's box in its px, (4,) xywh.
-
-        Raises:
-            DatasetError: the stored picture cannot be decoded.
-        """
-        data = self._bytes[self.offsets[crop] : self.offsets[crop + 1]]
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if picture is None:
-            raise DatasetError(f"crop {crop} of cache {self.folder} cannot be decoded")
-        return picture, self.boxes[crop].astype(np.float64)  # type: ignore[return-value]
-
-
-_LEAST_SIDE_PX = 4.0
-"""Targets narrower or lower than this show nothing that could be told apart."""
 
 
 def prepare(
@@ -275,9 +103,9 @@ def prepare(
     """Crop data sets for training.
 
     Args:
-        specs: names of data sets, see `siamtrack.data.open`.
+        specs: names of data sets, see `siamtrack.data.datasets`.
         out: folder to make. When it exists and was made from the same data sets with the same
-            configuration it is opened and returned as it is.
+            configuration, it is opened and returned as it is.
         config: how to cut.
         partial: use what is there of data sets of which parts are missing.
 
@@ -295,43 +123,43 @@ def prepare(
             )
         return cache
     datasets = [open_dataset(spec, partial=partial) for spec in specs]
-    total = sum(len(d) for d in datasets)
-    usable = (s for d in datasets for s in d.usable())
-    bar = tqdm(usable, total=total, unit="target")
-    return build_cache((_source(s, config) for s in bar), out, config, made_from)
-
-
-def _source(sequence: VideoSequence, config: CacheConfig) -> TrackFrames:
-    picture = sequence.image_key() if sequence.kind == "image" else ""
-    return TrackFrames(
-        sequence.name,
-        sequence.set_name,
-        sequence.class_name,
-        picture,
-        _frames(sequence, config.max_frames),
+    sequences = (sequence for dataset in datasets for sequence in dataset.usable())
+    bar = tqdm(sequences, total=sum(map(len, datasets)), unit="target")
+    tracks = (
+        TrackFrames(
+            name=sequence.name,
+            set_name=sequence.set_name,
+            label=sequence.class_name,
+            image=sequence.image_key() if sequence.kind == "image" else "",
+            frames=_frames_to_store(sequence, config.max_frames),
+        )
+        for sequence in bar
     )
+    return build_cache(tracks, out, config, made_from)
 
 
-def _frames(sequence: VideoSequence, most: int) -> Iterator[tuple[int, Image, FloatArray]]:
-    """Evenly spread visible frames; pictures that cannot be read are left out and logged."""
-    large = (np.nan_to_num(sequence.boxes[:, 2:]) >= _LEAST_SIDE_PX).all(axis=1)
+def _frames_to_store(
+    sequence: VideoSequence, max_frames: int
+) -> Iterator[tuple[int, Image, FloatArray]]:
+    """Number, image and box of frames that show the target; unreadable ones are logged."""
+    # 1. Evenly spread frames in which the target is visible and large enough.
+    large = (np.nan_to_num(sequence.boxes[:, 2:]) >= MIN_SIDE_PX).all(axis=1)
     numbers = np.flatnonzero(sequence.visible & large)
-    if len(numbers) > most:
-        numbers = numbers[np.linspace(0, len(numbers) - 1, most).round().astype(int)]
-    for number, image in _readable(sequence, numbers.tolist()):
-        box = sequence.boxes[number]
-        if box[0] < image.shape[1] and box[1] < image.shape[0] and (box[:2] + box[2:] > 0).all():
-            yield number, image, box
+    if len(numbers) > max_frames:
+        numbers = numbers[np.linspace(0, len(numbers) - 1, max_frames).round().astype(int)]
 
-
-def _readable(sequence: VideoSequence, wanted: list[int]) -> Iterator[tuple[int, Image]]:
+    # 2. Decode forward; after a damaged frame go on with the next one.
+    wanted = numbers.tolist()
     damaged: list[DatasetError] = []
-    total = len(wanted)
     while wanted:
         done = 0
         try:
             for image in sequence.iter_frames(wanted):
-                yield wanted[done], image
+                number = wanted[done]
+                box = sequence.boxes[number]
+                starts_inside = box[0] < image.shape[1] and box[1] < image.shape[0]
+                if starts_inside and (box[:2] + box[2:] > 0).all():
+                    yield number, image, box
                 done += 1
         except DatasetError as error:
             damaged.append(error)
@@ -341,6 +169,167 @@ def _readable(sequence: VideoSequence, wanted: list[int]) -> Iterator[tuple[int,
             "%s: %d of %d pictures cannot be read and are left out, the first: %s",
             sequence.name,
             len(damaged),
-            total,
+            len(numbers),
             damaged[0],
         )
+
+
+def build_cache(
+    tracks: Iterable[TrackFrames], out: Path, config: CacheConfig, made_from: Any
+) -> CropCache:
+    """Cut and store all tracks; the folder gets its name when it is complete.
+
+    Args:
+        tracks: each is read once.
+        out: folder to make.
+        config: how to cut.
+        made_from: JSON-able description of the tracks, compared when the cache is opened.
+
+    Raises:
+        DatasetError: `out` exists, or there is not one usable track.
+    """
+    if out.exists():
+        raise DatasetError(f"cache {out} exists; remove it or give another folder")
+    offsets, numbers = [0], list[int]()
+    boxes, maps = list[FloatArray](), list[FloatArray]()
+    rows: list[tuple[str, str, str, str, int, int]] = []  # the fields of CachedTrack
+    quality = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
+    with atomic_path(out) as part:
+        part.mkdir()
+        with (part / "crops.bin").open("wb") as stream:
+            for track in tracks:
+                first = len(boxes)
+                for number, image, box in track.frames:
+                    crop, crop_box, crop_map = crop_surroundings(image, box, config)
+                    data = cv2.imencode(".jpg", crop, quality)[1].tobytes()
+                    stream.write(data)
+                    offsets.append(offsets[-1] + len(data))
+                    numbers.append(number)
+                    boxes.append(crop_box)
+                    maps.append(crop_map)
+                if len(boxes) > first:
+                    described = (track.name, track.set_name, track.label, track.image)
+                    rows.append((*described, first, len(boxes) - first))
+        if not rows:
+            raise DatasetError(f"no usable track for cache {out}: check the data set's boxes")
+        np.savez(
+            part / "index.npz",
+            offsets=np.array(offsets, np.int64),  # (N + 1,)
+            boxes=np.array(boxes, np.float32),  # (N, 4)
+            numbers=np.array(numbers, np.int64),  # (N,)
+            maps=np.array(maps, np.float64),  # (N, 4)
+        )
+        meta = {
+            "format": FORMAT,
+            "fingerprint": _fingerprint(made_from, asdict(config)),
+            "made_from": made_from,
+            "config": asdict(config),
+            "tracks": rows,
+        }
+        (part / "tracks.json").write_text(json.dumps(meta, default=str))
+    return CropCache(out)
+
+
+def _fingerprint(made_from: Any, config: dict[str, Any]) -> str:
+    text = json.dumps([made_from, config], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def crop_surroundings(
+    image: Image, box_xywh: FloatArray, config: CacheConfig
+) -> tuple[Image, FloatArray, FloatArray]:
+    """Cut what a search window can reach around a target, as far as the image goes.
+
+    Returns:
+        uint8 (h, w, 3), never enlarged; the target's box in its px, (4,) xywh; and where the crop
+        lies: (4,) left and top edge in image px, and image px per crop px on each axis.
+    """
+    # 1. Window of whole pixels, clipped to the image.
+    exemplar_side = float(context_side(box_xywh[2], box_xywh[3]))
+    half = config.reach * exemplar_side / 2
+    cx, cy = box_xywh[:2] + box_xywh[2:] / 2
+    x0, x1 = max(0, int(cx - half)), min(image.shape[1], int(np.ceil(cx + half)))
+    y0, y1 = max(0, int(cy - half)), min(image.shape[0], int(np.ceil(cy + half)))
+    window = (x0, y0, x1 - x0, y1 - y0)
+
+    # 2. Shrink to the resolution of the exemplar, at least to 8 px.
+    shrink = min(1.0, config.px_per_exemplar / exemplar_side)
+    width, height = (max(8, round(length * shrink)) for length in window[2:])
+    crop = crop_window(image, window, (width, height))
+
+    # 3. Box and map; rounding the size makes the scale differ between the axes.
+    crop_map = np.array([x0, y0, window[2] / width, window[3] / height])
+    moved = np.asarray(box_xywh) - np.array([x0, y0, 0.0, 0.0])
+    return crop, moved / np.tile(crop_map[2:], 2), crop_map
+
+
+class CropCache:
+    """A finished cache, memory-mapped: any number of processes share its pages.
+
+    Args:
+        folder: what `build_cache` made.
+        made_from: when given, what the cache must have been made from.
+
+    Attributes:
+        tracks: in storage order.
+        offsets: (N + 1,) where each JPEG starts in `crops.bin`.
+        boxes: (N, 4) float32 xywh of each crop's target, crop px.
+        numbers: (N,) frame number of each crop.
+        maps: (N, 4) where each crop lies in its image, see `crop_surroundings`.
+
+    Raises:
+        DatasetError: not a finished cache, or made from something else.
+    """
+
+    def __init__(self, folder: Path, made_from: Any = None) -> None:
+        missing = [name for name in _FILES if not (folder / name).is_file()]
+        if missing:
+            raise DatasetError(
+                f"{folder} is not a finished crop cache ({', '.join(missing)} missing); make it "
+                "with siamtrack prepare"
+            )
+        meta = json.loads((folder / "tracks.json").read_text())
+        if meta.get("format") != FORMAT:
+            raise DatasetError(
+                f"cache {folder} has format {meta.get('format')}, {FORMAT} is needed; remove it "
+                "and make it again"
+            )
+        self.config = CacheConfig(**meta["config"])
+        expected = _fingerprint(made_from, meta["config"])
+        if made_from is not None and meta["fingerprint"] != expected:
+            raise DatasetError(
+                f"cache {folder} was made from something else than is asked for; remove it and "
+                "make it again"
+            )
+        self.folder = folder
+        self.fingerprint: str = meta["fingerprint"]
+        self.tracks = [CachedTrack(*row) for row in meta["tracks"]]
+        index = np.load(folder / "index.npz")
+        self.offsets: IntArray = index["offsets"]
+        self.boxes: Float32Array = index["boxes"]
+        self.numbers: IntArray = index["numbers"]
+        self.maps: FloatArray = index["maps"]
+        self._bytes: NDArray[np.uint8] = np.memmap(folder / "crops.bin", np.uint8, "r")
+
+    def __reduce__(self) -> tuple[type[CropCache], tuple[Path]]:
+        """Another process opens the folder, instead of being sent what is in it."""
+        return CropCache, (self.folder,)
+
+    def __len__(self) -> int:
+        """Number of stored crops."""
+        return len(self.boxes)
+
+    def read(self, crop: int) -> tuple[Image, FloatArray]:
+        """Decode one crop.
+
+        Returns:
+            uint8 (h, w, 3) BGR and the target's box in its px, (4,) xywh.
+
+        Raises:
+            DatasetError: the stored image cannot be decoded.
+        """
+        data = self._bytes[self.offsets[crop] : self.offsets[crop + 1]]
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if image is None:
+            raise DatasetError(f"crop {crop} of cache {self.folder} cannot be decoded")
+        return image, self.boxes[crop].astype(np.float64)  # type: ignore[return-value]

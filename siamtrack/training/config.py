@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from siamtrack.data import augment
 from siamtrack.data.pairs import PairConfig
 from siamtrack.errors import ConfigError
 from siamtrack.losses.base import check_choice
-from siamtrack.utils.config import parse_value
+from siamtrack.utils.config import parse_value, replace_old_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ def load_config(path: Path | None, assignments: tuple[str, ...] = ()) -> TrainCo
             raise ConfigError(f"configuration {path} is not TOML: {error}") from error
     for text in assignments:
         _assign(values, text)
-    return config_from(values)
+    return config_from(_with_new_names(values, "key in section pairs.augment:"))
 
 
 def _assign(values: dict[str, Any], text: str) -> None:
@@ -215,7 +216,16 @@ def config_from(values: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: unknown keys, wrong types, contradictions.
     """
-    return _build(TrainConfig, values, "")
+    return _build(TrainConfig, _with_new_names(values, None), "")
+
+
+def _with_new_names(values: Mapping[str, Any], kind: str | None) -> dict[str, Any]:
+    """The same values with today's keys in section pairs.augment; see `replace_old_names`."""
+    values, pairs = dict(values), values.get("pairs")
+    if isinstance(pairs, Mapping) and isinstance(pairs.get("augment"), Mapping):
+        renamed = replace_old_names(pairs["augment"], augment.OLD_NAMES, kind)
+        values["pairs"] = {**pairs, "augment": renamed}
+    return values
 
 
 def config_to(config: TrainConfig) -> dict[str, Any]:

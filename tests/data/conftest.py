@@ -1,4 +1,4 @@
-"""A small crop cache of coloured squares, made through the real reader of folders of clips."""
+"""A small crop cache of colored squares, made through the real reader of folders of clips."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ def square_scene(number, rng):
     """A picture with a bright square, and the square's box."""
     image = rng.integers(0, 60, (120, 160, 3), dtype=np.uint8)
     x, y, side = int(rng.integers(20, 90)), int(rng.integers(20, 60)), 30
-    colour = np.array([40 * (number % 5) + 60, 250 - 30 * (number % 6), 90 + 20 * (number % 7)])
-    image[y : y + side, x : x + side] = colour
+    color = np.array([40 * (number % 5) + 60, 250 - 30 * (number % 6), 90 + 20 * (number % 7)])
+    image[y : y + side, x : x + side] = color
     return image, np.array([x, y, side, side], float)
 
 

@@ -47,7 +47,7 @@ def test_no_change_changes_nothing(picture, rng):
         ({"tint_bgr": (0.5, 1.0, 1.0)}, (100, 100, 100), (50, 100, 100)),
     ],
 )
-def test_each_number_of_a_colour_change(change, value, expected):
+def test_each_number_of_a_color_change(change, value, expected):
     image = np.full((4, 4, 3), value, np.uint8)
     out = replace(NOTHING, **change).apply(image)
     assert out.dtype == np.uint8
@@ -55,9 +55,9 @@ def test_each_number_of_a_colour_change(change, value, expected):
     np.testing.assert_array_equal(image, np.full((4, 4, 3), value))  # the input stays
 
 
-def test_grey_has_three_equal_channels(picture):
-    grey = to_gray(picture)
-    assert grey.shape == picture.shape and np.ptp(grey.astype(int), axis=2).max() == 0
+def test_gray_has_three_equal_channels(picture):
+    gray = to_gray(picture)
+    assert gray.shape == picture.shape and np.ptp(gray.astype(int), axis=2).max() == 0
 
 
 def sharpness(image):
@@ -85,20 +85,20 @@ def test_degradations_come_as_often_as_asked(picture):
     assert 40 < changed < 80
 
 
-def test_a_fully_joint_colour_change_is_the_same_for_both(picture, rng):
-    z, x = augment_pair(picture, picture, replace(OFF, colour=0.5, colour_joint=1.0), rng)
+def test_a_fully_joint_color_change_is_the_same_for_both(picture, rng):
+    z, x = augment_pair(picture, picture, replace(OFF, color=0.5, color_joint=1.0), rng)
     assert np.abs(z.astype(int) - x).max() <= 1
     assert np.abs(z.astype(int) - picture).mean() > 2
-    z, x = augment_pair(picture, picture, replace(OFF, colour=0.5, colour_joint=0.0), rng)
+    z, x = augment_pair(picture, picture, replace(OFF, color=0.5, color_joint=0.0), rng)
     assert np.abs(z.astype(int) - x).mean() > 2
 
 
-def test_a_pair_is_grey_together(picture):
+def test_a_pair_is_gray_together(picture):
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        pair = augment_pair(picture, picture, replace(OFF, grey=0.5), rng)
-        grey = {bool(np.ptp(image.astype(int), axis=2).max() == 0) for image in pair}
-        assert len(grey) == 1
+        pair = augment_pair(picture, picture, replace(OFF, gray=0.5), rng)
+        gray = {bool(np.ptp(image.astype(int), axis=2).max() == 0) for image in pair}
+        assert len(gray) == 1
 
 
 def test_the_same_randomness_gives_the_same_pictures(picture):

@@ -19,7 +19,7 @@ PLAIN = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
 CLEAN = PairConfig(negative=0, rotation=0, fill_replicate=0, fill_photo=0, augment=PLAIN)
 
 
-def target_colour(picture, box):
+def target_color(picture, box):
     x, y, w, h = (int(v) for v in box)
     middle = picture[:, y + h // 4 : y + 3 * h // 4, x + w // 4 : x + 3 * w // 4]
     return middle.float().mean(dim=(1, 2))
@@ -29,7 +29,7 @@ def test_the_target_is_where_the_boxes_say(squares):
     pairs = PairDataset(squares, CLEAN, seed=1)
     for index in range(40):
         pair = pairs[index]
-        z, x = (target_colour(pair[k], pair[f"{k}_box"]) for k in "zx")
+        z, x = (target_color(pair[k], pair[f"{k}_box"]) for k in "zx")
         torch.testing.assert_close(z, x, atol=8, rtol=0)
         assert z.max() > 100  # the background is darker than that
 
@@ -61,7 +61,7 @@ def _corner_is_target(pair):
     x, y, w, h = pair["x_box"].tolist()
     corners = [(x + a * w, y + b * h) for a in (0.06, 0.94) for b in (0.06, 0.94)]
     inside = [(int(u), int(v)) for u, v in corners if 0 <= u < 256 and 0 <= v < 256]
-    want = target_colour(pair["z"], pair["z_box"])
+    want = target_color(pair["z"], pair["z_box"])
     near = [float((pair["x"][:, v, u].float() - want).abs().max()) < 60 for u, v in inside]
     return all(near)
 
@@ -111,7 +111,7 @@ def test_negatives_come_as_often_as_asked_and_never_show_the_target(squares):
     assert 70 < len(negatives) < 130
     same = 0
     for pair in negatives:
-        z, x = (target_colour(pair[k], pair[f"{k}_box"]) for k in "zx")
+        z, x = (target_color(pair[k], pair[f"{k}_box"]) for k in "zx")
         same += bool((z - x).abs().max() < 8)
     assert same == 0
 

@@ -35,7 +35,7 @@ def clips(tmp_path):
 def test_targets_of_a_folder_become_tracks(clips, tmp_path):
     cache = prepare([f"folder:{clips}"], tmp_path / "cache", CacheConfig())
     (track,) = cache.tracks
-    assert (track.name, track.set_name, track.picture, track.count) == ("ball", "folder", "", 6)
+    assert (track.name, track.set_name, track.image, track.count) == ("ball", "folder", "", 6)
     assert cache.numbers.tolist() == list(range(6))
     picture, box = cache.read(3)
     bright = np.argwhere(picture[:, :, 0] > 125)

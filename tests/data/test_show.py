@@ -12,11 +12,11 @@ PLAIN = AugmentConfig(0, 0, 0, 0, 0, 0, 0, distractor=0.5, occluder=0)
 BAND, GAP = 18, 4
 
 
-def has_colour(picture, bgr):
+def has_color(picture, bgr):
     return bool((picture == np.array(bgr, np.uint8)).all(axis=2).any())
 
 
-def test_labels_are_drawn_in_the_colour_that_they_mean(squares):
+def test_labels_are_drawn_in_the_color_that_they_mean(squares):
     pairs = PairDataset(squares, PairConfig(negative=0.4, fill_photo=0.0, augment=PLAIN))
     sheet = draw_pairs(pairs, first=10, count=12, columns=4)
     assert sheet.shape == (3 * (256 + BAND + GAP), 4 * (128 + 256 + GAP), 3)
@@ -27,10 +27,10 @@ def test_labels_are_drawn_in_the_colour_that_they_mean(squares):
         search, pair = tile[BAND : BAND + 256, 128:384], pairs[10 + number]
         positive, beside = bool(pair["positive"]), bool(pair["has_distractor"])
         kinds.add((positive, beside))
-        assert has_colour(tile[BAND : BAND + 128, :128], TARGET_BGR)
-        assert has_colour(search, TARGET_BGR) == positive
-        assert has_colour(search, OTHER_BGR) == (not positive)
-        assert has_colour(search, DISTRACTOR_BGR) == beside
+        assert has_color(tile[BAND : BAND + 128, :128], TARGET_BGR)
+        assert has_color(search, TARGET_BGR) == positive
+        assert has_color(search, OTHER_BGR) == (not positive)
+        assert has_color(search, DISTRACTOR_BGR) == beside
         x, y = (round(float(v)) for v in pair["x_box"][:2])
         corner = search[np.clip(y, 0, 255), np.clip(x, 0, 255)].tolist()
         assert corner == list(TARGET_BGR if positive else OTHER_BGR)

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 
 from siamtrack.errors import ConfigError
@@ -25,7 +27,7 @@ def test_a_configuration_survives_being_plain_data():
     [
         ("optim.rato=1", r"unknown key in section optim.*'rato'.*did you mean 'rate'"),
         ("optin.rate=1", r"section top.*'optin'.*'optim'"),
-        ("pairs.augment.gray=1.0", r"pairs.augment.*'gray'.*'grey'"),
+        ("pairs.augment.grai=1.0", r"pairs.augment.*'grai'.*'gray'"),
         ("optim.rate=fast", "optim.rate is 'fast'"),
         ("optim.rate=-1", "optim.rate is -1"),
         ("loop.steps=2.5", "loop.steps is 2.5"),
@@ -45,6 +47,22 @@ def test_a_configuration_survives_being_plain_data():
 def test_mistakes_are_refused(assignment, says):
     with pytest.raises(ConfigError, match=says):
         load_config(None, (assignment,))
+
+
+def test_old_keys_of_the_augmentation_load_and_warn_where_they_are_typed(tmp_path):
+    written = tmp_path / "old.toml"
+    written.write_text("[pairs.augment]\ncolour = 0.1\n")
+    with pytest.warns(FutureWarning) as warned:
+        config = load_config(written, ("pairs.augment.grey=0.2", "pairs.augment.colour_joint=0.3"))
+    named = " ".join(str(warning.message) for warning in warned)
+    assert "'colour' is now 'color'" in named and "'grey' is now 'gray'" in named
+    augment = config.pairs.augment
+    assert (augment.color, augment.gray, augment.color_joint) == (0.1, 0.2, 0.3)
+    with warnings.catch_warnings():  # a checkpoint's
+        warnings.simplefilter("error")
+        assert config_from({"pairs": {"augment": {"colour": 0.1}}}).pairs.augment.color == 0.1
+    with pytest.raises(ConfigError, match="'color' is given twice"):
+        config_from({"pairs": {"augment": {"colour": 0.1, "color": 0.1}}})
 
 
 def test_an_assignment_into_a_value_is_refused():
