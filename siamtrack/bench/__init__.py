@@ -1,1 +1,7 @@
-"""Where each millisecond of a frame goes, for every engine and thread count, in one run."""
+"""Where each millisecond of a frame goes, for every engine and thread count.
+
+Reading order:
+
+- `stages`: the clip, what is timed on it, and the turns in which that happens;
+- `report`: one benchmark from configuration to tables.
+"""

@@ -1,4 +1,7 @@
-"""What takes turns in a benchmark: trackers on engines, other trackers, and the video itself."""
+"""Timed runs over a clip: trackers on engines, other trackers, many targets, the video itself.
+
+Sections: the clip; timed runs; interleaving and summary; the physical limit.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,21 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 import siamtrack
 from siamtrack.data.synthetic import small_scene
 from siamtrack.engines.base import Engine, Exemplar, Response
 from siamtrack.errors import ConfigError, VideoError
-from siamtrack.evaluation.trackers import EvaluatedTracker
 from siamtrack.export.onnx import ExemplarGraph, TrackGraph
 from siamtrack.geometry import parse_first_box
 from siamtrack.models.network import TrackerNetwork
@@ -32,23 +32,38 @@ from siamtrack.tracking.options import BoxHeadOptions, TrackerOptions
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Box, FloatArray, Image
+from siamtrack.utils.files import Closing
 from siamtrack.video.draw import draw_results
 from siamtrack.video.video_writer import VideoSink
 
 Clock = Callable[[], float]
-Times = dict[str, float]
+"""Monotonic seconds."""
+StageTimes = dict[str, float]
+"""Seconds of one frame, by stage."""
 
 CROP, PRE, NETWORK, POST, UPDATE = "crop", "pre-process", "network", "post-process", "update"
 STAGES = (CROP, PRE, NETWORK, POST, UPDATE)
-DECODE, DRAW, ENCODE = "decode", "draw", "encode"
-VIDEO_STAGES = (DECODE, DRAW, ENCODE)
+VIDEO_STAGES = ("decode", "draw", "encode")
+
+TURN_FRAMES = 15
+"""Counted frames in a row. With fewer, runs empty each other's caches; with more, a slow moment of
+the machine hits only one of them."""
+
+WARM_FRAMES = 3
+"""Frames at the beginning of every turn that are not counted."""
+
+PEAK_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+"""Precisions whose peak can be measured; torch has no public product of large int8 matrices."""
+
+
+# -- The clip
 
 
 class Clip:
     """Decoded frames and the target on the first one.
 
     Args:
-        path: the file they are from, which the video's own stages read again.
+        path: the file they come from; the stages of the video read it again.
         images: at least two, uint8 (H, W, 3) BGR.
         box: xywh px on the first.
 
@@ -68,72 +83,103 @@ class Clip:
         return width, height
 
 
-class Contestant(Protocol):
-    """Takes one frame after the other, and starts anew at the end of the clip.
+def read_clip(path: Path, box: Sequence[float], frame_count: int) -> Clip:
+    """Decode the first frames, at most `frame_count`, of a video or folder of pictures.
 
-    Attributes:
-        name: as it is shown.
+    Args:
+        path: the video.
+        box: xywh px on the first frame.
+        frame_count: most frames to decode.
+
+    Raises:
+        VideoError: the video cannot be read, or has fewer than two frames.
+        InvalidBoxError: the box cannot be tracked.
+    """
+    with siamtrack.open_source(path) as source:
+        images = [frame.image for frame in islice(source, frame_count)]
+    height, width = images[0].shape[:2]
+    x, y, w, h = parse_first_box(np.asarray(box), (width, height)).tolist()
+    return Clip(path, images, (x, y, w, h))
+
+
+def make_clip(path: Path, frame_wh: tuple[int, int], frame_count: int) -> Clip:
+    """Render an easy scene into an .mp4 file and read it back.
+
+    Raises:
+        ConfigError: a size that cannot be rendered (it must be even), or fewer than two frames.
+        OutputError: the file cannot be written.
+    """
+    if frame_count < 2:
+        raise ConfigError(f"{frame_count} frame(s) for the clip; give at least 2")
+    scene = small_scene(frame_wh=frame_wh, frame_count=frame_count)
+    with VideoSink(path, 30.0, frame_wh) as video:
+        for frame in scene:
+            video.write(frame.image_bgr)
+    return read_clip(path, scene[0].box_xywh.tolist(), frame_count)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse a size in px such as "640x480".
+
+    Raises:
+        ConfigError: not two whole numbers of px.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ConfigError(f"size {text!r} is not WIDTHxHEIGHT; give it in px, as in 640x480")
+    return int(width), int(height)
+
+
+# -- Timed runs
+
+
+class TimedRun:
+    """Any tracker in endless laps over the clip; only its update as a whole is timed.
+
+    Args:
+        name: as the tables show it.
+        tracker: as `siamtrack eval` takes them: `init(image, box)`, `update(image)`.
+        clip: the frames.
         threads: CPU threads it may use.
+        clock: read before and after every stage.
     """
 
-    name: str
-    threads: int
+    def __init__(
+        self,
+        name: str,
+        tracker: Any,
+        clip: Clip,
+        *,
+        threads: int,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self.name, self.threads = name, threads
+        self._tracker, self._clip, self._clock = tracker, clip, clock
+        self._images = self._laps()
 
-    def step(self) -> Times:
-        """Work on one more frame; seconds by stage."""
-        ...
-
-
-class TimedEngine:
-    """An engine that adds up the time of its two halves of `track`."""
-
-    def __init__(self, engine: Engine, clock: Clock) -> None:
-        self.name, self.precision = engine.name, engine.precision
-        self.device, self.architecture = engine.device, engine.architecture
-        self.config = engine.config
-        self._engine, self._clock = engine, clock
-        self.called_s: float | None = None
-        self.prepare_s = self.infer_s = 0.0
-
-    def clear(self) -> None:
-        """Forget what was added up."""
-        self.called_s = None
-        self.prepare_s = self.infer_s = 0.0
-
-    def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
-        """See `Engine.embed_exemplar`."""
-        return self._engine.embed_exemplar(crops, boxes_xywh)
-
-    def stack(self, exemplars: Sequence[Exemplar]) -> Exemplar:
-        """See `Engine.stack`."""
-        return self._engine.stack(exemplars)
-
-    def prepare(self, crops: Sequence[Image]) -> Any:
-        """See `Engine.prepare`."""
+    def step(self) -> StageTimes:
+        """Track one more frame."""
+        image = next(self._images)
         started_s = self._clock()
-        if self.called_s is None:
-            self.called_s = started_s
-        batch = self._engine.prepare(crops)
-        self.prepare_s += self._clock() - started_s
-        return batch
+        self._tracker.update(image)
+        return {UPDATE: self._clock() - started_s}
 
-    def infer(self, exemplar: Exemplar, batch: Any) -> Response:
-        """See `Engine.infer`."""
-        started_s = self._clock()
-        response = self._engine.infer(exemplar, batch)
-        self.infer_s += self._clock() - started_s
-        return response
+    def _start(self, first_image: Image) -> None:
+        self._tracker.init(first_image, self._clip.box)
 
-    def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
-        """See `Engine.track`."""
-        return self.infer(exemplar, self.prepare(crops))
+    def _laps(self) -> Iterator[Image]:
+        """Frames without end; the first one only starts the tracker, at every lap."""
+        first, *others = self._clip.images
+        while True:
+            self._start(first)
+            yield from others
 
 
-class EngineContestant:
-    """The tracker of this package on one engine.
+class EngineRun(TimedRun):
+    """Our tracker on one engine, with every stage of an update timed.
 
-    The time before the network is first called is the crop's, and what is neither that nor the
-    network's two halves is post-processing, so that the stages add up to the update.
+    The crop lasts until the engine is first called. What is neither that nor the engine's two
+    halves is post-processing, and the stages add up to the update.
     """
 
     def __init__(
@@ -145,33 +191,77 @@ class EngineContestant:
         threads: int,
         clock: Clock = time.perf_counter,
     ) -> None:
-        self.threads, self.precision = threads, engine.precision
-        self.name = f"{engine.name} {engine.precision}"
-        self._engine, self._clock = TimedEngine(engine, clock), clock
-        self._tracker = Tracker(self._engine, options)
-        self._images = _laps(clip, self._start)
+        self.precision = engine.precision
+        self._engine = TimedEngine(engine, clock)
+        tracker = Tracker(self._engine, options)
+        super().__init__(
+            f"{engine.name} {engine.precision}", tracker, clip, threads=threads, clock=clock
+        )
 
-    def _start(self, image: Image, box: Box) -> None:
-        self._tracker.init(image, box)
-
-    def step(self) -> Times:
-        """See `Contestant.step`."""
+    def step(self) -> StageTimes:
+        """Track one more frame."""
         image, engine = next(self._images), self._engine
         engine.clear()
         started_s = self._clock()
         self._tracker.update(image)
         ended_s = self._clock()
+
+        # A frame on which the engine is not called at all is spent on crops.
         update_s = ended_s - started_s
-        crop_s = (ended_s if engine.called_s is None else engine.called_s) - started_s
+        crop_s = (ended_s if engine.first_call_s is None else engine.first_call_s) - started_s
         post_s = update_s - crop_s - engine.prepare_s - engine.infer_s
         stages = (crop_s, engine.prepare_s, engine.infer_s, post_s, update_s)
         return dict(zip(STAGES, stages, strict=True))
 
 
-class ManyContestant:
-    """Many targets, of the size of the clip's own, spread over the frame.
+class TimedEngine:
+    """An engine that adds up the time of the two halves of `track`."""
 
-    Lost ones are not looked for, or the work would be that of more targets than there are.
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.name, self.precision = engine.name, engine.precision
+        self.device, self.architecture = engine.device, engine.architecture
+        self.config = engine.config
+        self._engine, self._clock = engine, clock
+        self.clear()
+
+    def clear(self) -> None:
+        """Set the sums back to zero."""
+        self.first_call_s: float | None = None
+        self.prepare_s = self.infer_s = 0.0
+
+    def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
+        """Call the engine."""
+        return self._engine.embed_exemplar(crops, boxes_xywh)
+
+    def stack(self, exemplars: Sequence[Exemplar]) -> Exemplar:
+        """Call the engine."""
+        return self._engine.stack(exemplars)
+
+    def prepare(self, crops: Sequence[Image]) -> Any:
+        """Call the engine and add the time to `prepare_s`."""
+        started_s = self._clock()
+        if self.first_call_s is None:
+            self.first_call_s = started_s
+        batch = self._engine.prepare(crops)
+        self.prepare_s += self._clock() - started_s
+        return batch
+
+    def infer(self, exemplar: Exemplar, batch: Any) -> Response:
+        """Call the engine and add the time to `infer_s`."""
+        started_s = self._clock()
+        response = self._engine.infer(exemplar, batch)
+        self.infer_s += self._clock() - started_s
+        return response
+
+    def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
+        """Both halves."""
+        return self.infer(exemplar, self.prepare(crops))
+
+
+class TargetsRun(TimedRun):
+    """Many targets of the size of the clip's own, spread over the frame.
+
+    Re-detection is off, because it would add windows of lost targets to the work.
     """
 
     def __init__(
@@ -186,30 +276,21 @@ class ManyContestant:
     ) -> None:
         if isinstance(options, BoxHeadOptions):
             options = replace(options, redetect_windows=0)
-        self.name, self.threads, self.targets = (
-            f"{engine.name} {engine.precision}",
-            threads,
-            targets,
+        self.targets = targets
+        self._boxes = spread_boxes(clip.box, clip.frame_wh, targets)
+        tracker = MultiTracker(lambda: Tracker(engine, options))
+        super().__init__(
+            f"{engine.name} {engine.precision}", tracker, clip, threads=threads, clock=clock
         )
-        self._boxes, self._clock = spread_boxes(clip.box, clip.frame_wh, targets), clock
-        self._tracker = MultiTracker(lambda: Tracker(engine, options))
-        self._images = _laps(clip, self._start)
 
-    def _start(self, image: Image, box: Box) -> None:
+    def _start(self, first_image: Image) -> None:
         self._tracker.reset()
-        for place in self._boxes:
-            self._tracker.add(image, place)
-
-    def step(self) -> Times:
-        """See `Contestant.step`."""
-        image = next(self._images)
-        started_s = self._clock()
-        self._tracker.update(image)
-        return {UPDATE: self._clock() - started_s}
+        for box in self._boxes:
+            self._tracker.add(first_image, box)
 
 
 def spread_boxes(box: Box, frame_wh: tuple[int, int], count: int) -> list[Box]:
-    """The box, and others of its size in a grid over the frame, as even as it can be."""
+    """The box, and others of its size in an even grid over the frame; `count` in all."""
     (width, height), (_, _, w, h) = frame_wh, box
     columns = max(round(math.sqrt(count * width / height)), 1)
     rows = math.ceil((count - 1) / columns) if count > 1 else 1
@@ -218,40 +299,14 @@ def spread_boxes(box: Box, frame_wh: tuple[int, int], count: int) -> list[Box]:
     return [box, *((x, y, w, h) for y in ys for x in xs)][:count]
 
 
-class RivalContestant:
-    """Any other tracker; only its update as a whole can be timed."""
-
-    def __init__(
-        self,
-        name: str,
-        tracker: EvaluatedTracker,
-        clip: Clip,
-        *,
-        threads: int,
-        clock: Clock = time.perf_counter,
-    ) -> None:
-        self.name, self.threads = name, threads
-        self._tracker, self._clock = tracker, clock
-        self._images = _laps(clip, tracker.init)
-
-    def step(self) -> Times:
-        """See `Contestant.step`."""
-        image = next(self._images)
-        started_s = self._clock()
-        self._tracker.update(image)
-        return {UPDATE: self._clock() - started_s}
-
-
-class VideoContestant:
+class VideoRun(Closing):
     """What surrounds tracking: decoding a frame, drawing one result on it, encoding it.
 
-    A context manager, for it reads one file and writes another.
-
     Args:
-        clip: the video, and the box to be drawn.
+        clip: the video, and the box that is drawn.
         written: .mp4 to write.
-        threads: told in the table; decoding and encoding have threads of their own.
-        clock: seconds, monotonic.
+        threads: for the table only; decoding and encoding choose their threads themselves.
+        clock: read before and after every stage.
     """
 
     name = "video"
@@ -260,32 +315,17 @@ class VideoContestant:
         self, clip: Clip, written: Path, *, threads: int, clock: Clock = time.perf_counter
     ) -> None:
         self.threads = threads
-        self._clip, self._clock, self._count = clip, clock, 0
+        self._clip, self._clock, self._frames_read = clip, clock, 0
         self._results = {0: Result(clip.box, 1.0, "tracked")}
-        self._files = ExitStack()
         self._source = siamtrack.open_source(clip.path)
-        self._files.callback(lambda: self._source.close())
-        self._sink = self._files.enter_context(VideoSink(written, self._source.fps, clip.frame_wh))
+        self._sink = VideoSink(written, self._source.fps, clip.frame_wh)
 
-    def __enter__(self) -> Self:
-        """Return the contestant itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close both files."""
-        self._files.__exit__(kind, error, trace)
-
-    def step(self) -> Times:
-        """See `Contestant.step`."""
-        if self._count == len(self._clip.images):
+    def step(self) -> StageTimes:
+        """Decode, draw and encode one more frame."""
+        if self._frames_read == len(self._clip.images):
             self._source.close()
-            self._source, self._count = siamtrack.open_source(self._clip.path), 0
-        self._count += 1
+            self._source, self._frames_read = siamtrack.open_source(self._clip.path), 0
+        self._frames_read += 1
         times_s = [self._clock()]
         frame = next(self._source)
         times_s.append(self._clock())
@@ -295,69 +335,52 @@ class VideoContestant:
         times_s.append(self._clock())
         return dict(zip(VIDEO_STAGES, np.diff(times_s).tolist(), strict=True))
 
-
-def _laps(clip: Clip, start: Callable[[Image, Box], object]) -> Iterator[NDArray[np.uint8]]:
-    """Frames without end: all but the first, on which `start` is called before every lap."""
-    while True:
-        start(clip.images[0], clip.box)
-        yield from clip.images[1:]
+    def close(self) -> None:
+        """Close both files."""
+        self._sink.close()
+        self._source.close()
 
 
-_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
-PEAK_PRECISIONS = tuple(_DTYPES)  # torch has no public product of large int8 matrices
+# -- Interleaving and summary
 
 
-def count_macs(network: TrackerNetwork) -> int:
-    """Multiplications (each with its addition) of the track graph for one search crop.
+def run_interleaved(
+    runs: Sequence[TimedRun | VideoRun], frames: int, on_turn: Callable[[], object] = lambda: None
+) -> list[list[StageTimes]]:
+    """Time every run on `frames` frames, a few at a time in turns.
 
-    Convolutions and matrix products are counted; all else is thousands of times less.
-    """
-    config = network.config
-    z = torch.zeros(1, config.exemplar_size_px, config.exemplar_size_px, 3, dtype=torch.uint8)
-    x = torch.zeros(1, config.search_size_px, config.search_size_px, 3, dtype=torch.uint8)
-    cells = config.exemplar_size_px // config.total_stride
-    with torch.no_grad():
-        exemplar = ExemplarGraph(network)(z, torch.ones(1, 1, cells, cells))
-        with FlopCounterMode(display=False) as counter:
-            TrackGraph(network)(x, exemplar)
-    return counter.get_total_flops() // 2
-
-
-def matmul_peak(
-    precision: str,
-    threads: int,
-    *,
-    size: int = 1024,
-    repeats: int = 12,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Measure how many multiplications a second the machine does in its best discipline.
+    Every other round goes in reverse order, which changes who follows whom.
 
     Args:
-        precision: "f32" or "bf16".
-        threads: CPU threads.
-        size: rows and columns of the square matrices; larger ones come nearer to the peak until
-            they leave the cache.
-        repeats: products; the fastest one counts.
-        clock: seconds, monotonic.
+        runs: what is timed.
+        frames: counted frames of each.
+        on_turn: called after every turn, for a progress bar.
 
     Returns:
-        MAC/s.
+        For every run, in order, the times of every frame.
     """
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.rand(size, size, generator=generator).to(_DTYPES[precision]) for _ in range(2))
-    times_s = []
-    with cpu_threads(threads), torch.inference_mode():
-        for _ in range(repeats):
-            started_s = clock()
-            torch.matmul(a, b)
-            times_s.append(clock() - started_s)
-    return size**3 / min(times_s)
+    taken: list[list[StageTimes]] = [[] for _ in runs]
+    for turn in range(turn_count(frames)):
+        order = range(len(runs))
+        for k in reversed(order) if turn % 2 else order:
+            with cpu_threads(runs[k].threads):
+                # The first frames refill the caches that the run before has emptied.
+                for _ in range(WARM_FRAMES):
+                    runs[k].step()
+                counted = min(TURN_FRAMES, frames - len(taken[k]))
+                taken[k] += [runs[k].step() for _ in range(counted)]
+            on_turn()
+    return taken
+
+
+def turn_count(frames: int) -> int:
+    """Turns of each run for so many counted frames."""
+    return -(-frames // TURN_FRAMES)
 
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Let torch and OpenCV compute in so many threads inside the block."""
+    """Let torch and OpenCV use `count` threads while the block runs."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
@@ -368,128 +391,76 @@ def cpu_threads(count: int) -> Iterator[None]:
         cv2.setNumThreads(before[1])
 
 
-TURN_FRAMES = 15
-"""Frames in a row. Fewer, and contestants empty each other's caches; more, and a slow moment of
-the machine meets only one of them."""
-
-WARM_FRAMES = 3
-"""Frames at the beginning of every turn that are not counted."""
-
-
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a stage takes.
-
-    Attributes:
-        median_ms: of all frames.
-        p95_ms: 95 of 100 frames take no longer.
-    """
+    """Time of a stage over all frames: the median, and what 95 of 100 frames stay below."""
 
     median_ms: float
     p95_ms: float
 
-    @classmethod
-    def of(cls, times_s: Sequence[float]) -> Timing:
-        """Summarise times in seconds."""
-        median_s, p95_s = np.percentile(times_s, (50, 95)).tolist()
-        return cls(1e3 * median_s, 1e3 * p95_s)
 
-
-def turn_count(frames: int) -> int:
-    """Turns that each contestant takes for so many counted frames."""
-    return -(-frames // TURN_FRAMES)
-
-
-def take_turns(
-    contestants: Sequence[Contestant],
-    frames: int,
-    on_turn: Callable[[], object] = lambda: None,
-) -> list[list[Times]]:
-    """Time every contestant on `frames` frames.
-
-    Every other round goes in reverse order, so that nobody always follows the same neighbour.
-
-    Args:
-        contestants: who takes part.
-        frames: counted frames of each.
-        on_turn: called after every turn, for a progress bar.
-
-    Returns:
-        For every contestant, in order, the times of every frame.
-    """
-    taken: list[list[Times]] = [[] for _ in contestants]
-    for turn in range(turn_count(frames)):
-        order = range(len(contestants))
-        for k in reversed(order) if turn % 2 else order:
-            with cpu_threads(contestants[k].threads):
-                for _ in range(WARM_FRAMES):
-                    contestants[k].step()
-                counted = min(TURN_FRAMES, frames - len(taken[k]))
-                taken[k] += [contestants[k].step() for _ in range(counted)]
-            on_turn()
-    return taken
-
-
-def summarise(taken: Sequence[Times]) -> dict[str, Timing]:
-    """Timing of every stage."""
+def summarize(taken: Sequence[StageTimes]) -> dict[str, Timing]:
+    """Timing of every stage, from the times of every frame."""
     by_stage: dict[str, list[float]] = defaultdict(list)
     for times in taken:
         for stage, time_s in times.items():
             by_stage[stage].append(time_s)
-    return {stage: Timing.of(times_s) for stage, times_s in by_stage.items()}
+    summary = {}
+    for stage, times_s in by_stage.items():
+        median_s, p95_s = np.percentile(times_s, (50, 95)).tolist()
+        summary[stage] = Timing(1e3 * median_s, 1e3 * p95_s)
+    return summary
 
 
-_FPS = 30.0
+# -- The physical limit
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Read "640x480".
+def count_macs(network: TrackerNetwork) -> int:
+    """Multiply-accumulate operations (MACs) of the track graph for one search crop.
 
-    Raises:
-        ConfigError: not two whole numbers of px.
+    Convolutions and matrix products are counted; everything else is thousands of times less.
     """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ConfigError(f"size {text!r} is not WIDTHxHEIGHT; give it in px, as in 640x480")
-    return int(width), int(height)
+    config = network.config
+    z_px, x_px = config.exemplar_size_px, config.search_size_px
+    z = torch.zeros(1, z_px, z_px, 3, dtype=torch.uint8)
+    x = torch.zeros(1, x_px, x_px, 3, dtype=torch.uint8)
+    cells = config.exemplar_size_px // config.total_stride
+    with torch.no_grad():
+        exemplar = ExemplarGraph(network)(z, torch.ones(1, 1, cells, cells))
+        with FlopCounterMode(display=False) as counter:
+            TrackGraph(network)(x, exemplar)
+    return counter.get_total_flops() // 2  # a MAC is two operations
 
 
-def make_clip(path: Path, frame_wh: tuple[int, int], frame_count: int) -> Clip:
-    """Render an easy scene into a file and read it back.
+def matmul_peak(
+    precision: str,
+    threads: int,
+    *,
+    size: int = 1024,
+    repeats: int = 12,
+    clock: Clock = time.perf_counter,
+) -> float:
+    """Measure the machine's fastest rate of multiplication: a product of large matrices.
 
     Args:
-        path: .mp4 to write.
-        frame_wh: width and height in px, both even.
-        frame_count: at least two.
+        precision: "f32" or "bf16".
+        threads: CPU threads.
+        size: rows and columns of the square matrices. Larger ones come nearer to the peak until
+            they leave the cache.
+        repeats: products; the fastest one counts.
+        clock: monotonic seconds.
 
-    Raises:
-        ConfigError: a size that cannot be rendered, or too few frames.
-        OutputError: the file cannot be written.
+    Returns:
+        MAC/s.
     """
-    if frame_count < 2:
-        raise ConfigError(f"{frame_count} frame(s) for the clip; give at least 2")
-    scene = small_scene(frame_wh=frame_wh, frame_count=frame_count)
-    with VideoSink(path, _FPS, frame_wh) as video:
-        for frame in scene:
-            video.write(frame.image_bgr)
-    return read_clip(path, scene[0].box_xywh.tolist(), frame_count)
-
-
-def read_clip(path: Path, box: list[float], frame_count: int) -> Clip:
-    """Decode the beginning of a video.
-
-    Args:
-        path: video file, or folder of pictures.
-        box: xywh px on the first frame.
-        frame_count: frames to take at the most.
-
-    Raises:
-        VideoError: the video cannot be read, or has fewer than two frames.
-        InvalidBoxError: the box cannot be tracked.
-    """
-    with siamtrack.open_source(path) as source:
-        images = [frame.image for frame in islice(source, frame_count)]
-    height, width = images[0].shape[:2]
-    x, y, w, h = parse_first_box(np.asarray(box), (width, height)).tolist()
-    first: Box = (x, y, w, h)
-    return Clip(path, images, first)
+    generator = torch.Generator().manual_seed(0)
+    a, b = (
+        torch.rand(size, size, generator=generator).to(PEAK_DTYPES[precision]) for _ in range(2)
+    )
+    times_s = []
+    with cpu_threads(threads), torch.inference_mode():
+        for _ in range(repeats):
+            started_s = clock()
+            torch.matmul(a, b)
+            times_s.append(clock() - started_s)
+    return size**3 / min(times_s)

@@ -8,27 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from siamtrack.bench.report import Order, Row, as_text, benchmark, report_to_dict
+from siamtrack.bench.report import BenchConfig, BenchRow, benchmark, report_text, report_to_dict
 from siamtrack.bench.stages import (
     STAGES,
     TURN_FRAMES,
     VIDEO_STAGES,
     WARM_FRAMES,
     Clip,
-    EngineContestant,
-    ManyContestant,
-    RivalContestant,
+    EngineRun,
+    TargetsRun,
+    TimedRun,
     Timing,
-    VideoContestant,
+    VideoRun,
     count_macs,
     cpu_threads,
     make_clip,
     matmul_peak,
     parse_size,
     read_clip,
+    run_interleaved,
     spread_boxes,
-    summarise,
-    take_turns,
+    summarize,
 )
 from siamtrack.cli import main
 from siamtrack.engines.torch_engine import TorchEngine
@@ -62,7 +62,7 @@ def seconds():
     return itertools.count().__next__
 
 
-class Contestant:
+class FakeRun:
     def __init__(self, name, log, threads=1):
         self.name, self.threads, self.log = name, threads, log
 
@@ -71,9 +71,9 @@ class Contestant:
         return {"update": 1.0}
 
 
-def test_contestants_take_turns_and_warm_up():
+def test_runs_take_turns_and_warm_up():
     log = []
-    taken = take_turns([Contestant("a", log), Contestant("b", log)], TURN_FRAMES + 4)
+    taken = run_interleaved([FakeRun("a", log), FakeRun("b", log)], TURN_FRAMES + 4)
     assert [len(times) for times in taken] == [TURN_FRAMES + 4] * 2
     turns = [(name, len(list(run))) for name, run in itertools.groupby(x[0] for x in log)]
     first, second = WARM_FRAMES + TURN_FRAMES, WARM_FRAMES + 4
@@ -81,9 +81,9 @@ def test_contestants_take_turns_and_warm_up():
     assert turns == [("a", first), ("b", first + second), ("a", second)]
 
 
-def test_a_contestant_has_its_threads_and_they_are_given_back():
+def test_a_run_has_its_threads_and_they_are_given_back():
     before, log = (torch.get_num_threads(), cv2.getNumThreads()), []
-    take_turns([Contestant("a", log, threads=2)], 1)
+    run_interleaved([FakeRun("a", log, threads=2)], 1)
     assert set(log) == {("a", 2, 2)}
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
     with pytest.raises(ZeroDivisionError), cpu_threads(2):
@@ -93,17 +93,17 @@ def test_a_contestant_has_its_threads_and_they_are_given_back():
 
 def test_timing_is_median_and_p95_in_ms():
     times = [{"crop": k / 1000, "update": 1.0} for k in range(101)]
-    assert summarise(times) == {"crop": Timing(50.0, 95.0), "update": Timing(1000.0, 1000.0)}
+    assert summarize(times) == {"crop": Timing(50.0, 95.0), "update": Timing(1000.0, 1000.0)}
 
 
-def engine_contestant(clip, **options):
+def engine_run(clip, **options):
     torch.manual_seed(0)
     engine = TorchEngine(SiamTrackLite0(SMALL), "cpu")
-    return EngineContestant(engine, BoxHeadOptions(), clip, threads=1, **options)
+    return EngineRun(engine, BoxHeadOptions(), clip, threads=1, **options)
 
 
 def test_the_stages_of_a_frame_add_up_to_its_update(clip):
-    times = engine_contestant(clip).step()
+    times = engine_run(clip).step()
     assert tuple(times) == STAGES
     assert min(times.values()) > 0
     assert sum(times[stage] for stage in STAGES[:-1]) == pytest.approx(times["update"])
@@ -111,7 +111,7 @@ def test_the_stages_of_a_frame_add_up_to_its_update(clip):
 
 def test_every_stage_is_the_time_between_two_looks_at_the_clock(clip):
     """Looks: start, prepare begins, prepare ends, infer begins, infer ends, end."""
-    times = engine_contestant(clip, clock=seconds()).step()
+    times = engine_run(clip, clock=seconds()).step()
     assert times == {"crop": 1, "pre-process": 1, "network": 1, "post-process": 2, "update": 5}
 
 
@@ -121,10 +121,10 @@ def test_timing_changes_no_result(clip, monkeypatch):
     monkeypatch.setattr(
         Tracker, "update", lambda self, image: seen.append(update(self, image)) or seen[-1]
     )
-    contestant = engine_contestant(clip)
-    assert contestant.name == "torch f32"
+    run = engine_run(clip)
+    assert run.name == "torch f32"
     for _ in range(8):  # two laps of the four frames after the first
-        contestant.step()
+        run.step()
     torch.manual_seed(0)
     plain = Tracker(TorchEngine(SiamTrackLite0(SMALL), "cpu"), BoxHeadOptions())
     plain.init(clip.images[0], clip.box)
@@ -132,14 +132,14 @@ def test_timing_changes_no_result(clip, monkeypatch):
     assert seen == [*expected, *expected]
 
 
-def test_a_rival_has_its_update_timed(clip):
-    rival = RivalContestant("identity", IdentityTracker(), clip, threads=1, clock=seconds())
-    assert rival.step() == {"update": 1}
+def test_another_tracker_has_its_update_timed(clip):
+    other = TimedRun("identity", IdentityTracker(), clip, threads=1, clock=seconds())
+    assert other.step() == {"update": 1}
 
 
 def test_the_video_is_read_again_at_its_end(clip, tmp_path):
     written = tmp_path / "written.mp4"
-    with VideoContestant(clip, written, threads=1, clock=seconds()) as video:
+    with VideoRun(clip, written, threads=1, clock=seconds()) as video:
         for _ in range(2 * len(clip.images) + 1):
             assert video.step() == dict.fromkeys(VIDEO_STAGES, 1)
     with pytest.raises(VideoError):
@@ -177,9 +177,9 @@ def test_the_peak_is_that_of_the_fastest_product(precision):
 
 def test_the_limit_is_the_work_over_the_peak():
     stages = {"network": Timing(8.0, 9.0), "update": Timing(10.0, 11.0)}
-    row = Row("torch f32", 1, stages, limit_ms=2.0)
+    row = BenchRow("torch f32", 1, stages, limit_ms=2.0)
     assert (row.fps, row.share_of_limit) == (100.0, 0.25)
-    assert Row("identity", 1, {"update": Timing(0.0, 0.0)}).fps > 0
+    assert BenchRow("identity", 1, {"update": Timing(0.0, 0.0)}).fps > 0
 
 
 @pytest.fixture
@@ -191,8 +191,10 @@ def quick_peak(monkeypatch):
 
 def test_everything_takes_part_that_can(clip, weights, tmp_path, quick_peak):
     turns = []
-    order = Order(str(weights), threads=(1, 2), rivals=(TrackerSpec("identity"),), frames=4)
-    report = benchmark(order, clip, tmp_path, turns.append)
+    config = BenchConfig(
+        str(weights), threads=(1, 2), trackers=(TrackerSpec("identity"),), frames=4
+    )
+    report = benchmark(config, clip, tmp_path, turns.append)
     assert turns == [5] * 5
     rows = [(row.name, row.threads) for row in report.rows]
     assert rows == [("torch f32", 1), ("torch f32", 2), ("identity", 1), ("identity", 2)]
@@ -205,11 +207,11 @@ def test_everything_takes_part_that_can(clip, weights, tmp_path, quick_peak):
     ]
     assert report.peaks == {("f32", 1): 1e9, ("f32", 2): 2e9}
     assert report.rows[1].limit_ms == pytest.approx(report.macs / 2e6)
-    told = report_to_dict(report)
-    assert json.loads(json.dumps(told)) == told
-    assert told["trackers"][0]["limit_ms"] == pytest.approx(report.macs / 1e6)
-    assert told["trackers"][2]["stages"].keys() == {"update"}
-    text = as_text(report)
+    data = report_to_dict(report)
+    assert json.loads(json.dumps(data)) == data
+    assert data["trackers"][0]["limit_ms"] == pytest.approx(report.macs / 1e6)
+    assert data["trackers"][2]["stages"].keys() == {"update"}
+    text = report_text(report)
     assert "not run: onnx: there is no graph" in text
     assert [line.split()[:2] for line in text.splitlines() if line.startswith("identity")] == [
         ["identity", "1"],
@@ -219,7 +221,7 @@ def test_everything_takes_part_that_can(clip, weights, tmp_path, quick_peak):
 
 def test_an_engine_that_was_asked_for_must_run(clip, weights, tmp_path):
     with pytest.raises(EngineError, match="siamtrack export"):
-        benchmark(Order(str(weights), ("onnx",)), clip, tmp_path)
+        benchmark(BenchConfig(str(weights), ("onnx",)), clip, tmp_path)
 
 
 def test_clips_that_cannot_be_used_are_refused(clip, tmp_path):
@@ -237,19 +239,28 @@ def test_clips_that_cannot_be_used_are_refused(clip, tmp_path):
 def test_the_command_makes_a_clip_and_tells_json(weights, capsys, quick_peak):
     arguments = ["bench", "--weights", str(weights), "--size", "96x64", "--clip-frames", "4"]
     assert main([*arguments, "--frames", "3", "--threads", "1", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["frame_wh"] == [96, 64]
-    assert set(told["video"]) == set(VIDEO_STAGES)
-    assert [row["name"] for row in told["trackers"]] == ["torch f32"]
+    data = json.loads(capsys.readouterr().out)
+    assert data["frame_wh"] == [96, 64]
+    assert set(data["video"]) == set(VIDEO_STAGES)
+    assert [row["name"] for row in data["trackers"]] == ["torch f32"]
 
 
 def test_the_command_takes_a_clip(clip, weights, capsys, quick_peak):
     box = ",".join(map(str, np.round(clip.box, 2)))
     arguments = ["bench", str(clip.path), "--box", box, "--weights", str(weights)]
-    assert main([*arguments, "--frames", "2", "--engine", "torch", "--rival", "identity"]) == 0
-    told = capsys.readouterr().out
-    assert "2 frames of 96x64 px each" in told
-    assert "identity" in told
+    assert main([*arguments, "--frames", "2", "--engine", "torch", "--tracker", "identity"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 frames of 96x64 px each" in printed
+    assert "identity" in printed
+
+
+def test_the_old_option_for_trackers_works_and_warns(clip, weights, capsys, quick_peak):
+    box = ",".join(map(str, np.round(clip.box, 2)))
+    arguments = ["bench", str(clip.path), "--box", box, "--weights", str(weights)]
+    assert main([*arguments, "--frames", "1", "--engine", "torch", "--rival", "identity"]) == 0
+    printed = capsys.readouterr()
+    assert "identity" in printed.out
+    assert "siamtrack: warning: option '--rival' is now '--tracker'" in printed.err
 
 
 @pytest.mark.parametrize(
@@ -261,7 +272,7 @@ def test_the_command_takes_a_clip(clip, weights, capsys, quick_peak):
         (["--size", "31x20"], 2, "frame_wh"),
         (["--threads", "0"], 2, "--threads"),
         (["--engine", "tensorrt", "--size", "64x64"], 2, "unknown engine"),
-        (["--rival", "opencv:nano", "--size", "64x64"], 2, "needs its model files"),
+        (["--tracker", "opencv:nano", "--size", "64x64"], 2, "needs its model files"),
         (["missing.mp4", "--box", "1,2,3,4"], 3, "missing.mp4 cannot be opened"),
     ],
 )
@@ -286,7 +297,7 @@ def test_many_targets_are_timed_together(clip):
     sizes = []
     track = engine.track
     engine.track = lambda exemplar, crops: sizes.append(len(crops)) or track(exemplar, crops)
-    many = ManyContestant(engine, options, clip, targets=5, threads=1, clock=seconds())
+    many = TargetsRun(engine, options, clip, targets=5, threads=1, clock=seconds())
     assert [many.step() for _ in range(6)] == [{"update": 1}] * 6
     assert sizes == [5] * 6  # over the end of the clip, and lost or not
 
