@@ -5,31 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
-import siamtrack
 from siamtrack.cli.options import BoxType, opencv_model_options
-from siamtrack.data.formats.folder import read_boxes
 from siamtrack.errors import ConfigError
-from siamtrack.evaluation.compare import Contender, Moment, contend, panels_wh, side_by_side
-from siamtrack.evaluation.task import enter
-from siamtrack.evaluation.trackers import TrackerSpec
-from siamtrack.utils.progress import FrameProgress
-from siamtrack.video.frames import Frame
-from siamtrack.video.interactive import Closed, Key
-from siamtrack.video.outputs import OutputPaths
-from siamtrack.video.source import Source
-from siamtrack.video.video_writer import VideoSink
-from siamtrack.video.window import Window, display_problem
+
+if TYPE_CHECKING:
+    from siamtrack.evaluation.compare import Contender
+    from siamtrack.types import FloatArray, Image
+    from siamtrack.video.window import Window
+
+QUIT_KEYS = ("q", "esc")
 
 
-@click.command("compare", short_help="Show several trackers side by side on one video.")
+@click.command("compare")
 @click.argument("source")
 @click.option(
     "--box",
@@ -50,7 +42,7 @@ from siamtrack.video.window import Window, display_problem
     "--truth",
     type=click.Path(path_type=Path),
     metavar="F.txt",
-    help="True boxes, a line x,y,w,h per frame: drawn in green, and overlaps are told.",
+    help="Ground truth, a line x,y,w,h per frame: it is drawn in green, and overlaps are printed.",
 )
 @click.option(
     "--save", type=click.Path(path_type=Path), metavar="F.mp4", help="Write the panels as a video."
@@ -72,64 +64,55 @@ def command(
 
     A window opens where there is a display (q ends, space pauses); --save writes the same panels
     to a video. At the end a table of speeds, and of overlaps if there is a --truth, is printed.
+    The exit code is 3 when a tracker failed.
     """
+    import siamtrack
+    from siamtrack.data.formats.folder import read_boxes
+    from siamtrack.evaluation.compare import contend, panels_wh, side_by_side
+    from siamtrack.evaluation.task import enter
     from siamtrack.evaluation.trackers import parse_trackers
+    from siamtrack.utils.progress import FrameProgress
+    from siamtrack.video.outputs import OutputPaths
+    from siamtrack.video.video_writer import VideoSink
+    from siamtrack.video.window import Window, display_problem
 
-    return compare(
-        Comparison(
-            source,
-            box,
-            parse_trackers(trackers, model_files),
-            truth,
-            save,
-            overwrite,
-            not no_display,
-        )
-    )
-
-
-QUIT_KEYS = ("q", "esc")
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A comparison as it was asked for; see the options of `siamtrack compare`."""
-
-    source: str
-    box: tuple[float, ...] | None
-    trackers: Sequence[TrackerSpec]
-    truth: Path | None
-    save: Path | None
-    overwrite: bool
-    display: bool
-
-
-def compare(order: Comparison) -> int:
-    """Run to the end of the video or until the window is closed, then print the table.
-
-    Returns:
-        The exit code: 0, or 3 when a tracker failed.
-
-    Raises:
-        SiamTrackError: something cannot be opened, tracked or written.
-    """
-    OutputPaths(video=order.save).check(order.source)
-    truth = read_boxes(order.truth) if order.truth is not None else None
-    box = _first_box(order.box, truth)
-    entrants = enter(order.trackers)
+    specs = parse_trackers(trackers, model_files)
+    OutputPaths(video=save).check(source)
+    truth_boxes = read_boxes(truth) if truth is not None else None
+    first_box = _first_box(box, truth_boxes)
+    entrants = enter(specs)
     contenders: Sequence[Contender] = ()
-    with siamtrack.open_source(order.source) as source, ExitStack() as stack:
-        shown = FrameProgress(
-            source, source.name, source.frame_count, dropped=lambda: source.dropped
+    with siamtrack.open_source(source) as frames, ExitStack() as stack:
+        progress = stack.enter_context(
+            FrameProgress(frames, frames.name, frames.frame_count, dropped=lambda: frames.dropped)
         )
-        stack.callback(shown.close)
-        sink = _sink(order, source, len(entrants), stack)
-        window = _window(order, stack)
-        frames: list[Frame] = []
-        for moment in contend(entrants, _images(shown, frames), box, truth):
+        sink = window = None
+        if save is not None:
+            size_wh = panels_wh(len(entrants), frames.frame_wh)
+            sink = stack.enter_context(VideoSink(save, frames.fps, size_wh, overwrite=overwrite))
+        if not no_display and display_problem() is None:
+            window = stack.enter_context(Window("siamtrack compare"))
+
+        time_s = 0.0  # of the frame that the trackers are at
+
+        def images() -> Iterator[Image]:
+            nonlocal time_s
+            for frame in progress:
+                time_s = frame.time_s
+                yield frame.image
+
+        for moment in contend(entrants, images(), first_box, truth_boxes):
             contenders = moment.contenders
-            if not _show(moment, frames[-1].time_s, sink, window):
-                break
+            if sink is None and window is None:
+                continue
+            panels = side_by_side(moment)
+            if sink is not None:
+                sink.write(panels, time_s)
+            if window is not None:
+                window.show(panels)
+                if not _should_continue(window):
+                    break
+
     click.echo(_table(contenders))
     for contender in contenders:
         if contender.failure:
@@ -137,52 +120,23 @@ def compare(order: Comparison) -> int:
     return 3 if any(contender.failure for contender in contenders) else 0
 
 
-def _first_box(
-    given: tuple[float, ...] | None, truth: NDArray[np.float64] | None
-) -> Sequence[float]:
-    if given is not None:
-        return given
+def _first_box(box: Sequence[float] | None, truth: FloatArray | None) -> Sequence[float]:
+    """The box that was given, else the first one of the ground truth.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    if box is not None:
+        return box
     if truth is None or not len(truth):
         raise ConfigError("no box to start from; give --box x,y,w,h or --truth with boxes")
     return [float(value) for value in truth[0]]
 
 
-def _images(shown: FrameProgress[Frame], frames: list[Frame]) -> Iterator[NDArray[np.uint8]]:
-    """Pictures, leaving the frame they are of in `frames`."""
-    for frame in shown:
-        frames[:] = [frame]
-        yield frame.image
+def _should_continue(window: Window) -> bool:
+    """Process the window's events, waiting while it is paused; False when it is to close."""
+    from siamtrack.video.interactive import Closed, Key
 
-
-def _sink(order: Comparison, source: Source, panels: int, stack: ExitStack) -> VideoSink | None:
-    if order.save is None:
-        return None
-    size = panels_wh(panels, source.frame_wh)
-    sink = VideoSink(order.save, source.fps, size, overwrite=order.overwrite)
-    return stack.enter_context(sink)
-
-
-def _window(order: Comparison, stack: ExitStack) -> Window | None:
-    if not order.display or display_problem() is not None:
-        return None
-    return stack.enter_context(Window("siamtrack compare"))
-
-
-def _show(moment: Moment, time_s: float, sink: VideoSink | None, window: Window | None) -> bool:
-    """Write and show a frame; False when the user has seen enough."""
-    if sink is None and window is None:
-        return True
-    panels = side_by_side(moment)
-    if sink is not None:
-        sink.write(panels, time_s)
-    if window is None:
-        return True
-    window.show(panels)
-    return _wanted(window)
-
-
-def _wanted(window: Window) -> bool:
-    """Let the window live, standing still while it is paused; False when it is to be closed."""
     paused = False
     while True:
         for event in window.poll(0.1 if paused else 0.001):

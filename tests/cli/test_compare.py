@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.cli import compare as _comparing
 from siamtrack.cli import main
 from siamtrack.errors import InvalidBoxError
 from siamtrack.evaluation.compare import contend, panels_wh, side_by_side
@@ -145,8 +144,8 @@ class FakeWindow:
     ],
 )
 def test_the_window_can_be_paused_and_closed(turns, frames, pictures, monkeypatch, capsys):
-    monkeypatch.setattr(_comparing, "display_problem", lambda: None)
-    monkeypatch.setattr(_comparing, "Window", FakeWindow)
+    monkeypatch.setattr("siamtrack.video.window.display_problem", lambda: None)
+    monkeypatch.setattr("siamtrack.video.window.Window", FakeWindow)
     monkeypatch.setattr(FakeWindow, "turns", list(turns))
     monkeypatch.setattr(FakeWindow, "shown", [])
     call = [*arguments(pictures, "@Walks"), "--box", "10,20,16,14"]
