@@ -13,8 +13,9 @@ from siamtrack.cli.options import BoxType, model_options, tracker_options
 from siamtrack.errors import SiamTrackError
 
 if TYPE_CHECKING:
-    from siamtrack.video.outputs import OutputPaths, Outputs
-    from siamtrack.video.run import RunStats
+    from siamtrack.tracking.multi import MultiTracker
+    from siamtrack.video.outputs import OutputPaths
+    from siamtrack.video.run import FrameHook, RunStats
     from siamtrack.video.source import Source
 
 logger = logging.getLogger(__name__)
@@ -142,23 +143,48 @@ def run_track(
         The exit code.
 
     Raises:
-        SiamTrackError: something cannot be opened, tracked or written; what was finished before is
-            kept and told.
+        SiamTrackError: something cannot be opened, tracked or written. What was finished before is
+            kept, and the summary says so.
     """
     import siamtrack
+    from siamtrack.utils.progress import FrameProgress
     from siamtrack.video.outputs import Outputs
-    from siamtrack.video.run import RunStats
+    from siamtrack.video.run import RunStats, prefetch, run
 
     paths.check(source)
     stats, code = RunStats(), 0
     with siamtrack.open_source(source) as video:
         outputs = Outputs(paths, video, overwrite=overwrite)
         try:
-            with outputs:
+            with outputs, ExitStack() as stack:
                 has_window = display and _can_open_window(must_draw=not boxes)
                 if not has_window and not paths.given:
                     logger.warning("nothing will be written; add --csv, --json or --save")
-                _track(video, boxes, outputs, stats, start_frame, model, has_window)
+                tracker = siamtrack.load_multi(**model)
+                stats.budget = tracker.budget
+                on_frame = _open_window(video, tracker, stack) if has_window else None
+                # A person acts on the frame that is shown, and a camera's frames must not age in
+                # a queue: only a file without a window is read ahead.
+                reads_ahead = not has_window and not video.is_live
+                frames = stack.enter_context(prefetch(video) if reads_ahead else nullcontext(video))
+                # With a window there is no bar: the window shows the rate, and a person may pause.
+                progress = FrameProgress(
+                    frames,
+                    video.name,
+                    video.frame_count,
+                    dropped=lambda: video.dropped,
+                    enabled=not has_window,
+                )
+                run(
+                    stack.enter_context(progress),
+                    tracker,
+                    boxes=boxes,
+                    writers=[outputs.write],
+                    on_frame=on_frame,
+                    start_frame=start_frame,
+                    stats=stats,
+                    write_in_background=not has_window,
+                )
         except KeyboardInterrupt as stop:
             code = getattr(stop, "exit_code", 130)
             click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
@@ -171,52 +197,15 @@ def run_track(
     return code
 
 
-def _track(
-    video: Source,
-    boxes: tuple[tuple[float, ...], ...],
-    outputs: Outputs,
-    stats: RunStats,
-    start_frame: int,
-    model: dict[str, Any],
-    has_window: bool,
-) -> None:
-    import siamtrack
-    from siamtrack.utils.progress import FrameProgress
-    from siamtrack.video.run import prefetch, run
+def _open_window(video: Source, tracker: MultiTracker, stack: ExitStack) -> FrameHook:
+    """Open the window, which `stack` closes; returns what shows a frame in it."""
+    from siamtrack.video.interactive import InteractiveSession
+    from siamtrack.video.window import Window
 
-    tracker = siamtrack.load_multi(**model)
-    stats.budget = tracker.budget
-    with ExitStack() as stack:
-        on_frame = None
-        if has_window:
-            from siamtrack.video.interactive import InteractiveSession
-            from siamtrack.video.window import Window
-
-            window = stack.enter_context(Window(f"siamtrack - {video.name}"))
-            on_frame = InteractiveSession(
-                window, tracker, name=video.name, snapshot_dir=Path(), live=video.is_live
-            ).on_frame
-        # A person acts on the frame that is shown, and a camera's frames must not age in a queue.
-        reads_ahead = not has_window and not video.is_live
-        frames = stack.enter_context(prefetch(video) if reads_ahead else nullcontext(video))
-        # With a window there is no bar: the window shows the rate, and a person may pause.
-        progress = FrameProgress(
-            frames,
-            video.name,
-            video.frame_count,
-            dropped=lambda: video.dropped,
-            enabled=not has_window,
-        )
-        run(
-            stack.enter_context(progress),
-            tracker,
-            boxes=boxes,
-            writers=[outputs.write],
-            on_frame=on_frame,
-            start_frame=start_frame,
-            stats=stats,
-            write_in_background=not has_window,
-        )
+    window = stack.enter_context(Window(f"siamtrack - {video.name}"))
+    return InteractiveSession(
+        window, tracker, name=video.name, snapshot_dir=Path(), live=video.is_live
+    ).on_frame
 
 
 def _can_open_window(*, must_draw: bool) -> bool:

@@ -92,10 +92,11 @@ class Closing:
 
 
 class GrowingFile:
-    """A new, empty file at `working`, to be filled by the caller.
+    """A new, empty file at `working`, which readers may follow while the caller fills it.
 
-    A path that is free is taken at once. A file that exists is only replaced by `commit`; until
-    then the new one grows beside it under a hidden name. Devices and pipes are written as they are.
+    If the path is free, `working` is the path. A file that exists is only replaced by `commit`;
+    until then the new one grows beside it under a hidden name. Devices and pipes are written as
+    they are.
 
     Args:
         path: where the results shall be found; folders on the way are made.
@@ -107,16 +108,16 @@ class GrowingFile:
 
     def __init__(self, path: str | Path, *, overwrite: bool) -> None:
         self.path = Path(path).expanduser()
-        # A link stays a link; what it leads to is written.
+        # A link stays a link: the file it points to is written.
         self._target = Path(os.path.realpath(self.path))
         self.working = self._target
         self.is_file = True
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
             if self._target.exists():
-                self._take_over(overwrite)
+                self._prepare_replacement(overwrite)
             if self.is_file:
-                self.working.open("wb" if self._is_aside else "xb").close()
+                self.working.open("wb" if self.working != self._target else "xb").close()
         except FileExistsError as error:
             raise OutputError(f"{self.path}: {error.filename} is a file, not a folder") from error
         except OSError as error:
@@ -127,11 +128,8 @@ class GrowingFile:
                 "write to"
             ) from error
 
-    @property
-    def _is_aside(self) -> bool:
-        return self.working != self._target
-
-    def _take_over(self, overwrite: bool) -> None:
+    def _prepare_replacement(self, overwrite: bool) -> None:
+        """Decide how to write to a path that exists, or refuse to."""
         mode = self._target.stat().st_mode
         if stat.S_ISDIR(mode):
             raise OutputError(f"{self.path} is a folder; give the name of a file in it")
@@ -145,11 +143,10 @@ class GrowingFile:
         elif not os.access(self._target, os.W_OK):
             raise OutputError(f"{self.path} is write-protected; choose another name")
         else:
-            name = f".{self._target.name}.{os.getpid()}.part"
-            self.working = self._target.with_name(name)
+            self.working = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
 
     def commit(self, *, final: bool = False) -> None:
-        """Let the new file take the place of the old one. May be called again.
+        """Replace the old file by the new one. May be called again.
 
         Args:
             final: writing is over. Some systems refuse to rename a file while it is written; then
@@ -158,7 +155,7 @@ class GrowingFile:
         Raises:
             OutputError: the final call failed.
         """
-        if not self._is_aside:
+        if self.working == self._target:
             return
         try:
             os.replace(self.working, self._target)
@@ -178,7 +175,7 @@ class GrowingFile:
                 self.working.unlink()
 
     def size_bytes(self) -> int:
-        """How much the system has been given so far."""
+        """Return how much the system has been given so far."""
         return self.working.stat().st_size if self.is_file else 0
 
     def cut(self, size_bytes: int) -> None:
@@ -188,7 +185,7 @@ class GrowingFile:
                 os.truncate(self.working, size_bytes)
 
     def failed(self, error: Exception, kept_frames: int) -> OutputError:
-        """The error to raise when writing failed half-way.
+        """Return the error to raise when writing failed half-way.
 
         Args:
             error: what the system or FFmpeg said.
@@ -200,9 +197,8 @@ class GrowingFile:
             advice = "check the disk and run again"
         else:
             advice = "the encoder does not take it: try another size or format"
+        reason = getattr(error, "strerror", None) or error
+        kept = f"{kept_frames} frame(s) are" if kept_frames else "nothing is"
         return OutputError(
-            f"{self.path} could not be written to the end "
-            f"({getattr(error, 'strerror', None) or error}); "
-            f"{f'{kept_frames} frame(s) are' if kept_frames else 'nothing is'} kept in it; "
-            f"{advice}"
+            f"{self.path} could not be written to the end ({reason}); {kept} kept in it; {advice}"
         )

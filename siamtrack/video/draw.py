@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 
-from siamtrack.types import Color, Image
+from siamtrack.types import Box, Color, Image
 
 if TYPE_CHECKING:
     from siamtrack.tracking.result import Result
-
-Rect = tuple[int, int, int, int]
 
 STATUS_BGR: Mapping[str, Color] = {
     "tracked": (80, 200, 40),
@@ -43,6 +41,9 @@ _DARK: Color = (24, 24, 24)
 _LIGHT: Color = (245, 245, 245)
 _SELECTION: Color = (255, 200, 60)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+_Rect: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom in px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def draw_results(
     """Draw every target's box, number, score and status.
 
     The box takes the color of the status (green tracked, amber uncertain, red and dashed lost),
-    the label's number that of the target.
+    the number that of the target.
 
     Args:
         image_bgr: (H, W, 3) uint8 BGR frame; not changed.
@@ -107,25 +108,21 @@ def draw_results(
     style = Style.for_frame(canvas)
     for result in results.values():
         _draw_box(canvas, _corners(result.box), STATUS_BGR[result.status], style, result.status)
-    taken: list[Rect] = []
+    taken: list[_Rect] = []
     if fps is not None:
-        taken.append(_draw_fps(canvas, fps, style))
+        text = f"{fps:.0f} fps" if fps >= 10 else f"{fps:.1f} fps"
+        width, height = style.text_wh(text)
+        x = max(canvas.shape[1] - width, 0)
+        _draw_text_box(canvas, text, (x, 0), _LIGHT, _DARK, style)
+        taken.append((x, 0, canvas.shape[1], height))
     for target, result in results.items():
         name = (labels or {}).get(target, str(target))
         taken.append(_draw_label(canvas, name, target, result, style, taken))
     return canvas
 
 
-def draw_selection(image_bgr: Image, box_xywh: tuple[float, float, float, float]) -> Image:
-    """Draw the box that a user is dragging.
-
-    Args:
-        image_bgr: (H, W, 3) uint8 BGR; not changed.
-        box_xywh: the box in px.
-
-    Returns:
-        (H, W, 3) uint8 BGR, a new picture.
-    """
+def draw_selection(image_bgr: Image, box_xywh: Box) -> Image:
+    """Draw the box that a user is dragging, xywh px; returns a new picture."""
     canvas = image_bgr.copy()
     _draw_box(canvas, _corners(box_xywh), _SELECTION, Style.for_frame(canvas), "tracked")
     return canvas
@@ -149,7 +146,14 @@ def add_help_bar(image_bgr: Image, text: str) -> Image:
     line_px = style.text_wh("")[1]
     bar_px = line_px * (1 if frame_w > 1200 * style.font_scale else 2)
     canvas = np.concatenate([image_bgr, np.full((bar_px, frame_w, 3), _DARK, np.uint8)])
-    lines = _wrap(text, frame_w, style)
+    # Wrap at words.
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and style.text_wh(longer)[0] > frame_w:
+            lines.append(word)
+        else:
+            lines[-1] = longer
     top = frame_h + min(0, bar_px - line_px * len(lines))
     cv2.rectangle(canvas, (0, max(top, 0)), (frame_w - 1, frame_h), _DARK, cv2.FILLED)
     for k, line in enumerate(lines):
@@ -157,14 +161,14 @@ def add_help_bar(image_bgr: Image, text: str) -> Image:
     return canvas
 
 
-def _corners(box_xywh: tuple[float, float, float, float]) -> Rect:
+def _corners(box_xywh: Box) -> _Rect:
     """First and last pixel a box covers: left, top, right, bottom."""
     x, y, w, h = box_xywh
     left, top = round(x), round(y)
     return left, top, max(round(x + w) - 1, left), max(round(y + h) - 1, top)
 
 
-def _draw_box(canvas: Image, corners: Rect, color: Color, style: Style, status: str) -> None:
+def _draw_box(canvas: Image, corners: _Rect, color: Color, style: Style, status: str) -> None:
     left, top, right, bottom = corners
     edges = (
         ((left, top), (right, top)),
@@ -197,10 +201,11 @@ def _dashes(
 
 
 def _draw_label(
-    canvas: Image, name: str, target: int, result: Result, style: Style, taken: list[Rect]
-) -> Rect:
+    canvas: Image, name: str, target: int, result: Result, style: Style, taken: list[_Rect]
+) -> _Rect:
     """Write number, score and status beside the box, where there is no other label."""
-    frame_w = canvas.shape[1]
+    # 1. Shorten the text until it fits into the frame.
+    frame_h, frame_w = canvas.shape[:2]
     name_w, height = style.text_wh(name)
     text = f"{result.score:.2f} {result.status}"
     if name_w + style.text_wh(text)[0] > frame_w:
@@ -208,64 +213,32 @@ def _draw_label(
     text_w = style.text_wh(text)[0]
     if name_w + text_w > frame_w:
         text, text_w = "", 0
-    corners = _corners(result.box)
-    x, y = _place_label(corners, (name_w + text_w, height), canvas.shape[:2], style, taken)
-    accent = ACCENTS_BGR[target % len(ACCENTS_BGR)]
-    _draw_text_box(canvas, name, (x, y), _DARK, accent, style)
-    if text:
-        _draw_text_box(canvas, text, (x + name_w, y), STATUS_BGR[result.status], _DARK, style)
-    return x, y, x + name_w + text_w, y + height
+    width = name_w + text_w
 
-
-def _place_label(
-    corners: Rect,
-    size_wh: tuple[int, int],
-    image_hw: tuple[int, ...],
-    style: Style,
-    taken: list[Rect],
-) -> tuple[int, int]:
-    """Top-left corner of a label: above the box, else below it, else inside it."""
-    left, top, _, bottom = corners
-    (width, height), gap = size_wh, 2 * style.line_px
-    frame_h, frame_w = image_hw[:2]
+    # 2. Find a place: above the box, else below it, else inside it.
+    left, top, _, bottom = _corners(result.box)
+    gap = 2 * style.line_px
     x = int(np.clip(left - style.line_px, 0, max(frame_w - width, 0)))
     places = [top - gap - height, bottom + gap, top + gap]
     inside = [y for y in places if 0 <= y <= frame_h - height]
     free = [y for y in inside if not any(_overlap((x, y, x + width, y + height), t) for t in taken)]
     fallback = int(np.clip(places[0], 0, max(frame_h - height, 0)))
-    return x, (free or inside or [fallback])[0]
+    y = (free or inside or [fallback])[0]
+
+    # 3. Draw it.
+    accent = ACCENTS_BGR[target % len(ACCENTS_BGR)]
+    _draw_text_box(canvas, name, (x, y), _DARK, accent, style)
+    if text:
+        _draw_text_box(canvas, text, (x + name_w, y), STATUS_BGR[result.status], _DARK, style)
+    return x, y, x + width, y + height
 
 
-def _overlap(a: Rect, b: Rect) -> bool:
+def _overlap(a: _Rect, b: _Rect) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _draw_fps(canvas: Image, fps: float, style: Style) -> Rect:
-    text = f"{fps:.0f} fps" if fps >= 10 else f"{fps:.1f} fps"
-    width, height = style.text_wh(text)
-    x = max(canvas.shape[1] - width, 0)
-    _draw_text_box(canvas, text, (x, 0), _LIGHT, _DARK, style)
-    return x, 0, canvas.shape[1], height
-
-
-def _wrap(text: str, width_px: int, style: Style) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and style.text_wh(longer)[0] > width_px:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
-
-
 def _draw_text_box(
-    canvas: Image,
-    text: str,
-    xy: tuple[int, int],
-    ink: Color,
-    background: Color,
-    style: Style,
+    canvas: Image, text: str, xy: tuple[int, int], ink: Color, background: Color, style: Style
 ) -> None:
     """Write one line of text in a filled box whose top-left corner is `xy`."""
     width, height = style.text_wh(text)

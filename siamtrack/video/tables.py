@@ -1,4 +1,4 @@
-"""Results as text, one frame after the other: CSV and JSON lines."""
+"""Results as text, frame by frame: CSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -24,21 +24,12 @@ class _TextSink(ABC):
     _header: ClassVar[str] = ""
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self._target = GrowingFile(path, overwrite=overwrite)
-        self._count = 0
+        self._growing = GrowingFile(path, overwrite=overwrite)
+        self.path = self._growing.path
+        self.count = 0  # frames written
         self._intact_bytes = 0
-        self._file = self._target.working.open("wb", buffering=0)
+        self._file = self._growing.working.open("wb", buffering=0)
         self._append(self._header)
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._target.path
-
-    @property
-    def count(self) -> int:
-        """Frames written."""
-        return self._count
 
     def write(self, frame_index: int, time_s: float, results: Mapping[int, Result]) -> None:
         """Write the results of one frame, by target number.
@@ -49,8 +40,8 @@ class _TextSink(ABC):
         if self._file.closed:
             raise OutputError(f"{self.path} is closed; nothing more can be written to it")
         self._append(self._lines(frame_index, time_s, results))
-        self._count += 1
-        self._target.commit()
+        self.count += 1
+        self._growing.commit()
 
     def _append(self, text: str) -> None:
         data = text.encode("utf-8")
@@ -59,9 +50,9 @@ class _TextSink(ABC):
             while written < len(data):
                 written += self._file.write(data[written:])
         except OSError as error:
-            self._finish(keep=self._count > 0)
-            self._target.cut(self._intact_bytes)
-            raise self._target.failed(error, self._count) from error
+            self._finish(keep=self.count > 0)
+            self._growing.cut(self._intact_bytes)
+            raise self._growing.failed(error, self.count) from error
         self._intact_bytes += written
 
     @abstractmethod
@@ -76,15 +67,15 @@ class _TextSink(ABC):
             return
         self._file.close()
         if keep:
-            self._target.commit(final=True)
+            self._growing.commit(final=True)
         else:
-            self._target.discard()
+            self._growing.discard()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._finish(keep=self._count > 0 or kind is None)
+        self._finish(keep=self.count > 0 or kind is None)
 
 
 class CsvSink(_TextSink):

@@ -1,4 +1,8 @@
-"""Writing videos: `VideoSink`, the formats it can write, and their encoders."""
+"""Writing videos: `VideoSink`, and the formats and encoders it can use.
+
+Every frame goes to the disk on its own. Whatever ends the program, the file can be played up to the
+last frame but one.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +28,24 @@ from siamtrack.utils.files import GrowingFile
 
 _log = logging.getLogger(__name__)
 
+DEFAULT_FPS = 30.0
+MAX_FPS = 1000.0
 TICKS_PER_S = 60_000
 """Time stamps are rounded to 1/60,000 s: whole ticks for the usual rates, and few enough of them
 for MPEG-4."""
+BT709 = 1
+"""Number of that standard in all tags that describe colors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """An encoder and its settings: no frame is held back, so that a kill loses none.
+    """An FFmpeg encoder and its settings, none of which holds frames back.
 
     Attributes:
         name: what FFmpeg calls it.
         options: its settings.
-        bits_per_px: bit rate to ask for, per pixel and frame; 0 where the settings say how good
-            the pictures shall be.
+        bits_per_px: bit rate to ask for, per pixel and frame; 0 where the settings give the
+            quality.
     """
 
     name: str
@@ -52,97 +60,27 @@ _VP9 = Encoder(
     {"deadline": "realtime", "lag-in-frames": "0", "cpu-used": "8", "row-mt": "1", "crf": "24"},
 )
 
-
-@dataclass(frozen=True, slots=True)
-class VideoFormat:
-    """A file format that can be played while it grows: every frame goes to the disk on its own.
-
-    Attributes:
-        name: what FFmpeg calls it.
-        options: its settings.
-        encoders: best first.
-    """
-
-    name: str
-    options: dict[str, str]
-    encoders: tuple[Encoder, ...]
-
-
 # A cluster is readable once it is complete: 1 ms makes one of every frame.
 _CLUSTERS = {"cluster_time_limit": "1", "flush_packets": "1"}
-
-FORMATS = {
-    # Grows as fragments, any number of which can be played, and ends as an ordinary file.
-    ".mp4": VideoFormat(
-        "mp4",
-        {
-            "movflags": "hybrid_fragmented+frag_every_frame",
-            "video_track_timescale": str(TICKS_PER_S),
-            "flush_packets": "1",
-        },
-        (_X264, _MPEG4),
-    ),
-    ".mkv": VideoFormat("matroska", _CLUSTERS, (_X264, _MPEG4)),
-    ".webm": VideoFormat("webm", _CLUSTERS, (_VP9,)),
+# Grows as fragments, any number of which can be played, and ends as an ordinary file.
+_FRAGMENTS = {
+    "movflags": "hybrid_fragmented+frag_every_frame",
+    "video_track_timescale": str(TICKS_PER_S),
+    "flush_packets": "1",
 }
 
-
-def choose_format(path: Path) -> VideoFormat:
-    """The format that the suffix asks for.
-
-    Raises:
-        OutputError: unknown suffix.
-    """
-    found = FORMATS.get(path.suffix.lower())
-    if found is None:
-        suffix = path.suffix or "a file without suffix"
-        raise OutputError(
-            f"{path}: videos cannot be written as {suffix}; give a name that ends in "
-            f"{', '.join(FORMATS)}"
-        )
-    return found
-
-
-def choose_encoder(video_format: VideoFormat, path: Path) -> Encoder:
-    """The best encoder this installation of PyAV has for a format; warns if it is not the first.
-
-    Raises:
-        OutputError: it has none.
-    """
-    for encoder in video_format.encoders:
-        if _is_installed(encoder.name):
-            best = video_format.encoders[0]
-            if encoder is not best:
-                _log.warning(
-                    "%s is written with %s, which not every player and browser shows: this PyAV "
-                    "has no %s",
-                    path,
-                    encoder.name,
-                    best.name,
-                )
-            return encoder
-    names = " or ".join(encoder.name for encoder in video_format.encoders)
-    raise OutputError(f"{path}: this PyAV has no {names}; install PyAV from its wheels (av)")
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return av.codec.Codec(name, "w").is_encoder
-    except av.codec.codec.UnknownCodecError:
-        return False
-
-
-DEFAULT_FPS = 30.0
-MAX_FPS = 1000.0
-BT709 = 1
-"""Number of that standard in all tags that describe colors."""
+FORMATS: dict[str, tuple[str, dict[str, str], tuple[Encoder, ...]]] = {
+    ".mp4": ("mp4", _FRAGMENTS, (_X264, _MPEG4)),
+    ".mkv": ("matroska", _CLUSTERS, (_X264, _MPEG4)),
+    ".webm": ("webm", _CLUSTERS, (_VP9,)),
+}
+"""By suffix: FFmpeg's name of the format, its settings, and its encoders, best first."""
 
 
 class VideoSink:
     """Writes frames to mp4 or mkv (H.264) or webm (VP9), each with its own time stamp.
 
-    Whatever ends the program, the file holds every frame but, at the most, the last. A file that
-    was there before is replaced when the second frame is written.
+    A file that was there before is replaced when the second frame is written.
 
     Example:
         >>> with VideoSink("out.mp4", 30.0, (640, 480)) as video:  # doctest: +SKIP
@@ -150,14 +88,14 @@ class VideoSink:
 
     Args:
         path: .mp4, .mkv or .webm; its folder is made. mkv and webm round time stamps to 1 ms.
-        fps: nominal rate: the step to a frame without a time stamp, and how many frames apart the
-            places are that a player can jump to. None: 30.
+        fps: nominal rate: the step to a frame without a time stamp, and the distance in frames of
+            the places that a player can jump to. None: 30.
         frame_wh: size of every frame in px. An odd side is made even by repeating the last row or
             column, because colors are stored at half the resolution.
         overwrite: replace a file that exists.
 
     Raises:
-        OutputError: unknown suffix, senseless rate or size, no encoder, or the file exists or
+        OutputError: unknown suffix, impossible rate or size, no encoder, or the file exists or
             cannot be written.
     """
 
@@ -169,29 +107,30 @@ class VideoSink:
         *,
         overwrite: bool = False,
     ) -> None:
-        self._path = Path(path)
+        self.path = Path(path)
         self._fps = DEFAULT_FPS if fps is None else float(fps)
         if not 0 < self._fps <= MAX_FPS:
             raise OutputError(f"{path}: {fps} frames per second; give more than 0, at most 1000")
-        width, height = frame_wh
+        width, height = map(int, frame_wh)
         if width < 1 or height < 1:
             raise OutputError(f"{path}: frames of {width}x{height} px; give a size in whole pixels")
-        self._frame_wh = (int(width), int(height))
-        video_format = choose_format(self._path)
-        encoder = choose_encoder(video_format, self._path)
-        self._count = 0
+        self.frame_wh = (width, height)
+        self.encoded_wh = (width + width % 2, height + height % 2)
+        if self.path.suffix.lower() not in FORMATS:
+            raise OutputError(
+                f"{path}: videos cannot be written as {self.path.suffix or 'a file without suffix'}"
+                f"; give a name that ends in {', '.join(FORMATS)}"
+            )
+        format_name, options, encoders = FORMATS[self.path.suffix.lower()]
+        encoder = _choose_encoder(encoders, self.path)
+        self.count = 0
         self._first_s = 0.0
         self._last_tick = -1
         self._intact_bytes = 0
         self._is_open = True
         self._reformatter = VideoReformatter()
-        self._target = GrowingFile(path, overwrite=overwrite)
-        self._container = av.open(
-            str(self._target.working),
-            "w",
-            format=video_format.name,
-            options=video_format.options,
-        )
+        self._file = GrowingFile(path, overwrite=overwrite)
+        self._container = av.open(str(self._file.working), "w", format=format_name, options=options)
         self._stream = self._add_stream(encoder)
 
     def _add_stream(self, encoder: Encoder) -> VideoStream:
@@ -205,67 +144,51 @@ class VideoSink:
         stream.bit_rate = int(encoder.bits_per_px * width * height * self._fps)
         stream.gop_size = max(1, round(self._fps))
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS_PER_S)
-        # Without these a player guesses, and by the size of the picture.
+        # Without these, players guess by the size of the picture.
         stream.colorspace = stream.color_primaries = stream.color_trc = BT709
         stream.color_range = ColorRange.MPEG
-        # The first frame starts the file: FFmpeg crashes when it is to finish one without frames.
+        # The header is left to the first frame: FFmpeg crashes on closing a file without frames.
         return stream
-
-    @property
-    def path(self) -> Path:
-        """Where the video is."""
-        return self._path
-
-    @property
-    def count(self) -> int:
-        """Frames written."""
-        return self._count
-
-    @property
-    def frame_wh(self) -> tuple[int, int]:
-        """Size of the frames to be given, in px."""
-        return self._frame_wh
-
-    @property
-    def encoded_wh(self) -> tuple[int, int]:
-        """Size of the video in px: `frame_wh` with odd sides made even."""
-        width, height = self._frame_wh
-        return width + width % 2, height + height % 2
 
     def write(self, image: Image, time_s: float | None = None) -> None:
         """Write one frame.
 
         Args:
-            image: uint8 (H, W, 3) BGR of the size the sink was made with.
-            time_s: when it is shown. The video starts with its first frame, whatever the time of
-                that. A time that does not go on from the frame before is moved to just after it.
-                None: one step of the nominal rate after the frame before.
+            image: uint8 (H, W, 3) BGR of size `frame_wh`.
+            time_s: when it is shown. The video starts with its first frame, whatever its time. A
+                time that is not after the frame before is moved to just after it. None: one step
+                of the nominal rate after the frame before.
 
         Raises:
             OutputError: wrong image or time, or the disk is full or gone; what was written before
                 stays and can be played.
         """
         if not self._is_open:
-            raise OutputError(f"{self._path} is closed; nothing more can be written to it")
-        frame = self._encodable(image)
-        frame.pts = tick = self._tick(time_s)
+            raise OutputError(f"{self.path} is closed; nothing more can be written to it")
+        frame = self._to_video_frame(image)
+        frame.pts = tick = self._tick_of(time_s)
         frame.time_base = Fraction(1, TICKS_PER_S)
         try:
             self._container.mux(self._stream.encode(frame))
         except (av.error.FFmpegError, OSError) as error:
             raise self._give_up(error) from error
         self._last_tick = tick
-        self._count += 1
-        self._intact_bytes = self._target.size_bytes()
-        if self._count > 1:
-            self._target.commit()
+        self.count += 1
+        self._intact_bytes = self._file.size_bytes()
+        if self.count > 1:
+            self._file.commit()
 
-    def _encodable(self, image: Image) -> av.VideoFrame:
-        width, height = self._frame_wh
+    def _to_video_frame(self, image: Image) -> av.VideoFrame:
+        """Check a frame, make its sides even and convert it to YUV 4:2:0."""
+        width, height = self.frame_wh
         if getattr(image, "dtype", None) != np.uint8 or image.shape != (height, width, 3):
+            given = type(image).__name__
+            if isinstance(image, np.ndarray):
+                sides = " x ".join(map(str, image.shape))
+                given = f"{image.dtype} {sides} (height x width x channels)"
             raise OutputError(
-                f"{self._path} takes uint8 frames of {width}x{height} px with 3 channels (BGR), "
-                f"not {_described(image)}; resize or convert them, or write to another file"
+                f"{self.path} takes uint8 frames of {width}x{height} px with 3 channels (BGR), "
+                f"not {given}; resize or convert them, or write to another file"
             )
         right, bottom = self.encoded_wh[0] - width, self.encoded_wh[1] - height
         if right or bottom:
@@ -277,12 +200,12 @@ class VideoSink:
             dst_color_range=ColorRange.MPEG,
         )
 
-    def _tick(self, time_s: float | None) -> int:
+    def _tick_of(self, time_s: float | None) -> int:
         if time_s is None:
-            return self._last_tick + round(TICKS_PER_S / self._fps) if self._count else 0
+            return self._last_tick + round(TICKS_PER_S / self._fps) if self.count else 0
         if not math.isfinite(time_s):
-            raise OutputError(f"{self._path}: frame at time {time_s}; give seconds")
-        if not self._count:
+            raise OutputError(f"{self.path}: frame at time {time_s}; give seconds")
+        if not self.count:
             self._first_s = time_s
         return max(round((time_s - self._first_s) * TICKS_PER_S), self._last_tick + 1)
 
@@ -291,30 +214,28 @@ class VideoSink:
         self._is_open = False
         with suppress(av.error.FFmpegError, OSError):
             self._container.close()
-        self._target.cut(self._intact_bytes)
-        kept = _frames_in(self._target.working)[1] if self._intact_bytes else 0
-        self._count = kept
-        if kept == 0:
-            self._target.discard()
-        return self._target.failed(error, kept)
+        self._file.cut(self._intact_bytes)
+        self.count = _read_back(self._file.working)[1] if self._intact_bytes else 0
+        if self.count == 0:
+            self._file.discard()
+        return self._file.failed(error, self.count)
 
     def close(self) -> None:
         """Finish the file and check that it opens with the right size and count.
 
-        Without a frame there is nothing to keep: no file is left, and an older one stays. May be
-        called again.
+        Without a frame no file is left, and an older one stays. May be called again.
 
         Raises:
             OutputError: the file could not be finished, or is not what was written.
         """
         if not self._is_open:
             return
-        if self._count == 0:
+        if self.count == 0:
             self._is_open = False
             with suppress(av.error.FFmpegError, OSError):
                 self._container.close()
-            self._target.discard()
-            _log.warning("%s: no frame was written, so there is no video", self._path)
+            self._file.discard()
+            _log.warning("%s: no frame was written, so there is no video", self.path)
             return
         try:
             self._container.mux(self._stream.encode(None))
@@ -322,16 +243,13 @@ class VideoSink:
         except (av.error.FFmpegError, OSError) as error:
             raise self._give_up(error) from error
         self._is_open = False
-        self._target.commit(final=True)
-        self._verify()
-
-    def _verify(self) -> None:
-        if not self._target.is_file:
+        self._file.commit(final=True)
+        if not self._file.is_file:
             return
-        size, frames = _frames_in(self._target.working)
-        if size != self.encoded_wh or frames != self._count:
+        size, frames = _read_back(self._file.working)
+        if size != self.encoded_wh or frames != self.count:
             raise OutputError(
-                f"{self._path} should hold {self._count} frame(s) of {self.encoded_wh} px and "
+                f"{self.path} should hold {self.count} frame(s) of {self.encoded_wh} px and "
                 f"holds {frames} of {size}; check the disk and run again"
             )
 
@@ -344,19 +262,43 @@ class VideoSink:
             return
         try:
             self.close()
-        except OutputError as problem:
-            # What ended the block matters more.
-            _log.warning("%s", problem)
+        except OutputError as error:
+            # The exception that ended the block matters more.
+            _log.warning("%s", error)
 
 
-def _described(image: object) -> str:
-    if not isinstance(image, np.ndarray):
-        return type(image).__name__
-    return f"{image.dtype} {' x '.join(map(str, image.shape))} (height x width x channels)"
+def _choose_encoder(encoders: tuple[Encoder, ...], path: Path) -> Encoder:
+    """Return the best installed encoder; warns if it is not the first.
+
+    Raises:
+        OutputError: none is installed.
+    """
+    best = encoders[0]
+    for encoder in encoders:
+        if not _is_installed(encoder.name):
+            continue
+        if encoder is not best:
+            _log.warning(
+                "%s is written with %s, which not every player and browser shows: this PyAV "
+                "has no %s",
+                path,
+                encoder.name,
+                best.name,
+            )
+        return encoder
+    names = " or ".join(encoder.name for encoder in encoders)
+    raise OutputError(f"{path}: this PyAV has no {names}; install PyAV from its wheels (av)")
 
 
-def _frames_in(path: Path) -> tuple[tuple[int, int] | None, int]:
-    """Size and number of the frames of a video, read back; None and 0 when it does not open."""
+def _is_installed(name: str) -> bool:
+    try:
+        return av.codec.Codec(name, "w").is_encoder
+    except av.codec.codec.UnknownCodecError:
+        return False
+
+
+def _read_back(path: Path) -> tuple[tuple[int, int] | None, int]:
+    """Return size and number of frames of a video; None and 0 when it does not open."""
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import OutputError
-from siamtrack.video import video_writer as encoders
-from siamtrack.video import video_writer as video_sink
+from siamtrack.video import video_writer
 from siamtrack.video.video_writer import VideoSink
 
 WH = (96, 64)
@@ -219,16 +218,16 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path, name: 
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    is_installed = encoders._is_installed
+    is_installed = video_writer._is_installed
     monkeypatch.setattr(
-        encoders, "_is_installed", lambda name: name not in names and is_installed(name)
+        video_writer, "_is_installed", lambda name: name not in names and is_installed(name)
     )
 
 
 def test_encoders_are_looked_up_in_the_installation() -> None:
-    assert encoders._is_installed("mpeg4")
-    assert not encoders._is_installed("no-such-encoder")
-    assert not encoders._is_installed("indeo5")  # a decoder only
+    assert video_writer._is_installed("mpeg4")
+    assert not video_writer._is_installed("no-such-encoder")
+    assert not video_writer._is_installed("indeo5")  # a decoder only
 
 
 def test_without_x264_the_video_is_mpeg4_with_a_warning(
@@ -395,13 +394,13 @@ def test_no_space_left_is_said_so(tmp_path: Path) -> None:
 def test_a_file_that_is_not_what_was_written_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = video_sink._frames_in
+    count = video_writer._read_back
 
     def one_less(path: Path) -> tuple[tuple[int, int] | None, int]:
         size, frames = count(path)
         return size, frames - 1
 
-    monkeypatch.setattr(video_sink, "_frames_in", one_less)
+    monkeypatch.setattr(video_writer, "_read_back", one_less)
     with pytest.raises(OutputError, match=r"should hold 2 frame\(s\) .* holds 1 of"):
         with VideoSink(tmp_path / "out.mp4", 30, WH) as sink:
             sink.write(picture(0))

@@ -1,0 +1,96 @@
+"""Atomic writes, hashes and resources that close."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from siamtrack.errors import OutputError
+from siamtrack.utils.files import Closing, atomic_path, atomic_write, sha256
+
+
+@pytest.mark.parametrize("content", ["text: é\n", b"\x00\xff"])
+def test_a_whole_file_is_written_and_replaces_the_old_one(
+    tmp_path: Path, content: str | bytes
+) -> None:
+    path = tmp_path / "new" / "folder" / "file"
+    atomic_write(path, "old")
+    atomic_write(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OutputError, match=r"cannot write .*file: Permission denied; move it"):
+        atomic_write(path, "new", "move it")
+    with pytest.raises(OutputError, match=r"Permission denied$"):
+        atomic_write(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_path_appears_only_when_the_block_has_ended(tmp_path: Path, is_folder: bool) -> None:
+    path = tmp_path / "new" / "result.mp4"
+    with atomic_path(path) as part:
+        assert part.suffix == ".mp4" and part.parent == path.parent
+        if is_folder:
+            part.mkdir()
+            (part / "inside").write_text("x")
+        else:
+            part.write_text("x")
+        assert not path.exists()
+    assert path.exists()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_block_that_raises_leaves_nothing_of_its_own(tmp_path: Path, is_folder: bool) -> None:
+    path = tmp_path / "result"
+    if not is_folder:
+        path.write_text("old")
+    with pytest.raises(ValueError, match="trouble"), atomic_path(path) as part:
+        if is_folder:
+            part.mkdir()
+            (part / "inside").write_text("x")
+        else:
+            part.write_text("new")
+        raise ValueError("trouble")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([] if is_folder else ["old"])
+
+
+def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 9999
+    (tmp_path / "file").write_bytes(data)
+    assert sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+    with pytest.raises(OSError, match="No such file"):
+        sha256(tmp_path / "gone")
+
+
+def test_a_resource_is_closed_when_its_block_ends_in_whatever_way() -> None:
+    class Resource(Closing):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    with Resource() as resource:
+        assert resource.closed == 0
+    assert resource.closed == 1
+    with pytest.raises(ValueError, match="trouble"), resource:
+        raise ValueError("trouble")
+    assert resource.closed == 2
+    with pytest.raises(NotImplementedError):
+        Closing().close()
