@@ -1,4 +1,7 @@
-"""Training pairs: which crops are paired, and which windows are cut from them.
+"""Training pairs (exemplar z, search x, box in x): which two crops, and how they are cut.
+
+Every pair is a pure function of (seed, index): any number of workers yields the same pairs, and a
+run resumes in the middle of an epoch by starting from the next index.
 
 `PairDataset` comes first and is read from top to bottom. Below it are its parts:
 `SameImageObjects` (the other annotated objects of a still image), `WindowSampler` (cuts a window

@@ -1,7 +1,25 @@
 """Tracking benchmarks in their own layouts on disk; `LAYOUTS` is the table of all ten.
 
-Names, order and frame ranges of sequences are those of the got10k toolkit 0.1.3, whose tables of
-OTB, LaSOT and UAV123 sequences are used. The files are read here, because the toolkit's readers
+    got10k:/data/GOT-10k?subset=val     otb:/data/OTB?version=2013     lasot:/data/LaSOT?subset=test
+
+| kind | options, default first | frames without the target, besides boxes without an area |
+|---|---|---|
+| got10k | subset = train, val, test | `absence.label` 1, `cover.label` 0 |
+| otb | version = 2015, 2013, tb50, tb100 | |
+| vot | | NaN boxes (long-term sets) |
+| lasot | subset = train, test | `full_occlusion.txt` 1, `out_of_view.txt` 1 |
+| trackingnet | subset = train, test | |
+| vid | subset = train, val | without the track's id |
+| nfs | fps = 240, 30 | the column `lost` |
+| uav123 | version = UAV123, UAV20L | NaN boxes |
+| dtb70, tcolor128 | | |
+
+Where flag files are missing, boxes alone count. In the test sets of GOT-10k and TrackingNet only
+the first frame is annotated: the others are not visible, and `meta` says `first_box_only`. All
+kinds have the option `first_pixel`, see `LAYOUTS`.
+
+Names, order and frame ranges of sequences are those of the got10k toolkit 0.1.3, which supplies
+the tables of OTB, LaSOT and UAV123. The files are read here, because the toolkit's readers
 
 - download, print, and write caches into the current folder;
 - cannot be constructed or indexed at all (`LaSOT`, `TrackingNet`);
@@ -11,8 +29,8 @@ OTB, LaSOT and UAV123 sequences are used. The files are read here, because the t
 - turn a VOT polygon into a rectangle of the same area that is 1 px too large. Here it is the
   enclosing rectangle, as VOT's own protocol sends it to trackers that ask for one.
 
-Sections: opening and loading, then one pair of functions per benchmark (`_list_...` finds its
-targets, `_read_...` gives the images and boxes of one), then the table.
+Sections: opening and loading; what the benchmarks share; then for each benchmark `_list_...`,
+which finds its targets, and `_read_...`, which gives the images and boxes of one; the table.
 """
 
 from __future__ import annotations
@@ -225,7 +243,7 @@ def _read_folder(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
 
 
 def _listed_names(spec: DatasetSpec, path: Path) -> list[str]:
-    """Sequence names in a list file, without which nobody knows what is missing."""
+    """Sequence names in a list file; only the list tells which sequences are missing."""
     if not path.is_file() or not path.read_text().strip():
         message = "lists no sequence" if path.exists() else "does not exist; it lists the sequences"
         raise dataset_error(spec.text, [Problem(path, "missing-annotation", message)])
@@ -563,15 +581,24 @@ def _read_tcolor128(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
 
 # --- The table -----------------------------------------------------------------------------------
 
+# The annotation's coordinate of the top-left pixel is stated nowhere in the toolkit, which passes
+# boxes on as they are. The comments give the reason for each; `first_pixel=0` or `1` overrides it.
 LAYOUTS: dict[str, Layout] = {
+    # Stated by its author, although a few sequences hold zeros.
     "got10k": Layout(_list_got10k, _read_folder, 1, _got10k_hidden),
+    # Drawn and evaluated with Matlab code, which counts from 1.
     "otb": Layout(_list_otb, _read_otb, 1),
-    "vot": Layout(_list_vot, _read_vot, 0),
-    "lasot": Layout(_list_lasot, _read_folder, 1, _lasot_hidden),
-    "trackingnet": Layout(_list_trackingnet, _read_trackingnet, 0),
-    "vid": Layout(_list_vid, _read_vid, 0),
-    "nfs": Layout(_list_nfs, _read_nfs, 0, _nfs_hidden),
     "uav123": Layout(_list_uav123, _read_uav123, 1),
     "dtb70": Layout(_list_dtb70, _read_dtb70, 1),
     "tcolor128": Layout(_list_tcolor128, _read_tcolor128, 1),
+    # Polygons with fractions, which VOT's toolkit hands to trackers unchanged.
+    "vot": Layout(_list_vot, _read_vot, 0),
+    # Stated by its authors.
+    "lasot": Layout(_list_lasot, _read_folder, 1, _lasot_hidden),
+    # Made from fractions of the image's size.
+    "trackingnet": Layout(_list_trackingnet, _read_trackingnet, 0),
+    # Coordinates from 0 to size - 1 occur.
+    "vid": Layout(_list_vid, _read_vid, 0),
+    # VATIC's format, which counts from 0; zeros abound.
+    "nfs": Layout(_list_nfs, _read_nfs, 0, _nfs_hidden),
 }

@@ -1,24 +1,22 @@
-"""Still pictures annotated in COCO's JSON.
+"""Still images annotated in COCO's JSON.
 
     coco:/data/coco?annotations=annotations/instances_val2017.json&pictures=val2017
 
 Options: `annotations`, the JSON file, relative to the root (default: the only one in the root or
 one level down); `pictures`, the folder that its file names are relative to (default: where the
-first picture is found). Boxes are xywh and 0-based already; crowds are left out.
+first image is found). Boxes are xywh and 0-based already; crowds are left out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from siamtrack.data.formats.objects import ImageObject, image_dataset
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import ConfigError, Problem, dataset_error
-
-_FOUR = 4
+from siamtrack.types import Box
 
 
 def open_coco(spec: DatasetSpec) -> Dataset:
@@ -26,21 +24,37 @@ def open_coco(spec: DatasetSpec) -> Dataset:
     root = spec.require_folder()
     path = _annotation_file(spec, root)
     content = _read(path)
-    pictures = {p["id"]: p for p in content["images"] if isinstance(p, dict) and "id" in p}
-    folder = _picture_folder(spec, root, path, [str(p.get("file_name")) for p in pictures.values()])
+    images = {i["id"]: i for i in content["images"] if isinstance(i, dict) and "id" in i}
+    folder = _image_folder(spec, root, path, [str(i.get("file_name")) for i in images.values()])
+
+    # Images that are there.
     problems: list[Problem] = []
-    usable = {}
-    for number, picture in pictures.items():
-        file = picture.get("file_name")
+    usable = set()
+    for number, listed in images.items():
+        file = listed.get("file_name")
         if isinstance(file, str) and (folder / file).is_file():
-            usable[number] = picture
+            usable.add(number)
         else:
-            where = folder / str(file)
-            problems.append(Problem(where, "missing-picture", f"{path.name} names it as {number}"))
+            message = f"{path.name} names it as {number}"
+            problems.append(Problem(folder / str(file), "missing-picture", message))
+
+    # Their objects.
     classes = {c.get("id"): str(c.get("name", "")) for c in content.get("categories", [])}
-    objects = _objects(path, content["annotations"], pictures, classes, problems)
-    kept = [thing for number, thing in objects if number in usable]
-    return image_dataset(spec, folder, kept, problems)
+    objects = []
+    for place, entry in enumerate(content["annotations"]):
+        entry = entry if isinstance(entry, dict) else {}
+        image, box = images.get(entry.get("image_id")), _box(entry.get("bbox"))
+        if image is None or box is None:
+            need = "names no picture of 'images'" if image is None else "has no bbox of 4 numbers"
+            message = f"annotations[{place}] = {str(entry)[:80]} {need}"
+            problems.append(Problem(path, "bad-annotation", message))
+        elif image["id"] in usable and not entry.get("iscrowd"):
+            meta: dict[str, Any] = {"annotation": str(path), "label": "human"}
+            if isinstance(image.get("width"), int) and isinstance(image.get("height"), int):
+                meta["picture_wh"] = (image["width"], image["height"])
+            class_name = classes.get(entry.get("category_id"), "")
+            objects.append(ImageObject(image["file_name"], box, class_name, "coco", meta))
+    return image_dataset(spec, folder, objects, problems)
 
 
 def _annotation_file(spec: DatasetSpec, root: Path) -> Path:
@@ -48,7 +62,8 @@ def _annotation_file(spec: DatasetSpec, root: Path) -> Path:
     if given:
         path = root / given
         if not path.is_file():
-            raise dataset_error(spec.text, [Problem(path, "missing-annotation", "does not exist")])
+            problem = Problem(path, "missing-annotation", "does not exist")
+            raise dataset_error(spec.text, [problem])
         return path
     found = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
     if not found:
@@ -64,8 +79,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        message = f"is not readable JSON: {error}"
-        raise dataset_error(str(path), [Problem(path, "bad-annotation", message)]) from error
+        problem = Problem(path, "bad-annotation", f"is not readable JSON: {error}")
+        raise dataset_error(str(path), [problem]) from error
     lists = ("images", "annotations")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in lists):
         message = "is not COCO: it needs the lists 'images' and 'annotations'"
@@ -73,51 +88,26 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _picture_folder(spec: DatasetSpec, root: Path, path: Path, files: list[str]) -> Path:
+def _image_folder(spec: DatasetSpec, root: Path, path: Path, files: list[str]) -> Path:
     given = spec.options.get("pictures")
     if given is not None:
         if not (root / given).is_dir():
-            raise dataset_error(
-                spec.text, [Problem(root / given, "missing-folder", "does not exist")]
-            )
+            problem = Problem(root / given, "missing-folder", "does not exist")
+            raise dataset_error(spec.text, [problem])
         return root / given
     stem = path.stem.rpartition("_")[2]
     candidates = [path.parent, root, root / "images", root / stem, root / "images" / stem]
-    for file in files[:1]:
-        for folder in candidates:
-            if (folder / file).is_file():
-                return folder
+    for folder in candidates if files else []:
+        if (folder / files[0]).is_file():
+            return folder
     return path.parent if path.parent.name != "annotations" else root
 
 
-def _objects(
-    path: Path,
-    annotations: list[Any],
-    pictures: dict[Any, dict[str, Any]],
-    classes: dict[Any, str],
-    problems: list[Problem],
-) -> Iterator[tuple[Any, ImageObject]]:
-    """Objects with the id of their picture; `problems` grows by what is no object."""
-    for place, entry in enumerate(annotations):
-        entry = entry if isinstance(entry, dict) else {}
-        picture, box = pictures.get(entry.get("image_id")), _box(entry.get("bbox"))
-        if picture is None or box is None:
-            said = f"annotations[{place}] = {str(entry)[:80]} "
-            need = "names no picture of 'images'" if picture is None else "has no bbox of 4 numbers"
-            problems.append(Problem(path, "bad-annotation", said + need))
-        elif not entry.get("iscrowd"):
-            meta: dict[str, Any] = {"annotation": str(path), "label": "human"}
-            if isinstance(picture.get("width"), int) and isinstance(picture.get("height"), int):
-                meta["picture_wh"] = (picture["width"], picture["height"])
-            name = classes.get(entry.get("category_id"), "")
-            thing = ImageObject(str(picture.get("file_name")), box, name, "coco", meta)
-            yield picture["id"], thing
-
-
-def _box(box: Any) -> tuple[float, float, float, float] | None:
-    if not isinstance(box, list) or len(box) != _FOUR:
+def _box(values: Any) -> Box | None:
+    """The box, None when it is not four numbers."""
+    if not isinstance(values, list) or len(values) != 4:
         return None
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in box):
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         return None
-    x, y, w, h = map(float, box)
+    x, y, w, h = map(float, values)
     return x, y, w, h

@@ -1,4 +1,4 @@
-"""What the readers of still pictures share: a table of objects, one sequence of length 1 each."""
+"""Objects of still images as sequences of length 1: what coco, voc, yolo and pack share."""
 
 from __future__ import annotations
 
@@ -11,95 +11,76 @@ import numpy as np
 
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import Problem
+from siamtrack.types import Box
 from siamtrack.video.decode import ImageFrames
 
 
 @dataclass(frozen=True, slots=True)
 class ImageObject:
-    """One annotated object.
+    """One annotated object; `VideoSequence` explains the last three fields.
 
     Attributes:
-        file: path of the picture relative to the picture folder, with forward slashes.
+        file: path of the image relative to the image folder, with forward slashes.
         box: x, y, w, h in px, 0-based.
-        class_name: "" when unknown.
-        set_name: see `Sequence`.
-        meta: see `Sequence`.
     """
 
     file: str
-    box: tuple[float, float, float, float]
+    box: Box
     class_name: str = ""
     set_name: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class ImageObjects:
-    """Loads the objects of pictures as sequences; objects of one picture are neighbours."""
+    """The objects of a folder of images, loaded as sequences by number.
 
-    folder: Path
-    objects: tuple[ImageObject, ...]
-    names: tuple[str, ...]
-    upright: bool = False
+    Objects are grouped by image and named `image#number within the image`.
 
-    @classmethod
-    def of(cls, folder: Path, objects: Iterable[ImageObject]) -> ImageObjects:
-        """Group objects by picture and name them `picture#number within the picture`."""
-        grouped: dict[str, list[ImageObject]] = {}
-        for found in objects:
-            grouped.setdefault(found.file, []).append(found)
-        names = [f"{file}#{n}" for file, group in grouped.items() for n in range(len(group))]
-        ordered = tuple(found for group in grouped.values() for found in group)
-        return cls(folder, ordered, tuple(names))
+    Args:
+        folder: that the images' paths are relative to.
+        objects: in any order.
+        problems: grows by the objects whose box has no area, which are left out.
+    """
+
+    def __init__(
+        self, folder: Path, objects: Iterable[ImageObject], problems: list[Problem]
+    ) -> None:
+        by_image: dict[str, list[ImageObject]] = {}
+        for item in objects:
+            if np.isfinite(item.box).all() and min(item.box[2:]) > 0:
+                by_image.setdefault(item.file, []).append(item)
+                continue
+            path = Path(item.meta.get("annotation", folder / item.file))
+            message = f"box {list(item.box)} of an object in {item.file} has no area"
+            problems.append(Problem(path, "degenerate-box", message))
+        self.folder = folder
+        self.objects = [item for group in by_image.values() for item in group]
+        self.names = [f"{file}#{n}" for file, group in by_image.items() for n in range(len(group))]
 
     def __call__(self, number: int) -> VideoSequence:
         """Make the sequence of one object."""
-        found = self.objects[number]
+        item = self.objects[number]
         return VideoSequence(
             name=self.names[number],
             kind="image",
-            frames=ImageFrames(self.folder, (found.file,), self.upright),
-            boxes=np.array([found.box], np.float64),
-            set_name=found.set_name,
-            class_name=found.class_name,
-            meta=found.meta,
+            frames=ImageFrames(self.folder, (item.file,)),
+            boxes=np.array([item.box], np.float64),
+            set_name=item.set_name,
+            class_name=item.class_name,
+            meta=item.meta,
         )
 
 
-def with_area(
-    folder: Path, objects: Iterable[ImageObject], problems: list[Problem]
-) -> list[ImageObject]:
-    """Objects whose box has an area; `problems` grows by those that have none.
-
-    Args:
-        folder: that the pictures' paths are relative to.
-        objects: all objects, in any order.
-        problems: found so far.
-    """
-    kept = []
-    for thing in objects:
-        if np.isfinite(thing.box).all() and min(thing.box[2:]) > 0:
-            kept.append(thing)
-            continue
-        path = Path(thing.meta.get("annotation", folder / thing.file))
-        message = f"box {list(thing.box)} of an object in {thing.file} has no area"
-        problems.append(Problem(path, "degenerate-box", message))
-    return kept
-
-
 def image_dataset(
-    spec: DatasetSpec,
-    folder: Path,
-    objects: Iterable[ImageObject],
-    problems: list[Problem],
+    spec: DatasetSpec, folder: Path, objects: Iterable[ImageObject], problems: list[Problem]
 ) -> Dataset:
-    """Build the data set of objects; see `with_area` for the arguments."""
-    table = ImageObjects.of(folder, with_area(folder, objects, problems))
+    """Make the data set of a folder's objects; see `ImageObjects`."""
+    load = ImageObjects(folder, objects, problems)
     return Dataset(
         spec=spec.text,
         kind=spec.kind,
         root=spec.root,
-        names=table.names,
-        load=table,
+        names=load.names,
+        load=load,
         problems=problems,
     )

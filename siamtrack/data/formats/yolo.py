@@ -1,80 +1,76 @@
-"""Still pictures annotated in YOLO's text files, one per picture.
+"""Still images annotated in YOLO's text files, one per image.
 
     yolo:/data/goods?subset=train
 
-Beside every picture, or in a folder `labels` where the picture is in `images`, lies a .txt with
-lines `class cx cy w h`, fractions of the picture's size (a sixth number, a detector's confidence,
-is ignored); lines with more numbers are outlines, `class x1 y1 x2 y2 ...`. Names of classes come
-from `classes.txt`; without it they are the numbers. Option: `subset`, the name of a folder that
-must be on the picture's path.
+Beside every image, or in a folder `labels` where the image is in `images`, lies a .txt with lines
+`class cx cy w h`, fractions of the image's size (a sixth number, a detector's confidence, is
+ignored); lines with more numbers are outlines, `class x1 y1 x2 y2 ...`. Class names come from
+`classes.txt`; without it they are the numbers. Option: `subset`, the name of a folder that must be
+on the image's path.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from siamtrack.data.formats.objects import ImageObject, image_dataset
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import DatasetError, Problem, dataset_error
+from siamtrack.types import Box
 from siamtrack.utils.images import IMAGE_SUFFIXES, image_size, natural_key
 
 _BOX_NUMBERS, _WITH_CONFIDENCE = 5, 6
 _NOT_LABELS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt"})
-_SLACK = 0.01
+_SLACK = 0.01  # Rounding makes fractions leave 0..1 by a little.
 
 
 def open_yolo(spec: DatasetSpec) -> Dataset:
     """Open a YOLO data set; see the module and `open_dataset`."""
     root = spec.require_folder()
     subset = spec.options.get("subset")
-    inside = [p for p in _walk(root) if subset is None or subset in p.parts]
+    files = (PurePosixPath(p.relative_to(root).as_posix()) for p in root.rglob("*"))
+    inside = [p for p in files if subset is None or subset in p.parts]
+    inside.sort(key=lambda p: natural_key(str(p)))
     if subset is not None and not inside:
         message = f"has no folder {subset!r} with anything in it"
         raise dataset_error(spec.text, [Problem(root, "missing-folder", message)])
-    pictures = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES]
-    labels = {p for p in inside if p.suffix == ".txt" and p.name not in _NOT_LABELS}
-    classes = _class_names(root)
+    images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES]
+    unused = {p for p in inside if p.suffix == ".txt" and p.name not in _NOT_LABELS}
+    names = root / "classes.txt"
+    classes = names.read_text(encoding="utf-8").splitlines() if names.is_file() else []
+
     problems: list[Problem] = []
     objects: list[ImageObject] = []
-    for picture in pictures:
-        label = _label_of(picture)
-        if label not in labels:
-            message = f"has no {label.as_posix()}"
-            problems.append(Problem(root / picture, "unannotated-picture", message))
+    for image in images:
+        label = _label_of(image)
+        if label not in unused:
+            problems.append(
+                Problem(root / image, "unannotated-picture", f"has no {label.as_posix()}")
+            )
             continue
-        labels.discard(label)
+        unused.discard(label)
         try:
-            objects += _objects(root, picture, label, classes)
+            objects += _objects(root, image, label, classes)
+        except DatasetError as error:
+            problems.append(Problem(root / image, "unreadable-picture", str(error)))
         except ValueError as error:
-            if isinstance(error, DatasetError):
-                problems.append(Problem(root / picture, "unreadable-picture", str(error)))
-            else:
-                problems.append(Problem(root / label, "bad-annotation", str(error)))
-    for label in sorted(labels):
+            problems.append(Problem(root / label, "bad-annotation", str(error)))
+    for label in sorted(unused):
         if "labels" in label.parts or _looks_like_labels(root / label):
             problems.append(Problem(root / label, "missing-picture", "its picture is missing"))
     return image_dataset(spec, root, objects, problems)
 
 
-def _walk(root: Path) -> list[PurePosixPath]:
-    found = (p.relative_to(root) for p in root.rglob("*"))
-    return sorted((PurePosixPath(p.as_posix()) for p in found), key=lambda p: natural_key(str(p)))
-
-
-def _label_of(picture: PurePosixPath) -> PurePosixPath:
-    parts = list(picture.with_suffix(".txt").parts)
+def _label_of(image: PurePosixPath) -> PurePosixPath:
+    """The label file of an image: beside it, or in `labels` instead of the innermost `images`."""
+    parts = list(image.with_suffix(".txt").parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
             parts[place] = "labels"
             break
     return PurePosixPath(*parts)
-
-
-def _class_names(root: Path) -> list[str]:
-    path = root / "classes.txt"
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def _looks_like_labels(path: Path) -> bool:
@@ -86,41 +82,41 @@ def _looks_like_labels(path: Path) -> bool:
 
 
 def _objects(
-    root: Path, picture: PurePosixPath, label: PurePosixPath, classes: list[str]
+    root: Path, image: PurePosixPath, label: PurePosixPath, classes: list[str]
 ) -> Iterator[ImageObject]:
-    """Objects of one picture.
+    """Objects of one image.
 
     Raises:
         ValueError: a line is not understood.
-        DatasetError: the picture's size cannot be read.
+        DatasetError: the image's size cannot be read.
     """
     lines = (root / label).read_text(encoding="utf-8").splitlines()
     rows = [(n, line.split()) for n, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         return
-    width, height = image_size(root / picture)
+    width, height = image_size(root / image)
     meta = {"annotation": str(root / label), "label": "human"}
     for line, texts in rows:
         try:
             numbers = [float(text) for text in texts]
-            cx, cy, w, h = _box(numbers)
+            cx, cy, w, h = _fractions(numbers)
             kind = int(numbers[0])
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from error
         box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
-        name = classes[kind] if 0 <= kind < len(classes) else str(kind)
-        yield ImageObject(str(picture), box, name, "yolo", meta)
+        class_name = classes[kind] if 0 <= kind < len(classes) else str(kind)
+        yield ImageObject(str(image), box, class_name, "yolo", meta)
 
 
-def _box(numbers: list[float]) -> Iterable[float]:
-    """Centre and size as fractions, from a line's numbers."""
+def _fractions(numbers: list[float]) -> Box:
+    """Center and size (cx, cy, w, h) as fractions, from a line's numbers."""
     if not all(math.isfinite(v) for v in numbers) or len(numbers) < _BOX_NUMBERS:
         raise ValueError("is not 'class cx cy w h'")
     values = numbers[1:]
     if any(not -_SLACK <= v <= 1 + _SLACK for v in values):
         raise ValueError("has numbers outside 0..1; YOLO boxes are fractions of the picture's size")
     if len(numbers) <= _WITH_CONFIDENCE:
-        return values[:4]
+        return values[0], values[1], values[2], values[3]
     if len(values) % 2:
         raise ValueError("is an outline with an odd number of coordinates")
     left, right = min(values[0::2]), max(values[0::2])
