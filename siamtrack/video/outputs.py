@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
@@ -63,21 +62,21 @@ class Outputs:
     """
 
     def __init__(self, paths: OutputPaths, source: Source, *, overwrite: bool = False) -> None:
-        self._count = 0
         self._tables: list[CsvSink | JsonLinesSink] = []
         self._video: VideoSink | None = None
+        # If one file cannot be opened, those opened before it are removed.
         with ExitStack() as files:
             if paths.csv is not None:
-                table = files.enter_context(CsvSink(paths.csv, overwrite=overwrite))
-                self._tables.append(table)
+                self._tables.append(files.enter_context(CsvSink(paths.csv, overwrite=overwrite)))
             if paths.json is not None:
-                lines = files.enter_context(JsonLinesSink(paths.json, overwrite=overwrite))
-                self._tables.append(lines)
+                lines = JsonLinesSink(paths.json, overwrite=overwrite)
+                self._tables.append(files.enter_context(lines))
             if paths.video is not None:
                 self._video = files.enter_context(
                     VideoSink(paths.video, source.fps, source.frame_wh, overwrite=overwrite)
                 )
             self._files = files.pop_all()
+        self._count = 0
 
     @property
     def kept(self) -> tuple[Path, ...]:
@@ -88,18 +87,13 @@ class Outputs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: Any) -> None:
         """Finish all files, the others also when one cannot be finished."""
         if self._count == 0 and error is None:
             # As after an error, empty files are removed: they would only obstruct the next run.
             error = OutputError("there was nothing to write")
         with defer_interrupts():
-            self._files.__exit__(type(error) if error else None, error, traceback)
+            self._files.__exit__(type(error) if error else None, error, trace)
 
     def write(self, frame: Frame, results: Mapping[int, Result]) -> None:
         """Write one frame and its results.

@@ -12,7 +12,7 @@ from siamtrack.video.interactive import Key, WindowState
 BOX = (200.0, 150.0, 160.0, 120.0)
 
 
-def grey(height: int = 480, width: int = 640, level: int = 128) -> np.ndarray:
+def gray(height: int = 480, width: int = 640, level: int = 128) -> np.ndarray:
     return np.full((height, width, 3), level, np.uint8)
 
 
@@ -20,7 +20,7 @@ def one(box: tuple[float, ...] = BOX, score: float = 0.9, status: Status = "trac
     return {0: Result(box=box, score=score, status=status)}
 
 
-def is_colour(image: np.ndarray, bgr: tuple[int, int, int]) -> np.ndarray:
+def is_color(image: np.ndarray, bgr: tuple[int, int, int]) -> np.ndarray:
     return (image == np.array(bgr, np.uint8)).all(axis=-1)
 
 
@@ -35,7 +35,7 @@ def extent(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def contrast(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Contrast ratio of two BGR colours as WCAG 2 defines it: 1 (same) to 21."""
+    """Contrast ratio of two BGR colors as WCAG 2 defines it: 1 (same) to 21."""
 
     def luminance(bgr: tuple[float, ...]) -> float:
         c = np.array(bgr, float) / 255
@@ -47,7 +47,7 @@ def contrast(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def test_draws_on_a_copy() -> None:
-    image = grey()
+    image = gray()
     drawn = draw_results(image, one(), fps=30.0)
     assert drawn is not image
     assert drawn.shape == image.shape and drawn.dtype == np.uint8
@@ -55,29 +55,29 @@ def test_draws_on_a_copy() -> None:
 
 
 def test_nothing_to_draw_changes_nothing() -> None:
-    image = grey()
+    image = gray()
     assert (draw_results(image, {}) == image).all()
 
 
 @pytest.mark.parametrize(
     ("status", "hue"), [("tracked", "green"), ("uncertain", "amber"), ("lost", "red")]
 )
-def test_colour_of_the_box_is_that_of_the_status(status: Status, hue: str) -> None:
+def test_color_of_the_box_is_that_of_the_status(status: Status, hue: str) -> None:
     b, g, r = STATUS_BGR[status]
     seen = {"green": g > max(r, b), "amber": r > g > 2 * b, "red": r > 2 * max(g, b)}
     assert seen[hue]
     x, y, _, _ = (int(v) for v in BOX)
-    corner = draw_results(grey(), one(status=status))[y : y + 4, x : x + 4]
-    assert is_colour(corner, STATUS_BGR[status]).any()
+    corner = draw_results(gray(), one(status=status))[y : y + 4, x : x + 4]
+    assert is_color(corner, STATUS_BGR[status]).any()
     for other in set(STATUS_BGR) - {status}:
-        assert not is_colour(draw_results(grey(), one(status=status)), STATUS_BGR[other]).any()
+        assert not is_color(draw_results(gray(), one(status=status)), STATUS_BGR[other]).any()
 
 
 def test_line_of_the_box_lies_on_its_outermost_pixels() -> None:
     # On a frame of this size the line is one pixel wide.
     x, y, w, h = 60, 70, 100, 80
-    drawn = draw_results(grey(240, 320), one((x, y, w, h)))
-    green = is_colour(drawn, STATUS_BGR["tracked"])
+    drawn = draw_results(gray(240, 320), one((x, y, w, h)))
+    green = is_color(drawn, STATUS_BGR["tracked"])
     # The tag above the box is out of this row and this column.
     assert np.flatnonzero(green[y + h // 2]).tolist() == [x, x + w - 1]
     assert np.flatnonzero(green[y:, x + w - 10]).tolist() == [0, h - 1]
@@ -87,8 +87,8 @@ def test_line_of_the_box_lies_on_its_outermost_pixels() -> None:
 @pytest.mark.parametrize("status", ["tracked", "uncertain", "lost"])
 def test_only_a_lost_box_is_dashed(status: Status) -> None:
     x, y, _, h = (int(v) for v in BOX)
-    drawn = draw_results(grey(), one(status=status))
-    left_edge = is_colour(drawn[y : y + h, x : x + 1], STATUS_BGR[status])[:, 0]
+    drawn = draw_results(gray(), one(status=status))
+    left_edge = is_color(drawn[y : y + h, x : x + 1], STATUS_BGR[status])[:, 0]
     changes = np.count_nonzero(np.diff(left_edge.astype(int)))
     assert changes >= 6 if status == "lost" else changes == 0
     assert 0.3 < left_edge.mean() if status == "lost" else left_edge.all()
@@ -111,33 +111,33 @@ def test_box_stands_out_from_any_background(
 
 
 @pytest.mark.parametrize("status", ["tracked", "uncertain", "lost"])
-def test_text_stands_out_from_its_plate(status: Status) -> None:
+def test_text_stands_out_from_its_box(status: Status) -> None:
     image = np.full((480, 640, 3), 255, np.uint8)
     drawn = draw_results(image, one(status=status))
     tag = drawn[: int(BOX[1]) - 4].reshape(-1, 3)
-    colours, counts = np.unique(tag[(tag != 255).any(1)], axis=0, return_counts=True)
-    plate = colours[counts.argmax()]
-    assert contrast(tuple(plate), STATUS_BGR[status]) > 4.5
+    colors, counts = np.unique(tag[(tag != 255).any(1)], axis=0, return_counts=True)
+    text_box = colors[counts.argmax()]
+    assert contrast(tuple(text_box), STATUS_BGR[status]) > 4.5
 
 
 def test_lines_and_letters_grow_with_the_frame() -> None:
     widths, heights = [], []
     for scale in (1, 2, 4):
-        image = grey(480 * scale, 640 * scale)
+        image = gray(480 * scale, 640 * scale)
         x, y, w, h = (v * scale for v in BOX)
         drawn = draw_results(image, one((x, y, w, h)))
         middle = drawn[int(y + h / 2), : int(x + w / 2)]
-        widths.append(np.count_nonzero(is_colour(middle, STATUS_BGR["tracked"])))
+        widths.append(np.count_nonzero(is_color(middle, STATUS_BGR["tracked"])))
         tag = changed(image, drawn)[: int(y) - 3 * scale]
         heights.append(extent(tag)[3] - extent(tag)[1])
     assert widths[0] < widths[1] < widths[2]
     assert heights[0] < heights[1] < heights[2]
 
 
-def test_tag_shows_number_score_status_and_label() -> None:
+def test_label_shows_number_score_status_and_label() -> None:
     def tag(target: int = 0, score: float = 0.5, status: Status = "tracked", **more) -> bytes:
         result = Result(box=BOX, score=score, status=status)
-        return draw_results(grey(), {target: result}, **more)[110:148].tobytes()
+        return draw_results(gray(), {target: result}, **more)[110:148].tobytes()
 
     plain = tag()
     assert plain == tag(score=0.501), "two decimals are shown"
@@ -145,11 +145,11 @@ def test_tag_shows_number_score_status_and_label() -> None:
     assert tag(labels={7: "someone else"}) == plain
 
 
-def test_targets_of_the_same_status_are_told_apart_by_colour() -> None:
-    plates = {
-        tuple(draw_results(grey(), {k: one()[0]}, labels={k: "x"})[131, 200]) for k in range(8)
+def test_targets_of_the_same_status_are_told_apart_by_color() -> None:
+    text_boxes = {
+        tuple(draw_results(gray(), {k: one()[0]}, labels={k: "x"})[131, 200]) for k in range(8)
     }
-    assert len(plates) == 8
+    assert len(text_boxes) == 8
 
 
 @pytest.mark.parametrize(
@@ -161,44 +161,44 @@ def test_targets_of_the_same_status_are_told_apart_by_colour() -> None:
         (600.0, 440.0, 40.0, 40.0),
     ],
 )
-def test_tag_stays_whole_at_the_edges(box: tuple[float, ...]) -> None:
+def test_label_stays_whole_at_the_edges(box: tuple[float, ...]) -> None:
     middle = Result(box=BOX, score=0.25, status="uncertain")
     at_edge = Result(box=box, score=0.25, status="uncertain")
     ink = STATUS_BGR["uncertain"]
 
-    def plates(result: Result) -> int:
-        """Pixels of text in the plate: the plate is darker than everything around."""
-        bare = draw_results(grey(), {0: Result(result.box, 0.25, "tracked")})
-        drawn = draw_results(grey(), {0: result})
-        return int(np.count_nonzero(is_colour(drawn, ink))) - int(
-            np.count_nonzero(is_colour(bare, STATUS_BGR["tracked"]))
+    def text_boxes(result: Result) -> int:
+        """Pixels of text in the text box, which is darker than everything around."""
+        bare = draw_results(gray(), {0: Result(result.box, 0.25, "tracked")})
+        drawn = draw_results(gray(), {0: result})
+        return int(np.count_nonzero(is_color(drawn, ink))) - int(
+            np.count_nonzero(is_color(bare, STATUS_BGR["tracked"]))
         )
 
-    assert plates(at_edge) == pytest.approx(plates(middle), abs=2)
+    assert text_boxes(at_edge) == pytest.approx(text_boxes(middle), abs=2)
 
 
-def test_tags_of_nested_boxes_do_not_cover_each_other() -> None:
+def test_labels_of_nested_boxes_do_not_cover_each_other() -> None:
     outer = Result(box=(100.0, 100.0, 300.0, 300.0), score=0.9, status="tracked")
     inner = Result(box=(104.0, 104.0, 60.0, 60.0), score=0.9, status="tracked")
-    both = draw_results(grey(), {0: outer, 1: inner})
+    both = draw_results(gray(), {0: outer, 1: inner})
     for k, result in ((0, outer), (1, inner)):
-        accent_alone = draw_results(grey(), {k: result})
+        accent_alone = draw_results(gray(), {k: result})
         accent = tuple(int(v) for v in _accent(accent_alone))
-        assert np.count_nonzero(is_colour(both, accent)) == np.count_nonzero(
-            is_colour(accent_alone, accent)
+        assert np.count_nonzero(is_color(both, accent)) == np.count_nonzero(
+            is_color(accent_alone, accent)
         )
 
 
 def _accent(drawn: np.ndarray) -> np.ndarray:
-    """The commonest colour that is neither background, box, nor dark."""
-    colours, counts = np.unique(drawn.reshape(-1, 3), axis=0, return_counts=True)
-    skip = (colours == 128).all(1) | (colours.max(1) < 40)
-    skip |= (colours == np.array(STATUS_BGR["tracked"])).all(1)
-    return colours[~skip][counts[~skip].argmax()]
+    """The commonest color that is neither background, box, nor dark."""
+    colors, counts = np.unique(drawn.reshape(-1, 3), axis=0, return_counts=True)
+    skip = (colors == 128).all(1) | (colors.max(1) < 40)
+    skip |= (colors == np.array(STATUS_BGR["tracked"])).all(1)
+    return colors[~skip][counts[~skip].argmax()]
 
 
 def test_fps_is_in_the_top_right_corner() -> None:
-    image = grey()
+    image = gray()
     left, top, right, bottom = extent(changed(image, draw_results(image, {}, fps=59.6)))
     assert (right, top) == (640, 0) and left > 320 and bottom < 60
     assert (draw_results(image, {}, fps=59.6) == draw_results(image, {}, fps=60.4)).all()
@@ -206,7 +206,7 @@ def test_fps_is_in_the_top_right_corner() -> None:
 
 
 def test_help_bar_is_under_the_picture_and_hides_nothing() -> None:
-    image = grey()
+    image = gray()
     shown = add_help_bar(image, "Drag a box around the target")
     assert (shown[:480] == image).all() and (image == 128).all()
     strip = shown[480:]
@@ -215,7 +215,7 @@ def test_help_bar_is_under_the_picture_and_hides_nothing() -> None:
 
 
 def test_help_bar_keeps_its_height_and_grows_over_the_picture_only_when_it_must() -> None:
-    image = grey()
+    image = gray()
     short, long = add_help_bar(image, "x"), add_help_bar(image, "Drag a box " * 20)
     assert short.shape == long.shape
     covered = changed(image, long[:480])
@@ -226,7 +226,7 @@ def test_help_bar_keeps_its_height_and_grows_over_the_picture_only_when_it_must(
 
 @pytest.mark.parametrize("wh", [(480, 640), (1600, 900), (480, 1600), (853, 480)])
 def test_the_keys_fit_into_the_strip_of_every_usual_window(wh: tuple[int, int]) -> None:
-    image = grey(wh[1], wh[0])
+    image = gray(wh[1], wh[0])
     paused = WindowState(wh, (0,))
     paused.handle(Key("space"))
     for session in (WindowState(wh), WindowState(wh, (0,)), paused):
@@ -234,7 +234,7 @@ def test_the_keys_fit_into_the_strip_of_every_usual_window(wh: tuple[int, int]) 
 
 
 def test_selection_is_drawn_on_a_copy_where_it_is() -> None:
-    image = grey()
+    image = gray()
     drawn = draw_selection(image, (100.0, 50.0, 200.0, 100.0))
     left, top, right, bottom = extent(changed(image, drawn))
     assert (image == 128).all()
@@ -248,7 +248,7 @@ def test_selection_is_drawn_on_a_copy_where_it_is() -> None:
     status=st.sampled_from(["tracked", "uncertain", "lost"]),
 )
 def test_anything_can_be_drawn(hw: tuple[int, int], box: tuple[float, ...], status: Status) -> None:
-    image = grey(*hw)
+    image = gray(*hw)
     results = {k: Result(box=box, score=0.5, status=status) for k in (0, 12)}
     drawn = draw_results(image, results, fps=12.0)
     assert drawn.shape == image.shape

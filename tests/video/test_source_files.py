@@ -33,8 +33,8 @@ def numbered(k: int) -> np.ndarray:
 
 def number_in(image: np.ndarray) -> int:
     """Which frame a picture is; survives lossy coding."""
-    centres = BLOCK // 2 + BLOCK * np.arange(BITS)
-    return sum(int(image[BLOCK // 2, x].mean() > 128) << bit for bit, x in enumerate(centres))
+    centers = BLOCK // 2 + BLOCK * np.arange(BITS)
+    return sum(int(image[BLOCK // 2, x].mean() > 128) << bit for bit, x in enumerate(centers))
 
 
 def write_clip(
@@ -110,7 +110,7 @@ def test_frames_are_bgr_contiguous_and_the_callers_own(tmp_path: Path) -> None:
     def orange(_: int) -> np.ndarray:
         return np.full((50, 70, 3), (20, 130, 240), dtype=np.uint8)
 
-    path = write_clip(tmp_path / "colour.mp4", picture=orange)
+    path = write_clip(tmp_path / "color.mp4", picture=orange)
     frames = frames_of(path)
     for frame in frames:
         assert frame.image.dtype == np.uint8

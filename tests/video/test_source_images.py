@@ -23,7 +23,7 @@ def save(path: Path, image: np.ndarray) -> Path:
     return path
 
 
-def grey(level: int, wh: tuple[int, int] = (30, 20)) -> np.ndarray:
+def gray(level: int, wh: tuple[int, int] = (30, 20)) -> np.ndarray:
     return np.full((wh[1], wh[0], 3), level, dtype=np.uint8)
 
 
@@ -33,9 +33,9 @@ def level_of(image: np.ndarray) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures 1 to 12 without leading zeros, whose grey level is their number, and other files."""
+    """Pictures 1 to 12 without leading zeros, whose gray level is their number, and other files."""
     for k in random.Random(0).sample(range(1, 13), 12):
-        save(tmp_path / f"frame{k}.png", grey(10 * k))
+        save(tmp_path / f"frame{k}.png", gray(10 * k))
     (tmp_path / "groundtruth.txt").write_text("1,2,3,4\n")
     (tmp_path / "._frame1.png").write_bytes(b"shadow")
     return tmp_path
@@ -54,7 +54,7 @@ def test_pictures_come_in_natural_order(folder: Path, how: str) -> None:
 
 def test_a_pattern_may_span_folders(tmp_path: Path) -> None:
     for k, name in enumerate(["b2/a.png", "b10/a.png", "b10/b.png"]):
-        save(tmp_path / name, grey(50 * k))
+        save(tmp_path / name, gray(50 * k))
     with open_source(f"{tmp_path}/**/*.png") as source:
         assert [level_of(f.image) for f in source] == [0, 50, 100]
 
@@ -66,7 +66,7 @@ def test_the_assumed_rate_can_be_given(folder: Path) -> None:
 
 
 def test_a_single_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
-    with open_source(save(tmp_path / "a.JPG", grey(80))) as source:
+    with open_source(save(tmp_path / "a.JPG", gray(80))) as source:
         assert (source.name, source.frame_count) == ("a.JPG", 1)
         assert level_of(next(source).image) == 80
 
@@ -87,7 +87,7 @@ def test_any_names_can_be_sorted(names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "stored", "expected_bgr"),
     [
-        ("grey.png", np.full((20, 30), 77, np.uint8), (77, 77, 77)),
+        ("gray.png", np.full((20, 30), 77, np.uint8), (77, 77, 77)),
         ("deep.png", np.full((20, 30), 40000, np.uint16), (156, 156, 156)),
         ("deep.tif", np.full((20, 30, 3), (1000, 30000, 65535), np.uint16), (3, 117, 255)),
         ("clear.png", np.full((20, 30, 4), (10, 20, 30, 0), np.uint8), (10, 20, 30)),
@@ -107,7 +107,7 @@ def test_every_kind_of_picture_becomes_bgr_of_8_bits(
 
 def test_sizes_may_change_on_the_way(tmp_path: Path) -> None:
     for k, wh in enumerate([(30, 20), (40, 24), (30, 20)]):
-        save(tmp_path / f"{k}.png", grey(0, wh))
+        save(tmp_path / f"{k}.png", gray(0, wh))
     with open_source(tmp_path) as source:
         assert source.frame_wh == (30, 20)
         assert [f.image.shape for f in source] == [(20, 30, 3), (24, 40, 3), (20, 30, 3)]

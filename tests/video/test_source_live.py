@@ -146,7 +146,7 @@ def test_a_camera_may_stumble(camera: FakeCamera) -> None:
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1)])
-def test_a_grey_camera_is_converted(camera: FakeCamera, shape: tuple[int, ...]) -> None:
+def test_a_gray_camera_is_converted(camera: FakeCamera, shape: tuple[int, ...]) -> None:
     camera.show(picture(9, shape))
     with open_source(0, live=False) as source:
         assert next(source).image.shape == (20, 30, 3)

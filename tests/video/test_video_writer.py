@@ -24,7 +24,7 @@ SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 
 
 def picture(k: int, wh: tuple[int, int] = WH) -> np.ndarray:
-    """Smooth colours that move with k."""
+    """Smooth colors that move with k."""
     x = np.arange(wh[0]) + 3 * k
     y = np.arange(wh[1])[:, None]
     channels = [(x + 0 * y) * 2 % 256, (y * 3 + 0 * x) % 256, (x + y) % 256]
@@ -94,15 +94,15 @@ def test_an_mp4_is_what_browsers_ask_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("height", [64, 720])
-def test_colours_survive_in_small_and_large_pictures(tmp_path: Path, height: int) -> None:
+def test_colors_survive_in_small_and_large_pictures(tmp_path: Path, height: int) -> None:
     path, bgr = tmp_path / "out.mp4", (200, 60, 20)
     with VideoSink(path, 30, (96, height)) as sink:
         sink.write(np.full((height, 96, 3), bgr, dtype=np.uint8))
     np.testing.assert_allclose(decoded(path)[0].mean(axis=(0, 1)), bgr, atol=5)
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context
-        tags = (context.colorspace, context.color_primaries, context.color_trc)
-        assert tags == (1, 1, 1)
+        labels = (context.colorspace, context.color_primaries, context.color_trc)
+        assert labels == (1, 1, 1)
 
 
 @SUFFIXES
