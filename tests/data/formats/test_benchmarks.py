@@ -1,7 +1,7 @@
-"""The benchmarks that the got10k toolkit reads, each in its layout, written here from known boxes.
+"""The ten benchmarks, each in its layout, written here from known boxes.
 
-`TRUTH` is where the target really is, counting pixels from 0; every writer puts it down the way the
-benchmark does. The toolkit itself serves as a second witness wherever it works at all.
+`TRUTH` holds the boxes, counting pixels from 0; every writer stores them as the benchmark does. The
+got10k toolkit reads the same files as a reference wherever it works at all.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def only(dataset: Dataset) -> VideoSequence:
     return dataset[0]
 
 
-def witness(
+def toolkit_reads(
     cls: type, root: Path, index: int = 0, **options: object
 ) -> tuple[list[str], np.ndarray]:
     """Files and rows of the toolkit's own reader."""
@@ -69,7 +69,9 @@ def witness(
         return cls(str(root), **options)[index]
 
 
-def agree(sequence: VideoSequence, files: list[str], rows: np.ndarray, base: int) -> None:
+def assert_same_as_toolkit(
+    sequence: VideoSequence, files: list[str], rows: np.ndarray, base: int
+) -> None:
     assert [str(sequence.frames.path(i)) for i in range(len(sequence))] == list(files)
     seen = sequence.visible
     moved = sequence.boxes + np.array([base, base, 0, 0])
@@ -103,7 +105,7 @@ def test_got10k(root: Path, write_pictures: Writer) -> None:
     assert np.isnan(sequence.boxes[2:4]).all()
     assert (sequence.class_name, sequence.fps, sequence.set_name) == ("brown bear", 10.0, "got10k")
     assert sequence.read(2).mean() == pytest.approx(20, abs=1)
-    agree(sequence, *witness(toolkit.GOT10k, root, subset="val"), base=1)
+    assert_same_as_toolkit(sequence, *toolkit_reads(toolkit.GOT10k, root, subset="val"), base=1)
 
 
 def test_got10k_without_flags_goes_by_the_boxes(root: Path, write_pictures: Writer) -> None:
@@ -170,7 +172,7 @@ def test_flags_must_match_the_boxes(root: Path, write_pictures: Writer) -> None:
         only(open_dataset(f"got10k:{root}?subset=val"))
 
 
-def test_numbers_of_pictures_and_boxes_are_told(root: Path, write_pictures: Writer) -> None:
+def test_numbers_of_pictures_and_boxes_are_reported(root: Path, write_pictures: Writer) -> None:
     folder = write_got10k(root, write_pictures)
     (folder / "00000003.jpg").unlink()
     with pytest.raises(DatasetError, match=r"has 5 boxes; .* has 4 pictures") as caught:
@@ -186,7 +188,9 @@ def test_numbers_of_pictures_and_boxes_are_told(root: Path, write_pictures: Writ
     ("text", "message"),
     [("", "is empty"), ("1,2,3,x\n" * 5, "cannot be understood"), ("1,2,3\n" * 5, "as many")],
 )
-def test_broken_boxes_are_told(root: Path, write_pictures: Writer, text: str, message: str) -> None:
+def test_broken_boxes_are_reported(
+    root: Path, write_pictures: Writer, text: str, message: str
+) -> None:
     folder = write_got10k(root, write_pictures)
     (folder / "groundtruth.txt").write_text(text)
     with pytest.raises(DatasetError, match=message) as caught:
@@ -222,7 +226,7 @@ def test_otb(root: Path, write_pictures: Writer) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         reference = toolkit.OTB(str(root), 2013, download=False)
     for name in ("Basketball", "Boy", "Football1", "Jogging.1", "Jogging.2"):
-        agree(dataset[name], *reference[name], base=1)
+        assert_same_as_toolkit(dataset[name], *reference[name], base=1)
     np.testing.assert_allclose(dataset["Boy"].boxes, TRUTH)
     np.testing.assert_allclose(dataset["Jogging.2"].boxes, TRUTH[::-1])
     assert len(dataset["Football1"]) == 74
@@ -268,7 +272,7 @@ def test_vot_with_rectangles(root: Path, write_pictures: Writer) -> None:
     (root / "list.txt").write_text("bag\n")
     sequence = only(open_dataset(f"vot:{root}"))
     np.testing.assert_allclose(sequence.boxes, TRUTH)
-    agree(sequence, *witness(toolkit.VOT, root, download=False), base=0)
+    assert_same_as_toolkit(sequence, *toolkit_reads(toolkit.VOT, root, download=False), base=0)
     (root / "list.txt").unlink()
     with pytest.raises(DatasetError, match=r"list\.txt: does not exist"):
         open_dataset(f"vot:{root}")
@@ -364,10 +368,12 @@ def test_vid(
     assert first.read(3).mean() == pytest.approx(30, abs=1)
     assert second.image_key(0) == first.image_key(1)
     assert list(somewhere_else.iterdir()) == []
-    files, rows = witness(toolkit.ImageNetVID, root, subset=subset)
+    files, rows = toolkit_reads(toolkit.ImageNetVID, root, subset=subset)
     assert [Path(f).name for f in files] == ["000000.JPEG", "000001.JPEG", "000003.JPEG"]
     np.testing.assert_allclose(rows, np.array([a, b, c]))
-    agree(second, *witness(toolkit.ImageNetVID, root, 1, subset=subset), base=0)
+    assert_same_as_toolkit(
+        second, *toolkit_reads(toolkit.ImageNetVID, root, 1, subset=subset), base=0
+    )
 
 
 def test_vid_names_annotations_it_cannot_read(root: Path, write_pictures: Writer) -> None:
@@ -402,7 +408,7 @@ def test_nfs(root: Path, write_pictures: Writer) -> None:
     put_vatic(root / "ball" / "240" / "ball.txt", TRUTH, [0, 0, 1, 0, 0])
     sequence = only(open_dataset(f"nfs:{root}"))
     assert sequence.visible.tolist() == [True, True, False, True, True]
-    agree(sequence, *witness(toolkit.NfS, root, fps=240), base=0)
+    assert_same_as_toolkit(sequence, *toolkit_reads(toolkit.NfS, root, fps=240), base=0)
     np.testing.assert_allclose(sequence.boxes[[0, 4]], TRUTH[[0, 4]])
     assert sequence.fps == 240
 
@@ -464,7 +470,7 @@ def test_dtb70(root: Path, write_pictures: Writer) -> None:
     put(root / "Animal1" / "groundtruth_rect.txt", TRUTH, base=1)
     sequence = only(open_dataset(f"dtb70:{root}"))
     np.testing.assert_allclose(sequence.boxes, TRUTH)
-    agree(sequence, *witness(toolkit.DTB70, root), base=1)
+    assert_same_as_toolkit(sequence, *toolkit_reads(toolkit.DTB70, root), base=1)
     (root / "Animal2").mkdir()
     with pytest.raises(DatasetError, match="Animal2: is a sequence without a file of boxes"):
         open_dataset(f"dtb70:{root}")
@@ -478,7 +484,9 @@ def test_tcolor128(root: Path, write_pictures: Writer) -> None:
     sequence = only(open_dataset(f"tcolor128:{root}"))
     np.testing.assert_allclose(sequence.boxes, TRUTH)
     assert sequence.frames.path(0).name == "0003.jpg"
-    agree(sequence, *witness(toolkit.TColor128, root, download=False), base=1)
+    assert_same_as_toolkit(
+        sequence, *toolkit_reads(toolkit.TColor128, root, download=False), base=1
+    )
     (folder / "Ball_ce_frames.txt").unlink()
     with pytest.raises(DatasetError, match="the range of annotated frames"):
         open_dataset(f"tcolor128:{root}")

@@ -1,4 +1,4 @@
-"""Checking a data set: everything that is wrong is told at once."""
+"""Checking a data set: everything that is wrong is reported at once."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_clips_are_decoded_to_the_end(tmp_path: Path, write_clip: Writer) -> Non
     assert check_dataset(f"folder:{tmp_path}", quick=True) == []
 
 
-def test_a_clip_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_clip_that_is_none_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dog.mp4").write_text("no video")
     (tmp_path / "dog.txt").write_text("1,2,3,4\n")
     (problem,) = check_dataset(f"folder:{tmp_path}")
@@ -114,7 +114,7 @@ def test_a_clip_that_is_none_is_told(tmp_path: Path) -> None:
     assert "dog.mp4 cannot be decoded" in problem.message
 
 
-def test_pictures_are_compared_with_their_annotation_and_told_once(
+def test_pictures_are_compared_with_their_annotation_and_reported_once(
     tmp_path: Path, write_picture: Writer
 ) -> None:
     write_picture(tmp_path / "a.jpg", wh=(40, 30))
@@ -135,7 +135,7 @@ def test_pictures_are_compared_with_their_annotation_and_told_once(
     assert told["size-differs"].endswith("a.jpg is 40x30 px, the annotation says 30x40")
 
 
-def test_pictures_removed_after_opening_are_told(tmp_path: Path, write_picture: Writer) -> None:
+def test_pictures_removed_after_opening_are_reported(tmp_path: Path, write_picture: Writer) -> None:
     write_picture(tmp_path / "a.jpg")
     content = {"images": [{"file": "a.jpg", "box": [1, 2, 3, 4]}]}
     (tmp_path / "tracks.json").write_text(json.dumps(content))

@@ -144,7 +144,7 @@ def test_a_broken_table_says_where(
     assert found(caught.value) == [("bad-annotation", "dog.csv")]
 
 
-def test_a_row_beyond_the_clip_is_told(tmp_path: Path, write_clip: Writer) -> None:
+def test_a_row_beyond_the_clip_is_reported(tmp_path: Path, write_clip: Writer) -> None:
     write_clip(tmp_path / "dog.mp4", 2)
     (tmp_path / "dog.csv").write_text(HEADER + "2,0,0,1,2,3,4,1,tracked\n")
     with pytest.raises(DatasetError, match="row for frame 2, but the clip has 2") as caught:
@@ -165,7 +165,7 @@ def test_boxes_must_be_as_many_as_frames(tmp_path: Path, write_clip: Writer) -> 
 
 
 @pytest.mark.parametrize("line", ["1,2,3", "1,2,3,4,5", "a,b,c,d", "1,2,inf,4", ""])
-def test_a_line_that_is_no_box_is_told(tmp_path: Path, write_clip: Writer, line: str) -> None:
+def test_a_line_that_is_no_box_is_reported(tmp_path: Path, write_clip: Writer, line: str) -> None:
     write_clip(tmp_path / "dog.mp4", 3)
     (tmp_path / "dog.txt").write_text(f"1,2,3,4\n{line}\n1,2,3,4\n")
     with pytest.raises(DatasetError, match=r"dog\.txt line 2 is .*; give x,y,w,h for every"):
