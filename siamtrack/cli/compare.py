@@ -69,8 +69,7 @@ def command(
     import siamtrack
     from siamtrack.data.formats.folder import read_boxes
     from siamtrack.evaluation.compare import contend, panels_wh, side_by_side
-    from siamtrack.evaluation.task import enter
-    from siamtrack.evaluation.trackers import parse_trackers
+    from siamtrack.evaluation.trackers import parse_trackers, resolve_trackers
     from siamtrack.utils.progress import FrameProgress
     from siamtrack.video.outputs import OutputPaths
     from siamtrack.video.video_writer import VideoSink
@@ -80,7 +79,7 @@ def command(
     OutputPaths(video=save).check(source)
     truth_boxes = read_boxes(truth) if truth is not None else None
     first_box = _first_box(box, truth_boxes)
-    entrants = enter(specs)
+    entries = resolve_trackers(specs)
     contenders: Sequence[Contender] = ()
     with siamtrack.open_source(source) as frames, ExitStack() as stack:
         progress = stack.enter_context(
@@ -88,7 +87,7 @@ def command(
         )
         sink = window = None
         if save is not None:
-            size_wh = panels_wh(len(entrants), frames.frame_wh)
+            size_wh = panels_wh(len(entries), frames.frame_wh)
             sink = stack.enter_context(VideoSink(save, frames.fps, size_wh, overwrite=overwrite))
         if not no_display and display_problem() is None:
             window = stack.enter_context(Window("siamtrack compare"))
@@ -101,7 +100,7 @@ def command(
                 time_s = frame.time_s
                 yield frame.image
 
-        for moment in contend(entrants, images(), first_box, truth_boxes):
+        for moment in contend(entries, images(), first_box, truth_boxes):
             contenders = moment.contenders
             if sink is None and window is None:
                 continue

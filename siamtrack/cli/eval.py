@@ -5,25 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from siamtrack.errors import EvaluationError
-from siamtrack.evaluation.evaluate import (
-    BarsWatcher,
-    Evaluation,
-    Running,
-    prepare,
-    run,
-    write_submission,
-)
-from siamtrack.evaluation.report.report import FORMATS, Report, write_report
-from siamtrack.evaluation.task import Outcome
-from siamtrack.evaluation.trackers import TrackerSpec
+from siamtrack.evaluation.protocols import FAMILIES
 
-FAMILIES = ("ope", "sre", "tre", "realtime", "corruptions", "supervised")
+if TYPE_CHECKING:
+    from siamtrack.evaluation.evaluate import Evaluation
+    from siamtrack.evaluation.task import TaskResult
+
+SHOWN_FAILURES = 20
 
 
 @click.command("eval", short_help="Evaluate trackers on a data set with ground truth.")
@@ -53,7 +47,7 @@ FAMILIES = ("ope", "sre", "tre", "realtime", "corruptions", "supervised")
 )
 @click.option(
     "--protocol",
-    "families",
+    "protocols",
     multiple=True,
     type=click.Choice(FAMILIES),
     help="Ways of running; may be repeated. [default: ope, or supervised for VOT]",
@@ -93,7 +87,8 @@ FAMILIES = ("ope", "sre", "tre", "realtime", "corruptions", "supervised")
     default=60.0,
     show_default=True,
     metavar="S",
-    help="A tracker that takes longer for a frame hangs: it is killed, its sequence failed.",
+    help="Seconds per frame before a tracker counts as hung; it is killed and the sequence is "
+    "reported as failed.",
 )
 @click.option(
     "--fps",
@@ -123,7 +118,7 @@ def command(
     root: Path,
     out: Path,
     trackers: tuple[str, ...],
-    families: tuple[str, ...],
+    protocols: tuple[str, ...],
     only: tuple[str, ...],
     partial: bool,
     workers: int,
@@ -145,128 +140,95 @@ def command(
     dtb70 or tcolor128. Nothing is downloaded. A run that was stopped goes on where it was when the
     same command is given again. The exit code is 3 when any sequence failed.
     """
-    from siamtrack.evaluation.evaluate import Running
+    from siamtrack.evaluation.evaluate import prepare, with_older_results
+    from siamtrack.evaluation.task import RunConfig
     from siamtrack.evaluation.trackers import parse_trackers
 
-    files = {"nano": {"backbone": backbone, "head": head}, "vit": {"net": net}}
-    order = Order(
-        dataset=dataset,
-        root=root,
-        out=out,
-        trackers=parse_trackers(trackers or ("siamtrack",), files),
-        families=families,
-        fps=fps,
-        only=only,
-        partial=partial,
-        running=Running(workers, scheduler, threads, frame_timeout),
-        formats=formats or ("md",),
-        verify=verify,
-        run=not no_run,
-    )
-    return evaluate(order)
-
-
-SHOWN_FAILURES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """An evaluation as it was asked for; see the options of `siamtrack eval`."""
-
-    dataset: str
-    root: Path
-    out: Path
-    trackers: Sequence[TrackerSpec]
-    families: Sequence[str]
-    fps: float
-    only: Sequence[str]
-    partial: bool
-    running: Running
-    formats: Sequence[str]
-    verify: bool
-    run: bool
-
-
-def evaluate(order: Order) -> int:
-    """Run, report, and say what failed.
-
-    Returns:
-        The exit code: 0, or 3 when a sequence failed.
-
-    Raises:
-        SiamTrackError: nothing could be run or reported.
-    """
     if str(Path.cwd()) not in sys.path:
         # Modules of trackers are looked for where the user stands, as python -m does.
         sys.path.insert(0, str(Path.cwd()))
-    evaluation = prepare(
-        order.dataset,
-        order.root,
-        order.trackers,
-        order.out,
-        families=order.families,
-        fps=order.fps,
-        only=order.only,
-        partial=order.partial,
+    files = {"nano": {"backbone": backbone, "head": head}, "vit": {"net": net}}
+    config = RunConfig(
+        dataset=dataset,
+        root=root,
+        out=out,
+        trackers=tuple(parse_trackers(trackers or ("siamtrack",), files)),
+        protocols=protocols,
+        realtime_fps=fps,
+        only=only,
+        partial=partial,
+        workers=workers,
+        scheduler=scheduler,
+        threads=threads,
+        frame_timeout_s=frame_timeout,
     )
-    outcomes = _run(evaluation, order) if order.run else []
-    if evaluation.benchmark.protocol.truth_withheld:
-        failures: Sequence[Mapping[str, str]] = [outcome.as_failure() for outcome in outcomes]
-        _submit(evaluation, outcomes)
+    evaluation = prepare(config)
+    if no_run:
+        evaluation, failed = with_older_results(evaluation), []
     else:
-        failures = _report(evaluation, order, outcomes).failures
-    _tell(failures)
+        failed = _run(evaluation)
+    failures: Sequence[Mapping[str, str]] = [result.as_failure() for result in failed]
+    if evaluation.benchmark.protocol.truth_withheld:
+        _submit(evaluation, failed)
+    else:
+        failures = _report(evaluation, failed, formats or ("md",), verify)
+    _print_failures(failures)
     return EvaluationError.exit_code if failures else 0
 
 
-def _run(evaluation: Evaluation, order: Order) -> list[Outcome]:
-    groups = evaluation.pending()
+def _run(evaluation: Evaluation) -> list[TaskResult]:
+    from siamtrack.evaluation.evaluate import EvaluationProgress, run
+
+    config, groups = evaluation.config, evaluation.pending()
     if not groups:
-        return run(evaluation, order.running)
-    workers = 0 if order.running.scheduler else min(order.running.workers, len(groups))
+        return run(evaluation)
+    workers = 0 if config.scheduler else min(config.workers, len(groups))
     try:
-        with BarsWatcher(groups, workers) as watcher:
-            return run(evaluation, order.running, watcher)
+        with EvaluationProgress(groups, workers) as progress:
+            return run(evaluation, progress.on_frame, progress.on_result)
     except KeyboardInterrupt:
         click.echo(
-            f"siamtrack: stopped; finished sequences are in {order.out / 'results'} and the same "
+            f"siamtrack: stopped; finished sequences are in {config.out / 'results'} and the same "
             "command goes on from there",
             err=True,
         )
         raise
 
 
-def _report(evaluation: Evaluation, order: Order, outcomes: Sequence[Outcome]) -> Report:
-    command = shlex.join(["siamtrack", *sys.argv[1:]])
-    report = write_report(evaluation, command=command, running=order.running, failures=outcomes)
-    for name in order.formats:
+def _report(
+    evaluation: Evaluation, failed: Sequence[TaskResult], formats: Sequence[str], verify: bool
+) -> Sequence[Mapping[str, str]]:
+    """Write the report and print its table; returns all failures, also those of scoring."""
+    from siamtrack.evaluation.report.report import FORMATS, write_report
+
+    command_line = shlex.join(["siamtrack", *sys.argv[1:]])
+    report = write_report(evaluation, command=command_line, failures=failed)
+    for name in formats:
         click.echo(FORMATS[name](report.content["variants"][0]))
-    if order.verify:
-        _verify(evaluation, report)
+    if verify:
+        from siamtrack.evaluation.verify import verify as compare_with_toolkit
+
+        difference = compare_with_toolkit(evaluation, report.scores)
+        click.echo(
+            f"siamtrack: the got10k toolkit gives the same figures (largest difference "
+            f"{difference:.1e})",
+            err=True,
+        )
     click.echo(f"siamtrack: report in {report.page}", err=True)
-    return report
+    return report.failures
 
 
-def _verify(evaluation: Evaluation, report: Report) -> None:
-    from siamtrack.evaluation.verify import verify
+def _submit(evaluation: Evaluation, failed: Sequence[TaskResult]) -> None:
+    from siamtrack.evaluation.evaluate import write_submission
 
-    difference = verify(evaluation, report.scores)
-    click.echo(
-        f"siamtrack: the got10k toolkit gives the same figures (largest difference "
-        f"{difference:.1e})",
-        err=True,
-    )
-
-
-def _submit(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> None:
-    failed = {outcome.unit.key for outcome in outcomes}
-    for entrant in evaluation.entrants:
-        if entrant.key not in failed:
-            archive = write_submission(evaluation, entrant)
-            click.echo(f"siamtrack: {entrant.label}: submit {archive}", err=True)
+    incomplete = {result.task.key for result in failed}
+    for tracker in evaluation.trackers:
+        if tracker.key not in incomplete:
+            archive = write_submission(evaluation, tracker)
+            click.echo(f"siamtrack: {tracker.label}: submit {archive}", err=True)
 
 
-def _tell(failures: Sequence[Mapping[str, str]]) -> None:
+def _print_failures(failures: Sequence[Mapping[str, str]]) -> None:
     for failure in failures[:SHOWN_FAILURES]:
         run_name = "" if failure["variant"] == "ope" else f" ({failure['variant']})"
         click.echo(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from siamtrack.data.sequence import VideoSequence
 from siamtrack.evaluation.calibration import GOOD_OVERLAP
-from siamtrack.evaluation.runs import follow
+from siamtrack.evaluation.runs import track_sequence
 from siamtrack.geometry import iou
 from siamtrack.tracking.tracker import Tracker
 
@@ -105,7 +105,7 @@ def measure_presence(tracker: Tracker, sequences: Iterable[VideoSequence]) -> Pr
     for sequence in sequences:
         if not sequence.visible.any():
             continue
-        first, results = follow(tracker, sequence)
+        first, results = track_sequence(tracker, sequence)
         truth = sequence.boxes[first : first + len(results)]
         overlaps = iou([result.box for result in results], truth)
         lost = np.array([result.status == "lost" for result in results])

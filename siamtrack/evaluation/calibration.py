@@ -20,7 +20,7 @@ from scipy.special import expit, log_expit
 from siamtrack.data.sequence import VideoSequence
 from siamtrack.engines.base import Engine
 from siamtrack.errors import DatasetError
-from siamtrack.evaluation.runs import follow
+from siamtrack.evaluation.runs import track_sequence
 from siamtrack.geometry import iou
 from siamtrack.models.weights import find_weights, read_card, write_card
 from siamtrack.tracking.decode import Candidate
@@ -110,7 +110,7 @@ def observe(
         if sequence.visible.sum() < 2:
             continue
         tracker = _Witness(engine, options)
-        first, (_, *results) = follow(tracker, sequence)
+        first, (_, *results) = track_sequence(tracker, sequence)
         truth = sequence.boxes[first + 1 : first + 1 + len(results)]
         overlaps = np.nan_to_num(iou([r.box for r in results], truth))
         cues.append([(s.peak_logit, s.similarity, s.margin) for s in tracker.seen if s is not None])

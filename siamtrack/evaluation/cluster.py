@@ -1,39 +1,37 @@
-"""Run groups of units on other machines, through Dask's `distributed`.
+"""Run groups of tasks on other machines, through Dask's `distributed`.
 
-A worker of the cluster needs siamtrack installed and the data set under the same path; it runs
-trackers in processes of their own, exactly like `pool`. Results come back to the client, which
+A worker of the cluster needs siamtrack installed and the data set under the same path. It runs
+trackers in a process of their own, as this machine would. Results come back to the client, which
 alone writes files. When a worker of the cluster dies, Dask gives its groups to another.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError, EvaluationError
-from siamtrack.evaluation.task import Group, Outcome, Setting, Unit
-from siamtrack.utils.workers import Watcher, WorkerProcess
+from siamtrack.evaluation.task import RunConfig, Task, TaskGroup, TaskResult
+from siamtrack.evaluation.worker import make_pool
 
 CONNECT_TIMEOUT_S = 30
 
 
 def run_on_cluster(
-    groups: Sequence[Group], setting: Setting, watcher: Watcher, *, scheduler: str
+    groups: Sequence[TaskGroup], config: RunConfig, on_result: Callable[[TaskResult], None]
 ) -> None:
     """Run `groups` on the workers of a Dask cluster; returns when all are over.
 
     Args:
-        groups: one task each.
-        setting: shared by all units; its root is read by the cluster's workers.
-        watcher: told of every outcome, not of frames.
-        scheduler: address such as `tcp://10.0.0.1:8786`.
+        groups: one Dask task each.
+        config: `config.scheduler` is an address such as `tcp://10.0.0.1:8786`.
+        on_result: called with every result as it comes.
 
     Raises:
         ConfigError: Dask is not installed.
-        EvaluationError: nobody answers at `scheduler`.
+        EvaluationError: nobody answers at the address.
     """
     try:
         from distributed import Client, as_completed
@@ -42,47 +40,38 @@ def run_on_cluster(
             f"--scheduler needs Dask ({error}); pip install 'siamtrack[distributed]'"
         ) from error
     try:
-        client = Client(scheduler, timeout=CONNECT_TIMEOUT_S)
+        client = Client(config.scheduler, timeout=CONNECT_TIMEOUT_S)
     except (OSError, ValueError) as error:
         raise EvaluationError(
-            f"no Dask scheduler answers at {scheduler} ({error}); start one with dask scheduler"
+            f"no Dask scheduler answers at {config.scheduler} ({error}); start one with "
+            "dask scheduler"
         ) from error
     with client:
-        tasks = {
-            client.submit(
-                run_group, asdict(setting), [unit.to_json() for unit in group], pure=False
-            ): group
-            for group in groups
+        futures = {
+            client.submit(run_group, config, list(group), pure=False): group for group in groups
         }
-        for task in as_completed(tasks):
-            for outcome in _outcomes(task, tasks[task]):
-                watcher.on_outcome(0, outcome)
-            task.release()
+        for future in as_completed(futures):
+            for result in _results(future, futures[future]):
+                on_result(result)
+            future.release()
 
 
-def _outcomes(task: Any, group: Group) -> list[Outcome]:
-    """What came back; a task that the cluster gave up on fails all its units."""
+def _results(future: Any, group: TaskGroup) -> list[TaskResult]:
+    """What came back; when the cluster gave a group up, all its tasks have failed."""
     # Not its status: a result that died with its worker is lost, and soon there again.
-    error = task.exception()
+    error = future.exception()
     if error is not None:
-        reason = f"the cluster gave up: {error!r}"
-        return [Outcome(unit, None, reason) for unit in group]
-    return [Outcome.from_json(data) for data in task.result()]
+        return [TaskResult(task, None, f"the cluster gave up: {error!r}") for task in group]
+    results: list[TaskResult] = future.result()
+    return results
 
 
-def run_group(setting: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Run one group on the machine this is called on.
-
-    Args:
-        setting: a `Setting` as plain data.
-        units: `Unit`s as plain data.
-
-    Returns:
-        An `Outcome` as plain data for each unit.
-    """
-    with tempfile.TemporaryDirectory(prefix="siamtrack-") as folder:
-        process = WorkerProcess(Setting(**setting), Path(folder) / "worker.log")
-        try:
-            return [process.run(Unit.from_json(unit)).to_json() for unit in units]
-        finally:
-            process.close()
+def run_group(config: RunConfig, tasks: Sequence[Task]) -> list[TaskResult]:
+    """Run one group on the machine this is called on."""
+    results: list[TaskResult] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="siamtrack-") as logs,
+        make_pool(config, workers=1, logs=Path(logs)) as pool,
+    ):
+        pool.run([tasks], on_result=lambda _, *answer: results.append(TaskResult.of(*answer)))
+    return results

@@ -10,8 +10,8 @@ import numpy as np
 
 from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.metrics import frame_rate
-from siamtrack.evaluation.runs import Session
-from siamtrack.evaluation.task import Entrant
+from siamtrack.evaluation.runs import TimedTracker
+from siamtrack.evaluation.trackers import TrackerEntry
 from siamtrack.geometry import iou, parse_first_box
 from siamtrack.types import Color, FloatArray, Image
 
@@ -45,7 +45,7 @@ class Contender:
     """
 
     label: str
-    session: Session
+    session: TimedTracker
     box: FloatArray
     times_s: list[float] = field(default_factory=list)
     overlaps: list[float] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Moment:
 
 
 def contend(
-    entrants: Sequence[Entrant],
+    trackers: Sequence[TrackerEntry],
     images: Iterable[Image],
     box: Sequence[float],
     truth: FloatArray | None = None,
@@ -82,7 +82,7 @@ def contend(
     A tracker that fails keeps its last box and is asked no more.
 
     Args:
-        entrants: the trackers.
+        trackers: what runs.
         images: frames, the first one to start on.
         box: xywh px on it.
         truth: (N, 4) true boxes, NaN where absent, as far as they are known.
@@ -96,8 +96,8 @@ def contend(
         if number == 0:
             first = parse_first_box(box, (image.shape[1], image.shape[0]))
             contenders = [
-                Contender(entrant.label, Session(entrant.spec.build()), first.copy())
-                for entrant in entrants
+                Contender(entry.label, TimedTracker(entry.spec.build()), first.copy())
+                for entry in trackers
             ]
         known = truth[number] if truth is not None and number < len(truth) else None
         for contender in contenders:

@@ -1,8 +1,7 @@
-"""What is hard about a sequence, computed from its true boxes where nobody wrote it down.
+"""Data sets to evaluate on: sequences with their truth, each set with its protocol.
 
-Fast motion, scale variation and low resolution are defined as in Wu, Lim and Yang, "Object Tracking
-Benchmark", PAMI 2015, table 2; aspect ratio change as in Mueller, Smith and Ghanem, "A Benchmark
-and Simulator for UAV Tracking", ECCV 2016, table 1.
+In order: `open_benchmark`, `EvalSequence` and its `Truth`, `Benchmark` and its two kinds (clips,
+and the data sets of the got10k toolkit), attributes of sequences.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from siamtrack.data.datasets import open_dataset, parse_spec
 from siamtrack.data.formats.benchmarks import LAYOUTS, BenchmarkTarget
@@ -26,67 +24,56 @@ from siamtrack.data.sequence import Dataset, VideoSequence
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
-from siamtrack.evaluation.protocols import CLIPS, Protocol
+from siamtrack.evaluation.protocols import Protocol
 from siamtrack.geometry import xywh_to_cxcywh
 from siamtrack.types import BoolArray, FloatArray
 from siamtrack.video.decode import Frames
 
-FAST_PX = 20.0
-SCALE_RATIO = 2.0
-LOW_RESOLUTION_PX2 = 400.0
-ATTRIBUTES_FILE = "attributes.json"
+ALIASES = {
+    "got10k": "got10k-val",
+    "nfs": "nfs30",
+    "otb": "otb100",
+    "otb2015": "otb100",
+}
 
 
-def frames_with_box(boxes_xywh: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N,) frames whose row is four finite numbers with an area."""
-    return np.all(np.isfinite(boxes_xywh), axis=1) & np.all(boxes_xywh[:, 2:] > 0, axis=1)
+def benchmark_names() -> tuple[str, ...]:
+    """Names that `open_benchmark` knows, aliases left out."""
+    return ("clips", *sorted(TOOLKIT_BENCHMARKS))
 
 
-def computed_attributes(boxes_xywh: NDArray[np.float64]) -> frozenset[str]:
-    """Attributes that follow from the boxes alone.
+def open_benchmark(name: str, root: Path) -> Benchmark:
+    """Open a data set to evaluate on.
 
     Args:
-        boxes_xywh: (N, 4) float px, NaN where the target is absent.
-    """
-    present = frames_with_box(boxes_xywh)
-    boxes = np.where(present[:, None], boxes_xywh, np.nan)
-    names = set()
-    if not present.all():
-        names.add("out of view")
-    step = np.diff(xywh_to_cxcywh(boxes)[:, :2], axis=0)
-    if np.any(np.hypot(step[:, 0], step[:, 1]) > FAST_PX):
-        names.add("fast motion")
-    area = boxes[:, 2] * boxes[:, 3]
-    if _departs(np.sqrt(area / area[0])):
-        names.add("scale variation")
-    ratio = boxes[:, 2] / boxes[:, 3]
-    if _departs(ratio / ratio[0]):
-        names.add("aspect ratio change")
-    if np.any(area < LOW_RESOLUTION_PX2):
-        names.add("low resolution")
-    return frozenset(names)
-
-
-def _departs(relative: NDArray[np.float64]) -> bool:
-    return bool(np.any(relative > SCALE_RATIO) or np.any(relative < 1 / SCALE_RATIO))
-
-
-def annotated_attributes(root: Path) -> dict[str, frozenset[str]]:
-    """Attributes by sequence from `attributes.json` in a data set's root; empty without the file.
+        name: `clips` for a folder of clips with their truth, or one of the toolkit's sets.
+        root: its folder.
 
     Raises:
-        DatasetError: the file is not an object of lists of names.
+        ConfigError: unknown name; the known ones are listed.
+        DatasetError: the root is missing or is not that data set.
     """
-    path = root / ATTRIBUTES_FILE
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): frozenset(map(str, values)) for name, values in content.items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise DatasetError(
-            f'{path} cannot be read ({error}); it must look like {{"sequence": ["occlusion"]}}'
-        ) from error
+    known = ALIASES.get(name.lower(), name.lower())
+    if known == "clips":
+        return ClipBenchmark(root)
+    if known not in TOOLKIT_BENCHMARKS:
+        raise ConfigError.unknown("data set", name, [*benchmark_names(), *ALIASES])
+    return ToolkitBenchmark(known, root)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a sequence's boxes are scored against, in the coordinates of the annotation file.
+
+    Attributes:
+        boxes_xywh: (N, 4) float px; NaN where the target is absent.
+        visible: (N,) frames whose box may be scored.
+        bound_wh: frame size in px where the protocol clips, else None.
+    """
+
+    boxes_xywh: FloatArray
+    visible: BoolArray
+    bound_wh: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +96,7 @@ class EvalSequence:
     first_pixel: int = 0
     attributes: frozenset[str] = frozenset()
     regions: FloatArray | None = None
-    tags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    tags: Mapping[str, BoolArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.truth.boxes_xywh)
@@ -171,8 +158,7 @@ class Benchmark(ABC):
         """Load every one of `names`.
 
         Returns:
-            Those that can be evaluated on, and everything that is wrong with the data set, one
-            sentence each.
+            Those that can be evaluated on, and what is wrong with the data set, a sentence each.
         """
         problems = [str(problem) for problem in self.dataset.problems if problem.incomplete]
         usable = {}
@@ -180,11 +166,11 @@ class Benchmark(ABC):
             try:
                 sequence = self.load(name)
             except DatasetError as error:
-                said = str(error)
-                problems.append(said if said.startswith(name) else f"{name}: {said}")
+                text = str(error)
+                problems.append(text if text.startswith(name) else f"{name}: {text}")
                 continue
             first = sequence.truth.boxes_xywh[0]
-            if np.isfinite(first).all() and (first[2:] > 0).all():
+            if frames_with_box(first[None])[0]:
                 usable[name] = sequence
             else:
                 problems.append(f"{name}: the first box is {first.tolist()}; nothing to start from")
@@ -214,18 +200,15 @@ class Benchmark(ABC):
 class ClipBenchmark(Benchmark):
     """Clips under a folder: `clip.mp4` or pictures in `clip/`, boxes in `clip.txt` or `clip.csv`.
 
-    Args:
-        root: the folder.
-
     Raises:
-        DatasetError: there is no clip with its truth under it.
+        DatasetError: there is no clip with its truth under `root`.
     """
 
     def __init__(self, root: Path):
         super().__init__(
             name="clips",
             folder="clips",
-            protocol=CLIPS,
+            protocol=protocols.CLIPS,
             root=root,
             dataset=open_dataset(f"folder:{root}", partial=True),
         )
@@ -241,13 +224,16 @@ class ClipBenchmark(Benchmark):
         )
 
 
+# --- The data sets of the got10k toolkit ----------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class ToolkitSet:
+class BenchmarkEntry:
     """One data set.
 
     Attributes:
-        kind: of `siamtrack.data.open.open_dataset`, whose readers are the toolkit's, mended.
-        options: for it.
+        kind: for `siamtrack.data.datasets.open_dataset`.
+        options: for it too.
         folder: what the toolkit calls its result folder.
         protocol: how it is scored.
         experiment: class name of the toolkit's experiment; empty where version 0.1.3 has none.
@@ -262,33 +248,34 @@ class ToolkitSet:
     arguments: Mapping[str, object] = field(default_factory=dict)
 
 
-def _otb(version: int | str) -> ToolkitSet:
-    options = {"version": str(version)}
+def _otb(version: int | str) -> BenchmarkEntry:
     arguments = {"version": version}
-    return ToolkitSet("otb", options, f"OTB{version}", protocols.OTB, "ExperimentOTB", arguments)
+    return BenchmarkEntry(
+        "otb", {"version": str(version)}, f"OTB{version}", protocols.OTB, "ExperimentOTB", arguments
+    )
 
 
-def _vot(version: int) -> ToolkitSet:
-    arguments = {"version": version, "experiments": "supervised"}
-    return ToolkitSet("vot", {}, f"VOT{version}", protocols.VOT, "ExperimentVOT", arguments)
+def _vot(year: int) -> BenchmarkEntry:
+    arguments = {"version": year, "experiments": "supervised"}
+    return BenchmarkEntry("vot", {}, f"VOT{year}", protocols.VOT, "ExperimentVOT", arguments)
 
 
-def _nfs(fps: int) -> ToolkitSet:
+def _nfs(fps: int) -> BenchmarkEntry:
     options, folder = {"fps": str(fps)}, f"NfS/{fps}"
-    return ToolkitSet("nfs", options, folder, protocols.OTB, "ExperimentNfS", {"fps": fps})
+    return BenchmarkEntry("nfs", options, folder, protocols.OTB, "ExperimentNfS", {"fps": fps})
 
 
-def _uav(version: str) -> ToolkitSet:
-    options, arguments = {"version": version}, {"version": version}
-    return ToolkitSet("uav123", options, version, protocols.UAV, "ExperimentUAV123", arguments)
+def _uav(version: str) -> BenchmarkEntry:
+    options = {"version": version}
+    return BenchmarkEntry("uav123", options, version, protocols.UAV, "ExperimentUAV123", options)
 
 
-def _got10k(subset: str, protocol: Protocol) -> ToolkitSet:
-    options, arguments = {"subset": subset}, {"subset": subset}
-    return ToolkitSet("got10k", options, "GOT-10k", protocol, "ExperimentGOT10k", arguments)
+def _got10k(subset: str, protocol: Protocol) -> BenchmarkEntry:
+    options = {"subset": subset}
+    return BenchmarkEntry("got10k", options, "GOT-10k", protocol, "ExperimentGOT10k", options)
 
 
-SETS: dict[str, ToolkitSet] = {
+TOOLKIT_BENCHMARKS: dict[str, BenchmarkEntry] = {
     "got10k-val": _got10k("val", protocols.GOT10K),
     "got10k-test": _got10k("test", protocols.GOT10K_TEST),
     "otb2013": _otb(2013),
@@ -299,21 +286,20 @@ SETS: dict[str, ToolkitSet] = {
     "nfs240": _nfs(240),
     "uav123": _uav("UAV123"),
     "uav20l": _uav("UAV20L"),
-    "dtb70": ToolkitSet("dtb70", {}, "DTB70", protocols.OTB, "ExperimentDTB70"),
-    "tcolor128": ToolkitSet("tcolor128", {}, "TColor128", protocols.OTB, "ExperimentTColor128"),
-    "lasot": ToolkitSet("lasot", {"subset": "test"}, "LaSOT", protocols.LASOT),
-    "trackingnet": ToolkitSet(
+    "dtb70": BenchmarkEntry("dtb70", {}, "DTB70", protocols.OTB, "ExperimentDTB70"),
+    "tcolor128": BenchmarkEntry("tcolor128", {}, "TColor128", protocols.OTB, "ExperimentTColor128"),
+    "lasot": BenchmarkEntry("lasot", {"subset": "test"}, "LaSOT", protocols.LASOT),
+    "trackingnet": BenchmarkEntry(
         "trackingnet", {"subset": "test"}, "TrackingNet", protocols.TRACKINGNET_TEST
     ),
 }
-Metadata = Mapping[str, Any]
 
 
 class ToolkitBenchmark(Benchmark):
     """One of the toolkit's data sets.
 
     Args:
-        name: a key of `SETS`.
+        name: a key of `TOOLKIT_BENCHMARKS`.
         root: where it was extracted.
 
     Raises:
@@ -321,13 +307,14 @@ class ToolkitBenchmark(Benchmark):
     """
 
     def __init__(self, name: str, root: Path):
-        self._set = SETS[name]
-        options = "&".join(f"{key}={value}" for key, value in self._set.options.items())
-        self._spec = f"{self._set.kind}:{root}" + (f"?{options}" if options else "")
+        entry = TOOLKIT_BENCHMARKS[name]
+        options = "&".join(f"{key}={value}" for key, value in entry.options.items())
+        self._kind = entry.kind
+        self._spec = f"{entry.kind}:{root}" + (f"?{options}" if options else "")
         super().__init__(
             name=name,
-            folder=self._set.folder,
-            protocol=self._set.protocol,
+            folder=entry.folder,
+            protocol=entry.protocol,
             root=root,
             dataset=open_dataset(self._spec, partial=True),
         )
@@ -335,26 +322,38 @@ class ToolkitBenchmark(Benchmark):
     @cached_property
     def _targets(self) -> dict[str, BenchmarkTarget]:
         """Where the images and boxes of each sequence are, by name."""
-        listing = LAYOUTS[self._set.kind].list_targets(parse_spec(self._spec))
+        listing = LAYOUTS[self._kind].list_targets(parse_spec(self._spec))
         return {target.name: target for target in listing.targets}
 
     def load(self, name: str) -> EvalSequence:
         """Read one sequence; see `Benchmark.load`."""
         sequence = self.dataset[name]
         target = self._targets[name]
-        meta = self._meta(target.annotation.parent, len(sequence))
+        labels = self._labels(target, len(sequence))
         regions = self._regions(target, len(sequence))
-        boxes = self._rectangles(regions)
-        vot = self.protocol.layout == "vot"
-        own = frozenset[str]() if self.protocol.truth_withheld else computed_attributes(boxes)
+        is_vot = self.protocol.layout == "vot"
+        boxes = regions
+        if regions.shape[1] != 4:
+            # What the toolkit starts trackers from: a rectangle of the polygon's area, not the
+            # enclosing one.
+            to_rectangles = toolkit_module("datasets").VOT._corner2rect
+            boxes = np.asarray(to_rectangles(None, regions), dtype=np.float64)
+        attributes = self.annotated.get(name, frozenset()) | _labeled_attributes(labels)
+        if not self.protocol.truth_withheld:
+            attributes |= computed_attributes(boxes)
+        per_frame = {
+            label: np.asarray(values, dtype=bool)
+            for label, values in labels.items()
+            if np.shape(values) == (len(sequence),)
+        }
         return EvalSequence(
             name=name,
             frames=sequence.frames,
-            truth=Truth(boxes, self._visible(boxes, meta, sequence), _bound(meta)),
-            first_pixel=LAYOUTS[self._set.kind].first_pixel,
-            attributes=own | _labelled(meta) | self.annotated.get(name, frozenset()),
-            regions=regions if vot else None,
-            tags=_frame_tags(meta, len(sequence)) if vot else {},
+            truth=Truth(boxes, self._visible(boxes, labels, sequence), _bound_wh(labels)),
+            first_pixel=LAYOUTS[self._kind].first_pixel,
+            attributes=attributes,
+            regions=regions if is_vot else None,
+            tags=per_frame if is_vot else {},
         )
 
     def toolkit_item(self, name: str, *, with_meta: bool) -> tuple[Any, ...]:
@@ -365,12 +364,13 @@ class ToolkitBenchmark(Benchmark):
         regions = self._regions(target, len(sequence))
         if not with_meta:
             return files, regions
-        return files, regions, dict(self._meta(target.annotation.parent, len(sequence)))
+        return files, regions, dict(self._labels(target, len(sequence)))
 
-    def _meta(self, folder: Path, frames: int) -> Metadata:
+    def _labels(self, target: BenchmarkTarget, frames: int) -> Mapping[str, Any]:
         """Labels beside the annotation, through the toolkit where it reads them."""
+        folder = target.annotation.parent
         try:
-            if self._set.kind == "vot":
+            if self._kind == "vot":
                 return dict(toolkit_module("datasets").VOT._fetch_meta(None, str(folder), frames))
             if self.name == "got10k-val":
                 return dict(toolkit_module("datasets").GOT10k._fetch_meta(None, str(folder)))
@@ -380,24 +380,19 @@ class ToolkitBenchmark(Benchmark):
 
     def _regions(self, target: BenchmarkTarget, frames: int) -> FloatArray:
         """(N, 4) or, for VOT, (N, 8) numbers of the annotation; NaN where it is withheld."""
-        if self._set.kind == "vot":
+        if self._kind == "vot":
             rows = np.loadtxt(target.annotation, delimiter=",", ndmin=2)
         else:
-            _, rows = LAYOUTS[self._set.kind].read(target)
+            _, rows = LAYOUTS[self._kind].read(target)
         withheld = np.full((frames - len(rows), rows.shape[1]), np.nan)
         return np.concatenate([rows, withheld])
 
-    def _rectangles(self, regions: FloatArray) -> FloatArray:
-        if regions.shape[1] == 4:
-            return regions
-        # What the toolkit starts trackers from: of the polygon's area, not the enclosing one.
-        to_rectangles = toolkit_module("datasets").VOT._corner2rect
-        return np.asarray(to_rectangles(None, regions), dtype=np.float64)
-
-    def _visible(self, boxes: FloatArray, meta: Metadata, sequence: VideoSequence) -> BoolArray:
+    def _visible(
+        self, boxes: FloatArray, labels: Mapping[str, Any], sequence: VideoSequence
+    ) -> BoolArray:
         present = ~np.any(np.isnan(boxes), axis=1)
         if self.protocol is protocols.GOT10K:
-            cover = np.atleast_1d(np.asarray(meta["cover"], dtype=np.float64))
+            cover = np.atleast_1d(np.asarray(labels["cover"], dtype=np.float64))
             if cover.shape != (len(boxes),):
                 raise DatasetError(f"{len(boxes)} frames and cover.label of shape {cover.shape}")
             return present & (cover > 0)
@@ -406,19 +401,21 @@ class ToolkitBenchmark(Benchmark):
         return present
 
 
-def _bound(meta: Metadata) -> tuple[float, float] | None:
-    if "resolution" not in meta:
+def _bound_wh(labels: Mapping[str, Any]) -> tuple[float, float] | None:
+    if "resolution" not in labels:
         return None
     try:
-        width, height = ast.literal_eval(meta["resolution"])
+        width, height = ast.literal_eval(labels["resolution"])
         return float(width), float(height)
     except (ValueError, SyntaxError, TypeError) as error:
         raise DatasetError(
-            f"resolution {meta['resolution']!r} in meta_info.ini is not like (1920, 1080)"
+            f"resolution {labels['resolution']!r} in meta_info.ini is not like (1920, 1080)"
         ) from error
 
 
-PER_FRAME_LABELS = {
+# --- Attributes of sequences ----------------------------------------------------------------------
+
+LABEL_ATTRIBUTES = {
     "absence": "absent",
     "cut_by_image": "cut by the image border",
     "camera_motion": "camera motion",
@@ -429,65 +426,73 @@ PER_FRAME_LABELS = {
 }
 """Labels that the toolkit gives per frame, and the attribute of a sequence with any such frame."""
 
+FAST_PX = 20.0
+SCALE_RATIO = 2.0
+LOW_RESOLUTION_PX2 = 400.0
+ATTRIBUTES_FILE = "attributes.json"
 
-def _labelled(meta: Metadata) -> frozenset[str]:
+
+def _labeled_attributes(labels: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(
         attribute
-        for label, attribute in PER_FRAME_LABELS.items()
-        if label in meta and np.any(np.asarray(meta[label], dtype=np.float64) > 0)
+        for label, attribute in LABEL_ATTRIBUTES.items()
+        if label in labels and np.any(np.asarray(labels[label], dtype=np.float64) > 0)
     )
 
 
-def _frame_tags(meta: Metadata, frames: int) -> dict[str, BoolArray]:
-    return {
-        label: np.asarray(values, dtype=bool)
-        for label, values in meta.items()
-        if np.shape(values) == (frames,)
-    }
-
-
-ALIASES = {
-    "got10k": "got10k-val",
-    "nfs": "nfs30",
-    "otb": "otb100",
-    "otb2015": "otb100",
-}
-
-
-def benchmark_names() -> tuple[str, ...]:
-    """Names that `open_benchmark` knows, aliases left out."""
-    return ("clips", *sorted(SETS))
-
-
-def open_benchmark(name: str, root: Path) -> Benchmark:
-    """Open a data set to evaluate on.
-
-    Args:
-        name: `clips` for a folder of clips with their truth, or one of the toolkit's sets.
-        root: its folder.
+def annotated_attributes(root: Path) -> dict[str, frozenset[str]]:
+    """Attributes by sequence from `attributes.json` in a data set's root; empty without the file.
 
     Raises:
-        ConfigError: unknown name; the known ones are listed.
-        DatasetError: the root is missing or is not that data set.
+        DatasetError: the file is not an object of lists of names.
     """
-    known = ALIASES.get(name.lower(), name.lower())
-    if known == "clips":
-        return ClipBenchmark(root)
-    if known not in SETS:
-        raise ConfigError.unknown("data set", name, [*benchmark_names(), *ALIASES])
-    return ToolkitBenchmark(known, root)
+    path = root / ATTRIBUTES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): frozenset(map(str, values)) for name, values in content.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DatasetError(
+            f'{path} cannot be read ({error}); it must look like {{"sequence": ["occlusion"]}}'
+        ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What a sequence's boxes are scored against, in the coordinates of the annotation file.
+def frames_with_box(boxes_xywh: FloatArray) -> BoolArray:
+    """(N,) frames whose row is four finite numbers with an area."""
+    return np.all(np.isfinite(boxes_xywh), axis=1) & np.all(boxes_xywh[:, 2:] > 0, axis=1)
 
-    Attributes:
-        boxes_xywh: (N, 4) float px; NaN where the target is absent.
-        visible: (N,) frames whose box may be scored.
-        bound_wh: frame size in px where the protocol clips, else None.
+
+def computed_attributes(boxes_xywh: FloatArray) -> frozenset[str]:
+    """Attributes that follow from the boxes alone.
+
+    Fast motion, scale variation and low resolution as in Wu, Lim and Yang, "Object Tracking
+    Benchmark", PAMI 2015, table 2; aspect ratio change as in Mueller, Smith and Ghanem, "A
+    Benchmark and Simulator for UAV Tracking", ECCV 2016, table 1.
+
+    Args:
+        boxes_xywh: (N, 4) float px, NaN where the target is absent.
     """
+    present = frames_with_box(boxes_xywh)
+    boxes = np.where(present[:, None], boxes_xywh, np.nan)
+    names = set()
+    if not present.all():
+        names.add("out of view")
+    # The center moves by more than 20 px between two frames.
+    step = np.diff(xywh_to_cxcywh(boxes)[:, :2], axis=0)
+    if np.any(np.hypot(step[:, 0], step[:, 1]) > FAST_PX):
+        names.add("fast motion")
+    # Size or aspect leaves [1/2, 2] of the first frame's.
+    area = boxes[:, 2] * boxes[:, 3]
+    if _leaves_range(np.sqrt(area / area[0])):
+        names.add("scale variation")
+    ratio = boxes[:, 2] / boxes[:, 3]
+    if _leaves_range(ratio / ratio[0]):
+        names.add("aspect ratio change")
+    if np.any(area < LOW_RESOLUTION_PX2):
+        names.add("low resolution")
+    return frozenset(names)
 
-    boxes_xywh: FloatArray
-    visible: BoolArray
-    bound_wh: tuple[float, float] | None = None
+
+def _leaves_range(relative: FloatArray) -> bool:
+    return bool(np.any(relative > SCALE_RATIO) or np.any(relative < 1 / SCALE_RATIO))

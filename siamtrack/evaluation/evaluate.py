@@ -1,4 +1,8 @@
-"""Evaluate trackers on a data set: check, plan, run, note what failed."""
+"""Evaluate trackers on a data set: check everything, run what has no result yet, list failures.
+
+In order: `prepare` and the `Evaluation` it returns, `run`, `EvaluationProgress` (bars), and
+`write_submission` for data sets whose truth is withheld.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,10 @@ import json
 import logging
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self, TextIO
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -19,65 +22,55 @@ from siamtrack.errors import ConfigError, DatasetError, EvaluationError
 from siamtrack.evaluation.cluster import run_on_cluster
 from siamtrack.evaluation.datasets import Benchmark, EvalSequence, open_benchmark
 from siamtrack.evaluation.runs import Variant, variants_of
-from siamtrack.evaluation.store import ResultStore
-from siamtrack.evaluation.task import Entrant, Group, Outcome, Setting, Unit, enter, plan
-from siamtrack.evaluation.trackers import TrackerSpec
-from siamtrack.utils.files import atomic_write
-from siamtrack.utils.workers import Watcher, run_here
+from siamtrack.evaluation.store import OUT_ADVICE, ResultStore
+from siamtrack.evaluation.task import RunConfig, Task, TaskGroup, TaskResult
+from siamtrack.evaluation.trackers import TrackerEntry, resolve_trackers
+from siamtrack.evaluation.worker import make_pool
+from siamtrack.utils.files import Closing, atomic_write
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What is evaluated on what.
+    """An order whose names have become things.
 
     Attributes:
+        config: the order.
         benchmark: the data set.
         sequences: those that take part, by name.
-        entrants: the trackers.
+        trackers: those that take part.
         variants: ways of running.
         store: where results are.
-        out: the output folder.
         left_out: what is wrong with the data set, where the user accepted that.
     """
 
+    config: RunConfig
     benchmark: Benchmark
     sequences: Mapping[str, EvalSequence]
-    entrants: Sequence[Entrant]
+    trackers: Sequence[TrackerEntry]
     variants: Sequence[Variant]
     store: ResultStore
-    out: Path
     left_out: Sequence[str] = ()
 
-    def pending(self) -> list[Group]:
-        """What has no result yet."""
+    def pending(self) -> list[TaskGroup]:
+        """What has no result yet; long sequences first, so that no worker ends with one alone."""
         lengths = {name: len(sequence) for name, sequence in self.sequences.items()}
-        return plan(self.benchmark, lengths, self.entrants, self.variants, self.store)
+        groups = []
+        for name in sorted(lengths, key=lambda name: -lengths[name]):
+            for variant in self.variants:
+                group = tuple(
+                    Task(name, variant.name, t.spec, t.key, t.label, lengths[name])
+                    for t in self.trackers
+                    if not self.store.has(variant.name, t.key, name)
+                )
+                if group:
+                    groups.append(group)
+        return groups
 
 
-def prepare(
-    dataset: str,
-    root: Path,
-    trackers: Sequence[TrackerSpec],
-    out: Path,
-    *,
-    families: Sequence[str] = (),
-    fps: float = 25.0,
-    only: Sequence[str] = (),
-    partial: bool = False,
-) -> Evaluation:
+def prepare(config: RunConfig) -> Evaluation:
     """Check everything that can be checked before the first frame.
-
-    Args:
-        dataset: a name of `benchmarks.benchmark_names`.
-        root: its folder.
-        trackers: what to evaluate.
-        out: folder for results and report.
-        families: protocols to run; `ope`, or `supervised` for VOT, when empty.
-        fps: frame rate of `realtime`.
-        only: patterns of sequence names; all when empty.
-        partial: evaluate what is there although parts of the data set are missing or broken.
 
     Raises:
         ConfigError: unknown data set, tracker, option, protocol or sequence.
@@ -85,154 +78,148 @@ def prepare(
         EvaluationError: a tracker that cannot be built.
         WeightsError: weights that are missing or damaged.
     """
-    benchmark = open_benchmark(dataset, root)
-    usual = "supervised" if benchmark.protocol.layout == "vot" else "ope"
-    wanted = list(dict.fromkeys(families or [usual]))
-    variants = [variant for family in wanted for variant in variants_of(family, fps=fps)]
-    _refuse_impossible(benchmark, wanted)
-    usable, problems = benchmark.check(benchmark.select(only))
-    if problems and not partial:
-        raise DatasetError(
-            f"{dataset} at {root} is incomplete; --partial evaluates what is there. "
-            f"{len(problems)} found: {'; '.join(problems)}"
-        )
-    if not usable:
-        raise DatasetError(f"{dataset} at {root} has no usable sequence: {'; '.join(problems)}")
-    entrants = enter(trackers)
-    store = ResultStore(out, benchmark)
-    return Evaluation(benchmark, usable, entrants, variants, store, out, problems)
-
-
-def _refuse_impossible(benchmark: Benchmark, families: Sequence[str]) -> None:
-    if "supervised" in families and benchmark.protocol.layout != "vot":
+    benchmark = open_benchmark(config.dataset, config.root)
+    is_vot = benchmark.protocol.layout == "vot"
+    families = list(dict.fromkeys(config.protocols or ["supervised" if is_vot else "ope"]))
+    variants = [v for name in families for v in variants_of(name, fps=config.realtime_fps)]
+    if "supervised" in families and not is_vot:
         raise ConfigError(
             f"supervised is VOT's protocol and {benchmark.name} is none of its data sets; use ope"
         )
-    if benchmark.protocol.truth_withheld and set(families) != {"ope"}:
+    if benchmark.protocol.truth_withheld and families != ["ope"]:
         raise ConfigError(
             f"the truth of {benchmark.name} is withheld, so it can only be run with ope"
         )
+    place = f"{config.dataset} at {config.root}"
+    usable, problems = benchmark.check(benchmark.select(config.only))
+    if problems and not config.partial:
+        raise DatasetError(
+            f"{place} is incomplete; --partial evaluates what is there. "
+            f"{len(problems)} found: {'; '.join(problems)}"
+        )
+    if not usable:
+        raise DatasetError(f"{place} has no usable sequence: {'; '.join(problems)}")
+    trackers = resolve_trackers(config.trackers)
+    store = ResultStore(config.out, benchmark)
+    return Evaluation(config, benchmark, usable, trackers, variants, store, problems)
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """How to run.
-
-    Attributes:
-        workers: processes on this machine.
-        scheduler: address of a Dask scheduler; empty for this machine.
-        threads: of one tracker.
-        frame_timeout_s: a frame that takes longer is a hang.
-        start_timeout_s: the same for building a tracker.
-    """
-
-    workers: int = 1
-    scheduler: str = ""
-    threads: int = 1
-    frame_timeout_s: float = 60.0
-    start_timeout_s: float = 300.0
-
-
-class Recorder:
-    """Stores results as they come, and remembers failures.
-
-    Args:
-        evaluation: what runs.
-        watcher: is told too, after a result is safe.
-    """
-
-    def __init__(self, evaluation: Evaluation, watcher: Watcher | None = None):
-        self._evaluation = evaluation
-        self._watcher = watcher
-        self.failures: list[Outcome] = []
-
-    def on_frame(self, worker: int, unit: Unit, frame: int) -> None:
-        """Pass on."""
-        if self._watcher is not None:
-            self._watcher.on_frame(worker, unit, frame)
-
-    def on_outcome(self, worker: int, outcome: Outcome) -> None:
-        """Store a run, or note a failure."""
-        unit = outcome.unit
-        if outcome.run is not None:
-            self._evaluation.store.write(unit.variant, unit.key, unit.sequence, outcome.run)
-        else:
-            logger.debug("%s failed: %s", unit, outcome.error)
-            self.failures.append(outcome)
-            self.save()
-        if self._watcher is not None:
-            self._watcher.on_outcome(worker, outcome)
-
-    def save(self) -> None:
-        """Write the list of failures, empty or not."""
-        listed = [failure.as_failure() for failure in self.failures]
-        atomic_write(self._evaluation.out / "failures.json", json.dumps(listed, indent=2))
-
-
-def run(evaluation: Evaluation, running: Running, watcher: Watcher | None = None) -> list[Outcome]:
+def run(
+    evaluation: Evaluation,
+    on_frame: Callable[[int, Task, int], object] = lambda worker, task, frame: None,
+    on_result: Callable[[int, TaskResult], object] = lambda worker, result: None,
+) -> list[TaskResult]:
     """Run everything that has no result yet; finished sequences are safe whenever this stops.
 
     Args:
         evaluation: from `prepare`.
-        running: where and how.
-        watcher: is told of progress.
+        on_frame: called with the number of a worker, its task and its frame, a few times a second;
+            not for tasks on a cluster.
+        on_result: called with every result once it is stored. What it raises stops the run.
 
     Returns:
-        Units that failed; the others have results.
+        The tasks that failed; the others have results.
 
     Raises:
         OutputError: results cannot be written.
         EvaluationError: the cluster does not answer.
     """
-    for entrant in evaluation.entrants:
+    config, store = evaluation.config, evaluation.store
+    failures: list[TaskResult] = []
+
+    def write_failures() -> None:
+        listed = [failure.as_failure() for failure in failures]
+        atomic_write(config.out / "failures.json", json.dumps(listed, indent=2), OUT_ADVICE)
+
+    def record(worker: int, result: TaskResult) -> None:
+        task = result.task
+        if result.run is not None:
+            store.write(task.variant, task.key, task.sequence, result.run)
+        else:
+            logger.debug("%s failed: %s", task, result.error)
+            failures.append(result)
+            write_failures()
+        on_result(worker, result)
+
+    for tracker in evaluation.trackers:
         for variant in evaluation.variants:
-            evaluation.store.describe(variant.name, entrant.key, dict(entrant.identity))
-    recorder = Recorder(evaluation, watcher)
-    recorder.save()
-    setting = Setting(
-        evaluation.benchmark.name,
-        str(evaluation.benchmark.root.resolve()),
-        running.frame_timeout_s,
-        running.start_timeout_s,
-        running.threads,
-    )
+            store.describe(variant.name, tracker.key, tracker.identity)
+        for older in _older_keys(evaluation, tracker):
+            logger.warning(
+                "%s: results of an older siamtrack stay in %s and are not used; this version "
+                "computes its own (--no-run reports on the older ones)",
+                tracker.label,
+                older,
+            )
+    write_failures()
     groups = evaluation.pending()
-    if running.scheduler:
-        run_on_cluster(groups, setting, recorder, scheduler=running.scheduler)
+    # Workers may stand in another folder.
+    absolute = replace(config, root=evaluation.benchmark.root.resolve())
+    if config.scheduler:
+        run_on_cluster(groups, absolute, lambda result: record(0, result))
     elif groups:
-        workers = min(running.workers, len(groups))
-        run_here(groups, setting, recorder, workers=workers, logs=evaluation.out / "logs")
-    return recorder.failures
+        workers = min(config.workers, len(groups))
+        with make_pool(absolute, workers=workers, logs=config.out / "logs") as pool:
+            pool.run(
+                groups,
+                on_frame,
+                lambda worker, *answer: record(worker, TaskResult.of(*answer)),
+            )
+    return failures
 
 
-FILE_INTERVAL_S = 10.0
-"""A log that stderr goes to gets a line now and then rather than moving bars."""
+def with_older_results(evaluation: Evaluation) -> Evaluation:
+    """For a report only: a tracker without results gets those of an older siamtrack.
+
+    They are taken where there is one set of them with the same weights and options.
+    """
+    trackers = []
+    for tracker in evaluation.trackers:
+        older = _older_keys(evaluation, tracker)
+        if len(older) == 1:
+            logger.warning("%s: results of an older siamtrack, %s", tracker.label, older[0])
+            tracker = replace(tracker, key=older[0])
+        trackers.append(tracker)
+    return replace(evaluation, trackers=trackers)
 
 
-class BarsWatcher:
-    """Shows progress; a `Watcher` and a context manager that leaves the last state behind.
+def _older_keys(evaluation: Evaluation, tracker: TrackerEntry) -> list[str]:
+    """Keys of an older siamtrack's results of a tracker that has none of today's."""
+    store, variant = evaluation.store, evaluation.variants[0].name
+    if store.tracker_folder(variant, tracker.key).is_dir():
+        return []
+    return store.older_keys(variant, tracker)
+
+
+LOG_INTERVAL_S = 10.0
+"""Where stderr goes to a file, a line now and then takes the place of moving bars."""
+
+
+class EvaluationProgress(Closing):
+    """Bars on a terminal: frames of all runs, and a line for each worker.
 
     Args:
         groups: everything that is to be run.
-        workers: how many processes take part here; 0 when they are elsewhere.
-        stream: where to show it, stderr by default.
+        workers: processes that take part on this machine; 0 when they are elsewhere.
+        stream: where to show it; stderr by default.
     """
 
-    def __init__(self, groups: Sequence[Group], workers: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, groups: Sequence[TaskGroup], workers: int, stream: TextIO | None = None
+    ) -> None:
         stream = sys.stderr if stream is None else stream
-        units = [unit for group in groups for unit in group]
-        moving = stream.isatty()
-        self._failed = 0
-        self._done = dict.fromkeys(range(workers), 0)
+        is_terminal = stream.isatty()
+        tasks = [task for group in groups for task in group]
+        self._tasks, self._finished, self._failed = len(tasks), 0, 0
+        self._frames_done = dict.fromkeys(range(workers), 0)
         self._total: tqdm[NoReturn] = tqdm(
-            total=sum(unit.frames for unit in units),
+            total=sum(task.frames for task in tasks),
             unit=" frames",
-            desc=f"0 of {len(units)} runs",
+            desc=f"0 of {len(tasks)} runs",
             file=stream,
-            mininterval=0.1 if moving else FILE_INTERVAL_S,
+            mininterval=0.1 if is_terminal else LOG_INTERVAL_S,
             dynamic_ncols=True,
         )
-        self._units, self._over = len(units), 0
         self._lines: list[tqdm[NoReturn]] = [
             tqdm(
                 total=0,
@@ -240,85 +227,70 @@ class BarsWatcher:
                 bar_format="  {desc}",
                 desc=f"worker {worker + 1}: starting",
                 file=stream,
-                disable=not moving,
+                disable=not is_terminal,
                 leave=False,
             )
             for worker in range(workers)
         ]
 
-    def on_frame(self, worker: int, unit: Unit, frame: int) -> None:
-        """Move on within a unit."""
-        if worker in self._done:
-            self._total.update(frame - self._done[worker])
-            self._done[worker] = frame
+    def on_frame(self, worker: int, task: Task, frame: int) -> None:
+        """Advance within a task; see `run`."""
+        if worker in self._frames_done:
+            self._total.update(frame - self._frames_done[worker])
+            self._frames_done[worker] = frame
             self._lines[worker].set_description_str(
-                f"worker {worker + 1}: {unit}, frame {frame} of {unit.frames}"
+                f"worker {worker + 1}: {task}, frame {frame} of {task.frames}"
             )
 
-    def on_outcome(self, worker: int, outcome: Outcome) -> None:
-        """Count a unit as over."""
-        self._total.update(outcome.unit.frames - self._done.get(worker, 0))
-        if worker in self._done:
-            self._done[worker] = 0
-        self._over += 1
-        self._failed += outcome.run is None
+    def on_result(self, worker: int, result: TaskResult) -> None:
+        """Count a task as over; see `run`."""
+        self._total.update(result.task.frames - self._frames_done.get(worker, 0))
+        if worker in self._frames_done:
+            self._frames_done[worker] = 0
+        self._finished += 1
+        self._failed += result.run is None
         failed = f", {self._failed} failed" if self._failed else ""
-        self._total.set_description_str(f"{self._over} of {self._units} runs{failed}")
+        self._total.set_description_str(f"{self._finished} of {self._tasks} runs{failed}")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Remove the workers' lines and leave the total on the screen."""
         for line in self._lines:
             line.close()
         self._total.close()
 
 
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
-"""Of every member, so that the same results give the same archive."""
+"""Date of every file in an archive: the same results give the same bytes."""
 
 
-def write_submission(evaluation: Evaluation, entrant: Entrant) -> Path:
+def write_submission(evaluation: Evaluation, tracker: TrackerEntry) -> Path:
     """Write `OUT/submission-KEY.zip` for the server of a data set whose truth is withheld.
 
     GOT-10k's holds a folder per sequence with boxes and times, as the toolkit's `report` packs it;
     TrackingNet's holds a file of boxes per sequence.
 
-    Args:
-        evaluation: of that data set.
-        entrant: the tracker.
-
-    Returns:
-        The archive.
-
     Raises:
         EvaluationError: a sequence has no result; servers refuse incomplete archives.
         OutputError: the archive cannot be written.
     """
-    store, key = evaluation.store, entrant.key
-    absent = [name for name in evaluation.benchmark.names if not store.has("ope", key, name)]
+    store, key, names = evaluation.store, tracker.key, evaluation.benchmark.names
+    absent = [name for name in names if not store.has("ope", key, name)]
     if absent:
         raise EvaluationError(
-            f"{entrant.label} has no result for {len(absent)} of "
-            f"{len(evaluation.benchmark.names)} sequences, first {absent[0]}; a submission needs "
-            "all of them"
+            f"{tracker.label} has no result for {len(absent)} of {len(names)} sequences, first "
+            f"{absent[0]}; a submission needs all of them"
         )
-    folder = store.tracker_folder("ope", key)
     files = []
-    for name in evaluation.benchmark.names:
+    for name in names:
         files.append(store.boxes_path("ope", key, name))
         if evaluation.benchmark.protocol.layout == "got10k":
             files.append(store.times_path("ope", key, name))
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
-            member = zipfile.ZipInfo(path.relative_to(folder).as_posix(), FIXED_TIME)
+            inside = path.relative_to(store.tracker_folder("ope", key)).as_posix()
+            member = zipfile.ZipInfo(inside, FIXED_TIME)
             archive.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED)
-    target = evaluation.out / f"submission-{key}.zip"
-    atomic_write(target, packed.getvalue())
+    target = evaluation.config.out / f"submission-{key}.zip"
+    atomic_write(target, packed.getvalue(), OUT_ADVICE)
     return target

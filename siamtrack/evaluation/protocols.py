@@ -1,7 +1,7 @@
-"""What each data set's evaluation counts, and how: the conventions as data, nothing computed here.
+"""What each data set's evaluation counts, and how: conventions as data, nothing computed here.
 
-The table in `docs/evaluation.md` is this module in prose; the numbers of two protocols are never
-comparable with each other, not even on the same result files.
+`docs/evaluation.md` has the same in prose. Figures of two protocols are not comparable, not even
+on the same result files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from siamtrack.errors import ConfigError
+
+FAMILIES = ("ope", "sre", "tre", "realtime", "corruptions", "supervised")
+"""Families of variants, see `runs.variants_of`: what `siamtrack eval --protocol` takes."""
 
 OverlapKind = Literal["plain", "toolkit_clipping"]
 ResultLayout = Literal["otb", "got10k", "vot", "clips"]
@@ -20,17 +23,17 @@ class Protocol:
     """Conventions of one family of data sets.
 
     Attributes:
-        name: how the protocol is called in reports.
-        layout: how result files are laid out and formatted; see `store`.
+        name: as reports write it.
+        layout: of result files and their number format; see `store`.
         overlap: `toolkit_clipping` clips boxes to the frame as GOT-10k's toolkit does.
-        given_box_counts: the first frame, whose box the tracker was given, is a frame like any
-            other and its overlap is 1 (OTB); otherwise it is left out.
+        given_box_counts: the first frame, whose box was given, counts with overlap 1 (OTB);
+            otherwise it is left out.
         absent_frames_count: frames without a true box are misses (OTB, which has none);
             otherwise they are left out.
         success_points: overlap thresholds of the success curve, evenly spaced from 0 to 1.
-        pool_frames: one mean over all frames of all sequences, so that long sequences weigh more
+        pool_frames: one mean over the frames of all sequences, long sequences weigh more
             (GOT-10k); otherwise the mean over sequences of their means.
-        headline: the figures the field quotes, most important first; fields of `SequenceScore`.
+        headline: figures that papers quote, most important first; fields of `SequenceScore`.
         truth_withheld: only the first box is public; results are submitted to a server.
     """
 

@@ -1,4 +1,9 @@
-"""Pictures made worse on purpose, at five strengths, the same way in every run."""
+"""One tracker over one sequence: the ways of running, and the loops over frames.
+
+In order: `corrupt` (pictures made worse), `Variant` and `variants_of` (the ways of running),
+`TimedTracker`, `run_variant` (results for files), `track_sequence` (results of ours in memory, for
+tuning, calibration and validation).
+"""
 
 from __future__ import annotations
 
@@ -7,30 +12,33 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from siamtrack.data.sequence import VideoSequence
 from siamtrack.errors import ConfigError, EvaluationError, SiamTrackError
 from siamtrack.evaluation.datasets import EvalSequence
+from siamtrack.evaluation.got10k_toolkit import toolkit_module
 from siamtrack.evaluation.metrics import success_curve
+from siamtrack.evaluation.protocols import FAMILIES
+from siamtrack.evaluation.task import SequenceRun
 from siamtrack.evaluation.trackers import EvaluatedTracker, box_of
 from siamtrack.geometry import iou
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
-from siamtrack.types import Box, FloatArray, Image
+from siamtrack.types import BoolArray, Box, FloatArray, Image
+
+# --- Corruptions ----------------------------------------------------------------------------------
 
 STRENGTHS = 5
 NOISE_SIGMA = (8.0, 16.0, 26.0, 40.0, 60.0)
-"""Standard deviation of Gaussian noise, in grey levels."""
+"""Standard deviation of Gaussian noise, in gray levels."""
 BLUR_SIGMA_PX = (1.0, 2.0, 3.0, 4.5, 6.0)
 """Standard deviation of the Gaussian kernel, in px of the frame."""
 JPEG_QUALITY = (50, 30, 18, 10, 6)
 BRIGHTNESS_FACTOR = (0.7, 0.5, 0.35, 0.25, 0.15)
-"""What every grey level is multiplied by: dusk to night."""
+"""Factor on every gray level: dusk to night."""
 
 
 def _noise(image: Image, strength: int, rng: np.random.Generator) -> Image:
@@ -60,25 +68,24 @@ CORRUPTIONS: Mapping[str, Callable[[Image, int, np.random.Generator], Image]] = 
 
 
 def corrupt(image: Image, kind: str, strength: int, sequence: str, frame: int) -> Image:
-    """A corrupted copy of a frame.
+    """A corrupted copy of a frame, the same in every run.
 
     Args:
         image: uint8 (H, W, 3).
         kind: a key of `CORRUPTIONS`.
         strength: 1 (mild) to 5.
-        sequence: name of the sequence; with `frame` it seeds the noise, so that every tracker
-            sees the same grain whatever process it runs in.
+        sequence: name of the sequence. It seeds the noise together with `frame`: every tracker
+            sees the same noise, whatever process it runs in.
         frame: 0-based.
     """
     rng = np.random.default_rng([zlib.crc32(sequence.encode()), frame, strength])
     return CORRUPTIONS[kind](image, strength, rng)
 
 
-Family = Literal["ope", "sre", "tre", "realtime", "corruptions", "supervised"]
-FAMILIES: tuple[Family, ...] = ("ope", "sre", "tre", "realtime", "corruptions", "supervised")
+# --- Variants -------------------------------------------------------------------------------------
 
 SHIFT = 0.1
-"""Size of a shift in widths and heights of the target."""
+"""Size of a shift of the first box, in widths and heights of the target."""
 
 SHIFTS_XY: dict[str, tuple[float, float]] = {
     "left": (-SHIFT, 0.0),
@@ -99,16 +106,16 @@ class Variant:
     """One way of running.
 
     Attributes:
-        family: which of the protocols it belongs to.
+        family: one of `FAMILIES`.
         name: unique; names the folder of its results.
-        shift_xy: of the first box, in its widths and heights.
-        scale: of the first box, about its centre.
+        shift_xy: of the first box, in its widths and heights (SRE).
+        scale: of the first box, about its center (SRE).
         segment: which of `SEGMENTS` starts (TRE); 0 is the first frame.
         fps: rate at which frames come (realtime).
         corruption: kind and strength, or None.
     """
 
-    family: Family
+    family: str
     name: str
     shift_xy: tuple[float, float] = (0.0, 0.0)
     scale: float = 1.0
@@ -118,16 +125,17 @@ class Variant:
 
     def first_box(self, box_xywh: FloatArray) -> FloatArray:
         """(4,) the box the tracker is given, from the true one."""
+        if self.scale == 1.0 and self.shift_xy == (0.0, 0.0):
+            return box_xywh.copy()
         size = box_xywh[2:] * self.scale
-        centre = box_xywh[:2] + box_xywh[2:] / 2 + np.array(self.shift_xy) * box_xywh[2:]
-        unchanged = self.scale == 1.0 and self.shift_xy == (0.0, 0.0)
-        return box_xywh.copy() if unchanged else np.concatenate([centre - size / 2, size])
+        center = box_xywh[:2] + box_xywh[2:] / 2 + np.array(self.shift_xy) * box_xywh[2:]
+        return np.concatenate([center - size / 2, size])
 
-    def start_frame(self, visible: NDArray[np.bool_]) -> int:
-        """Frame to start on: the segment's, or the nearest where the target can be pointed at.
+    def start_frame(self, visible: BoolArray) -> int:
+        """Frame to start on: the first usable one from the start of the segment on.
 
-        That is the first frame at or after the segment's start, failing that the last before it,
-        where the target is visible and is seen again afterwards.
+        A frame is usable if the target is visible and is seen again later. Without a usable frame
+        after the segment's start, the last one before it is taken.
 
         Args:
             visible: (N,) frames with a true box.
@@ -149,17 +157,16 @@ class Variant:
 
 
 def variants_of(family: str, *, fps: float = 25.0) -> tuple[Variant, ...]:
-    """All runs of one family.
+    """All variants of one family; `fps` is the rate of `realtime`.
 
-    Args:
-        family: one of `FAMILIES`.
-        fps: rate of `realtime`.
+    SRE and TRE are the spatial and temporal robustness evaluation of Wu, Lim and Yang, "Object
+    Tracking Benchmark", PAMI 2015, section 5.
 
     Raises:
         ConfigError: unknown family, or a rate that is not positive.
     """
     if family in ("ope", "supervised"):
-        return (Variant(family, family),)  # type: ignore[arg-type]
+        return (Variant(family, family),)
     if family == "sre":
         shifted = [Variant("sre", f"sre-{name}", shift_xy=s) for name, s in SHIFTS_XY.items()]
         scaled = [Variant("sre", f"sre-scale-{s:g}", scale=s) for s in SCALES]
@@ -180,7 +187,7 @@ def variants_of(family: str, *, fps: float = 25.0) -> tuple[Variant, ...]:
 
 
 def variant_named(name: str) -> Variant:
-    """Find a variant by the name that names its results.
+    """Find a variant by its name.
 
     Raises:
         ConfigError: there is none.
@@ -194,46 +201,26 @@ def variant_named(name: str) -> Variant:
     return fixed[name]
 
 
-Beat = Callable[[int], None]
-
-VOT_SKIP = 5
-"""Frames between a failure and the restart, Kristan et al., VOT challenges 2013 to 2019."""
-VOT_INIT, VOT_FAILURE, VOT_SKIPPED = 1.0, 2.0, 0.0
+# --- A tracker under the clock --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a tracker did.
-
-    Attributes:
-        rows: per frame a box of four numbers in the coordinates of the annotation, or, for VOT's
-            supervised runs, a single code.
-        times_s: seconds spent in the tracker per frame; NaN where it was not called.
-        start: frame of the sequence that the first row belongs to.
-    """
-
-    rows: list[list[float]]
-    times_s: list[float]
-    start: int = 0
-
-
-class Session:
-    """A tracker at work: calls it, times it, and turns whatever it raises into one error.
+class TimedTracker:
+    """Calls a tracker, times it, and turns whatever it raises into an `EvaluationError`.
 
     Args:
-        tracker: freshly built.
-        beat: told the number of every frame before the tracker gets it.
+        tracker: has seen nothing.
+        heartbeat: called with the number of every frame before the tracker gets it.
         clock: monotonic time in s.
     """
 
     def __init__(
         self,
         tracker: EvaluatedTracker,
-        beat: Beat = lambda frame: None,
+        heartbeat: Callable[[int], None] = lambda frame: None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self._tracker = tracker
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._clock = clock
 
     def init(self, frame: int, image: Image, box: FloatArray) -> float:
@@ -248,7 +235,7 @@ class Session:
         Raises:
             EvaluationError: the tracker raised, or its box is not finite or has a negative size.
         """
-        output, spent = self._call(frame, "update", lambda: self._tracker.update(image))
+        output, seconds = self._call(frame, "update", lambda: self._tracker.update(image))
         try:
             box = box_of(output)
         except EvaluationError as error:
@@ -258,10 +245,10 @@ class Session:
                 f"frame {frame}: update returned the box {box.tolist()}; it must be finite, with "
                 "a width and height that are not negative"
             )
-        return box, spent
+        return box, seconds
 
     def _call(self, frame: int, name: str, call: Callable[[], object]) -> tuple[object, float]:
-        self._beat(frame)
+        self._heartbeat(frame)
         start = self._clock()
         try:
             output = call()
@@ -274,95 +261,93 @@ class Session:
         return output, self._clock() - start
 
 
-def run_variant(session: Session, sequence: EvalSequence, variant: Variant) -> Run:
+# --- Loops over the frames of a sequence ----------------------------------------------------------
+
+VOT_SKIP = 5
+"""Frames from a failure to the restart, Kristan et al., VOT challenges 2013 to 2019."""
+VOT_INIT, VOT_FAILURE, VOT_SKIPPED = 1.0, 2.0, 0.0
+
+
+def run_variant(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -> SequenceRun:
     """Run one variant over one sequence.
 
     Raises:
         EvaluationError: the tracker failed, or pictures are missing.
     """
     if variant.family == "supervised":
-        return _supervised(session, sequence)
+        return _supervised(tracker, sequence)
     if variant.family == "realtime":
-        return _real_time(session, sequence, variant)
-    return _one_pass(session, sequence, variant)
+        return _real_time(tracker, sequence, variant.fps)
+    return _one_pass(tracker, sequence, variant)
 
 
-def _decoded(sequence: EvalSequence, start: int = 0) -> Iterator[Image]:
-    return sequence.frames.iterate(range(start, len(sequence)))
-
-
-def _images(sequence: EvalSequence, variant: Variant, start: int = 0) -> Iterator[Image]:
-    for frame, image in enumerate(_decoded(sequence, start), start=start):
-        if variant.corruption is None:
-            yield image
-        else:
-            yield corrupt(image, *variant.corruption, sequence.name, frame)
-
-
-def _one_pass(session: Session, sequence: EvalSequence, variant: Variant) -> Run:
+def _one_pass(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -> SequenceRun:
+    """OPE, and with another start, box or pictures TRE, SRE and corruptions."""
     start = variant.start_frame(sequence.truth.visible)
-    boxes, times = [], []
-    for frame, image in enumerate(_images(sequence, variant, start), start=start):
+    boxes: list[FloatArray] = []
+    times: list[float] = []
+    for frame, image in _decoded(sequence, start):
+        if variant.corruption is not None:
+            image = corrupt(image, *variant.corruption, sequence.name, frame)
         if frame == start:
             box = variant.first_box(sequence.boxes_xywh[start])
-            spent = session.init(frame, image, box)
+            seconds = tracker.init(frame, image, box)
         else:
-            box, spent = session.update(frame, image)
+            box, seconds = tracker.update(frame, image)
         boxes.append(box)
-        times.append(spent)
-    return Run(_file_rows(sequence, boxes), times, start)
+        times.append(seconds)
+    return SequenceRun(_file_rows(sequence, boxes), times, start)
 
 
-def _real_time(session: Session, sequence: EvalSequence, variant: Variant) -> Run:
-    """Frames arrive every 1 / fps seconds; the tracker's own measured time decides what it sees.
+def _real_time(tracker: TimedTracker, sequence: EvalSequence, fps: float) -> SequenceRun:
+    """Frames arrive every 1 / fps seconds; the tracker's measured time decides which it sees.
 
-    Frame i arrives at i / fps and is answered for at (i + 1) / fps, with the newest box finished by
-    then: a late frame keeps the old box. A tracker that becomes free takes the newest frame that
-    has arrived and never sees the ones between. `init` is free of charge.
+    Frame i arrives at i / fps. Its box is due at (i + 1) / fps: the newest box finished by then,
+    so a late frame keeps the old box. A tracker that becomes free takes the newest frame that has
+    arrived and never sees the ones between. `init` is free of charge.
     """
-    period = 1.0 / variant.fps
+    period = 1.0 / fps
     boxes: list[FloatArray] = []
     times: list[float] = []
     current = pending = sequence.boxes_xywh[0].copy()
     free_at, next_frame = 0.0, 1
-    for frame, image in enumerate(_images(sequence, variant)):
+    for frame, image in _decoded(sequence):
         if frame == 0:
-            times.append(session.init(frame, image, current))
+            times.append(tracker.init(frame, image, current))
             boxes.append(current)
             continue
-        spent = float("nan")
+        # 1. If the tracker is free at this frame, it works on it until `free_at`.
+        seconds = float("nan")
         if frame == next_frame:
-            # What was being worked on is finished before anything newer is taken up.
-            current = pending
-            pending, spent = session.update(frame, image)
-            free_at = max(free_at, frame * period) + spent
-            next_frame = max(frame + 1, math.floor(free_at * variant.fps + 1e-9))
+            current = pending  # the frame before this one was finished first
+            pending, seconds = tracker.update(frame, image)
+            free_at = max(free_at, frame * period) + seconds
+            next_frame = max(frame + 1, math.floor(free_at * fps + 1e-9))
+        # 2. A box that is finished when this frame's is due counts.
         if free_at <= (frame + 1) * period + 1e-9:
             current = pending
         boxes.append(current)
-        times.append(spent)
-    return Run(_file_rows(sequence, boxes), times)
+        times.append(seconds)
+    return SequenceRun(_file_rows(sequence, boxes), times)
 
 
-def _supervised(session: Session, sequence: EvalSequence) -> Run:
+def _supervised(tracker: TimedTracker, sequence: EvalSequence) -> SequenceRun:
     """VOT's supervised experiment: a frame without overlap is a failure, restarted 5 frames on."""
-    from siamtrack.evaluation.got10k_toolkit import toolkit_module
-
     poly_iou = toolkit_module("utils.metrics").poly_iou
     regions = sequence.truth.boxes_xywh if sequence.regions is None else sequence.regions
     rows: list[list[float]] = []
     times: list[float] = []
     restart: int | None = 0
-    for frame, image in enumerate(_decoded(sequence)):
-        spent = float("nan")
+    for frame, image in _decoded(sequence):
+        seconds = float("nan")
         if restart == frame:
-            spent = session.init(frame, image, sequence.boxes_xywh[frame])
+            seconds = tracker.init(frame, image, sequence.boxes_xywh[frame])
             restart = None
             rows.append([VOT_INIT])
         elif restart is not None:
             rows.append([VOT_SKIPPED])
         else:
-            box, spent = session.update(frame, image)
+            box, seconds = tracker.update(frame, image)
             row = sequence.to_file(box[None])[0]
             height, width = image.shape[:2]
             if float(poly_iou(regions[frame], row, bound=(width, height))[0]) <= 0.0:
@@ -370,8 +355,13 @@ def _supervised(session: Session, sequence: EvalSequence) -> Run:
                 rows.append([VOT_FAILURE])
             else:
                 rows.append(row.tolist())
-        times.append(spent)
-    return Run(rows, times)
+        times.append(seconds)
+    return SequenceRun(rows, times)
+
+
+def _decoded(sequence: EvalSequence, start: int = 0) -> Iterator[tuple[int, Image]]:
+    frames = range(start, len(sequence))
+    return zip(frames, sequence.frames.iterate(frames), strict=True)
 
 
 def _file_rows(sequence: EvalSequence, boxes: list[FloatArray]) -> list[list[float]]:
@@ -381,13 +371,15 @@ def _file_rows(sequence: EvalSequence, boxes: list[FloatArray]) -> list[list[flo
     return rows
 
 
+# --- Runs of our own tracker in memory ------------------------------------------------------------
+
 OTB_THRESHOLDS = 21
 
 
-def follow(
+def track_sequence(
     tracker: Tracker, sequence: VideoSequence, max_frames: int = 0
 ) -> tuple[int, list[Result]]:
-    """Start on the first frame that shows the target and never again.
+    """Start on the first frame that shows the target, and track to the end without a restart.
 
     Args:
         tracker: whatever it tracked before is forgotten.
@@ -397,17 +389,17 @@ def follow(
     Returns:
         Number of the first frame, and the results from that frame on.
     """
-    first, images, begun = begin(tracker, sequence, max_frames)
-    return first, [begun, *(tracker.update(image) for image in images)]
+    first, images, result = start_sequence(tracker, sequence, max_frames)
+    return first, [result, *(tracker.update(image) for image in images)]
 
 
-def begin(
+def start_sequence(
     tracker: Tracker, sequence: VideoSequence, max_frames: int = 0
 ) -> tuple[int, Iterator[Image], Result]:
-    """Start on the first frame that shows the target; arguments as `follow`.
+    """First half of `track_sequence`.
 
     Returns:
-        Number of that frame, the frames after it, and the result of the start.
+        Number of the first frame, the frames after it, and the result of the start.
     """
     first = int(np.flatnonzero(sequence.visible)[0])
     stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
@@ -416,12 +408,9 @@ def begin(
 
 
 def overlaps_of(sequence: VideoSequence, first: int, results: list[Result]) -> FloatArray:
-    """(len(results),) overlaps with the truth; NaN on the first frame and where there is no truth.
+    """(len(results),) IoU with the truth; NaN on the first frame and where there is no truth.
 
-    Args:
-        sequence: that was followed.
-        first: see `follow`.
-        results: see `follow`.
+    `first` and `results` are those of `track_sequence`.
     """
     truth = sequence.boxes[first : first + len(results)]
     overlaps = iou([result.box for result in results], truth)
@@ -430,7 +419,7 @@ def overlaps_of(sequence: VideoSequence, first: int, results: list[Result]) -> F
 
 
 def success_auc(overlaps: FloatArray) -> float:
-    """Mean of the success curve at OTB's 21 thresholds over the frames that count.
+    """Mean of the success curve at OTB's 21 thresholds.
 
     Args:
         overlaps: (N,) NaN where a frame does not count; at least one does.

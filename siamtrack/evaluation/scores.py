@@ -14,7 +14,7 @@ from siamtrack.evaluation.protocols import Protocol
 from siamtrack.evaluation.runs import Variant
 from siamtrack.evaluation.statistics import Interval, bootstrap_mean
 from siamtrack.evaluation.store import ResultStore
-from siamtrack.evaluation.task import Entrant
+from siamtrack.evaluation.trackers import TrackerEntry
 from siamtrack.evaluation.vot import VotScore, accuracy_and_robustness, score_supervised
 from siamtrack.types import BoolArray, FloatArray
 
@@ -245,14 +245,14 @@ class TrackerScores:
     """One tracker in one variant.
 
     Attributes:
-        entrant: the tracker.
+        entry: the tracker.
         sequences: name to score, in the data set's order; sequences without a result are missing.
         summary: over them; None for supervised runs or without any score.
         supervised: accuracy and robustness of supervised runs, else empty.
         missing: sequence to the reason why it has no score.
     """
 
-    entrant: Entrant
+    entry: TrackerEntry
     sequences: Mapping[str, SequenceScore | VotScore]
     summary: Summary | None
     supervised: Mapping[str, Interval]
@@ -266,8 +266,8 @@ def protocol_for(protocol: Protocol, variant: Variant) -> Protocol:
     return protocol
 
 
-def score_entrant(
-    entrant: Entrant,
+def score_tracker(
+    entry: TrackerEntry,
     sequences: Mapping[str, EvalSequence],
     protocol: Protocol,
     variant: Variant,
@@ -276,7 +276,7 @@ def score_entrant(
     """Score everything one tracker has results for.
 
     Args:
-        entrant: the tracker.
+        entry: the tracker.
         sequences: those that were to be run.
         protocol: of the data set.
         variant: which runs.
@@ -288,29 +288,29 @@ def score_entrant(
     for name, sequence in sequences.items():
         try:
             if variant.family == "supervised":
-                scores[name] = _supervised(entrant, sequence, store)
+                scores[name] = _supervised(entry, sequence, store)
             else:
-                scores[name] = _one(entrant, sequence, protocol, variant, store)
+                scores[name] = _one(entry, sequence, protocol, variant, store)
         except EvaluationError as error:
             missing[name] = str(error)
     if variant.family == "supervised":
         vot = [score for score in scores.values() if isinstance(score, VotScore)]
         figures = accuracy_and_robustness(vot, rng) if vot else {}
-        return TrackerScores(entrant, scores, None, figures, missing)
+        return TrackerScores(entry, scores, None, figures, missing)
     plain = [score for score in scores.values() if isinstance(score, SequenceScore)]
     summary = summarise(protocol_for(protocol, variant), plain, rng) if plain else None
-    return TrackerScores(entrant, scores, summary, {}, missing)
+    return TrackerScores(entry, scores, summary, {}, missing)
 
 
 def _one(
-    entrant: Entrant,
+    entry: TrackerEntry,
     sequence: EvalSequence,
     protocol: Protocol,
     variant: Variant,
     store: ResultStore,
 ) -> SequenceScore:
-    run = store.read(variant.name, entrant.key, sequence.name)
-    path = store.boxes_path(variant.name, entrant.key, sequence.name)
+    run = store.read(variant.name, entry.key, sequence.name)
+    path = store.boxes_path(variant.name, entry.key, sequence.name)
     start = variant.start_frame(sequence.truth.visible)
     truth = Truth(
         sequence.truth.boxes_xywh[start:], sequence.truth.visible[start:], sequence.truth.bound_wh
@@ -319,8 +319,8 @@ def _one(
     return score_sequence(rules, run.boxes(path), truth, run.times_s, name=str(path))
 
 
-def _supervised(entrant: Entrant, sequence: EvalSequence, store: ResultStore) -> VotScore:
-    run = store.read("supervised", entrant.key, sequence.name)
+def _supervised(entry: TrackerEntry, sequence: EvalSequence, store: ResultStore) -> VotScore:
+    run = store.read("supervised", entry.key, sequence.name)
     height, width = sequence.frames.read(0).shape[:2]
     return score_supervised(sequence, run, (width, height))
 

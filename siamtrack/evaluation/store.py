@@ -1,24 +1,28 @@
 """Result files: the got10k toolkit's layout and number formats, every file whole or absent.
 
-Under `OUT/results/VARIANT` lies what the toolkit calls a result folder: give it to
-`ExperimentOTB(root, result_dir=...)` and its `report` reads our files, the tracker's name being its
-key. A sequence is done when its boxes are there; they are written after everything else about it.
+`OUT/results/VARIANT` is what the toolkit calls a result folder: give it to
+`ExperimentOTB(root, result_dir=...)` and its `report` reads our files. The tracker's name is its
+key there. A sequence is done when its boxes are there; they are written last.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.datasets import Benchmark
-from siamtrack.evaluation.runs import Run
+from siamtrack.evaluation.task import SequenceRun
+from siamtrack.evaluation.trackers import TrackerEntry
 from siamtrack.types import FloatArray
 from siamtrack.utils.files import atomic_write
+
+OUT_ADVICE = "give another folder with --out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class StoredRun:
     times_s: FloatArray
 
     def boxes(self, where: Path) -> FloatArray:
-        """(N, 4) boxes.
+        """(N, 4) boxes; `where` names the file in errors.
 
         Raises:
             EvaluationError: a row is not four numbers.
@@ -49,12 +53,7 @@ class StoredRun:
 
 
 class ResultStore:
-    """Result files of one data set under an output folder.
-
-    Args:
-        out: the output folder.
-        benchmark: whose layout and number format apply.
-    """
+    """Result files of one data set, which decides layout and number format, under a folder."""
 
     def __init__(self, out: Path, benchmark: Benchmark):
         self._root = out / "results"
@@ -90,18 +89,26 @@ class ResultStore:
         """Whether a sequence is done."""
         return self.boxes_path(variant, key, sequence).is_file()
 
-    def write(self, variant: str, key: str, sequence: str, run: Run) -> None:
+    def write(self, variant: str, key: str, sequence: str, run: SequenceRun) -> None:
         """Store a run.
 
         Raises:
             OutputError: the files cannot be written.
         """
-        decimals = {"clips": None, "vot": 4}.get(self._layout, 3)
         digits = 4 if self._layout == "vot" else 8
         times = "".join(f"{time:.{digits}f}\n" for time in run.times_s).replace("nan", "NaN")
-        boxes = "".join(f"{_line(row, decimals)}\n" for row in run.rows)
-        atomic_write(self.times_path(variant, key, sequence), times)
-        atomic_write(self.boxes_path(variant, key, sequence), boxes)
+        boxes = "".join(f"{self._format_row(row)}\n" for row in run.rows)
+        # Boxes last: they say that the sequence is done.
+        atomic_write(self.times_path(variant, key, sequence), times, OUT_ADVICE)
+        atomic_write(self.boxes_path(variant, key, sequence), boxes, OUT_ADVICE)
+
+    def _format_row(self, row: list[float]) -> str:
+        if len(row) == 1:  # a code of VOT
+            return f"{row[0]:.0f}"
+        if self._layout == "clips":  # our own layout keeps every bit
+            return ",".join(repr(float(value)) for value in row)
+        decimals = 4 if self._layout == "vot" else 3
+        return ",".join(f"{value:.{decimals}f}" for value in row)
 
     def read(self, variant: str, key: str, sequence: str) -> StoredRun:
         """Read a run back.
@@ -113,26 +120,34 @@ class ResultStore:
         if not path.is_file():
             raise EvaluationError(f"{path} is missing; run the evaluation again to make it")
         times = self.times_path(variant, key, sequence)
-        seconds = [row[0] for row in _numbers(times)] if times.is_file() else []
-        return StoredRun(_numbers(path), np.array(seconds, dtype=np.float64))
+        seconds = [row[0] for row in _read_numbers(times)] if times.is_file() else []
+        return StoredRun(_read_numbers(path), np.array(seconds, dtype=np.float64))
 
-    def describe(self, variant: str, key: str, identity: dict[str, object]) -> None:
-        """Leave a note beside a tracker's results that says what they are results of."""
-        path = self.tracker_folder(variant, key).parent / f"{key}.json"
+    def describe(self, variant: str, key: str, identity: Mapping[str, object]) -> None:
+        """Write `KEY.json` beside a tracker's results: what the key was made from."""
+        path = self.tracker_folder(variant, key).with_name(f"{key}.json")
         if not path.is_file():
-            atomic_write(path, json.dumps(identity, indent=2) + "\n")
+            atomic_write(path, json.dumps(identity, indent=2) + "\n", OUT_ADVICE)
+
+    def older_keys(self, variant: str, tracker: TrackerEntry) -> list[str]:
+        """Keys under which an older siamtrack stored results of the same weights and options.
+
+        Up to version 0.1 a key had a hash of the source code in place of engine, precision and
+        revision. Such results are never taken for those of today.
+        """
+        keys = []
+        for path in sorted(self.tracker_folder(variant, tracker.key).parent.glob("*.json")):
+            note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if (
+                "code_sha256" in note
+                and note["weights_sha256"] == tracker.identity.get("weights_sha256")
+                and note["options"] == dict(tracker.spec.options)
+            ):
+                keys.append(path.stem)
+        return keys
 
 
-def _line(row: Sequence[float], decimals: int | None) -> str:
-    """Numbers with commas between; None keeps every bit; VOT's codes are whole numbers."""
-    if len(row) == 1:
-        return f"{row[0]:.0f}"
-    if decimals is None:
-        return ",".join(repr(float(value)) for value in row)
-    return ",".join(f"{value:.{decimals}f}" for value in row)
-
-
-def _numbers(path: Path) -> list[list[float]]:
+def _read_numbers(path: Path) -> list[list[float]]:
     rows = []
     for index, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:

@@ -1,173 +1,120 @@
-"""What there is to run, in pieces that any process on any machine can take up.
-
-Everything here is plain data: a unit travels as JSON and names its data set, tracker and variant,
-so that results do not depend on who computed them.
-"""
+"""The order of an evaluation, the unit of work that travels to a worker, and what comes back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from siamtrack.errors import ConfigError
-from siamtrack.evaluation.datasets import Benchmark
-from siamtrack.evaluation.runs import Run, Variant
-from siamtrack.evaluation.store import ResultStore
-from siamtrack.evaluation.trackers import TrackerSpec, identity, tracker_key
+from siamtrack.evaluation.trackers import TrackerSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
-    """A tracker that takes part.
+class RunConfig:
+    """What to evaluate, on what and how: the one order, from the command line to the report.
 
     Attributes:
-        spec: how to build it.
-        label: how reports call it, unique among the entrants.
-        key: names its results.
-        identity: what the key was made from.
+        dataset: a name of `datasets.benchmark_names`.
+        root: its folder; on a cluster the same path on every machine.
+        out: folder for results and report.
+        trackers: they take turns on every sequence.
+        protocols: families of variants, see `runs.variants_of`; empty for `ope`, or `supervised`
+            on VOT.
+        realtime_fps: rate at which frames come in `realtime`.
+        only: patterns of sequence names; empty for all.
+        partial: evaluate what is there of a data set that is incomplete.
+        workers: processes on this machine.
+        scheduler: address of a Dask scheduler to run on instead; empty for this machine.
+        threads: computing threads of one tracker.
+        frame_timeout_s: a tracker that takes longer for a frame is killed as hung.
+        start_timeout_s: the same for opening the data set and building the tracker.
     """
 
-    spec: TrackerSpec
-    label: str
-    key: str
-    identity: Mapping[str, object]
-
-
-def enter(specs: Sequence[TrackerSpec]) -> list[Entrant]:
-    """Give every tracker its label and key, having built each once to see that it can be.
-
-    Raises:
-        ConfigError: none, the same one twice, or an unknown name or option.
-        EvaluationError: one that cannot be built here.
-        WeightsError: weights that are missing or damaged.
-    """
-    if not specs:
-        raise ConfigError("no tracker to evaluate; give at least one with --tracker NAME")
-    labels = [spec.label for spec in specs]
-    entrants: list[Entrant] = []
-    for spec in specs:
-        spec.build()
-        key = tracker_key(spec)
-        twin = next((other for other in entrants if other.key == key), None)
-        if twin is not None:
-            raise ConfigError(f"{spec} and {twin.spec} are the same tracker; give it once")
-        label = spec.label if labels.count(spec.label) == 1 else str(spec)
-        entrants.append(Entrant(spec, label, key, identity(spec)))
-    return entrants
+    dataset: str
+    root: Path
+    out: Path
+    trackers: tuple[TrackerSpec, ...]
+    protocols: tuple[str, ...] = ()
+    realtime_fps: float = 25.0
+    only: tuple[str, ...] = ()
+    partial: bool = False
+    workers: int = 1
+    scheduler: str = ""
+    threads: int = 1
+    frame_timeout_s: float = 60.0
+    start_timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One tracker over one sequence in one variant."""
+class Task:
+    """One tracker over one sequence in one variant; plain data that any machine can run.
+
+    Attributes:
+        sequence: name of the sequence.
+        variant: name of the variant, see `runs.variant_named`.
+        tracker: how to build the tracker.
+        key: names its results.
+        label: how reports call it.
+        frames: length of the sequence.
+    """
 
     sequence: str
     variant: str
-    tracker: str
-    options: Mapping[str, Any]
+    tracker: TrackerSpec
     key: str
     label: str
     frames: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "options": dict(self.options)}
-
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Unit:
-        """Back from `to_json`."""
-        return cls(**data)
+    def from_plain(cls, data: Mapping[str, Any]) -> Task:
+        """Back from `dataclasses.asdict`, or from JSON."""
+        return cls(**{**data, "tracker": TrackerSpec(**data["tracker"])})
 
     def __str__(self) -> str:
         variant = "" if self.variant == "ope" else f" ({self.variant})"
         return f"{self.label} on {self.sequence}{variant}"
 
 
-Group = tuple[Unit, ...]
-"""Units that one process runs one after another: every tracker on the same sequence, so that a
-drift of the machine's speed hits all trackers alike."""
-
-
-def plan(
-    benchmark: Benchmark,
-    lengths: Mapping[str, int],
-    entrants: Sequence[Entrant],
-    variants: Sequence[Variant],
-    store: ResultStore,
-) -> list[Group]:
-    """What is not done yet, longest sequences first so that no process is left with one at the end.
-
-    Args:
-        benchmark: the data set.
-        lengths: frames of every sequence to run.
-        entrants: the trackers, in the order in which they take turns.
-        variants: ways of running.
-        store: where finished results are.
-    """
-    groups = []
-    for name in sorted(lengths, key=lambda name: -lengths[name]):
-        for variant in variants:
-            units = tuple(
-                Unit(
-                    name,
-                    variant.name,
-                    entrant.spec.name,
-                    dict(entrant.spec.options),
-                    entrant.key,
-                    entrant.label,
-                    lengths[name],
-                )
-                for entrant in entrants
-                if not store.has(variant.name, entrant.key, name)
-            )
-            if units:
-                groups.append(units)
-    return groups
+TaskGroup = tuple[Task, ...]
+"""Tasks of one worker, one after another: every tracker on the same sequence, so that a drift of
+the machine's speed affects all trackers alike."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What every unit of an evaluation shares.
+class SequenceRun:
+    """What a tracker did on one sequence.
 
     Attributes:
-        benchmark: name of the data set.
-        root: its folder, the same path on every machine that takes part.
-        frame_timeout_s: a frame that takes longer counts as a hang.
-        start_timeout_s: the same for building the tracker and opening the data set.
-        threads: computing threads of one tracker.
+        rows: per frame a box of four numbers in the coordinates of the annotation, or, in VOT's
+            supervised runs, a single code.
+        times_s: seconds spent in the tracker per frame; NaN where it was not called.
+        start: frame of the sequence that the first row belongs to.
     """
 
-    benchmark: str
-    root: str
-    frame_timeout_s: float = 60.0
-    start_timeout_s: float = 300.0
-    threads: int = 1
+    rows: list[list[float]]
+    times_s: list[float]
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a unit: a run, or the reason why there is none."""
+class TaskResult:
+    """A run, or the reason why there is none."""
 
-    unit: Unit
-    run: Run | None
+    task: Task
+    run: SequenceRun | None
     error: str = ""
 
+    @classmethod
+    def of(cls, task: Task, run: Mapping[str, Any] | None, error: str) -> TaskResult:
+        """From what `WorkerPool` reports; `run` is a `SequenceRun` as plain data."""
+        return cls(task, None if run is None else SequenceRun(**run), error)
+
     def as_failure(self) -> dict[str, str]:
-        """Who failed where and why, for lists of failures."""
+        """Entry of `failures.json`."""
         return {
-            "tracker": self.unit.label,
-            "sequence": self.unit.sequence,
-            "variant": self.unit.variant,
+            "tracker": self.task.label,
+            "sequence": self.task.sequence,
+            "variant": self.task.variant,
             "reason": self.error,
         }
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        run = None if self.run is None else asdict(self.run)
-        return {"unit": self.unit.to_json(), "run": run, "error": self.error}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
-        """Back from `to_json`."""
-        run = None if data["run"] is None else Run(**data["run"])
-        return cls(Unit.from_json(data["unit"]), run, data["error"])

@@ -1,4 +1,15 @@
-"""Other people's trackers, by name, behind the two calls that every tracker here has."""
+"""Trackers by name: what a name means, how a tracker is built, what its results are keyed by.
+
+| name | is |
+|---|---|
+| `siamtrack`, `siamtrack-nano`, `path/to.safetensors` | ours, by weights |
+| `opencv:csrt` | one of OpenCV's |
+| `package.module:Class`, `path/to/file.py:Class` | a class of yours |
+| `identity` | never moves |
+
+Options follow as `NAME@key=value,key=value`. In order: `EvaluatedTracker` (the two calls of every
+tracker), `TrackerSpec` (a name with its options), the kinds of trackers, `result_key`.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +20,33 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from siamtrack.errors import ConfigError, EvaluationError, SiamTrackError
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
-from siamtrack.types import Box, Image
-from siamtrack.utils.config import parse_value
+from siamtrack.types import Box, FloatArray, Image
+from siamtrack.utils.config import parse_assignment, parse_value
+from siamtrack.utils.files import sha256
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PilImage
+
+TRACKING_REVISION = 1
+"""Revision of how weights, options and frames become boxes; part of every result key of ours.
+
+Raise it whenever the same weights, options, engine and frames give other boxes than before: a
+change of the tracking loop, of crops or geometry, of a default option, of an exported graph. All
+results of ours are then computed anew. Do not raise it for renames, docstrings or speed.
+`tests/evaluation/test_revision.py` tracks a small sequence and fails when the boxes have changed.
+"""
+
+OptionValue = str | int | float | bool
 
 
 class EvaluatedTracker(Protocol):
@@ -38,11 +60,138 @@ class EvaluatedTracker(Protocol):
         """Start on the first frame."""
 
     def update(self, frame_bgr: Image) -> Any:
-        """Follow into the next frame."""
+        """Follow the target into the next frame."""
+
+
+def box_of(output: Any) -> FloatArray:
+    """The box in whatever a tracker's `update` returned.
+
+    Args:
+        output: four numbers, an object with a `box` of four numbers, or OpenCV's (found, box).
+
+    Returns:
+        (4,) float64 xywh px; coordinates may be NaN, which is for the caller to refuse.
+
+    Raises:
+        EvaluationError: there is no box in it.
+    """
+    box = getattr(output, "box", output)
+    if isinstance(box, Sequence) and len(box) == 2 and isinstance(box[0], bool):
+        box = box[1]
+    try:
+        array = np.asarray(box, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != (4,):
+        raise EvaluationError(
+            f"update returned {output!r}; it must return x, y, w, h or an object with .box"
+        )
+    return array
+
+
+# --- A tracker's name with its options ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSpec:
+    """One tracker: a name of the module's table, and options that it is built with."""
+
+    name: str
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> TrackerSpec:
+        """Read `NAME` or `NAME@key=value,key=value`; numbers and true/false are recognized.
+
+        Raises:
+            ConfigError: an empty name, or an option that is not `key=value`.
+        """
+        name, _, rest = text.strip().partition("@")
+        if not name:
+            raise ConfigError(f"tracker {text!r} has no name; write NAME or NAME@key=value")
+        form = f"NAME@key=value,key=value in tracker {text!r}"
+        options: dict[str, OptionValue] = {}
+        for part in filter(None, rest.split(",")):
+            key, written = parse_assignment(part, form)
+            value = parse_value(written)
+            options[key] = value if isinstance(value, bool | int | float | str) else written
+        return cls(name, options)
+
+    def __str__(self) -> str:
+        texts = {k: str(v).lower() if isinstance(v, bool) else v for k, v in self.options.items()}
+        options = ",".join(f"{key}={text}" for key, text in sorted(texts.items()))
+        return f"{self.name}@{options}" if options else self.name
+
+    @property
+    def label(self) -> str:
+        """The tracker as reports write it: no folders, no model files of OpenCV's."""
+        if self.name.startswith("opencv:"):
+            return self.name
+        return str(TrackerSpec(re.split(r"[/\\]", self.name)[-1], self.options))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is named by weights of ours."""
+        return self.name != "identity" and ":" not in self.name
+
+    @property
+    def needs_fresh_process(self) -> bool:
+        """Whether its boxes depend on what its process ran before.
+
+        OpenCV's MIL draws from a generator that lives as long as the process and has no seed.
+        """
+        return self.name == "opencv:mil"
+
+    def build(self) -> EvaluatedTracker:
+        """A tracker that has seen nothing.
+
+        Raises:
+            ConfigError: unknown name or options.
+            EvaluationError: it cannot be built here.
+            WeightsError: weights that are missing or damaged.
+        """
+        if self.name == "identity":
+            if self.options:
+                raise ConfigError(f"identity takes no options, not {', '.join(self.options)}")
+            return IdentityTracker()
+        if self.name.startswith("opencv:"):
+            return opencv_tracker(self.name.removeprefix("opencv:"), self.options)
+        if not self.is_ours:
+            return _build_class(self)
+        import siamtrack
+
+        options: dict[str, Any] = dict(self.options)
+        return siamtrack.load(None if self.name == "siamtrack" else self.name, **options)
+
+
+def parse_trackers(
+    texts: Sequence[str], files: Mapping[str, Mapping[str, str | None]]
+) -> list[TrackerSpec]:
+    """Read trackers from a command line.
+
+    Args:
+        texts: one `NAME` or `NAME@key=value,...` each.
+        files: model files given once for all, by name of OpenCV's tracker and of its option.
+
+    Raises:
+        ConfigError: a tracker that cannot be read.
+    """
+    specs = []
+    for text in texts:
+        spec = TrackerSpec.parse(text)
+        if spec.name.startswith("opencv:"):
+            common = files.get(spec.name.removeprefix("opencv:"), {})
+            given = {key: value for key, value in common.items() if value is not None}
+            spec = TrackerSpec(spec.name, {**given, **spec.options})
+        specs.append(spec)
+    return specs
+
+
+# --- The baseline and OpenCV's trackers -----------------------------------------------------------
 
 
 class IdentityTracker:
-    """Returns the first box for ever: the floor under every other figure."""
+    """Baseline that always returns the initial box."""
 
     def __init__(self) -> None:
         self._box: Box | None = None
@@ -94,10 +243,6 @@ CLASSIC = {
 }
 """Trackers without model files; OpenCV keeps some of them in `cv2.legacy`."""
 
-PROCESS_BOUND = frozenset({"opencv:mil"})
-"""Trackers that draw from a generator that lives as long as their process and cannot be seeded;
-each of their runs gets a process that has not run them before, or results would depend on order."""
-
 MODEL_FILES = {"nano": ("backbone", "head"), "vit": ("net",)}
 """Trackers with networks, and the options that name their model files."""
 
@@ -120,194 +265,58 @@ def opencv_tracker(name: str, options: Mapping[str, Any]) -> OpenCvTracker:
             f"no OpenCV tracker named {name!r}; there are {', '.join(OPENCV_NAMES)} "
             "(written opencv:NAME)"
         )
-    wanted = MODEL_FILES.get(name, ())
-    unknown = sorted(set(options) - set(wanted))
+    known = MODEL_FILES.get(name, ())
+    unknown = sorted(set(options) - set(known))
     if unknown:
         raise ConfigError(
             f"opencv:{name} has no option {', '.join(unknown)}; it takes "
-            f"{', '.join(wanted) or 'none'}"
+            f"{', '.join(known) or 'none'}"
         )
-    make = _classic(name) if name in CLASSIC else _networked(name, _model_files(name, options))
-    return OpenCvTracker(make)
-
-
-def _classic(name: str) -> Callable[[], Any]:
-    creator = CLASSIC[name]
-    for home in (cv2, getattr(cv2, "legacy", None)):
-        make = getattr(home, creator, None)
-        if make is not None:
-            return make
-    raise EvaluationError(
-        f"opencv:{name} is not in this OpenCV {cv2.__version__}; it comes with the package "
-        "opencv-contrib-python (install it instead of opencv-python, never beside it)"
-    )
-
-
-def _model_files(name: str, options: Mapping[str, Any]) -> dict[str, str]:
-    files = {}
-    for option in MODEL_FILES[name]:
-        flags = " ".join(f"--{wanted} FILE.onnx" for wanted in MODEL_FILES[name])
+    if name in CLASSIC:
+        for home in (cv2, getattr(cv2, "legacy", None)):
+            make = getattr(home, CLASSIC[name], None)
+            if make is not None:
+                return OpenCvTracker(make)
+        raise EvaluationError(
+            f"opencv:{name} is not in this OpenCV {cv2.__version__}; it comes with the package "
+            "opencv-contrib-python (install it instead of opencv-python, never beside it)"
+        )
+    flags = " ".join(f"--{option} FILE.onnx" for option in known)
+    for option in known:
         if option not in options:
             raise ConfigError(f"opencv:{name} needs its model files; give {flags}")
-        path = Path(str(options[option]))
-        if not path.is_file():
+        if not Path(str(options[option])).is_file():
             raise EvaluationError(
-                f"model file {path} of opencv:{name} does not exist; give {flags}"
+                f"model file {options[option]} of opencv:{name} does not exist; give {flags}"
             )
-        files[option] = str(path)
-    return files
+    files = {option: str(options[option]) for option in known}
+    return OpenCvTracker(lambda: _make_network_tracker(name, files))
 
 
-def _networked(name: str, files: Mapping[str, str]) -> Callable[[], Any]:
+def _make_network_tracker(name: str, files: Mapping[str, str]) -> Any:
     opencv: Any = cv2  # these classes are missing from OpenCV's type stubs
-
-    def make() -> Any:
-        try:
-            if name == "nano":
-                nano = opencv.TrackerNano_Params()
-                nano.backbone, nano.neckhead = files["backbone"], files["head"]
-                return opencv.TrackerNano_create(nano)
-            vit = opencv.TrackerVit_Params()
-            vit.net = files["net"]
-            return opencv.TrackerVit_create(vit)
-        except (AttributeError, cv2.error) as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason"
-            raise EvaluationError(
-                f"OpenCV {cv2.__version__} cannot make opencv:{name} from "
-                f"{', '.join(files.values())}: {reason}; give the model files of that tracker"
-            ) from error
-
-    return make
-
-
-def box_of(output: Any) -> NDArray[np.float64]:
-    """The box in whatever a tracker's `update` returned.
-
-    Args:
-        output: four numbers, an object with a `box` of four numbers, or OpenCV's (found, box).
-
-    Returns:
-        (4,) float64 xywh px; coordinates may be NaN, which is for the caller to refuse.
-
-    Raises:
-        EvaluationError: there is no box in it.
-    """
-    box = getattr(output, "box", output)
-    if isinstance(box, Sequence) and len(box) == 2 and isinstance(box[0], bool):
-        box = box[1]
     try:
-        array = np.asarray(box, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.shape != (4,):
+        if name == "nano":
+            nano = opencv.TrackerNano_Params()
+            nano.backbone, nano.neckhead = files["backbone"], files["head"]
+            return opencv.TrackerNano_create(nano)
+        vit = opencv.TrackerVit_Params()
+        vit.net = files["net"]
+        return opencv.TrackerVit_create(vit)
+    except (AttributeError, cv2.error) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason"
         raise EvaluationError(
-            f"update returned {output!r}; it must return x, y, w, h or an object with .box"
-        )
-    return array
+            f"OpenCV {cv2.__version__} cannot make opencv:{name} from "
+            f"{', '.join(files.values())}: {reason}; give the model files of that tracker"
+        ) from error
 
 
-OptionValue = str | int | float | bool
+# --- Classes of the user's, and the got10k toolkit's way of calling them --------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TrackerSpec:
-    """One tracker with its options.
-
-    Attributes:
-        name: see the module's docstring.
-        options: passed to the tracker when it is built.
-    """
-
-    name: str
-    options: Mapping[str, OptionValue] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str) -> TrackerSpec:
-        """Read `NAME` or `NAME@key=value,key=value`; numbers and true/false are recognised.
-
-        Raises:
-            ConfigError: an empty name, or an option that is not `key=value`.
-        """
-        name, _, rest = text.strip().partition("@")
-        options: dict[str, OptionValue] = {}
-        for part in filter(None, rest.split(",")):
-            key, equals, value = part.partition("=")
-            if not equals or not key.strip():
-                raise ConfigError(
-                    f"tracker {text!r} has the option {part!r}; write NAME@key=value,key=value"
-                )
-            options[key.strip()] = _literal(value.strip())
-        if not name:
-            raise ConfigError(f"tracker {text!r} has no name; write NAME or NAME@key=value")
-        return cls(name, options)
-
-    def with_defaults(self, options: Mapping[str, OptionValue]) -> TrackerSpec:
-        """The same tracker with `options` added where it does not set them itself."""
-        return TrackerSpec(self.name, {**options, **self.options})
-
-    def __str__(self) -> str:
-        options = ",".join(f"{k}={_short(v)}" for k, v in sorted(self.options.items()))
-        return f"{self.name}@{options}" if options else self.name
-
-    @property
-    def label(self) -> str:
-        """The tracker as reports write it: no folders, no model files that opencv needs."""
-        if self.name.startswith("opencv:"):
-            return self.name
-        return str(TrackerSpec(re.split(r"[/\\]", self.name)[-1], self.options))
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is named by weights of ours."""
-        return self.name != "identity" and ":" not in self.name
-
-    def build(self) -> EvaluatedTracker:
-        """A fresh tracker that has seen nothing.
-
-        Raises:
-            ConfigError: unknown name or options.
-            EvaluationError: it cannot be built here.
-            WeightsError: weights that are missing or damaged.
-        """
-        kind, _, rest = self.name.partition(":")
-        if self.name == "identity":
-            _refuse_options(self)
-            return IdentityTracker()
-        if kind == "opencv":
-            return opencv_tracker(rest, self.options)
-        if ":" in self.name:
-            return _from_class(self)
-        import siamtrack
-
-        options: dict[str, Any] = dict(self.options)
-        return siamtrack.load(None if self.name == "siamtrack" else self.name, **options)
-
-
-def parse_trackers(
-    texts: Sequence[str], files: Mapping[str, Mapping[str, str | None]]
-) -> list[TrackerSpec]:
-    """Read trackers from a command line.
-
-    Args:
-        texts: one `NAME` or `NAME@key=value,...` each.
-        files: model files given once for all, by name of OpenCV's tracker and of its option.
-
-    Raises:
-        ConfigError: a tracker that cannot be read.
-    """
-    specs = []
-    for text in texts:
-        spec = TrackerSpec.parse(text)
-        given = files.get(spec.name.removeprefix("opencv:"), {})
-        if spec.name.startswith("opencv:"):
-            spec = spec.with_defaults({k: v for k, v in given.items() if v is not None})
-        specs.append(spec)
-    return specs
-
-
-def _from_class(spec: TrackerSpec) -> EvaluatedTracker:
+def _build_class(spec: TrackerSpec) -> EvaluatedTracker:
     where, _, class_name = spec.name.rpartition(":")
-    cls = getattr(_import(where), class_name, None)
+    cls = getattr(_import_module(where), class_name, None)
     if not callable(cls):
         raise ConfigError(f"{where} has no class {class_name!r}; write package.module:Class")
     try:
@@ -319,16 +328,15 @@ def _from_class(spec: TrackerSpec) -> EvaluatedTracker:
             f"{spec.name} cannot be built with the options {dict(spec.options)}: "
             f"{type(error).__name__}: {error}"
         ) from error
-
     if is_toolkit_tracker(made):
-        return with_our_frames(made)
+        return ToolkitTrackerAdapter(made)
     missing = [call for call in ("init", "update") if not callable(getattr(made, call, None))]
     if missing:
         raise ConfigError(f"{spec.name} has no method {' and '.join(missing)}; it needs both")
     return made
 
 
-def _import(where: str) -> ModuleType:
+def _import_module(where: str) -> ModuleType:
     try:
         if not where.endswith(".py"):
             return importlib.import_module(where)
@@ -349,114 +357,8 @@ def _import(where: str) -> ModuleType:
         ) from error
 
 
-def _literal(text: str) -> OptionValue:
-    """A TOML value where the text is one, else the text."""
-    value = parse_value(text)
-    return value if isinstance(value, bool | int | float | str) else text
-
-
-def _short(value: OptionValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _refuse_options(spec: TrackerSpec) -> None:
-    if spec.options:
-        raise ConfigError(f"{spec.name} takes no options, not {', '.join(spec.options)}")
-
-
-TRACKING = frozenset({"tracking", "engines", "models", "crops.py", "geometry.py"})
-"""Parts of the package that boxes depend on."""
-
-
-def identity(spec: TrackerSpec) -> dict[str, object]:
-    """Everything the boxes of `spec` depend on, as plain data.
-
-    Raises:
-        ConfigError: a class that cannot be found.
-        EvaluationError: a model file that is missing.
-        WeightsError: weights that are missing.
-    """
-    options = dict(sorted(spec.options.items()))
-    if spec.name == "identity":
-        return {"name": spec.name}
-    if spec.name.startswith("opencv:"):
-        files = _option_files(options)
-        return {"name": spec.name, "opencv": cv2.__version__, "files_sha256": files}
-    if ":" in spec.name:
-        source = _source_file(spec.name)
-        code = sha256_of(source) if source else "builtin"
-        return {"name": spec.name, "options": options, "source_sha256": code}
-    return {**_weights(spec.name), "options": options, "code_sha256": code_sha256()}
-
-
-def tracker_key(spec: TrackerSpec) -> str:
-    """Folder name of a tracker's results: its name and ten digits of its identity's hash."""
-    text = json.dumps(identity(spec), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    name = spec.name
-    if "/" in name or "\\" in name:
-        name = re.split(r"[/\\]", name)[-1].removesuffix(".safetensors")
-    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}-{digest}"
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _source_file(name: str) -> Path | None:
-    where = name.rpartition(":")[0]
-    if where.endswith(".py"):
-        if not Path(where).is_file():
-            raise ConfigError(f"{where} does not exist; write path/to/file.py:Class")
-        return Path(where)
-    try:
-        found = importlib.util.find_spec(where)
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise ConfigError(
-            f"module {where!r} cannot be found; write package.module:Class for something on the "
-            "Python path, or path/to/file.py:Class"
-        )
-    return Path(found.origin) if found.origin and Path(found.origin).is_file() else None
-
-
-def _option_files(options: Mapping[str, OptionValue]) -> dict[str, str]:
-    files = {}
-    for key, value in sorted(options.items()):
-        if not Path(str(value)).is_file():
-            raise EvaluationError(f"model file {value} (option {key}) does not exist")
-        files[key] = sha256_of(Path(str(value)))
-    return files
-
-
-def _weights(name: str) -> dict[str, object]:
-    """Hash of the weights, and the options on their card, which are part of the tracker."""
-    from siamtrack.api import DEFAULT_WEIGHTS
-    from siamtrack.models.weights import card_path, find_weights, read_card
-
-    path = find_weights(DEFAULT_WEIGHTS if name == "siamtrack" else name)
-    tuned = dict(read_card(path).tracker) if card_path(path).is_file() else {}
-    return {"weights_sha256": sha256_of(path), "card_options": tuned}
-
-
-def code_sha256() -> str:
-    """Hash of the source that turns weights and frames into boxes."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).parts
-        if parts[0] in TRACKING:
-            digest.update("/".join(parts).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 FIRST_PIXEL = np.array([1.0, 1.0, 0.0, 0.0])
+"""Added to our boxes where the first pixel has the coordinate 1, as in the toolkit."""
 
 
 def is_toolkit_tracker(made: object) -> bool:
@@ -465,11 +367,12 @@ def is_toolkit_tracker(made: object) -> bool:
     return "got10k.trackers.Tracker" in names
 
 
-class ToolkitTrackerHere:
+class ToolkitTrackerAdapter:
     """A tracker written for the toolkit, run on our frames and boxes.
 
     Args:
-        tracker: has the toolkit's `init(picture, box)` and `update(picture)`.
+        tracker: has the toolkit's `init(picture, box)` and `update(picture)`: RGB pictures of
+            Pillow, boxes whose first pixel is 1.
     """
 
     def __init__(self, tracker: Any):
@@ -477,25 +380,20 @@ class ToolkitTrackerHere:
 
     def init(self, frame_bgr: Image, box: Box) -> None:
         """Start; the box becomes 1-based."""
-        self._tracker.init(_picture(frame_bgr), np.asarray(box) + FIRST_PIXEL)
+        self._tracker.init(_to_pil(frame_bgr), np.asarray(box) + FIRST_PIXEL)
 
-    def update(self, frame_bgr: Image) -> NDArray[np.float64]:
+    def update(self, frame_bgr: Image) -> FloatArray:
         """Follow; the box becomes 0-based."""
-        return box_of(self._tracker.update(_picture(frame_bgr))) - FIRST_PIXEL
-
-
-def with_our_frames(tracker: Any) -> EvaluatedTracker:
-    """Run a toolkit tracker like any other."""
-    return ToolkitTrackerHere(tracker)
+        return box_of(self._tracker.update(_to_pil(frame_bgr))) - FIRST_PIXEL
 
 
 def as_toolkit_tracker(tracker: EvaluatedTracker, name: str, *, first_pixel: int = 1) -> Any:
-    """Dress one of our trackers for the toolkit's experiments, `ExperimentGOT10k(...).run(...)`.
+    """Adapt one of our trackers to the toolkit's experiments, `ExperimentGOT10k(...).run(...)`.
 
     Args:
         tracker: has `init(frame_bgr, box)` and `update(frame_bgr)`, 0-based.
         name: of its result folder. The toolkit reuses whatever it finds there: put something into
-            the name that changes with the weights, such as `identity.tracker_key`.
+            the name that changes with the weights, such as `result_key`.
         first_pixel: of the data set's annotations, 0 or 1.
 
     Raises:
@@ -503,25 +401,135 @@ def as_toolkit_tracker(tracker: EvaluatedTracker, name: str, *, first_pixel: int
     """
     offset = FIRST_PIXEL * first_pixel
 
-    class Dressed(toolkit_module("trackers").Tracker):  # type: ignore[misc]
+    class Adapted(toolkit_module("trackers").Tracker):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(name=name, is_deterministic=True)
 
-        def init(self, image: Picture, box: NDArray[np.float64]) -> None:
+        def init(self, image: PilImage, box: FloatArray) -> None:
             x, y, w, h = (np.asarray(box, dtype=np.float64) - offset).tolist()
-            tracker.init(_bgr(image), (x, y, w, h))
+            tracker.init(_to_bgr(image), (x, y, w, h))
 
-        def update(self, image: Picture) -> NDArray[np.float64]:
-            return box_of(tracker.update(_bgr(image))) + offset
+        def update(self, image: PilImage) -> FloatArray:
+            return box_of(tracker.update(_to_bgr(image))) + offset
 
-    return Dressed()
+    return Adapted()
 
 
-def _bgr(picture: Picture) -> Image:
+def _to_bgr(picture: PilImage) -> Image:
     return np.ascontiguousarray(np.asarray(picture.convert("RGB"), dtype=np.uint8)[..., ::-1])
 
 
-def _picture(frame_bgr: Image) -> Picture:
+def _to_pil(frame_bgr: Image) -> PilImage:
     from PIL import Image as pillow
 
     return pillow.fromarray(np.ascontiguousarray(frame_bgr[..., ::-1]))
+
+
+# --- What results are keyed by --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerEntry:
+    """A tracker that takes part.
+
+    Attributes:
+        spec: how to build it.
+        label: how reports call it, unique among those that take part.
+        key: names its results.
+        identity: what the key was made from.
+    """
+
+    spec: TrackerSpec
+    label: str
+    key: str
+    identity: Mapping[str, object]
+
+
+def resolve_trackers(specs: Sequence[TrackerSpec]) -> list[TrackerEntry]:
+    """Give every tracker its label and key; each is built once to see that it can be.
+
+    Raises:
+        ConfigError: none, the same one twice, or an unknown name or option.
+        EvaluationError: one that cannot be built here.
+        WeightsError: weights that are missing or damaged.
+    """
+    if not specs:
+        raise ConfigError("no tracker to evaluate; give at least one with --tracker NAME")
+    labels = [spec.label for spec in specs]
+    entries: list[TrackerEntry] = []
+    for spec in specs:
+        identity = result_identity(spec, spec.build())
+        key = result_key(spec, identity)
+        twin = next((other for other in entries if other.key == key), None)
+        if twin is not None:
+            raise ConfigError(f"{spec} and {twin.spec} are the same tracker; give it once")
+        label = spec.label if labels.count(spec.label) == 1 else str(spec)
+        entries.append(TrackerEntry(spec, label, key, identity))
+    return entries
+
+
+def result_identity(spec: TrackerSpec, tracker: EvaluatedTracker) -> dict[str, object]:
+    """Everything that the boxes of a tracker depend on, as plain data.
+
+    For ours: weights, the options that differ from their defaults (from the weights' card or the
+    caller), engine, precision and device that really run, and `TRACKING_REVISION`.
+
+    Args:
+        spec: the tracker.
+        tracker: built from it.
+
+    Raises:
+        ConfigError: a class that cannot be found.
+        EvaluationError: a model file that is missing.
+        WeightsError: weights that are missing.
+    """
+    if spec.name == "identity":
+        return {"name": spec.name}
+    if spec.name.startswith("opencv:"):
+        files = {key: sha256(Path(str(value))) for key, value in sorted(spec.options.items())}
+        return {"name": spec.name, "opencv": cv2.__version__, "files_sha256": files}
+    if not spec.is_ours:
+        source = _source_file(spec.name)
+        code = sha256(source) if source else "builtin"
+        options = dict(sorted(spec.options.items()))
+        return {"name": spec.name, "options": options, "source_sha256": code}
+    from siamtrack.api import DEFAULT_WEIGHTS
+    from siamtrack.models.weights import find_weights
+
+    ours: Any = tracker
+    weights = find_weights(DEFAULT_WEIGHTS if spec.name == "siamtrack" else spec.name)
+    values = {f.name: (getattr(ours.options, f.name), f.default) for f in fields(ours.options)}
+    return {
+        "weights_sha256": sha256(weights),
+        "options": {name: v for name, (v, default) in sorted(values.items()) if v != default},
+        "engine": ours.engine.name,
+        "precision": ours.engine.precision,
+        "device": str(ours.engine.device).partition(":")[0],
+        "tracking_revision": TRACKING_REVISION,
+    }
+
+
+def result_key(spec: TrackerSpec, identity: Mapping[str, object] | None = None) -> str:
+    """Folder name of a tracker's results: its name and ten digits of its identity's hash.
+
+    Args:
+        spec: the tracker.
+        identity: its `result_identity`; None builds the tracker to find out.
+    """
+    if identity is None:
+        identity = result_identity(spec, spec.build())
+    text = json.dumps(identity, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    name = spec.name
+    if "/" in name or "\\" in name:
+        name = re.split(r"[/\\]", name)[-1].removesuffix(".safetensors")
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}-{digest}"
+
+
+def _source_file(name: str) -> Path | None:
+    """The file that defines a class, None where Python has it built in."""
+    where = name.rpartition(":")[0]
+    if where.endswith(".py"):
+        return Path(where)
+    found = importlib.util.find_spec(where)
+    return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None

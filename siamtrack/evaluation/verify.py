@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError, EvaluationError
-from siamtrack.evaluation.datasets import SETS, Benchmark, ToolkitBenchmark
+from siamtrack.evaluation.datasets import TOOLKIT_BENCHMARKS, Benchmark, ToolkitBenchmark
 from siamtrack.evaluation.evaluate import Evaluation
 from siamtrack.evaluation.got10k_toolkit import quietly, toolkit_module
 from siamtrack.evaluation.scores import SequenceScore, TrackerScores
@@ -30,7 +30,7 @@ def experiment_for(benchmark: Benchmark, names: Sequence[str], results: Path, re
     Raises:
         ConfigError: toolkit 0.1.3 has no experiment for that data set.
     """
-    known = SETS.get(benchmark.name)
+    known = TOOLKIT_BENCHMARKS.get(benchmark.name)
     if known is None or not known.experiment or benchmark.protocol.truth_withheld:
         raise ConfigError(
             f"the got10k toolkit 0.1.3 scores no {benchmark.name}; leave --verify out"
@@ -147,12 +147,12 @@ def verify(evaluation: Evaluation, scores: Mapping[str, Sequence[TrackerScores]]
     worst = 0.0
     for tracker in scores[variant]:
         theirs = toolkit_performance(
-            evaluation, tracker.entrant.key, list(tracker.sequences), variant
+            evaluation, tracker.entry.key, list(tracker.sequences), variant
         )
         for name, ours, other in _pairs(tracker, theirs):
             if not abs(ours - other) <= TOLERANCE:
                 raise EvaluationError(
-                    f"{tracker.entrant.label}: {name} is {ours!r} here and {other!r} in the got10k "
+                    f"{tracker.entry.label}: {name} is {ours!r} here and {other!r} in the got10k "
                     "toolkit; report this with the result files"
                 )
             worst = max(worst, abs(ours - other))

@@ -1,133 +1,82 @@
-"""The process in which trackers run: `python -m siamtrack.evaluation.worker`.
-
-It reads one JSON object per line from standard input and answers on standard output. First comes a
-`Setting`, then units; for each unit it says `{"beat": frame}` now and then and at last
-`{"outcome": ...}`. Whatever trackers and their libraries print goes to standard error. The process
-ends when its input does.
-"""
+"""What a worker process does in an evaluation: one task after another; see `utils.workers`."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 import cv2
 
-from siamtrack.errors import SiamTrackError
 from siamtrack.evaluation.datasets import Benchmark, open_benchmark
-from siamtrack.evaluation.runs import Session, run_variant, variant_named
-from siamtrack.evaluation.task import Outcome, Setting, Unit
+from siamtrack.evaluation.runs import TimedTracker, run_variant, variant_named
+from siamtrack.evaluation.task import RunConfig, SequenceRun, Task
 from siamtrack.evaluation.trackers import EvaluatedTracker, TrackerSpec
-
-BEAT_S = 0.2
-"""Least time between two beats: often enough for a progress bar and a time-out, free of charge."""
-
-GRACE_S = 1.0
-"""Time to end by itself for a process without work whose input has ended."""
+from siamtrack.utils.workers import WorkerPool
 
 
-def run_unit(
-    benchmark: Benchmark,
-    unit: Unit,
-    beat: Callable[[int], None] = lambda frame: None,
-    kept: dict[str, Any] | None = None,
-) -> Outcome:
-    """Run one unit in this process; a tracker that fails is an outcome, not an error.
-
-    Args:
-        benchmark: the data set that `unit` names a sequence of.
-        unit: what to run.
-        beat: told the number of every frame before the tracker gets it.
-        kept: trackers of ours that earlier units built, by name and options, and this one's too
-            afterwards. They forget everything when they are reset, and compiling a network takes
-            as long as tracking a hundred frames. Those of others are built anew for every unit.
-    """
-    kept = {} if kept is None else kept
-    # OpenCV's trackers draw from one generator per process: without this, their boxes would depend
-    # on what ran before.
-    cv2.setRNGSeed(0)
-    try:
-        sequence = benchmark.load(unit.sequence)
-        tracker = _tracker_for(TrackerSpec(unit.tracker, unit.options), kept)
-        run = run_variant(Session(tracker, beat), sequence, variant_named(unit.variant))
-    except SiamTrackError as error:
-        return Outcome(unit, None, str(error))
-    return Outcome(unit, run)
+def make_pool(config: RunConfig, *, workers: int, logs: Path) -> WorkerPool:
+    """Processes that run the tasks of an evaluation, each with a log in the folder `logs`."""
+    return WorkerPool(
+        "siamtrack.evaluation.worker:run_task",
+        config,
+        workers=workers,
+        logs=logs,
+        start_timeout_s=config.start_timeout_s,
+        task_timeout_s=config.frame_timeout_s,
+        threads=config.threads,
+        fresh=lambda task: task.tracker.needs_fresh_process,
+    )
 
 
-def _tracker_for(spec: TrackerSpec, kept: dict[str, Any]) -> EvaluatedTracker:
-    """A tracker that knows of no target."""
-    if not spec.is_ours:
-        return spec.build()
-    tracker: Any = kept.pop(str(spec), None) or spec.build()
-    tracker.reset()
-    if tracker.budget is None:  # which remembers how long frames took
-        kept[str(spec)] = tracker
-    return cast("EvaluatedTracker", tracker)
-
-
-def serve(requests: Iterator[str], answers: TextIO) -> None:
-    """Answer a setting and its units until there are no more.
+def run_task(
+    setup: Mapping[str, Any], task: Mapping[str, Any], heartbeat: Callable[[int], None]
+) -> SequenceRun:
+    """Run one task.
 
     Args:
-        requests: lines of JSON.
-        answers: where lines of JSON go.
+        setup: a `RunConfig` as plain data.
+        task: a `Task` as plain data.
+        heartbeat: called with the number of every frame before the tracker gets it.
+
+    Raises:
+        SiamTrackError: the tracker failed, or the data set cannot be read.
     """
-    last = [0.0]
-
-    def answer(message: dict[str, Any]) -> None:
-        last[0] = time.monotonic()
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
-    def beat(frame: int) -> None:
-        if time.monotonic() - last[0] >= BEAT_S:
-            answer({"beat": frame})
-
-    setting = Setting(**json.loads(next(requests)))
-    cv2.setNumThreads(setting.threads)
-    benchmark: Benchmark | None = None
-    kept: dict[str, Any] = {}
-    for line in requests:
-        unit = Unit.from_json(json.loads(line))
-        last[0] = 0.0  # the first beat tells that the start is over
-        try:
-            benchmark = benchmark or open_benchmark(setting.benchmark, Path(setting.root))
-            outcome = run_unit(benchmark, unit, beat, kept)
-        except SiamTrackError as error:
-            outcome = Outcome(unit, None, str(error))
-        answer({"outcome": outcome.to_json()})
+    global _runner
+    if _runner is None:
+        cv2.setNumThreads(setup["threads"])
+        _runner = TaskRunner(open_benchmark(setup["dataset"], Path(setup["root"])))
+    return _runner.run(Task.from_plain(task), heartbeat)
 
 
-def _lines_of_stdin() -> Iterator[str]:
-    """Lines as they come; a parent that is gone ends the process, even in the middle of work."""
-    lines: SimpleQueue[str | None] = SimpleQueue()
-
-    def read() -> None:
-        for line in sys.stdin:
-            lines.put(line)
-        lines.put(None)
-        time.sleep(GRACE_S)
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    while (line := lines.get()) is not None:
-        yield line
+_runner: TaskRunner | None = None
+"""Kept from task to task: all tasks of a process share one setup."""
 
 
-def main() -> None:
-    """Serve on standard input and output."""
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(_lines_of_stdin(), channel)
+class TaskRunner:
+    """Runs tasks on one data set in this process."""
 
+    def __init__(self, benchmark: Benchmark) -> None:
+        self._benchmark = benchmark
+        # Trackers of ours forget everything on `reset`, and compiling a network takes as long as
+        # tracking a hundred frames. Those of others are built anew for every task.
+        self._compiled: dict[str, Any] = {}
 
-if __name__ == "__main__":
-    main()
+    def run(self, task: Task, heartbeat: Callable[[int], None] = lambda frame: None) -> SequenceRun:
+        """Run one task; arguments as `run_task`."""
+        # OpenCV's trackers draw from one generator per process. Without this, their boxes would
+        # depend on what ran before.
+        cv2.setRNGSeed(0)
+        sequence = self._benchmark.load(task.sequence)
+        tracker = TimedTracker(self._tracker(task.tracker), heartbeat)
+        return run_variant(tracker, sequence, variant_named(task.variant))
+
+    def _tracker(self, spec: TrackerSpec) -> EvaluatedTracker:
+        if not spec.is_ours:
+            return spec.build()
+        # Taken out while it runs: one that raises is not used again.
+        tracker: Any = self._compiled.pop(str(spec), None) or spec.build()
+        tracker.reset()
+        if tracker.budget is None:  # a time budget remembers how long frames took
+            self._compiled[str(spec)] = tracker
+        return cast("EvaluatedTracker", tracker)

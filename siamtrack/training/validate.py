@@ -15,7 +15,7 @@ from siamtrack.data.datasets import open_dataset
 from siamtrack.data.pairs import PairDataset
 from siamtrack.data.sequence import Dataset
 from siamtrack.engines.torch_engine import TorchEngine
-from siamtrack.evaluation.runs import follow, overlaps_of, success_auc
+from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
 from siamtrack.losses.combined import CombinedLoss
 from siamtrack.losses.metric import pool_region
 from siamtrack.models.network import TrackerNetwork, coverage
@@ -114,7 +114,7 @@ def sequence_figures(
     for sequence in sequences:
         if sequence.visible.sum() < 2:
             continue
-        overlaps = overlaps_of(sequence, *follow(tracker, sequence, max_frames))
+        overlaps = overlaps_of(sequence, *track_sequence(tracker, sequence, max_frames))
         if not np.isnan(overlaps).all():
             ao = float(np.nanmean(overlaps))
             figures[sequence.name] = {"success_auc": success_auc(overlaps), "ao": ao}

@@ -26,7 +26,7 @@ from siamtrack.data.datasets import open_dataset
 from siamtrack.data.sequence import VideoSequence as TargetSequence
 from siamtrack.engines import make_engine
 from siamtrack.errors import EvaluationError, SiamTrackError
-from siamtrack.evaluation.runs import follow, overlaps_of, success_auc
+from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Image
 from siamtrack.video.decode import Frames
@@ -125,7 +125,7 @@ class Judge:
         tracker = Tracker(self._engine, options_for(self._source, {**self._present, **options}))
         return {
             sequence.name: success_auc(
-                overlaps_of(sequence, *follow(tracker, sequence, self._max_frames))
+                overlaps_of(sequence, *track_sequence(tracker, sequence, self._max_frames))
             )
             for sequence in self._sequences
         }

@@ -16,7 +16,7 @@ from siamtrack.api import DEFAULT_WEIGHTS, options_for, read_source
 from siamtrack.data.datasets import open_dataset
 from siamtrack.data.sequence import VideoSequence as TargetSequence
 from siamtrack.errors import ConfigError, DatasetError
-from siamtrack.evaluation.trackers import code_sha256, sha256_of
+from siamtrack.evaluation.trackers import TRACKING_REVISION
 from siamtrack.models.weights import find_weights
 from siamtrack.tracking.options import TrackerOptions, rename_options
 from siamtrack.tuning.crossvalidation import check_folds
@@ -25,6 +25,7 @@ from siamtrack.tuning.ranges import Range, read_ranges
 from siamtrack.tuning.report import TABLE, write_report, write_trials
 from siamtrack.tuning.study import Judging, Search
 from siamtrack.utils.config import parse_assignments
+from siamtrack.utils.files import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -157,11 +158,11 @@ def _identity(
         for name, sequence in sequences.items()
     }
     return {
-        "weights": sha256_of(find_weights(job.weights)),
+        "weights": sha256(find_weights(job.weights)),
         "options": asdict(present),
         "ranges": {name: asdict(found) for name, found in ranges.items()},
         "sequences": truths,
         "max_frames": job.max_frames,
         "engine": engine,
-        "tracking code": code_sha256(),
+        "tracking_revision": TRACKING_REVISION,
     }

@@ -11,8 +11,7 @@ import pytest
 from siamtrack.cli import main
 from siamtrack.errors import InvalidBoxError
 from siamtrack.evaluation.compare import contend, panels_wh, side_by_side
-from siamtrack.evaluation.task import enter
-from siamtrack.evaluation.trackers import TrackerSpec
+from siamtrack.evaluation.trackers import TrackerSpec, resolve_trackers
 from siamtrack.video.interactive import Closed, Key
 
 TRACKERS = """
@@ -155,10 +154,12 @@ def test_the_window_can_be_paused_and_closed(turns, frames, pictures, monkeypatc
 
 
 def test_boxes_are_drawn_where_the_trackers_say(pictures):
-    entrants = enter([TrackerSpec("identity"), TrackerSpec(f"{pictures.parent}/trackers.py:Walks")])
+    trackers = resolve_trackers(
+        [TrackerSpec("identity"), TrackerSpec(f"{pictures.parent}/trackers.py:Walks")]
+    )
     images = [cv2.imread(str(pictures / f"{number}.png")) for number in range(FRAMES)]
     truth = np.full((3, 4), np.nan)
-    moments = [(m, side_by_side(m)) for m in contend(entrants, images, (10, 20, 16, 14), truth)]
+    moments = [(m, side_by_side(m)) for m in contend(trackers, images, (10, 20, 16, 14), truth)]
     assert moments[-1][0].truth is None and not moments[-1][0].contenders[0].overlaps
     panel = moments[-1][1]
     assert panel.shape[1::-1] == panels_wh(2, (100, 60))
@@ -178,6 +179,6 @@ def test_panels_are_laid_out_for_a_screen(count, columns, rows):
 
 
 def test_boxes_that_cannot_be_tracked_are_refused():
-    entrants = enter([TrackerSpec("identity")])
+    trackers = resolve_trackers([TrackerSpec("identity")])
     with pytest.raises(InvalidBoxError):
-        list(contend(entrants, [np.zeros((20, 20, 3), np.uint8)], (1, 1, -5, 5)))
+        list(contend(trackers, [np.zeros((20, 20, 3), np.uint8)], (1, 1, -5, 5)))

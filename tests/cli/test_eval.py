@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.cli import eval as _evaluating
+from siamtrack.cli import eval as cli_eval
 from siamtrack.cli import main
 from siamtrack.evaluation import evaluate
 from siamtrack.evaluation.report import report as writing
@@ -76,7 +76,7 @@ def test_a_second_call_computes_nothing(
     no_plots, root: Path, here: Path, capfd, monkeypatch
 ) -> None:
     assert call(root, here / "out", "--tracker", "identity") == 0
-    monkeypatch.setattr(evaluate, "run_here", lambda *_, **__: pytest.fail("ran again"))
+    monkeypatch.setattr(evaluate, "make_pool", lambda *_, **__: pytest.fail("ran again"))
     assert call(root, here / "out", "--tracker", "identity", "--format", "latex") == 0
     assert call(root, here / "out", "--tracker", "identity", "--no-run") == 0
     assert r"\begin{tabular}" in capfd.readouterr().out
@@ -117,7 +117,7 @@ def test_result_files_that_cannot_be_scored_are_failures(
 
 
 def test_many_failures_are_not_all_printed(no_plots, root, here, capfd, monkeypatch) -> None:
-    monkeypatch.setattr(_evaluating, "SHOWN_FAILURES", 1)
+    monkeypatch.setattr(cli_eval, "SHOWN_FAILURES", 1)
     assert call(root, here / "out", "--tracker", "identity", "--no-run") == 3
     assert "siamtrack: and 1 more" in capfd.readouterr().err
 
@@ -141,7 +141,7 @@ def test_many_failures_are_not_all_printed(no_plots, root, here, capfd, monkeypa
         (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "identity",
           "--verify"], 2, "scores no clips"),
         (["eval", "clips", "--root", "clips", "--out", "clips/walk.txt/o", "--tracker",
-          "identity"], 3, "cannot be written"),
+          "identity"], 3, "cannot write"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(no_plots, arguments, code, message, root, here, capfd) -> None:
@@ -203,7 +203,7 @@ def test_ctrl_c_says_what_is_kept(no_plots, root, here, capfd, monkeypatch) -> N
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_evaluating, "run", interrupted)
+    monkeypatch.setattr(evaluate, "run", interrupted)
     assert call(root, here / "out", "--tracker", "identity") == 130
     assert "the same command goes on from there" in capfd.readouterr().err
 

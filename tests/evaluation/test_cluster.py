@@ -10,7 +10,8 @@ import pytest
 
 from siamtrack.errors import ConfigError, EvaluationError
 from siamtrack.evaluation import cluster as cluster_module
-from siamtrack.evaluation.evaluate import Running, prepare, run
+from siamtrack.evaluation.evaluate import prepare, run
+from siamtrack.evaluation.task import RunConfig
 from siamtrack.evaluation.trackers import TrackerSpec
 
 distributed = pytest.importorskip("distributed", reason="siamtrack[distributed] is not installed")
@@ -27,6 +28,10 @@ def cluster():
         yield made
 
 
+def evaluation_of(root, out, *names, **options):
+    return prepare(RunConfig("clips", root, out, tuple(map(TrackerSpec, names)), **options))
+
+
 def boxes_of(out):
     return {p.name: p.read_bytes() for p in out.rglob("*.txt") if "times" not in p.parts}
 
@@ -37,10 +42,10 @@ class KillOneWorker:
     def __init__(self, scheduler):
         self.scheduler, self.killed = scheduler, None
 
-    def on_frame(self, worker, unit, frame):
+    def on_frame(self, worker, task, frame):
         raise AssertionError("frames are not reported from elsewhere")
 
-    def on_outcome(self, worker, outcome):
+    def on_result(self, worker, result):
         if self.killed is None:
             with distributed.Client(self.scheduler) as client:
                 pids = client.run(os.getpid)
@@ -53,15 +58,15 @@ def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(
     cluster, clips, trackers_file, tmp_path
 ):
     root = clips({name: 6 + index for index, name in enumerate("abcdefgh")})
-    specs = [TrackerSpec(f"{trackers_file}:{kind}") for kind in ("Drift", "Raises")]
-    watcher = KillOneWorker(cluster.scheduler_address)
-    remote = prepare("clips", root, specs, tmp_path / "remote")
-    failures = run(remote, Running(scheduler=cluster.scheduler_address), watcher)
+    drift, raises = (f"{trackers_file}:{kind}" for kind in ("Drift", "Raises"))
+    address = cluster.scheduler_address
+    remote = evaluation_of(root, tmp_path / "remote", drift, raises, scheduler=address)
+    watcher = KillOneWorker(address)
+    failures = run(remote, watcher.on_frame, watcher.on_result)
     assert watcher.killed is not None
     assert {f.error for f in failures} == {"frame 1: update raised ValueError: no idea"}
     assert len(failures) == 8
-    here = prepare("clips", root, specs[:1], tmp_path / "here")
-    assert run(here, Running(workers=2)) == []
+    assert run(evaluation_of(root, tmp_path / "here", drift, workers=2)) == []
     assert len(boxes_of(tmp_path / "here")) == 8
     assert boxes_of(tmp_path / "remote") == boxes_of(tmp_path / "here")
 
@@ -79,30 +84,33 @@ class LostResult:
 
 
 def test_a_result_that_died_with_its_worker_is_waited_for():
-    assert cluster_module._outcomes(LostResult(), ()) == []
+    assert cluster_module._results(LostResult(), ()) == []
 
 
 def test_what_the_cluster_gives_up_on_has_failed(cluster, clips, tmp_path, monkeypatch):
-    def gives_up(setting, units):
+    def gives_up(config, tasks):
         raise MemoryError("too big for any worker")
 
     monkeypatch.setattr(cluster_module, "run_group", gives_up)
-    evaluation = prepare("clips", clips({"a": 4}), [TrackerSpec("identity")], tmp_path / "out")
-    (failure,) = run(evaluation, Running(scheduler=cluster.scheduler_address))
+    (failure,) = run(
+        evaluation_of(
+            clips({"a": 4}), tmp_path / "out", "identity", scheduler=cluster.scheduler_address
+        )
+    )
     assert failure.error.startswith("the cluster gave up: MemoryError")
 
 
 def test_a_scheduler_that_is_not_there_is_said(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "CONNECT_TIMEOUT_S", 1)
-    evaluation = prepare("clips", clips({"a": 4}), [TrackerSpec("identity")], tmp_path / "out")
+    root, out = clips({"a": 4}), tmp_path / "out"
     with pytest.raises(EvaluationError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        run(evaluation, Running(scheduler="tcp://127.0.0.1:9"))
+        run(evaluation_of(root, out, "identity", scheduler="tcp://127.0.0.1:9"))
     with pytest.raises(EvaluationError, match="no Dask scheduler answers at nonsense://"):
-        run(evaluation, Running(scheduler="nonsense://x"))
+        run(evaluation_of(root, out, "identity", scheduler="nonsense://x"))
 
 
 def test_a_missing_dask_names_the_extra(clips, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    evaluation = prepare("clips", clips({"a": 4}), [TrackerSpec("identity")], tmp_path / "out")
+    root, out = clips({"a": 4}), tmp_path / "out"
     with pytest.raises(ConfigError, match=r"pip install 'siamtrack\[distributed\]'"):
-        run(evaluation, Running(scheduler="tcp://127.0.0.1:9"))
+        run(evaluation_of(root, out, "identity", scheduler="tcp://127.0.0.1:9"))

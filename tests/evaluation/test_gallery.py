@@ -23,7 +23,7 @@ from siamtrack.evaluation.report.failures import (
     watch,
     write_gallery,
 )
-from siamtrack.evaluation.runs import follow, overlaps_of, success_auc
+from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
 from siamtrack.geometry import CropMap
 from siamtrack.models.siamfc import SiamFCConfig
 from siamtrack.tracking.options import ScalePyramidOptions
@@ -68,7 +68,7 @@ def test_the_longest_collapses_are_shown_in_order_or_the_worst_frame():
 def test_watching_changes_nothing(tracker, clips):
     sequence = clips["bad"]
     watched = watch(tracker, sequence)
-    first, results = follow(tracker, sequence)
+    first, results = track_sequence(tracker, sequence)
     assert (watched.first, watched.results) == (first, results)
     overlaps = overlaps_of(sequence, first, results)
     assert np.array_equal(watched.overlaps, overlaps, equal_nan=True)

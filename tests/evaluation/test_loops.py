@@ -7,7 +7,7 @@ import pytest
 
 from siamtrack.errors import EvaluationError, InvalidFrameError
 from siamtrack.evaluation.datasets import open_benchmark
-from siamtrack.evaluation.runs import Session, run_variant, variant_named
+from siamtrack.evaluation.runs import TimedTracker, run_variant, variant_named
 
 
 class Recorder:
@@ -45,12 +45,12 @@ def walk(clips):
 
 
 def run(tracker, sequence, variant="ope", **session):
-    return run_variant(Session(tracker, **session), sequence, variant_named(variant))
+    return run_variant(TimedTracker(tracker, **session), sequence, variant_named(variant))
 
 
 def test_one_pass_gives_the_true_box_once_and_every_frame_in_order(walk):
     tracker, beats = Recorder(), []
-    result = run(tracker, walk, beat=beats.append)
+    result = run(tracker, walk, heartbeat=beats.append)
     assert tracker.given == tuple(walk.boxes_xywh[0])
     assert all(type(value) is float for value in tracker.given)
     assert len(tracker.frames) == 8 and beats == list(range(8))

@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.evaluation.evaluate import Running, prepare
+from siamtrack.evaluation.evaluate import prepare
 from siamtrack.evaluation.report import page as page_module
 from siamtrack.evaluation.report import report as writing
 from siamtrack.evaluation.report.failures import collapse
 from siamtrack.evaluation.report.report import latex_table, markdown_table, write_report
-from siamtrack.evaluation.runs import Run
-from siamtrack.evaluation.task import Outcome
+from siamtrack.evaluation.task import RunConfig, SequenceRun, Task, TaskResult
 from siamtrack.evaluation.trackers import TrackerSpec
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -31,7 +30,7 @@ HOSTILE = 'a<img src=x onerror="document.title=1">&b'
 
 def stored(evaluation, rng):
     """Good results of the first tracker, lost half-way by the second, in every variant."""
-    for number, entrant in enumerate(evaluation.entrants):
+    for number, entry in enumerate(evaluation.trackers):
         for name, sequence in evaluation.sequences.items():
             boxes = np.nan_to_num(sequence.boxes_xywh, nan=3.0) + rng.normal(
                 0, 0.4, (len(sequence), 4)
@@ -42,8 +41,8 @@ def stored(evaluation, rng):
             for variant in evaluation.variants:
                 start = variant.start_frame(sequence.truth.visible)
                 rows = sequence.to_file(boxes)[start:].tolist()
-                run = Run(rows, times[start:].tolist(), start)
-                evaluation.store.write(variant.name, entrant.key, name, run)
+                run = SequenceRun(rows, times[start:].tolist(), start)
+                evaluation.store.write(variant.name, entry.key, name, run)
     return evaluation
 
 
@@ -52,7 +51,9 @@ def prepared(folder, write_clips, write_trackers, rng):
     (root / "attributes.json").write_text(json.dumps({"walk": ["occlusion"]}))
     trackers = write_trackers(folder)
     specs = [TrackerSpec(f"{trackers}:{kind}") for kind in ("Follows", "Drift")]
-    return stored(prepare("clips", root, specs, folder / "out", families=["ope", "sre"]), rng)
+    return stored(
+        prepare(RunConfig("clips", root, folder / "out", tuple(specs), ("ope", "sre"))), rng
+    )
 
 
 @pytest.fixture
@@ -66,10 +67,8 @@ def reported(tmp_path_factory, write_clips, write_trackers):
     """An evaluation and its report, made once for all tests that only look."""
     folder = tmp_path_factory.mktemp("reported")
     made = prepared(folder, write_clips, write_trackers, np.random.default_rng(5))
-    failed = Outcome(evaluation_unit(made), None, "hung <b>for ever</b>")
-    return made, write_report(
-        made, command="siamtrack eval <clips>", running=Running(), failures=[failed]
-    )
+    failed = TaskResult(evaluation_task(made), None, "hung <b>for ever</b>")
+    return made, write_report(made, command="siamtrack eval <clips>", failures=[failed])
 
 
 @pytest.fixture
@@ -83,16 +82,14 @@ def no_plots(monkeypatch):
     monkeypatch.setattr(writing, "draw_all", lambda content: {})
 
 
-def evaluation_unit(evaluation):
-    from siamtrack.evaluation.task import Unit
-
-    entrant = evaluation.entrants[1]
-    return Unit("walk", "sre-left", entrant.spec.name, {}, entrant.key, entrant.label, 30)
+def evaluation_task(evaluation):
+    entry = evaluation.trackers[1]
+    return Task("walk", "sre-left", entry.spec, entry.key, entry.label, 30)
 
 
 def test_everything_is_written_and_json_is_strict(reported):
     evaluation, written = reported
-    out = evaluation.out
+    out = evaluation.config.out
     names = ["success", "precision", "normalised_precision", "attributes", "speed", "robustness"]
     for name in names:
         picture = cv2.imread(str(out / "plots" / f"{name}.png"))
@@ -114,10 +111,10 @@ def test_everything_is_written_and_json_is_strict(reported):
 
 def test_figures_of_the_report_are_those_of_the_result_files(reported):
     evaluation, written = reported
-    tracker = written.content["variants"][0]["trackers"][evaluation.entrants[1].label]
+    tracker = written.content["variants"][0]["trackers"][evaluation.trackers[1].label]
     sequence = evaluation.sequences["walk"]
     rows = np.loadtxt(
-        evaluation.store.boxes_path("ope", evaluation.entrants[1].key, "walk"), delimiter=","
+        evaluation.store.boxes_path("ope", evaluation.trackers[1].key, "walk"), delimiter=","
     )
     truth = sequence.boxes_xywh
     inter = np.prod(
@@ -146,27 +143,27 @@ def test_the_page_fetches_nothing_and_escapes_everything(written):
 
 
 def test_missing_results_are_counted_and_named(evaluation, no_plots):
-    entrant = evaluation.entrants[1]
-    evaluation.store.boxes_path("ope", entrant.key, "walk").unlink()
-    report = write_report(evaluation, command="", running=Running())
-    tracker = report.content["variants"][0]["trackers"][entrant.label]
+    entry = evaluation.trackers[1]
+    evaluation.store.boxes_path("ope", entry.key, "walk").unlink()
+    report = write_report(evaluation, command="")
+    tracker = report.content["variants"][0]["trackers"][entry.label]
     assert tracker["scored"] == 2 and "is missing" in tracker["missing"]["walk"]
     assert report.content["variants"][0]["paired"][0]["sequences"] == 2
     assert "2 of 3" in report.page.read_text()
 
 
 def test_a_tracker_without_any_result_does_not_keep_the_others_from_being_reported(evaluation):
-    for path in evaluation.store.tracker_folder("ope", evaluation.entrants[0].key).glob("*.txt"):
+    for path in evaluation.store.tracker_folder("ope", evaluation.trackers[0].key).glob("*.txt"):
         path.unlink()
-    report = write_report(evaluation, command="", running=Running())
+    report = write_report(evaluation, command="")
     first = report.content["variants"][0]
-    assert first["trackers"][evaluation.entrants[0].label]["scored"] == 0
+    assert first["trackers"][evaluation.trackers[0].label]["scored"] == 0
     assert "| 0/3 |" in markdown_table(first) and "3/3" in markdown_table(first)
 
 
 def test_frames_that_have_gone_cost_the_strips_only(evaluation, no_plots):
     shutil.rmtree(evaluation.benchmark.root / "walk")
-    report = write_report(evaluation, command="", running=Running())
+    report = write_report(evaluation, command="")
     assert report.page.read_text().count("data:image/jpeg;base64,") == 2 * 5
 
 
@@ -196,7 +193,7 @@ def test_tables_for_papers(written):
 
 def test_long_sequences_are_averaged_in_blocks(monkeypatch, evaluation, no_plots):
     monkeypatch.setattr(page_module, "POINTS", 10)
-    report = write_report(evaluation, command="", running=Running())
+    report = write_report(evaluation, command="")
     text = report.page.read_text()
     lines = json.loads(re.search(r'id="timelines">(.*?)</script>', text)[1])
     assert lines["walk"]["block"] == 3 and len(lines["walk"]["trackers"][0]["overlap"]) == 10
@@ -225,13 +222,13 @@ def test_a_collapse_lasts(overlaps, frame):
 
 
 def test_vot_is_reported_too(vot, tmp_path):
-    evaluation = prepare("vot2018", vot(), [TrackerSpec("identity")], tmp_path / "out")
-    key = evaluation.entrants[0].key
+    evaluation = prepare(RunConfig("vot2018", vot(), tmp_path / "out", (TrackerSpec("identity"),)))
+    key = evaluation.trackers[0].key
     for name, sequence in evaluation.sequences.items():
         rows = [[1.0], *sequence.truth.boxes_xywh[1:].tolist()]
         rows[17] = [2.0]
-        evaluation.store.write("supervised", key, name, Run(rows, [0.02] * len(rows)))
-    report = write_report(evaluation, command="", running=Running())
+        evaluation.store.write("supervised", key, name, SequenceRun(rows, [0.02] * len(rows)))
+    report = write_report(evaluation, command="")
     figures = report.content["variants"][0]["trackers"]["identity"]["figures"]
     assert 0.7 < figures["accuracy"]["value"] < 1 and figures["robustness"]["value"] > 0
     assert "failures" in report.page.read_text()
@@ -241,12 +238,14 @@ def test_vot_is_reported_too(vot, tmp_path):
 def test_one_pass_on_vot_is_scored_like_clips(vot, tmp_path, no_plots):
     families = ["supervised", "ope"]
     specs = [TrackerSpec("identity")]
-    evaluation = prepare("vot2018", vot(), specs, tmp_path / "out", families=families)
-    key = evaluation.entrants[0].key
+    evaluation = prepare(
+        RunConfig("vot2018", vot(), tmp_path / "out", tuple(specs), tuple(families))
+    )
+    key = evaluation.trackers[0].key
     for name, sequence in evaluation.sequences.items():
         rows = sequence.truth.boxes_xywh.tolist()
-        evaluation.store.write("ope", key, name, Run(rows, [0.02] * len(rows)))
-    report = write_report(evaluation, command="", running=Running())
+        evaluation.store.write("ope", key, name, SequenceRun(rows, [0.02] * len(rows)))
+    report = write_report(evaluation, command="")
     supervised, ope = report.content["variants"]
     assert supervised["trackers"]["identity"]["scored"] == 0
     assert ope["trackers"]["identity"]["figures"]["success_auc"]["value"] == pytest.approx(20 / 21)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import cv2
 import pytest
 
 from siamtrack.errors import ConfigError, EvaluationError, WeightsError
-from siamtrack.evaluation import trackers as identity_module
-from siamtrack.evaluation.task import enter
+from siamtrack.evaluation import trackers as trackers_module
 from siamtrack.evaluation.trackers import (
     IdentityTracker,
     OpenCvTracker,
-    ToolkitTrackerHere,
+    ToolkitTrackerAdapter,
     TrackerSpec,
-    identity,
     parse_trackers,
-    tracker_key,
+    resolve_trackers,
+    result_identity,
+    result_key,
 )
 from siamtrack.models.weights import build_network, save_network
+from siamtrack.tracking.options import BoxHeadOptions
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_classes_come_from_files_and_modules(trackers_file, monkeypatch):
     assert isinstance(TrackerSpec("identity").build(), IdentityTracker)
     assert isinstance(TrackerSpec("opencv:mil").build(), OpenCvTracker)
     toolkit = TrackerSpec("got10k.trackers.identity_tracker:IdentityTracker").build()
-    assert isinstance(toolkit, ToolkitTrackerHere)
+    assert isinstance(toolkit, ToolkitTrackerAdapter)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +100,11 @@ def test_a_module_that_fails_to_import_is_said(tmp_path):
 
 def test_the_key_follows_the_source_of_a_class_and_its_options(trackers_file):
     plain = TrackerSpec(f"{trackers_file}:Drift")
-    before = tracker_key(plain)
+    before = result_key(plain)
     assert before.startswith("temperaments.py-Drift-")
-    assert tracker_key(TrackerSpec(plain.name, {"step": 2.0})) != before
+    assert result_key(TrackerSpec(plain.name, {"step": 2.0})) != before
     trackers_file.write_text(trackers_file.read_text() + "\n# faster\n")
-    assert tracker_key(plain) != before
+    assert result_key(plain) != before
 
 
 def test_the_key_follows_the_weights_not_their_name(tmp_path):
@@ -111,63 +113,91 @@ def test_the_key_follows_the_weights_not_their_name(tmp_path):
         save_network(build_network("siamfc"), path, training_data=["none"], licence="CC0-1.0")
     for suffix in (".safetensors", ".json"):
         shutil.copy(paths[0].with_suffix(suffix), paths[1].with_suffix(suffix))
-    one, two, three = (identity(TrackerSpec(str(path))) for path in paths)
-    assert one == two and one != three
-    assert tracker_key(TrackerSpec(str(paths[0]))).startswith("one-")
-    assert one != identity(TrackerSpec(str(paths[0]), {"window_influence": 0.1}))
+    keys = [result_key(TrackerSpec(str(path))) for path in paths]
+    one, two, three = (key.rpartition("-") for key in keys)
+    assert (one[0], two[0]) == ("one", "two")
+    assert one[2] == two[2] != three[2]
 
 
-def test_the_key_follows_the_code_that_tracks_but_not_the_rest(monkeypatch, tmp_path):
-    package = tmp_path / "siamtrack"
-    for part in ("tracking", "evaluation"):
-        (package / part).mkdir(parents=True)
-        (package / part / "loop.py").write_text("x = 1\n")
-    monkeypatch.setattr(identity_module, "__file__", str(package / "evaluation" / "identity.py"))
-    before = identity_module.code_sha256()
-    (package / "evaluation" / "loop.py").write_text("x = 2\n")
-    assert identity_module.code_sha256() == before
-    (package / "tracking" / "loop.py").write_text("x = 2\n")
-    assert identity_module.code_sha256() != before
+def built(options=None, **engine):
+    """What `TrackerSpec("siamtrack").build()` might give."""
+    values = {"name": "onnx", "precision": "f32", "device": "cpu", **engine}
+    return SimpleNamespace(options=options or BoxHeadOptions(), engine=SimpleNamespace(**values))
+
+
+def key_of(tracker, **options):
+    spec = TrackerSpec("siamtrack", options)
+    return result_key(spec, result_identity(spec, tracker))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        built(name="torch"),
+        built(precision="int8"),
+        built(device="cuda:0"),
+        built(BoxHeadOptions(window_influence=0.1)),
+    ],
+)
+def test_the_key_follows_what_runs(other):
+    assert key_of(other) != key_of(built())
+
+
+def test_the_key_names_what_runs_not_how_it_was_asked_for():
+    automatic, named = key_of(built()), key_of(built(), engine="onnx", device="cpu")
+    assert automatic == named and automatic.startswith("siamtrack-")
+    assert key_of(built(device="cuda:0")) == key_of(built(device="cuda:1"))
+
+
+def test_the_key_follows_the_revision_of_the_tracking_and_no_source(monkeypatch):
+    renamed = type("Options2", (BoxHeadOptions,), {"__doc__": "Another text.", "__module__": "x"})
+    before = key_of(built())
+    assert key_of(built(renamed())) == before
+    assert set(result_identity(TrackerSpec("siamtrack"), built())) == {
+        "weights_sha256", "options", "engine", "precision", "device", "tracking_revision"
+    }  # fmt: skip
+    monkeypatch.setattr(trackers_module, "TRACKING_REVISION", 10**6)
+    assert key_of(built()) != before
 
 
 def test_the_key_follows_opencv_and_its_model_files(tmp_path, monkeypatch):
     for name in ("b.onnx", "moved.onnx"):
         (tmp_path / name).write_bytes(b"one")
     first, moved = (
-        tracker_key(TrackerSpec("opencv:vit", {"net": str(tmp_path / name)}))
+        result_key(TrackerSpec("opencv:vit", {"net": str(tmp_path / name)}))
         for name in ("b.onnx", "moved.onnx")
     )
     assert first == moved
     (tmp_path / "moved.onnx").write_bytes(b"two")
-    assert tracker_key(TrackerSpec("opencv:vit", {"net": str(tmp_path / "moved.onnx")})) != first
+    assert result_key(TrackerSpec("opencv:vit", {"net": str(tmp_path / "moved.onnx")})) != first
     monkeypatch.setattr(cv2, "__version__", "9.9.9")
-    assert tracker_key(TrackerSpec("opencv:vit", {"net": str(tmp_path / "b.onnx")})) != first
+    assert result_key(TrackerSpec("opencv:vit", {"net": str(tmp_path / "b.onnx")})) != first
 
 
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
         (TrackerSpec("opencv:vit", {"net": "gone.onnx"}), EvaluationError, "gone.onnx"),
-        (TrackerSpec("gone.py:Drift"), ConfigError, "gone.py does not exist"),
-        (TrackerSpec("no.such.module:Drift"), ConfigError, "cannot be found"),
+        (TrackerSpec("gone.py:Drift"), ConfigError, "gone.py is not a Python file"),
+        (TrackerSpec("no.such.module:Drift"), EvaluationError, "cannot be imported"),
     ],
 )
 def test_what_a_key_is_made_of_must_be_there(spec, error, message):
     with pytest.raises(error, match=message):
-        tracker_key(spec)
+        result_key(spec)
 
 
-def test_entrants_have_labels_that_tell_them_apart(trackers_file):
+def test_trackers_have_labels_that_tell_them_apart(trackers_file):
     names = [f"{trackers_file}:Drift", f"{trackers_file}:Drift@step=3", "identity"]
-    entrants = enter([TrackerSpec.parse(name) for name in names])
+    entries = resolve_trackers([TrackerSpec.parse(name) for name in names])
     labels = ["temperaments.py:Drift", "temperaments.py:Drift@step=3", "identity"]
-    assert [entrant.label for entrant in entrants] == labels
+    assert [entry.label for entry in entries] == labels
     (trackers_file.parent / "deep").mkdir()
     copy = trackers_file.parent / "deep" / trackers_file.name
     copy.write_text(trackers_file.read_text() + "# another\n")
     twins = [f"{path}:Drift" for path in (trackers_file, copy)]
-    assert [e.label for e in enter([TrackerSpec(name) for name in twins])] == twins
+    assert [e.label for e in resolve_trackers([TrackerSpec(name) for name in twins])] == twins
     with pytest.raises(ConfigError, match="the same tracker; give it once"):
-        enter([TrackerSpec("identity"), TrackerSpec("identity")])
+        resolve_trackers([TrackerSpec("identity"), TrackerSpec("identity")])
     with pytest.raises(ConfigError, match="give at least one with --tracker"):
-        enter([])
+        resolve_trackers([])

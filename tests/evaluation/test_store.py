@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 
@@ -11,8 +12,9 @@ from got10k.experiments import ExperimentGOT10k, ExperimentOTB
 
 from siamtrack.errors import EvaluationError, OutputError
 from siamtrack.evaluation.datasets import open_benchmark
-from siamtrack.evaluation.runs import Run
 from siamtrack.evaluation.store import ResultStore
+from siamtrack.evaluation.task import SequenceRun
+from siamtrack.evaluation.trackers import TrackerEntry, TrackerSpec
 from siamtrack.utils.files import atomic_write
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [1 / 3, -2.0005, 1e3, 5.5]]
@@ -27,14 +29,14 @@ def toolkit_writes(experiment, folder):
 
 def test_files_are_those_of_the_toolkit(otb, got10k, tmp_path, capsys):
     store = ResultStore(tmp_path / "out", open_benchmark("otb100", otb()))
-    store.write("ope", "mine-1", "Deer", Run(ROWS, TIMES))
+    store.write("ope", "mine-1", "Deer", SequenceRun(ROWS, TIMES))
     toolkit_writes(ExperimentOTB, tmp_path / "theirs" / "Deer.txt")
     ours = tmp_path / "out" / "results" / "ope" / "OTB2015" / "mine-1"
     for name in ("Deer.txt", "times/Deer_time.txt"):
         assert (ours / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
 
     store = ResultStore(tmp_path / "out", open_benchmark("got10k-val", got10k()))
-    store.write("ope", "mine-1", "S", Run(ROWS, TIMES))
+    store.write("ope", "mine-1", "S", SequenceRun(ROWS, TIMES))
     toolkit_writes(ExperimentGOT10k, tmp_path / "got" / "S" / "S_001.txt")
     ours = tmp_path / "out" / "results" / "ope" / "GOT-10k" / "mine-1"
     for name in ("S/S_001.txt", "S/S_time.txt"):
@@ -44,7 +46,7 @@ def test_files_are_those_of_the_toolkit(otb, got10k, tmp_path, capsys):
 def test_clips_keep_every_bit_of_a_box(clips, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
     assert not store.has("ope", "k", "walk")
-    store.write("ope", "k", "walk", Run(ROWS, [0.1, math.nan]))
+    store.write("ope", "k", "walk", SequenceRun(ROWS, [0.1, math.nan]))
     assert store.has("ope", "k", "walk")
     back = store.read("ope", "k", "walk")
     assert back.rows == ROWS
@@ -53,16 +55,17 @@ def test_clips_keep_every_bit_of_a_box(clips, tmp_path):
 
 def test_vot_has_codes_and_boxes(vot, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("vot2018", vot()))
-    store.write("supervised", "k", "bag", Run([[1.0], [1.5, 2, 3, 4], [2.0], [0.0]], [0.5] * 4))
+    rows = [[1.0], [1.5, 2, 3, 4], [2.0], [0.0]]
+    store.write("supervised", "k", "bag", SequenceRun(rows, [0.5] * 4))
     path = tmp_path / "out/results/supervised/VOT2018/k/baseline/bag/bag_001.txt"
     assert path.read_text() == "1\n1.5000,2.0000,3.0000,4.0000\n2\n0\n"
-    assert store.read("supervised", "k", "bag").rows == [[1.0], [1.5, 2, 3, 4], [2.0], [0.0]]
+    assert store.read("supervised", "k", "bag").rows == rows
     assert "unsupervised" in str(store.boxes_path("ope", "k", "bag"))
 
 
 def test_a_result_without_times_is_a_result(clips, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
-    store.write("ope", "k", "walk", Run(ROWS, TIMES))
+    store.write("ope", "k", "walk", SequenceRun(ROWS, TIMES))
     store.times_path("ope", "k", "walk").unlink()
     assert len(store.read("ope", "k", "walk").times_s) == 0
 
@@ -103,12 +106,35 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OutputError, match=r"result.txt cannot be written .*No space left"):
+    with pytest.raises(OutputError, match=r"cannot write .*result.txt: No space left"):
         atomic_write(path, "new")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+def test_a_folder_that_cannot_be_made_is_said(clips, tmp_path):
     (tmp_path / "file").write_text("")
+    benchmark = open_benchmark("clips", clips())
     with pytest.raises(OutputError, match="give another folder with --out"):
-        atomic_write(tmp_path / "file" / "result.txt", "new")
+        ResultStore(tmp_path / "file", benchmark).describe("ope", "k", {})
+
+
+def older_note(folder, key, **changes):
+    """What siamtrack 0.1 wrote beside its results."""
+    note = {"weights_sha256": "abc", "card_options": {}, "options": {"engine": "torch"},
+            "code_sha256": "0123", **changes}  # fmt: skip
+    atomic_write(folder / f"{key}.json", json.dumps(note))
+
+
+def test_results_of_an_older_siamtrack_are_found_by_weights_and_options(clips, tmp_path):
+    store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
+    identity = {"weights_sha256": "abc", "tracking_revision": 1}
+    tracker = TrackerEntry(
+        TrackerSpec("siamtrack", {"engine": "torch"}), "siamtrack", "siamtrack-1", identity
+    )
+    store.describe("ope", tracker.key, identity)
+    assert store.older_keys("ope", tracker) == []
+    folder = store.tracker_folder("ope", "").parent / "clips"
+    older_note(folder, "siamtrack-old")
+    older_note(folder, "siamtrack-tuned", options={"engine": "torch", "framing": 0})
+    older_note(folder, "siamtrack-trained", weights_sha256="def")
+    assert store.older_keys("ope", tracker) == ["siamtrack-old"]

@@ -20,13 +20,14 @@ from siamtrack.evaluation.datasets import open_benchmark
 from siamtrack.evaluation.evaluate import prepare
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
 from siamtrack.evaluation.report.report import score_all
-from siamtrack.evaluation.runs import Run, Session, run_variant, variant_named
+from siamtrack.evaluation.runs import TimedTracker, run_variant, variant_named
 from siamtrack.evaluation.store import StoredRun
+from siamtrack.evaluation.task import RunConfig, SequenceRun
 from siamtrack.evaluation.trackers import (
+    ToolkitTrackerAdapter,
     TrackerSpec,
     as_toolkit_tracker,
     is_toolkit_tracker,
-    with_our_frames,
 )
 from siamtrack.evaluation.verify import experiment_for, verify
 from siamtrack.evaluation.vot import accuracy_and_robustness, score_supervised
@@ -56,19 +57,19 @@ def small_otb(otb, monkeypatch):
 
 def wobbly(evaluation, rng, variant="ope", decimals=2):
     """Store results that are right, wrong, outside, tiny and tied with thresholds."""
-    for entrant in evaluation.entrants:
+    for entry in evaluation.trackers:
         for name, sequence in evaluation.sequences.items():
             boxes = np.nan_to_num(sequence.truth.boxes_xywh, nan=5.0)
             boxes = boxes + rng.normal(0, 4, boxes.shape) * (rng.random((len(boxes), 1)) < 0.7)
             boxes[:, 2:] = np.maximum(boxes[:, 2:], 0.5)
             rows = np.round(boxes, decimals).tolist()
             times = rng.uniform(0.001, 0.02, len(rows)).tolist()
-            evaluation.store.write(variant, entrant.key, name, Run(rows, times))
+            evaluation.store.write(variant, entry.key, name, SequenceRun(rows, times))
 
 
 def evaluation_of(name, root, out, **options):
-    trackers = [TrackerSpec("identity"), TrackerSpec("opencv:mil")]
-    return prepare(name, root, trackers, out, **options)
+    trackers = (TrackerSpec("identity"), TrackerSpec("opencv:mil"))
+    return prepare(RunConfig(name, root, out, trackers, **options))
 
 
 def assert_equal(ours, theirs):
@@ -83,10 +84,10 @@ def test_otb_figures_are_those_of_experiment_otb(small_otb, tmp_path, rng, capsy
     experiment = experiments.ExperimentOTB(
         str(small_otb), 2015, str(evaluation.store.toolkit_results("ope")), str(tmp_path / "rep")
     )
-    keys = [entrant.key for entrant in evaluation.entrants]
+    keys = [entry.key for entry in evaluation.trackers]
     theirs = experiment.report(keys)
     for tracker in scores:
-        overall = theirs[tracker.entrant.key]["overall"]
+        overall = theirs[tracker.entry.key]["overall"]
         assert_equal(tracker.summary.success_curve, overall["success_curve"])
         assert_equal(tracker.summary.precision_curve, overall["precision_curve"])
         figures = tracker.summary.figures
@@ -95,7 +96,7 @@ def test_otb_figures_are_those_of_experiment_otb(small_otb, tmp_path, rng, capsy
         assert_equal(figures["success_rate_50"].value, overall["success_rate"])
         rates = [score.toolkit_fps for score in tracker.sequences.values()]
         assert_equal(np.mean(rates), overall["speed_fps"])
-        for name, row in theirs[tracker.entrant.key]["seq_wise"].items():
+        for name, row in theirs[tracker.entry.key]["seq_wise"].items():
             assert_equal(tracker.sequences[name].success_auc, row["success_score"])
             assert_equal(tracker.sequences[name].precision_20px, row["precision_score"])
     assert verify(evaluation, {"ope": scores}) <= 1e-9
@@ -109,13 +110,13 @@ def test_got10k_figures_are_those_of_experiment_got10k(got10k, tmp_path, rng, ca
     experiment = experiments.ExperimentGOT10k(
         str(root), "val", str(evaluation.store.toolkit_results("ope")), str(tmp_path / "rep")
     )
-    theirs = experiment.report([entrant.key for entrant in evaluation.entrants])
+    theirs = experiment.report([entry.key for entry in evaluation.trackers])
     for tracker in scores:
-        overall = theirs[tracker.entrant.key]["overall"]
+        overall = theirs[tracker.entry.key]["overall"]
         assert_equal(tracker.summary.figures["average_overlap"].value, overall["ao"])
         assert_equal(tracker.summary.figures["success_rate_50"].value, overall["sr"])
         assert_equal(tracker.summary.success_curve, overall["succ_curve"])
-        for name, row in theirs[tracker.entrant.key]["seq_wise"].items():
+        for name, row in theirs[tracker.entry.key]["seq_wise"].items():
             assert_equal(tracker.sequences[name].average_overlap, row["ao"])
     assert verify(evaluation, {"ope": scores}) <= 1e-9
 
@@ -128,8 +129,10 @@ def test_the_clipping_quirk_is_in_got10k_figures(got10k, tmp_path):
     cut = outside.copy()
     cut[:, 0] = np.maximum(cut[:, 0], 0)
     cut[:, 2] -= cut[:, 0] - outside[:, 0]
-    key = evaluation.entrants[0].key
-    evaluation.store.write("ope", key, name, Run(np.maximum(cut, 0).tolist(), [1.0] * len(cut)))
+    key = evaluation.trackers[0].key
+    evaluation.store.write(
+        "ope", key, name, SequenceRun(np.maximum(cut, 0).tolist(), [1.0] * len(cut))
+    )
     score = score_all(evaluation)["ope"][0].sequences[name]
     assert score.average_overlap < 0.9  # the visible part of the target, exactly, is no full hit
 
@@ -149,9 +152,9 @@ def test_vot_runs_and_figures_are_those_of_experiment_vot(vot, tmp_path, monkeyp
             self.box = self.box + np.array([3.1, -0.4, 0.2, 0.1])
             return tuple(self.box)
 
-    key = evaluation.entrants[0].key
+    key = evaluation.trackers[0].key
     for name, sequence in evaluation.sequences.items():
-        run = run_variant(Session(Leaves()), sequence, variant_named("supervised"))
+        run = run_variant(TimedTracker(Leaves()), sequence, variant_named("supervised"))
         assert [2.0] in run.rows and [0.0] in run.rows
         evaluation.store.write("supervised", key, name, run)
     monkeypatch.setattr(datasets.VOT, "_download", lambda *_: None)
@@ -178,10 +181,10 @@ def test_a_figure_that_differs_is_found(small_otb, tmp_path, rng):
     evaluation = evaluation_of("otb100", small_otb, tmp_path / "out")
     wobbly(evaluation, rng)
     scores = score_all(evaluation)
-    key = evaluation.entrants[0].key
+    key = evaluation.trackers[0].key
     run = evaluation.store.read("ope", key, "Deer")
     moved = [[x + 9, y, w, h] for x, y, w, h in run.rows]
-    evaluation.store.write("ope", key, "Deer", Run(moved, run.times_s.tolist()))
+    evaluation.store.write("ope", key, "Deer", SequenceRun(moved, run.times_s.tolist()))
     with pytest.raises(EvaluationError, match=r"here and .* in the got10k toolkit"):
         verify(evaluation, scores)
 
@@ -211,7 +214,7 @@ def test_the_toolkits_tracker_contract_in_both_directions(clips, tmp_path):
 
     theirs = Looks()
     assert is_toolkit_tracker(theirs) and not is_toolkit_tracker(object())
-    run = run_variant(Session(with_our_frames(theirs)), sequence, variant_named("ope"))
+    run = run_variant(TimedTracker(ToolkitTrackerAdapter(theirs)), sequence, variant_named("ope"))
     np.testing.assert_allclose(run.rows, np.tile(sequence.boxes_xywh[0], (6, 1)))
     np.testing.assert_allclose(theirs.box, sequence.boxes_xywh[0] + [1, 1, 0, 0])
     bgr = list(sequence.frames.iterate(range(6)))
@@ -317,6 +320,6 @@ def test_uav123_figures_are_those_of_experiment_uav123(uav123, tmp_path, rng, mo
         str(uav123), "UAV123", str(evaluation.store.toolkit_results("ope")), str(tmp_path / "rep")
     )
     monkeypatch.setattr(experiment, "plot_curves", lambda names: None)
-    theirs = experiment.report([scores[0].entrant.key])[scores[0].entrant.key]["overall"]
+    theirs = experiment.report([scores[0].entry.key])[scores[0].entry.key]["overall"]
     assert_equal(scores[0].summary.success_curve, theirs["success_curve"])
     assert_equal(scores[0].summary.precision_curve, theirs["precision_curve"])

@@ -22,7 +22,7 @@ from siamtrack.errors import ConfigError, DatasetError, EvaluationError, SiamTra
 from siamtrack.evaluation.datasets import EvalSequence
 from siamtrack.evaluation.evaluate import Evaluation
 from siamtrack.evaluation.report.plots import COLOURS, figure_bytes, style
-from siamtrack.evaluation.runs import begin, overlaps_of, success_auc
+from siamtrack.evaluation.runs import overlaps_of, start_sequence, success_auc
 from siamtrack.evaluation.scores import SequenceScore, TrackerScores
 from siamtrack.geometry import CropMap
 from siamtrack.models.network import NetworkConfig
@@ -109,7 +109,7 @@ def _collapses(scores: Mapping[str, object]) -> list[tuple[str, int]]:
 def _strip(evaluation: Evaluation, tracker: TrackerScores, name: str, frame: int) -> Strip:
     variant = evaluation.variants[0]
     sequence = evaluation.sequences[name]
-    store, key = evaluation.store, tracker.entrant.key
+    store, key = evaluation.store, tracker.entry.key
     run = store.read(variant.name, key, name)
     start = variant.start_frame(sequence.truth.visible)
     boxes = sequence.from_file(run.boxes(store.boxes_path(variant.name, key, name)))
@@ -124,7 +124,7 @@ def _strip(evaluation: Evaluation, tracker: TrackerScores, name: str, frame: int
         )
         for index, image in zip(shown, images, strict=True)
     ]
-    return Strip(tracker.entrant.label, name, start + frame, pictures)
+    return Strip(tracker.entry.label, name, start + frame, pictures)
 
 
 def _drawn(image: Image, sequence: EvalSequence, frame: int, box: FloatArray) -> Image:
@@ -237,14 +237,14 @@ class Watched:
 
 
 def watch(tracker: Tracker, sequence: VideoSequence, max_frames: int = 0) -> Watched:
-    """Follow as `siamtrack.evaluation.once.follow` does, and keep what the tracker saw.
+    """Follow as `siamtrack.evaluation.runs.track_sequence` does, and keep what the tracker saw.
 
     Args:
         tracker: whatever it tracked before is forgotten.
         sequence: shows its target at least once.
         max_frames: frames that are tracked, the first included; 0 for all.
     """
-    first, images, begun = begin(tracker, sequence, max_frames)
+    first, images, begun = start_sequence(tracker, sequence, max_frames)
     results = [begun]
     sights: list[Sight | None] = [None]
     for image in images:

@@ -104,7 +104,7 @@ def _timelines(scores: Sequence[TrackerScores]) -> dict[str, Any]:
             entry["block"] = block
             entry["trackers"].append(
                 {
-                    "label": tracker.entrant.label,
+                    "label": tracker.entry.label,
                     "colour": colour_of(index),
                     "overlap": _blocks(score.overlaps, block),
                 }

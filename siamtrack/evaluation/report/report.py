@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from siamtrack._version import __version__
-from siamtrack.evaluation.evaluate import Evaluation, Running
+from siamtrack.evaluation.evaluate import Evaluation
 from siamtrack.evaluation.protocols import FIGURES, Protocol, heading
 from siamtrack.evaluation.report.failures import failure_strips
 from siamtrack.evaluation.report.page import render_page
@@ -29,32 +29,34 @@ from siamtrack.evaluation.scores import (
     TrackerScores,
     common_sequences,
     protocol_for,
-    score_entrant,
+    score_tracker,
 )
 from siamtrack.evaluation.statistics import Interval, bootstrap_mean, paired_test
-from siamtrack.evaluation.task import Outcome
+from siamtrack.evaluation.task import TaskResult
 from siamtrack.evaluation.vot import VotScore
 from siamtrack.utils.files import atomic_write
 
 Content = dict[str, Any]
 
 FORMAT = 1
+RUNNING = ("workers", "scheduler", "threads", "frame_timeout_s", "start_timeout_s")
+"""Settings of the run that a report shows; speeds mean little without."""
 PACKAGES = ("numpy", "scipy", "opencv-python", "opencv-contrib-python", "torch", "onnxruntime",
             "openvino", "got10k")  # fmt: skip
 
 
 def score_all(evaluation: Evaluation) -> dict[str, list[TrackerScores]]:
-    """Variant name to the scores of every entrant."""
+    """Variant name to the scores of every tracker."""
     return {
         variant.name: [
-            score_entrant(
-                entrant,
+            score_tracker(
+                entry,
                 evaluation.sequences,
                 evaluation.benchmark.protocol,
                 variant,
                 evaluation.store,
             )
-            for entrant in evaluation.entrants
+            for entry in evaluation.trackers
         ]
         for variant in evaluation.variants
     }
@@ -65,7 +67,6 @@ def build_content(
     scores: Mapping[str, Sequence[TrackerScores]],
     *,
     command: str,
-    running: Running,
     failures: Sequence[Mapping[str, str]] = (),
 ) -> Content:
     """Assemble `report.json`.
@@ -74,7 +75,6 @@ def build_content(
         evaluation: what was run.
         scores: from `score_all`.
         command: the command line that made it.
-        running: how it was run; speeds mean little without.
         failures: as in `failures.json`.
     """
     benchmark = evaluation.benchmark
@@ -83,7 +83,7 @@ def build_content(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "environment": environment(),
-        "running": asdict(running),
+        "running": {name: getattr(evaluation.config, name) for name in RUNNING},
         "dataset": {
             "name": benchmark.name,
             "sequences": len(evaluation.sequences),
@@ -93,7 +93,7 @@ def build_content(
         },
         "trackers": [
             {"label": e.label, "key": e.key, "spec": str(e.spec), "identity": dict(e.identity)}
-            for e in evaluation.entrants
+            for e in evaluation.trackers
         ],
         "variants": [
             _variant_content(evaluation, variant, scores[variant.name])
@@ -112,7 +112,7 @@ def _variant_content(
         "name": variant.name,
         "family": variant.family,
         "protocol": asdict(protocol),
-        "trackers": {t.entrant.label: _tracker_content(t, attributes) for t in trackers},
+        "trackers": {t.entry.label: _tracker_content(t, attributes) for t in trackers},
         "paired": _paired(protocol, trackers),
     }
 
@@ -196,8 +196,8 @@ def _paired(protocol: Protocol, trackers: Sequence[TrackerScores]) -> list[Conte
         )
         tests.append(
             {
-                "first": first.entrant.label,
-                "second": other.entrant.label,
+                "first": first.entry.label,
+                "second": other.entry.label,
                 "figure": figure,
                 "heading": FIGURES[figure][0],
                 **test.as_dict(),
@@ -268,8 +268,7 @@ def write_report(
     evaluation: Evaluation,
     *,
     command: str,
-    running: Running,
-    failures: Sequence[Outcome] = (),
+    failures: Sequence[TaskResult] = (),
     strips: int = STRIPS,
 ) -> Report:
     """Score the stored results and write `report.html`, `report.json` and `plots/`.
@@ -277,8 +276,7 @@ def write_report(
     Args:
         evaluation: what was run.
         command: the command line that made it.
-        running: how it was run.
-        failures: units without a result.
+        failures: tasks without a result.
         strips: failure strips per tracker.
 
     Raises:
@@ -286,20 +284,14 @@ def write_report(
     """
     scores = score_all(evaluation)
     listed = _all_failures([failure.as_failure() for failure in failures], scores)
-    content = build_content(
-        evaluation,
-        scores,
-        command=command,
-        running=running,
-        failures=listed,
-    )
+    content = build_content(evaluation, scores, command=command, failures=listed)
     text = json.dumps(content, indent=1, allow_nan=False)
-    atomic_write(evaluation.out / "report.json", text + "\n")
+    atomic_write(evaluation.config.out / "report.json", text + "\n")
     figures = draw_all(content)
-    save_plots(figures, evaluation.out / "plots")
+    save_plots(figures, evaluation.config.out / "plots")
     first = scores[evaluation.variants[0].name]
     shown = failure_strips(evaluation, first, strips)
-    page = evaluation.out / "report.html"
+    page = evaluation.config.out / "report.html"
     atomic_write(page, render_page(content, first, figures, shown))
     return Report(page, content, listed, scores)
 
@@ -313,7 +305,7 @@ def _all_failures(
         *failures,
         *(
             {
-                "tracker": tracker.entrant.label,
+                "tracker": tracker.entry.label,
                 "sequence": sequence,
                 "variant": variant,
                 "reason": reason,
@@ -321,7 +313,7 @@ def _all_failures(
             for variant, trackers in scores.items()
             for tracker in trackers
             for sequence, reason in tracker.missing.items()
-            if (tracker.entrant.label, sequence, variant) not in known
+            if (tracker.entry.label, sequence, variant) not in known
         ),
     ]
 
