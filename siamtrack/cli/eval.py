@@ -6,10 +6,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from siamtrack.cli.options import opencv_model_options
 from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.protocols import FAMILIES
 
@@ -97,9 +98,7 @@ SHOWN_FAILURES = 20
     show_default=True,
     help="Rate at which frames come in --protocol realtime.",
 )
-@click.option("--backbone", metavar="FILE.onnx", help="Model file of opencv:nano.")
-@click.option("--head", metavar="FILE.onnx", help="Model file of opencv:nano.")
-@click.option("--net", metavar="FILE.onnx", help="Model file of opencv:vit.")
+@opencv_model_options
 @click.option(
     "--format",
     "formats",
@@ -126,12 +125,10 @@ def command(
     threads: int,
     frame_timeout: float,
     fps: float,
-    backbone: str | None,
-    head: str | None,
-    net: str | None,
     formats: tuple[str, ...],
     verify: bool,
     no_run: bool,
+    model_files: dict[str, Any],
 ) -> int:
     """Evaluate trackers on DATASET and write DIR/report.html.
 
@@ -147,12 +144,11 @@ def command(
     if str(Path.cwd()) not in sys.path:
         # Modules of trackers are looked for where the user stands, as python -m does.
         sys.path.insert(0, str(Path.cwd()))
-    files = {"nano": {"backbone": backbone, "head": head}, "vit": {"net": net}}
     config = RunConfig(
         dataset=dataset,
         root=root,
         out=out,
-        trackers=tuple(parse_trackers(trackers or ("siamtrack",), files)),
+        trackers=tuple(parse_trackers(trackers or ("siamtrack",), model_files)),
         protocols=protocols,
         realtime_fps=fps,
         only=only,
