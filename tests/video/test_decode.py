@@ -18,7 +18,7 @@ from siamtrack.video.decode import ImageFrames, VideoFile
 Writer = Callable[..., Path]
 
 
-def grey_of(picture: np.ndarray) -> float:
+def gray_of(picture: np.ndarray) -> float:
     return float(picture.mean())
 
 
@@ -29,8 +29,8 @@ def test_picture_frames(tmp_path: Path, write_pictures: Callable[..., None]) -> 
     write_pictures(tmp_path, 4)
     frames = ImageFrames(tmp_path, list_images(tmp_path))
     assert len(frames) == 4
-    assert grey_of(frames.read(3)) == pytest.approx(30, abs=1)
-    assert [grey_of(f) for f in frames.iterate([2, 0])] == pytest.approx([20, 0], abs=1)
+    assert gray_of(frames.read(3)) == pytest.approx(30, abs=1)
+    assert [gray_of(f) for f in frames.iterate([2, 0])] == pytest.approx([20, 0], abs=1)
     assert frames.key(0) == str(tmp_path / "00000001.jpg")
     for number in (4, -1):
         with pytest.raises(DatasetError, match=f"no frame {number} in .*; it has 4"):
@@ -60,7 +60,7 @@ def test_a_frame_of_a_clip_is_the_same_however_it_is_reached(
     assert len(frames) == 20
     assert frames.fps == pytest.approx(25)
     in_turn = list(frames.iterate(range(20)))
-    assert [grey_of(f) for f in in_turn] == pytest.approx(expected, abs=4.5)
+    assert [gray_of(f) for f in in_turn] == pytest.approx(expected, abs=4.5)
     picked = [19, 3, 3, 4, 11, 0, 12]
     for index, frame in zip(picked, frames.iterate(picked), strict=True):
         assert (frame == in_turn[index]).all()
@@ -105,7 +105,7 @@ def test_frames_of_a_clip_are_the_callers_own(tmp_path: Path, write_clip: Writer
     frames = VideoFile(write_clip(tmp_path / "a.mp4", 3))
     first, again = frames.iterate([1, 1])
     first[:] = 0
-    assert grey_of(again) == pytest.approx(30, abs=3)
+    assert gray_of(again) == pytest.approx(30, abs=3)
 
 
 def test_a_clip_can_be_pickled(tmp_path: Path, write_clip: Writer) -> None:
