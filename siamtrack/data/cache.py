@@ -190,6 +190,7 @@ def build_cache(
     """
     if out.exists():
         raise DatasetError(f"cache {out} exists; remove it or give another folder")
+    # One entry per crop in each list; a crop's JPEG ends where the next one starts.
     offsets, numbers = [0], list[int]()
     boxes, maps = list[FloatArray](), list[FloatArray]()
     rows: list[tuple[str, str, str, str, int, int]] = []  # the fields of CachedTrack
@@ -201,6 +202,7 @@ def build_cache(
                 first = len(boxes)
                 for number, image, box in track.frames:
                     crop, crop_box, crop_map = crop_surroundings(image, box, config)
+                    # crop: (h, w, 3), crop_box and crop_map: (4,)
                     data = cv2.imencode(".jpg", crop, quality)[1].tobytes()
                     stream.write(data)
                     offsets.append(offsets[-1] + len(data))
@@ -257,7 +259,7 @@ def crop_surroundings(
     width, height = (max(8, round(length * shrink)) for length in window[2:])
     crop = crop_window(image, window, (width, height))
 
-    # 3. Box and map; rounding the size makes the scale differ between the axes.
+    # 3. Box and map. Each axis has its own scale, since the size was rounded.
     crop_map = np.array([x0, y0, window[2] / width, window[3] / height])
     moved = np.asarray(box_xywh) - np.array([x0, y0, 0.0, 0.0])
     return crop, moved / np.tile(crop_map[2:], 2), crop_map
@@ -309,6 +311,7 @@ class CropCache:
         self.boxes: Float32Array = index["boxes"]
         self.numbers: IntArray = index["numbers"]
         self.maps: FloatArray = index["maps"]
+        # Mapped, not read: the pages of the file are shared by all workers.
         self._bytes: NDArray[np.uint8] = np.memmap(folder / "crops.bin", np.uint8, "r")
 
     def __reduce__(self) -> tuple[type[CropCache], tuple[Path]]:

@@ -21,9 +21,9 @@ from typing import Literal, TypedDict
 import cv2
 import numpy as np
 import torch
+import torch.utils.data
 from numpy.random import Generator
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from siamtrack.crops import crop_window, to_network
 from siamtrack.data.augment import AugmentConfig, augment_pair, paste_object
@@ -47,9 +47,9 @@ class PairConfig:
             pairs from that set; 0 leaves it out.
         other_weight: weight of a track of a set that is not named.
         max_gap: largest distance in frames between the images of a video pair. Raising it trains
-            larger changes of appearance; too large pairs exemplars with images of other views.
+            larger changes of appearance.
         negative: fraction of pairs whose search image does not show the target. Raising it lowers
-            scores on uncertain targets and on wrong objects.
+            the scores of other objects, and those of doubtful targets with them.
         same_picture: fraction of the negatives that show another object of the exemplar's image,
             where one lies away from the target. Half of the others show an object of the same
             class, where there is one. Raising it trains look-alikes in the same light.
@@ -117,12 +117,12 @@ class Pair(TypedDict):
     skipped: int
 
 
-Window = tuple[FloatArray, FloatArray]
+CropWindow = tuple[FloatArray, FloatArray]
 """(2,) width and height in crop px, and (2,) offset of its object from the center / that size."""
 Part = Literal["all", "train", "held_out"]
 
 
-class PairDataset(Dataset[Pair]):
+class PairDataset(torch.utils.data.Dataset[Pair]):
     """The endless sequence of pairs that `seed` defines; item i is pair i.
 
     Args:
@@ -175,8 +175,10 @@ class PairDataset(Dataset[Pair]):
                 f"no track of cache {cache.folder} is left to draw from ({part}); raise a weight "
                 "in set_weights, or change the share that is held out"
             )
+        # A uniform number is looked up in here to draw a track.
         self._cumulative = np.cumsum(weights) / weights.sum()  # (tracks,)
 
+        # Tracks of each class, for negatives of the same class.
         self._by_class: dict[str, list[int]] = defaultdict(list)
         for number, track in enumerate(cache.tracks):
             if weights[number] > 0 and track.label:
@@ -190,6 +192,7 @@ class PairDataset(Dataset[Pair]):
         """
         for attempt in range(MAX_ATTEMPTS):
             try:
+                # Each attempt has its own generator: a pair never depends on another one.
                 pair = self._make(index, np.random.default_rng((self.seed, index, attempt)))
             except DatasetError as error:
                 logger.warning("pair %d: %s; another pair is taken", index, error)
@@ -221,9 +224,11 @@ class PairDataset(Dataset[Pair]):
         shift = rng.uniform(-1, 1, 2) * c.exemplar_shift_px / self.exemplar_size_px
         z_window = np.array([side, side]), shift
         z, z_box = self._windows.sample(image, box, z_window, self.exemplar_size_px, rng)
+        # z: (S, S, 3) BGR, z_box: (4,) xywh
 
         # 3. Search image, with a distractor in some.
         x, x_box, distractor = self._search_image(x_crop, window, track, rng)
+        # x: (S', S', 3) BGR, x_box and distractor: (4,) xywh
 
         # 4. Colors and sharpness; flip both or neither.
         z, x = augment_pair(z, x, c.augment, rng)
@@ -250,21 +255,25 @@ class PairDataset(Dataset[Pair]):
     def _draw_frames(self, track: CachedTrack, rng: Generator) -> tuple[int, int]:
         """Two crops of a track, at most `max_gap` frames apart; they may be the same."""
         z = track.first + int(rng.integers(track.count))
+        # By frame number: stored frames may be far apart.
         numbers = self.cache.numbers[track.first : track.first + track.count]
         near = np.flatnonzero(np.abs(numbers - self.cache.numbers[z]) <= self.config.max_gap)
         return z, track.first + int(rng.choice(near))
 
-    def _draw_window(self, crop: int, rng: Generator) -> Window:
+    def _draw_window(self, crop: int, rng: Generator) -> CropWindow:
         """Search window about a crop's object: off in scale, aspect ratio and position."""
         c = self.config
         box = self.cache.boxes[crop].astype(np.float64)
+        # Both windows have the same scale, so the search window is larger by the ratio of sizes.
         ratio = self.search_size_px / self.exemplar_size_px
         side = ratio * context_side(box[2], box[3]) * np.exp(rng.uniform(-1, 1) * c.search_scale)
         stretch = np.exp(rng.uniform(-1, 1) * c.search_aspect / 2)
         shift = rng.uniform(-1, 1, 2) * c.search_shift_px / self.search_size_px
         return np.array([side * stretch, side / stretch]), shift
 
-    def _draw_negative(self, z: int, z_track: CachedTrack, rng: Generator) -> tuple[int, Window]:
+    def _draw_negative(
+        self, z: int, z_track: CachedTrack, rng: Generator
+    ) -> tuple[int, CropWindow]:
         """A crop of another object, and a window of it that does not show z's target."""
         # Another object of the same image, if a window about it leaves the target out.
         others = self._same_image.others(z)
@@ -284,6 +293,7 @@ class PairDataset(Dataset[Pair]):
     def _draw_other(self, track: CachedTrack, rng: Generator) -> int:
         """A crop of another object: of the same class half of the time, if there is one."""
         siblings = self._by_class.get(track.label, [])
+        # A few tries suffice, unless there is no other image to draw from.
         for _ in range(8):
             if len(siblings) > 1 and rng.random() < 0.5:
                 other = self.cache.tracks[siblings[int(rng.integers(len(siblings)))]]
@@ -295,7 +305,7 @@ class PairDataset(Dataset[Pair]):
         return other.first + int(rng.integers(other.count))
 
     def _search_image(
-        self, crop: int, window: Window, z_track: CachedTrack, rng: Generator
+        self, crop: int, window: CropWindow, z_track: CachedTrack, rng: Generator
     ) -> tuple[Image, FloatArray, FloatArray]:
         """The search crop, its object's box, and a distractor's box (zeros without one)."""
         a, size = self.config.augment, self.search_size_px
@@ -428,7 +438,7 @@ class WindowSampler:
         self.cache, self.replicate, self.photo = cache, replicate, photo
 
     def sample(
-        self, image: Image, box: FloatArray, window: Window, size: int, rng: Generator
+        self, image: Image, box: FloatArray, window: CropWindow, size: int, rng: Generator
     ) -> tuple[Image, FloatArray]:
         """Cut a window around an object and resample it to a square.
 
@@ -442,7 +452,8 @@ class WindowSampler:
         Returns:
             uint8 (size, size, 3) and the object's box in its px.
         """
-        # 1. Cut, with the mean color or the repeated border outside the image.
+        # 1. Cut, with the mean color or the repeated border outside the image. One draw decides
+        #    between the three fillings.
         window_wh, shift = window
         origin = box[:2] + box[2:] / 2 - window_wh / 2 - shift * window_wh
         draw = rng.random()
@@ -452,10 +463,11 @@ class WindowSampler:
         out = crop_window(
             image, (*origin, *window_wh), (size, size), fill_bgr=fill, border=border
         )  # (size, size, 3)
-        scale = size / window_wh
+        scale = size / window_wh  # (2,) output px per image px
 
         # 2. Put what lies inside the image onto a square of another image.
         if self.replicate <= draw < self.replicate + self.photo:
+            # Edges of the image in the output, px.
             x0, y0 = np.rint(-origin * scale).astype(int)
             x1, y1 = np.rint((np.array(image.shape[1::-1]) - origin) * scale).astype(int)
             if x0 > 0 or y0 > 0 or x1 < size or y1 < size:
@@ -486,9 +498,10 @@ def rotate_about_box(image: Image, box: FloatArray, angle: float) -> tuple[Image
     Returns:
         uint8 (H, W, 3) and (4,) xywh px in it.
     """
+    # Rotation, and the translation that keeps the center where it is.
     cos, sin = math.cos(angle), math.sin(angle)
     center = box[:2] + box[2:] / 2
-    matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
+    matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])  # (2, 3)
     # Pixel i covers [i, i + 1), while OpenCV counts from pixel centers.
     fixed = center - 0.5
     matrix[:, 2] = fixed - matrix[:, :2] @ fixed
@@ -496,6 +509,7 @@ def rotate_about_box(image: Image, box: FloatArray, angle: float) -> tuple[Image
     rotated = cv2.warpAffine(
         image, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+    # Extent of an ellipse with half-axes a, b, rotated: hypot(a cos, b sin) along x.
     w, h = box[2:]
     wh = np.array([math.hypot(w * cos, h * sin), math.hypot(w * sin, h * cos)])
     return rotated, np.concatenate([center - wh / 2, wh])  # type: ignore[return-value]
