@@ -18,7 +18,7 @@ from siamtrack.tracking.options import (
     TrackerOptions,
     rename_options,
 )
-from siamtrack.tracking.redetection import Budget
+from siamtrack.tracking.redetection import TimeBudget
 from siamtrack.tracking.tracker import Tracker
 
 DEFAULT_WEIGHTS = "siamtrack-lite0"
@@ -62,7 +62,7 @@ def load_multi(
 ) -> MultiTracker:
     """Make a tracker for many targets; arguments and errors are those of `load`."""
     made, options = _prepare(weights, device, engine, tracker_options)
-    budget = Budget(options.budget_ms / 1e3) if options.budget_ms > 0 else None
+    budget = TimeBudget(options.budget_ms / 1e3) if options.budget_ms > 0 else None
     return MultiTracker(lambda: Tracker(made, options, budget), budget)
 
 

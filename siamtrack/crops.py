@@ -1,8 +1,8 @@
-"""The one function that cuts pixels, and the one place where BGR becomes RGB.
+"""Crops of frames: the one function that cuts pixels, and the one place where BGR becomes RGB.
 
-Training, evaluation and the webcam all come through here, so that the network never sees two
-kinds of crop. Only the part of the frame that the window covers is touched: the cost depends on
-the window, not on the frame.
+Training, evaluation and live tracking all use these functions, so that the network always sees the
+same kind of crop. Only the part of the frame inside the window is read: the cost depends on the
+window, not on the frame.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from siamtrack.types import FloatArray, Image
 if TYPE_CHECKING:
     from torch import Tensor
 
+_MARGIN_PX = 2  # source pixels kept around a window, so that interpolation never reads the fill
 
-_MARGIN_PX = 2  # source pixels kept around a window so that interpolation never reads the fill
+# Every pixel is read in windows up to this side. In larger ones, reading takes longer than all
+# other steps, and neighboring pixels are nearly equal.
+_MAX_FULLY_READ_PX = 768
 
-# Sides of the windows of which every pixel is read. Reading takes longer than everything else in
-# larger ones, and their pixels have far more neighbours that say the same.
-_MOST_READ_PX = 768
-
-# OpenCV gives larger outputs to several threads, which go on spinning when they have nothing left
-# to do: the network, which comes next, takes a fifth longer beside them.
-_MOST_PX_AT_ONCE = 1 << 16
+# OpenCV splits larger outputs over several threads, which keep spinning afterwards: the network,
+# which comes next, takes a fifth longer beside them.
+_MAX_PX_PER_CALL = 1 << 16
 
 
 def check_frame(image: object) -> Image:
     """Return `image` as a uint8 (H, W, 3) BGR frame, converting what is unambiguous.
 
-    Grey pictures (H, W) or (H, W, 1) are repeated over three channels and the alpha of BGRA ones
-    is dropped; anything else is refused, because guessing a range or an order would make the
-    tracker silently worse.
+    Gray images (H, W) or (H, W, 1) are repeated over three channels; the alpha of BGRA is dropped.
 
     Raises:
         InvalidFrameError: not an array, no pixels, not uint8, or not 1, 3 or 4 channels.
+
+    Example:
+        >>> check_frame(np.zeros((48, 64), np.uint8)).shape
+        (48, 64, 3)
     """
     need = "a uint8 BGR array of shape (H, W, 3), as OpenCV reads it"
     if not isinstance(image, np.ndarray):
@@ -63,6 +64,60 @@ def check_frame(image: object) -> Image:
     raise InvalidFrameError(f"frame has {channels} channels (shape {image.shape}); give {need}")
 
 
+def crop_square(
+    image: Image,
+    center_xy: Sequence[float] | FloatArray,
+    side_px: float,
+    size_px: int,
+    *,
+    fill_bgr: Sequence[float] = (0.0, 0.0, 0.0),
+) -> tuple[Image, CropMap]:
+    """Cut the square window of about `side_px` around a point and resample it to `size_px`.
+
+    The window is moved and sized to whole pixels, which are cut fastest. The map describes the
+    window that was cut, so coordinates lose nothing. In windows wider than 768 px, only some of
+    the pixels are read: a target that fills a 4K frame costs little more than one in a webcam's.
+
+    Args:
+        image: uint8 (H, W, 3) BGR.
+        center_xy: center of the window, image px.
+        side_px: side of the window, image px.
+        size_px: side of the crop.
+        fill_bgr: color outside the image; SiamFC uses the frame's mean.
+
+    Returns:
+        uint8 (size_px, size_px, 3) BGR, newly allocated, and the map from crop to image.
+
+    Raises:
+        InvalidBoxError: the window is not finite or has no area.
+
+    Example:
+        >>> image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+        >>> crop, crop_map = crop_square(image, (1, 1), 2, 2)
+        >>> np.array_equal(crop, image), crop_map
+        (True, CropMap(origin_xy=(0.0, 0.0), scale=1.0, size_px=2))
+    """
+    x, y = CropMap.around(center_xy, side_px, size_px).origin_xy
+    _check_window((x, y, side_px, side_px))  # before rounding, which fails at infinity
+
+    # Round the window to whole blocks of pixels. `step` is the side of the squares that are read
+    # as one pixel: 1 is every pixel.
+    block = _block_side(side_px, size_px)
+    step = 1
+    if side_px > _MAX_FULLY_READ_PX:
+        step = min(block, 2 << math.ceil(math.log2(side_px / _MAX_FULLY_READ_PX)))
+    side = max(1, round(side_px / block)) * block
+    shift = (side_px - side) / 2
+    left, top = round((x + shift) / step), round((y + shift) / step)  # in steps
+    crop_map = CropMap((float(left * step), float(top * step)), side / size_px, size_px)
+
+    # Resample it from the image, or from the image reduced by `step`.
+    window, size_wh = (left, top, side // step, side // step), (size_px, size_px)
+    if step > 1:
+        image, window = _reduce_window(image, window, step)
+    return crop_window(image, window, size_wh, fill_bgr=fill_bgr), crop_map
+
+
 def crop_window(
     image: Image,
     window_xywh: Sequence[float] | FloatArray,
@@ -73,17 +128,17 @@ def crop_window(
 ) -> Image:
     """Resample a rectangle of an image, which may lie partly or wholly outside it.
 
-    Shrinking by two or more first averages blocks of 2, 4, 8... pixels, which keeps stripes from
-    aliasing at a fraction of the time of exact averages; the rest is linear interpolation.
-    Sub-pixel window positions are honoured: output pixel i shows the centre `(i + 0.5) * w / size`
-    of the window. Windows of whole pixels take less than half the time of others.
+    Shrinking by two or more first averages blocks of 2, 4, 8... pixels, which avoids aliasing in a
+    fraction of the time of exact averages; the rest is linear interpolation. Output pixel i shows
+    the point `(i + 0.5) * w / size` of the window. Windows of whole pixels take less than half the
+    time of others.
 
     Args:
         image: uint8 (H, W, 3).
-        window_xywh: window in image px; width and height positive.
-        size_wh: output width and height in px.
-        fill_bgr: colour outside the image when `border` is `cv2.BORDER_CONSTANT`.
-        border: an OpenCV border mode; anything but constant extrapolates the visible part.
+        window_xywh: window in image px.
+        size_wh: width and height of the output, px.
+        fill_bgr: color outside the image if `border` is `cv2.BORDER_CONSTANT`.
+        border: an OpenCV border mode; all others extrapolate the visible part.
 
     Returns:
         uint8 (size_h, size_w, 3), newly allocated.
@@ -91,26 +146,28 @@ def crop_window(
     Raises:
         InvalidBoxError: the window is not finite or has no area.
     """
-    x, y, w, h = _checked(window_xywh)
-    blocks = _block(w, size_wh[0]), _block(h, size_wh[1])
-    axes = [
-        _axis(x, w, blocks[0], image.shape[1]),
-        _axis(y, h, blocks[1], image.shape[0]),
-    ]
-    if any(a is None for a in axes):
-        if border == cv2.BORDER_CONSTANT:
-            out = np.empty((size_wh[1], size_wh[0], 3), np.uint8)
-            out[:] = np.clip(np.rint(fill_bgr), 0, 255).astype(np.uint8)
-            return out
-        axes = [a or (0, n) for a, n in zip(axes, image.shape[1::-1], strict=True)]
-    if border == cv2.BORDER_CONSTANT and all(v.is_integer() for v in (x, y, w, h)):
-        window = (int(x), int(y), int(w), int(h))
-        aligned = _averaged(_padded(image, window, fill_bgr), blocks)
-        return cv2.resize(aligned, size_wh, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
-    (x0, x1), (y0, y1) = axes  # type: ignore[misc]
-    patch = _averaged(image[y0:y1, x0:x1], blocks)
-    # Scale of the (reduced) patch against the frame, exact because the sizes were rounded.
-    rx, ry = (x1 - x0) / patch.shape[1], (y1 - y0) / patch.shape[0]
+    x, y, w, h = _check_window(window_xywh)
+    constant = border == cv2.BORDER_CONSTANT
+    blocks = _block_side(w, size_wh[0]), _block_side(h, size_wh[1])
+
+    # Pixels that are needed. A window outside the image shows the fill, or the extrapolated image.
+    columns = _needed_pixels(x, w, blocks[0], image.shape[1])
+    rows = _needed_pixels(y, h, blocks[1], image.shape[0])
+    if constant and (columns is None or rows is None):
+        out = np.empty((size_wh[1], size_wh[0], 3), np.uint8)
+        out[:] = np.clip(np.rint(fill_bgr), 0, 255).astype(np.uint8)
+        return out
+    (x0, x1), (y0, y1) = columns or (0, image.shape[1]), rows or (0, image.shape[0])
+
+    # Windows of whole pixels: pad, average, resize.
+    if constant and all(v.is_integer() for v in (x, y, w, h)):
+        padded = _cut_padded(image, (int(x), int(y), int(w), int(h)), fill_bgr)
+        reduced = _average_blocks(padded, blocks)
+        return cv2.resize(reduced, size_wh, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+    # Other windows: average, then an affine map from output pixels to averaged pixels.
+    patch = _average_blocks(image[y0:y1, x0:x1], blocks)
+    rx, ry = (x1 - x0) / patch.shape[1], (y1 - y0) / patch.shape[0]  # exact: sizes were rounded
     step_x, step_y = w / size_wh[0] / rx, h / size_wh[1] / ry
     to_patch = np.array(
         [
@@ -128,47 +185,54 @@ def crop_window(
     )
 
 
-def _checked(window_xywh: Sequence[float] | FloatArray) -> tuple[float, float, float, float]:
+def _check_window(
+    window_xywh: Sequence[float] | FloatArray,
+) -> tuple[float, float, float, float]:
     x, y, w, h = (float(v) for v in window_xywh)
     if not (math.isfinite(x + y + w + h) and w > 0 and h > 0):
         raise InvalidBoxError(f"crop window {(x, y, w, h)} needs finite x, y and positive w, h")
     return x, y, w, h
 
 
-def _block(length: float, size: int) -> int:
-    """Pixels that are averaged along an axis: the power of two that leaves a factor under two."""
+def _block_side(length: float, size: int) -> int:
+    """Pixels averaged along an axis: the power of two that leaves a factor below two.
+
+    Example:
+        >>> _block_side(500, 100), _block_side(100, 100), _block_side(50, 100)
+        (4, 1, 1)
+    """
     return 1 << max(0, math.floor(math.log2(max(length / size, 1.0))))
 
 
-def _axis(start: float, length: float, block: int, limit: int) -> tuple[int, int] | None:
-    """Pixels [lo, hi) of one axis that a window needs; None if it needs none."""
+def _needed_pixels(start: float, length: float, block: int, limit: int) -> tuple[int, int] | None:
+    """Pixels [lo, hi) of one axis that a window needs, in whole blocks if possible, or None."""
     margin = _MARGIN_PX * block
     lo = max(0, math.floor(start) - margin)
     hi = min(limit, math.ceil(start + length) + margin)
     if lo >= hi:
         return None
-    return lo, min(limit, lo + math.ceil((hi - lo) / block) * block)  # whole blocks, if it can be
+    return lo, min(limit, lo + math.ceil((hi - lo) / block) * block)
 
 
-def _averaged(patch: Image, blocks: tuple[int, int]) -> Image:
-    """Shrink by averaging blocks of pixels."""
+def _average_blocks(patch: Image, blocks: tuple[int, int]) -> Image:
+    """Shrink by averaging blocks of (width, height) pixels, powers of two."""
     width, height = (max(1, round(patch.shape[1 - k] / blocks[k])) for k in (0, 1))
-    # OpenCV averages two by two at sight; four by four in one go take ten times as long.
+    # Two by two has a fast path in OpenCV; four by four in one step takes ten times as long.
     left = blocks
     while left != (1, 1):
         left = max(1, left[0] // 2), max(1, left[1] // 2)
-        patch = _shrunk(patch, (width * left[0], height * left[1]), cv2.INTER_AREA)
+        patch = _shrink(patch, (width * left[0], height * left[1]), cv2.INTER_AREA)
     return patch
 
 
-def _shrunk(patch: Image, size_wh: tuple[int, int], interpolation: int) -> Image:
-    """Resize, in strips where they are whole pixels of both pictures."""
+def _shrink(patch: Image, size_wh: tuple[int, int], interpolation: int) -> Image:
+    """Resize, in strips of `_MAX_PX_PER_CALL` if the factor is an integer."""
     width, height = size_wh
     factor = len(patch) // height
     if factor * height != len(patch):
         return cv2.resize(patch, size_wh, interpolation=interpolation)  # type: ignore[return-value]
     out = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _MOST_PX_AT_ONCE // width)
+    rows = max(1, _MAX_PX_PER_CALL // width)
     for top in range(0, height, rows):
         strip = out[top : top + rows]
         source = patch[top * factor : (top + len(strip)) * factor]
@@ -176,9 +240,11 @@ def _shrunk(patch: Image, size_wh: tuple[int, int], interpolation: int) -> Image
     return out
 
 
-def _padded(image: Image, window: tuple[int, int, int, int], fill_bgr: Sequence[float]) -> Image:
-    """Cut whole pixels, a view where the window is inside of the image."""
-    x, y, w, h = window
+def _cut_padded(
+    image: Image, window_xywh: tuple[int, int, int, int], fill_bgr: Sequence[float]
+) -> Image:
+    """Cut a window of whole pixels; a view if it is inside the image."""
+    x, y, w, h = window_xywh
     left, top = max(0, -x), max(0, -y)
     right, bottom = max(0, x + w - image.shape[1]), max(0, y + h - image.shape[0])
     inside = image[y + top : y + h - bottom, x + left : x + w - right]
@@ -190,83 +256,31 @@ def _padded(image: Image, window: tuple[int, int, int, int], fill_bgr: Sequence[
     )
 
 
-def crop_square(
-    image: Image,
-    centre_xy: Sequence[float] | FloatArray,
-    side_px: float,
-    size_px: int,
-    *,
-    fill_bgr: Sequence[float] = (0.0, 0.0, 0.0),
-) -> tuple[Image, CropMap]:
-    """Cut the square window of about `side_px` around a point and resample it to `size_px`.
-
-    The window is moved and sized to whole pixels, by half a pixel or, where several pixels are
-    averaged into one, half of those: such windows are cut fastest. The map is that of the window
-    that was cut, so that coordinates lose nothing. Of windows wider than 768 px only every
-    second, fourth... pair of rows and columns is read, so that a target that fills a 4K frame
-    costs little more than one that fills a webcam's.
-
-    Args:
-        image: uint8 (H, W, 3) BGR.
-        centre_xy: centre of the window in image px.
-        side_px: side of the window in image px.
-        size_px: side of the crop.
-        fill_bgr: colour of what lies outside the image; SiamFC uses the frame's mean.
-
-    Returns:
-        uint8 (size_px, size_px, 3) BGR, and the map between crop and image coordinates.
-
-    Raises:
-        InvalidBoxError: the window is not finite or has no area.
-    """
-    x, y = CropMap.around(centre_xy, side_px, size_px).origin_xy
-    _checked((x, y, side_px, side_px))  # before rounding, which knows no infinity
-    block = _block(side_px, size_px)
-    pixel = _thinning(side_px, block)
-    side = max(1, round(side_px / block)) * block
-    shift = (side_px - side) / 2
-    left, top = (round((at + shift) / pixel) for at in (x, y))
-    crop_map = CropMap((float(left * pixel), float(top * pixel)), side / size_px, size_px)
-    window, size_wh = (left, top, side // pixel, side // pixel), (size_px, size_px)
-    if pixel > 1:
-        image, window = _thinned(image, window, pixel)
-    return crop_window(image, window, size_wh, fill_bgr=fill_bgr), crop_map
-
-
-def _thinning(side_px: float, block: int) -> int:
-    """Side of the squares of pixels of which a window of this side reads the middle four."""
-    if side_px <= _MOST_READ_PX:
-        return 1
-    return min(block, 2 << math.ceil(math.log2(side_px / _MOST_READ_PX)))
-
-
-def _thinned(
-    image: Image, window: tuple[int, int, int, int], pixel: int
+def _reduce_window(
+    image: Image, window_xywh: tuple[int, int, int, int], step: int
 ) -> tuple[Image, tuple[int, int, int, int]]:
-    """What a window sees of an image that is `pixel` times as small, and the window in that.
+    """The visible part of a window in the image reduced by `step`, and the window in that part.
 
-    Halfway between the middle four pixels of a square, linear interpolation is their mean. What
-    is left over at the right and the bottom of the image counts as outside.
+    Linear interpolation at the middle of a square of `step` pixels is the mean of its middle four;
+    the others are not read. A remainder at the right and bottom of the image counts as outside.
     """
-    x, y, side, _ = window
+    x, y, side, _ = window_xywh
     (x0, x1), (y0, y1) = (
-        (min(max(at, 0), count // pixel), min(max(at + side, 0), count // pixel))
+        (min(max(at, 0), count // step), min(max(at + side, 0), count // step))
         for at, count in ((x, image.shape[1]), (y, image.shape[0]))
     )
-    seen = image[y0 * pixel : y1 * pixel, x0 * pixel : x1 * pixel]
-    if seen.size:
-        seen = _shrunk(seen, (x1 - x0, y1 - y0), cv2.INTER_LINEAR)
-    return seen, (x - x0, y - y0, side, side)
+    visible = image[y0 * step : y1 * step, x0 * step : x1 * step]
+    if visible.size:
+        visible = _shrink(visible, (x1 - x0, y1 - y0), cv2.INTER_LINEAR)
+    return visible, (x - x0, y - y0, side, side)
 
 
 def stack_rgb(crops_bgr: Sequence[Image]) -> Image:
-    """Stack BGR crops into one RGB batch: the only BGR to RGB step.
+    """Stack B (S, S, 3) BGR crops to uint8 (B, S, S, 3) RGB: the only BGR to RGB step.
 
-    Args:
-        crops_bgr: B pictures, uint8 (S, S, 3) BGR, of one size.
-
-    Returns:
-        uint8 (B, S, S, 3) RGB.
+    Example:
+        >>> stack_rgb([np.uint8([[[1, 2, 3]]])]).tolist()
+        [[[[3, 2, 1]]]]
     """
     out = np.empty((len(crops_bgr), *crops_bgr[0].shape), np.uint8)
     for rgb, bgr in zip(out, crops_bgr, strict=True):
@@ -275,15 +289,11 @@ def stack_rgb(crops_bgr: Sequence[Image]) -> Image:
 
 
 def to_network(crops_bgr: Sequence[Image]) -> Tensor:
-    """Stack BGR crops into the uint8 RGB batch that networks take.
+    """Stack B (S, S, 3) BGR crops to the uint8 (B, 3, S, S) RGB batch that networks take.
 
-    Args:
-        crops_bgr: B pictures, uint8 (S, S, 3) BGR, of one size.
-
-    Returns:
-        uint8 (B, 3, S, S) RGB in 0..255; the network normalises. Memory order is channels-last,
-        which is what CPU convolutions like best.
+    Values are 0 to 255; the network normalizes them. Memory order is channels-last, the fastest
+    for convolutions on CPUs.
     """
-    import torch  # not above: what only cuts pictures need not pay for it
+    import torch  # here: who only cuts crops need not import it
 
     return torch.from_numpy(stack_rgb(crops_bgr)).permute(0, 3, 1, 2)

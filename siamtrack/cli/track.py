@@ -237,7 +237,7 @@ def _summary(
         counts = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
         parts.append(f"target {target}: {counts}")
     if stats.budget is not None and stats.budget.frames:
-        limit_ms, share = 1e3 * stats.budget.limit_s, stats.budget.over / stats.budget.frames
+        limit_ms, share = 1e3 * stats.budget.limit_s, stats.budget.exceeded / stats.budget.frames
         parts.append(f"{100 * share:.1f} % of frames took longer than {limit_ms:g} ms")
     if video.dropped:
         parts.append(f"{video.dropped} dropped")

@@ -1,7 +1,7 @@
 """Making the score a probability, and measuring how true it is.
 
 The score says how probable it is that the box is on the target, by logistic regression over the
-cues of `siamtrack.tracking.presence`. The regression belongs to the weights and is fitted on
+cues of `siamtrack.tracking.decode`. The regression belongs to the weights and is fitted on
 sequences that they have not been trained on; how true it is elsewhere is seen by leaving out one
 sequence after the other.
 """
@@ -23,7 +23,7 @@ from siamtrack.errors import DatasetError
 from siamtrack.evaluation.runs import track_sequence
 from siamtrack.geometry import iou
 from siamtrack.models.weights import find_weights, read_card, write_card
-from siamtrack.tracking.decode import Candidate
+from siamtrack.tracking.decode import Prediction
 from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
@@ -82,11 +82,11 @@ class _Witness(Tracker):
 
     def __init__(self, engine: Engine, options: TrackerOptions) -> None:
         super().__init__(engine, options)
-        self.seen: list[Candidate | None] = []
+        self.seen: list[Prediction | None] = []
 
     def update(self, frame_bgr: Image) -> Result:
         result = super().update(frame_bgr)
-        self.seen.append(None if self.state is None else self.state.seen)
+        self.seen.append(None if self.state is None else self.state.last_prediction)
         return result
 
 

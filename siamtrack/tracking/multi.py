@@ -1,10 +1,7 @@
-"""Two targets that look alike must not end on one thing.
+"""Many targets on one engine; two targets that look alike do not end on one object.
 
-Targets that were apart and whose boxes now lie on each other are given places by assignment: every
-target may have the place that it found, the best one that it sees away from the others, stay where
-it was, or, where it came to the other gradually, share the place, for things do pass in front of
-each other. A cost tells how improbable each of these is, and the least sum of costs wins (the
-assignment problem, Kuhn 1955).
+`MultiTracker` runs one `Tracker` per target and the network on the crops of all of them. Where two
+targets claim one object, `DuplicateResolver` assigns the boxes anew.
 """
 
 from __future__ import annotations
@@ -17,234 +14,43 @@ from itertools import starmap
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 from siamtrack.crops import check_frame
 from siamtrack.engines.base import Exemplar, Response, track_each
 from siamtrack.errors import ConfigError, NotInitializedError
-from siamtrack.geometry import CropMap, centre_distance, iou
-from siamtrack.tracking.decode import APART, cell_boxes
-from siamtrack.tracking.redetection import Budget
+from siamtrack.geometry import CropMap, center_distance, iou
+from siamtrack.tracking.decode import decode_ltrb
+from siamtrack.tracking.redetection import SEPARATE_IOU, TimeBudget
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker, TrackState
-from siamtrack.types import FloatArray, Image
+from siamtrack.types import Box, FloatArray, Image
 
-SAME_PLACE = 0.6
-"""Boxes that overlap by more lie on one thing."""
+SAME_OBJECT_IOU = 0.6
+"""Boxes that overlap by more lie on one object."""
 
-_SHARING = math.log(2.0)  # a place that has to be shared is half as probable
-_STAYING = math.log(4.0)  # a place without a response is a quarter as probable as a certain one
-_MOVING = 0.5  # per squared distance in sizes of the target, as if steps of one size were usual
-_LEAST_SCORE = 1e-6
-_NEVER = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What one target saw in a frame, and what it made of it alone.
-
-    Attributes:
-        tracker: of the target, already past the frame.
-        before: its state before the frame.
-        response: to its windows.
-        maps: of its windows.
-        after: its state after the frame.
-        result: what it says.
-    """
-
-    tracker: Tracker
-    before: TrackState
-    response: Response
-    maps: list[CropMap]
-    after: TrackState
-    result: Result
-
-    @classmethod
-    def of(cls, tracker: Tracker, response: Response, maps: list[CropMap]) -> Sight:
-        """Let a tracker conclude from what it sees; see `Tracker.conclude`."""
-        before = _state_of(tracker)
-        result = tracker.conclude(response, maps)
-        return cls(tracker, before, response, maps, _state_of(tracker), result)
-
-    @property
-    def took(self) -> bool:
-        """Whether it claims a place; a lost target that stays where it was does not."""
-        return self.result.status != "lost" or self.result.box != tuple(self.before.box_xywh)
-
-    @property
-    def cost(self) -> float:
-        """Negative log of how probable the result is, coming from where the target was."""
-        size = math.sqrt(float(np.prod(self.before.box_xywh[2:])))
-        step = float(centre_distance(self.result.box, self.before.box_xywh)) / size
-        return _MOVING * step**2 - math.log(max(self.result.score, _LEAST_SCORE))
-
-
-class Exclusion:
-    """Settles what targets claim.
-
-    Targets that lie on each other from the start, because somebody wanted it so, are left alone
-    until they have been apart once.
-    """
-
-    def __init__(self) -> None:
-        self._tied: set[frozenset[int]] = set()
-
-    def begin(self, target: int, box: Sequence[float], others: Mapping[int, FloatArray]) -> None:
-        """Take note of a target that starts.
-
-        Args:
-            target: its number.
-            box: xywh px.
-            others: boxes of the other targets.
-        """
-        self.forget(target)
-        self._tied |= {frozenset((target, k)) for k, b in others.items() if iou(box, b) >= APART}
-
-    def forget(self, target: int) -> None:
-        """Take note of a target that goes."""
-        self._tied = {pair for pair in self._tied if target not in pair}
-
-    def settle(self, sights: Mapping[int, Sight]) -> dict[int, Result]:
-        """Results without two targets on one thing; the trackers' states go with them.
-
-        Where no two targets claim one place, these are the results that are given.
-        """
-        results = {target: sight.result for target, sight in sights.items()}
-        if len(sights) < 2:
-            return results
-        numbers = list(sights)
-        overlaps = _overlaps([sight.result.box for sight in sights.values()])
-        for pair in list(self._tied):
-            i, j = (numbers.index(target) for target in pair)
-            if overlaps[i, j] < APART:
-                self._tied.remove(pair)
-        claims = [
-            (numbers[i], numbers[j])
-            for i, j in np.argwhere(np.triu(overlaps > SAME_PLACE, 1)).tolist()
-            if frozenset((numbers[i], numbers[j])) not in self._tied
-        ]
-        claims = [(i, j) for i, j in claims if sights[i].took and sights[j].took]
-        for group in _groups(claims):
-            results |= _assign(group, sights)
-        return results
-
-
-def _assign(group: list[int], sights: Mapping[int, Sight]) -> dict[int, Result]:
-    """Give the targets of a group their places, and set their trackers to them."""
-    others = [s.result.box for k, s in sights.items() if k not in group and s.took]
-    taken = np.array([*others, *(sights[target].result.box for target in group)])
-    places: list[tuple[float, ...]] = []
-    choices: list[list[tuple[int, Sight]]] = []
-    for target in group:
-        sight = sights[target]
-        found = [sight, *_away(sight, taken)]
-        choices.append([(_place(places, one.result.box), one) for one in found])
-    size = len(group)
-    # One column for every place, one for every target's sharing, one for every target's staying.
-    costs = np.full((size, len(places) + 2 * size), _NEVER)
-    for row, (target, found_in) in enumerate(zip(group, choices, strict=True)):
-        for column, one in found_in:
-            costs[row, column] = min(costs[row, column], one.cost)
-        if all(_near(sights[target], sights[k]) for k in group):
-            costs[row, len(places) + row] = sights[target].cost + _SHARING
-        costs[row, len(places) + size + row] = _STAYING
-    results = {}
-    for row, column in np.transpose(linear_sum_assignment(costs)).tolist():
-        sight = sights[group[row]]
-        chosen = next((one for place, one in choices[row] if place == column), sight)
-        if column >= len(places) + size:
-            chosen = _stay(sight)
-        sight.tracker.resume(chosen.after)
-        results[group[row]] = chosen.result
-    return results
-
-
-def _near(one: Sight, other: Sight) -> bool:
-    """Whether two targets were not apart before, so that one may pass in front of the other."""
-    return bool(iou(one.before.box_xywh, other.before.box_xywh) >= APART)
-
-
-def _place(places: list[tuple[float, ...]], box: tuple[float, ...]) -> int:
-    """Number of the place that a box is on, a new one if it is on none."""
-    for number, place in enumerate(places):
-        if iou(place, box) > SAME_PLACE:
-            return number
-    places.append(box)
-    return len(places) - 1
-
-
-def _away(sight: Sight, taken_xywh: FloatArray) -> list[Sight]:
-    """What the target would say if nothing could be on the boxes given; none if nothing is left."""
-    logits = sight.response.score_logits.copy()
-    lowest = -np.inf if sight.response.ltrb_px is not None else float(logits.min())
-    for k, crop_map in enumerate(sight.maps):
-        boxes = _cell_boxes(sight, k, crop_map)
-        logits[k][(iou(boxes[..., None, :], taken_xywh) > APART).any(axis=-1)] = lowest
-    if np.isneginf(logits[0]).all():
-        return []
-    logits[np.isneginf(logits).all(axis=(1, 2))] = sight.response.score_logits.min()
-    sight.tracker.resume(sight.before)
-    masked = replace(sight.response, score_logits=logits)
-    found = Sight.of(sight.tracker, masked, sight.maps)
-    return [] if (iou(found.result.box, taken_xywh) > APART).any() else [found]
-
-
-def _cell_boxes(sight: Sight, k: int, crop_map: CropMap) -> FloatArray:
-    """(R, R, 4) boxes in frame px that the cells of window k stand for."""
-    ltrb = sight.before.framing.undone(sight.response[k : k + 1]).ltrb_px
-    if ltrb is None:
-        half_w, half_h = (sight.before.box_xywh[2:] / crop_map.scale / 2).tolist()
-        halves = np.array([half_w, half_h] * 2).reshape(4, 1, 1)
-        ltrb = np.tile(halves, sight.response.score_logits.shape[-2:])[None]
-    stride_px = sight.tracker.engine.config.total_stride
-    return cell_boxes(np.nan_to_num(ltrb[0]), stride_px, crop_map)
-
-
-def _stay(sight: Sight) -> Sight:
-    """The target where it was, in doubt."""
-    options = sight.tracker.options
-    score = min(sight.result.score, options.lost_below, math.nextafter(options.tracked_above, 0.0))
-    presence = sight.before.presence.after(score, options)
-    x, y, w, h = sight.before.box_xywh.tolist()
-    after = replace(sight.before, presence=presence)
-    return replace(sight, after=after, result=Result((x, y, w, h), score, presence.status))
-
-
-def _overlaps(boxes: Sequence[tuple[float, ...]]) -> FloatArray:
-    """(N, N) overlaps of boxes with each other."""
-    together = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    return iou(together[:, None], together[None])
-
-
-def _groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Numbers that pairs connect, sorted."""
-    groups: list[set[int]] = []
-    for pair in pairs:
-        touched = [group for group in groups if group & set(pair)]
-        groups = [group for group in groups if group not in touched]
-        groups.append(set(pair).union(*touched))
-    return [sorted(group) for group in groups]
-
-
-def _state_of(tracker: Tracker) -> TrackState:
-    if tracker.state is None:
-        raise NotInitializedError("a tracker has no target yet; call init(frame, box) first")
-    return tracker.state
+# Costs are negative logs of probabilities.
+_SHARE_COST = math.log(2.0)  # an object in front of another is half as probable
+_KEEP_COST = math.log(4.0)  # no response at the last box: a quarter of a certain one
+_MOTION_COST = 0.5  # per squared step in target sizes: a normal distribution of one size
+_MIN_SCORE = 1e-6
+_IMPOSSIBLE = 1e6
 
 
 class MultiTracker:
     """Follows any number of targets.
 
     They share the network, and they exclude each other: targets that were apart do not end on one
-    thing, however alike they are (see `siamtrack.tracking.exclusion`). Where none claims the place
-    of another, the results are those of separate trackers.
+    object, however alike they are. Unless two claim one object, the results are those of separate
+    trackers.
 
-    All search crops of a frame go through the network together: in one batch or, in OpenVINO, side
-    by side, each as soon as it is cut. Targets may be added, started anew and removed between any
-    two frames; numbers are never used twice.
+    All search crops of a frame go through the network together: in one batch or, with OpenVINO,
+    concurrently, each as soon as it is cut. Targets may be added, reinitialized and removed between
+    any two frames; numbers are never reused.
     """
 
-    def __init__(self, make_tracker: Callable[[], Tracker], budget: Budget | None = None) -> None:
+    def __init__(
+        self, make_tracker: Callable[[], Tracker], budget: TimeBudget | None = None
+    ) -> None:
         """Make a tracker without targets; `siamtrack.load_multi` is the short way.
 
         Args:
@@ -253,7 +59,7 @@ class MultiTracker:
         """
         self._make, self.budget = make_tracker, budget
         self._trackers: dict[int, Tracker] = {}
-        self._exclusion = Exclusion()
+        self._duplicates = DuplicateResolver()
         self._next = 0
 
     @property
@@ -262,11 +68,7 @@ class MultiTracker:
         return tuple(self._trackers)
 
     def add(self, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> int:
-        """Start on one more target.
-
-        Args:
-            frame_bgr: see `Tracker.init`.
-            box: see `Tracker.init`.
+        """Start on one more target; arguments as for `Tracker.init`.
 
         Returns:
             The target's number.
@@ -277,12 +79,12 @@ class MultiTracker:
         tracker = self._make()
         first = tracker.init(frame_bgr, box)
         target, self._next = self._next, self._next + 1
-        self._exclusion.begin(target, first.box, self._boxes())
+        self._duplicates.add(target, first.box, self._boxes())
         self._trackers[target] = tracker
         return target
 
     def reinit(self, target: int, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> Result:
-        """Start a target anew under its number.
+        """Start a target anew under its number; arguments as for `Tracker.init`.
 
         Raises:
             ConfigError: there is no such target.
@@ -290,7 +92,7 @@ class MultiTracker:
         """
         first = self._tracker(target).init(frame_bgr, box)
         others = {number: b for number, b in self._boxes().items() if number != target}
-        self._exclusion.begin(target, first.box, others)
+        self._duplicates.add(target, first.box, others)
         return first
 
     def remove(self, target: int) -> None:
@@ -300,13 +102,13 @@ class MultiTracker:
             ConfigError: there is no such target (any more).
         """
         self._tracker(target)
-        self._exclusion.forget(target)
+        self._duplicates.remove(target)
         del self._trackers[target]
 
     def reset(self) -> None:
         """Forget all targets and count from 0 again."""
         self._trackers.clear()
-        self._exclusion = Exclusion()
+        self._duplicates = DuplicateResolver()
         self._next = 0
 
     def update(self, frame_bgr: Image) -> dict[int, Result]:
@@ -324,25 +126,29 @@ class MultiTracker:
             return self._update(frame_bgr)
 
     def _update(self, frame_bgr: Image) -> dict[int, Result]:
-        frame = check_frame(frame_bgr)  # here, so that a grey frame is converted only once
+        frame = check_frame(frame_bgr)  # here, so that a gray frame is converted only once
         maps: list[list[CropMap]] = []
 
-        def looks() -> Iterator[tuple[Exemplar, Sequence[Image]]]:
+        # 1. Cut the search windows of every target, lazily: the engine may start on the first.
+        def jobs() -> Iterator[tuple[Exemplar, Sequence[Image]]]:
             for tracker in self._trackers.values():
-                crops, own = tracker.look(frame)
-                maps.append(own)
+                crops, crop_maps = tracker.crop_search_windows(frame)
+                maps.append(crop_maps)
                 yield tracker.exemplar, crops
 
+        # 2. Run the network. A single target gets all threads.
         engine = next(iter(self._trackers.values())).engine
-        sights: dict[int, Sight] = {}
-        alone = len(self._trackers) == 1  # then all threads work on its crop
-        responses = starmap(engine.track, looks()) if alone else track_each(engine, looks())
+        single = len(self._trackers) == 1
+        responses = starmap(engine.track, jobs()) if single else track_each(engine, jobs())
+
+        # 3. Update every tracker by itself, then resolve duplicates.
+        updates: dict[int, TargetUpdate] = {}
         for k, (response, target) in enumerate(zip(responses, self._trackers, strict=True)):
-            sights[target] = Sight.of(self._trackers[target], response, maps[k])
-        return self._exclusion.settle(sights)
+            updates[target] = update_target(self._trackers[target], response, maps[k])
+        return self._duplicates.resolve(updates)
 
     def _boxes(self) -> dict[int, FloatArray]:
-        """Where the targets were last, xywh px."""
+        """Last box of every target, xywh px."""
         states = {target: tracker.state for target, tracker in self._trackers.items()}
         return {target: state.box_xywh for target, state in states.items() if state is not None}
 
@@ -351,3 +157,224 @@ class MultiTracker:
             known = ", ".join(map(str, self._trackers)) or "none"
             raise ConfigError(f"target {target} does not exist; the targets are: {known}")
         return self._trackers[target]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetUpdate:
+    """One target's step from a frame to the next, by itself.
+
+    Attributes:
+        tracker: of the target, already updated.
+        before: its state before the frame.
+        response: of its windows.
+        maps: of its windows.
+        after: its state after the frame.
+        result: of the frame.
+    """
+
+    tracker: Tracker
+    before: TrackState
+    response: Response
+    maps: Sequence[CropMap]
+    after: TrackState
+    result: Result
+
+    @property
+    def claims_box(self) -> bool:
+        """Whether it may be on an object: a lost target that stays where it was is not."""
+        return self.result.status != "lost" or self.result.box != tuple(self.before.box_xywh)
+
+    @property
+    def cost(self) -> float:
+        """Negative log of the probability of the result, given the target's last box."""
+        size = math.sqrt(float(np.prod(self.before.box_xywh[2:])))
+        step = float(center_distance(self.result.box, self.before.box_xywh)) / size
+        return _MOTION_COST * step**2 - math.log(max(self.result.score, _MIN_SCORE))
+
+
+def update_target(tracker: Tracker, response: Response, maps: Sequence[CropMap]) -> TargetUpdate:
+    """Update a tracker from the response to its windows, and keep both states."""
+    before = _state_of(tracker)
+    result = tracker.update_from_response(response, maps)
+    return TargetUpdate(tracker, before, response, maps, _state_of(tracker), result)
+
+
+class DuplicateResolver:
+    """Assigns boxes anew where targets claim the same object.
+
+    Two targets that overlap from the start, as the user wanted, are left alone until they have been
+    apart once.
+    """
+
+    def __init__(self) -> None:
+        self._overlapping_pairs: set[frozenset[int]] = set()
+
+    def add(self, target: int, box: Sequence[float], others: Mapping[int, FloatArray]) -> None:
+        """Register a target that starts.
+
+        Args:
+            target: its number.
+            box: xywh px.
+            others: boxes of the other targets.
+        """
+        self.remove(target)
+        self._overlapping_pairs |= {
+            frozenset((target, k)) for k, b in others.items() if iou(box, b) >= SEPARATE_IOU
+        }
+
+    def remove(self, target: int) -> None:
+        """Unregister a target."""
+        self._overlapping_pairs = {p for p in self._overlapping_pairs if target not in p}
+
+    def resolve(self, updates: Mapping[int, TargetUpdate]) -> dict[int, Result]:
+        """Resolve targets that claim the same object.
+
+        Returns one result per target and sets the trackers' states to match. Without duplicates
+        these are the results of the updates.
+        """
+        results = {target: update.result for target, update in updates.items()}
+        if len(updates) < 2:
+            return results
+        numbers = list(updates)
+        boxes = np.array([result.box for result in results.values()])  # (N, 4)
+        overlaps = iou(boxes[:, None], boxes[None])  # (N, N)
+
+        # Pairs that overlapped from the start count from the first frame in which they are apart.
+        for pair in list(self._overlapping_pairs):
+            i, j = (numbers.index(target) for target in pair)
+            if overlaps[i, j] < SEPARATE_IOU:
+                self._overlapping_pairs.remove(pair)
+
+        # Pairs that claim one object, gathered to groups; each group is assigned by itself.
+        same = np.argwhere(np.triu(overlaps > SAME_OBJECT_IOU, 1)).tolist()
+        pairs = [(numbers[i], numbers[j]) for i, j in same]
+        duplicates = [
+            (i, j)
+            for i, j in pairs
+            if frozenset((i, j)) not in self._overlapping_pairs
+            and updates[i].claims_box
+            and updates[j].claims_box
+        ]
+        for group in connected_groups(duplicates):
+            results |= assign_boxes(group, updates)
+        return results
+
+
+def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[int, Result]:
+    """Assign boxes to targets that claim one object (assignment problem, Kuhn 1955).
+
+    Each target may have its box, its best box away from all others, share its box with another
+    target (if they did not move onto each other suddenly: objects do occlude each other), or keep
+    its last box. The sum of costs is least.
+    """
+    # 1. Boxes that every target may have; boxes on one object are one column.
+    others = [u.result.box for k, u in updates.items() if k not in group and u.claims_box]
+    taken = np.array([*others, *(updates[target].result.box for target in group)])
+    objects: list[Box] = []
+    choices: list[list[tuple[int, TargetUpdate]]] = []
+    for target in group:
+        update = updates[target]
+        found = [update, *_best_alternative(update, taken)]
+        choices.append([(_object_index(objects, one.result.box), one) for one in found])
+
+    # 2. Costs: a column per object, then one per target for sharing and one for its last box.
+    size = len(group)
+    costs = np.full((size, len(objects) + 2 * size), _IMPOSSIBLE)
+    for row, target in enumerate(group):
+        update = updates[target]
+        for column, one in choices[row]:
+            costs[row, column] = min(costs[row, column], one.cost)
+        if all(_were_close(update, updates[k]) for k in group):
+            costs[row, len(objects) + row] = update.cost + _SHARE_COST
+        costs[row, len(objects) + size + row] = _KEEP_COST
+
+    # 3. Assign, and set the trackers to the states of their boxes.
+    from scipy.optimize import linear_sum_assignment  # here: takes long to import, seldom needed
+
+    results = {}
+    for row, column in np.transpose(linear_sum_assignment(costs)).tolist():
+        update = updates[group[row]]
+        chosen = next((one for number, one in choices[row] if number == column), update)
+        if column >= len(objects) + size:
+            chosen = _keep_last_box(update)
+        update.tracker.set_state(chosen.after)
+        results[group[row]] = chosen.result
+    return results
+
+
+def _were_close(one: TargetUpdate, other: TargetUpdate) -> bool:
+    """Whether two targets overlapped before, so that one may occlude the other now."""
+    return bool(iou(one.before.box_xywh, other.before.box_xywh) >= SEPARATE_IOU)
+
+
+def _object_index(objects: list[Box], box: Box) -> int:
+    """Index of the object that a box is on; appended if it is on none."""
+    for index, known in enumerate(objects):
+        if iou(known, box) > SAME_OBJECT_IOU:
+            return index
+    objects.append(box)
+    return len(objects) - 1
+
+
+def _best_alternative(update: TargetUpdate, taken_xywh: FloatArray) -> list[TargetUpdate]:
+    """The update if no object were at the taken boxes; empty if no other place is left."""
+    logits = update.response.score_logits.copy()  # (B, R, R)
+    # Exclude cells whose boxes overlap a taken one. Scale pyramids interpolate between cells, so
+    # they get the lowest logit instead of -inf.
+    lowest = -np.inf if update.response.ltrb_px is not None else float(logits.min())
+    for k, crop_map in enumerate(update.maps):
+        boxes = _boxes_of_cells(update, k, crop_map)  # (R, R, 4)
+        overlaps = iou(boxes[..., None, :], taken_xywh)  # (R, R, N)
+        logits[k][(overlaps > SEPARATE_IOU).any(axis=-1)] = lowest
+    if np.isneginf(logits[0]).all():
+        return []
+    logits[np.isneginf(logits).all(axis=(1, 2))] = update.response.score_logits.min()
+
+    # Repeat the update from the state before, with what is left.
+    update.tracker.set_state(update.before)
+    masked = replace(update.response, score_logits=logits)
+    found = update_target(update.tracker, masked, update.maps)
+    return [] if (iou(found.result.box, taken_xywh) > SEPARATE_IOU).any() else [found]
+
+
+def _boxes_of_cells(update: TargetUpdate, k: int, crop_map: CropMap) -> FloatArray:
+    """(R, R, 4) boxes in frame px that the cells of window k predict."""
+    ltrb = update.before.box_correction.apply(update.response[k : k + 1]).ltrb_px
+    if ltrb is None:  # no box head: boxes of the last size
+        half_w, half_h = (update.before.box_xywh[2:] / crop_map.scale / 2).tolist()
+        halves = np.array([half_w, half_h] * 2).reshape(4, 1, 1)
+        ltrb = np.tile(halves, update.response.score_logits.shape[-2:])[None]
+    stride_px = update.tracker.engine.config.total_stride
+    return decode_ltrb(np.nan_to_num(ltrb[0]), stride_px, crop_map)
+
+
+def _keep_last_box(update: TargetUpdate) -> TargetUpdate:
+    """The update that keeps the last box, with a score below `tracked_above` and `lost_below`."""
+    options = update.tracker.options
+    limit = min(options.lost_below, math.nextafter(options.tracked_above, 0.0))
+    score = min(update.result.score, limit)
+    status_filter = update.before.status_filter.step(score, options)
+    x, y, w, h = update.before.box_xywh.tolist()
+    after = replace(update.before, status_filter=status_filter)
+    return replace(update, after=after, result=Result((x, y, w, h), score, status_filter.status))
+
+
+def connected_groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Numbers that are connected by pairs, sorted.
+
+    Example:
+        >>> connected_groups([(0, 1), (4, 5), (1, 2)])
+        [[4, 5], [0, 1, 2]]
+    """
+    groups: list[set[int]] = []
+    for pair in pairs:
+        touched = [group for group in groups if group & set(pair)]
+        groups = [group for group in groups if group not in touched]
+        groups.append(set(pair).union(*touched))
+    return [sorted(group) for group in groups]
+
+
+def _state_of(tracker: Tracker) -> TrackState:
+    if tracker.state is None:
+        raise NotInitializedError("a tracker has no target yet; call init(frame, box) first")
+    return tracker.state

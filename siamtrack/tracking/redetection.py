@@ -1,8 +1,8 @@
-"""Looking for a lost target all over the frame, a few windows at a time.
+"""Re-detection of lost targets: search grid, decisions, verification, time budget.
 
-A frame that many windows are needed for is looked through in larger ones first, where the target is
-smaller than the network likes it; the best place that they show is looked at closely in the next
-frame, and only what is seen there counts.
+While a target is lost, a few search windows elsewhere in the frame are visited per frame, in the
+order of a grid. Large frames are searched coarse to fine: windows of twice the side first, then
+one fine window around the best cell of the coarse ones. Only fine windows give predictions.
 """
 
 from __future__ import annotations
@@ -14,190 +14,273 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siamtrack.geometry import CropMap
+from siamtrack.engines.base import Response
+from siamtrack.geometry import CropMap, iou
+from siamtrack.models.network import NetworkConfig
+from siamtrack.tracking.decode import Prediction, calibrated_score, cell_centers, decode_box_head
+from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.result import Status
 from siamtrack.types import FloatArray
 
-COARSENESS = 2.0
-"""Side of a coarse window over that of a close one. On the development sequences the best cell of a
-window is on the target in 97 of 100 close ones, 95 at 1.5, 83 at 2, 58 at 2.5 and 34 at 3; the
-number of windows falls with the square."""
+Window = tuple[FloatArray, float]
+"""Center (2,) and side of a square search window, frame px."""
 
-FEW_WINDOWS = 24
-"""As many close windows are looked at without coarse ones before."""
+COARSE_SCALE = 2.0
+"""Side of a coarse window over that of a fine one. On the development sequences the best cell is on
+the target in 97 % of the fine windows, and in 95, 83, 58, 34 % at scale 1.5, 2, 2.5, 3; the number
+of windows falls with the square of the scale."""
+
+MAX_FINE_WINDOWS = 24
+"""Frames that more fine windows would be needed for are searched coarsely first."""
+
+SEPARATE_IOU = 0.3
+"""Boxes that overlap by less lie on different objects."""
+
+# Search grid
 
 
-def next_windows(
-    centre_xy: FloatArray,
+def next_grid_windows(
+    center_xy: FloatArray,
     side_px: float,
     frame_wh: tuple[int, int],
     *,
-    scanned: int,
-    nominee_xy: Sequence[float] | None,
+    grid_index: int,
+    refine_center_xy: Sequence[float] | None,
     count: int,
-) -> list[tuple[FloatArray, float]]:
-    """The next windows of a scan that goes round and round.
+) -> list[Window]:
+    """The next windows of the search grid, which is visited again and again.
 
     Args:
-        centre_xy: (2,) where the target was last seen, frame px.
-        side_px: side of a close window.
+        center_xy: (2,) center of the last box, frame px.
+        side_px: side of a fine window.
         frame_wh: frame size, px.
-        scanned: windows of the grid that have been looked at.
-        nominee_xy: the best place in the coarse windows of the last frame; None without one.
-        count: windows at the most.
-
-    Returns:
-        Centre (2,) and side of each window, frame px; the close look at the nominee comes first.
+        grid_index: number of grid windows visited so far.
+        refine_center_xy: best cell of the last frame's coarse windows; its fine window comes first.
+        count: maximum number of windows.
     """
     if count <= 0:
         return []
-    grid = scan_centres(centre_xy, side_px, frame_wh)
-    side = side_px
-    if len(grid) > FEW_WINDOWS:
-        side *= COARSENESS
-        grid = scan_centres(centre_xy, side, frame_wh)
-    close = [] if nominee_xy is None else [(np.asarray(nominee_xy), side_px)]
-    more = min(count - len(close), len(grid))
-    return [*close, *((grid[(scanned + k) % len(grid)], side) for k in range(more))]
+    grid, side = grid_centers(center_xy, side_px, frame_wh), side_px
+    if len(grid) > MAX_FINE_WINDOWS:
+        side = side_px * COARSE_SCALE
+        grid = grid_centers(center_xy, side, frame_wh)
+    windows: list[Window] = []
+    if refine_center_xy is not None:
+        windows.append((np.asarray(refine_center_xy), side_px))
+    for k in range(min(count - len(windows), len(grid))):
+        windows.append((grid[(grid_index + k) % len(grid)], side))
+    return windows
 
 
-def count_close(near: CropMap, others: Sequence[CropMap]) -> int:
-    """How many of a scan's windows are close, that is of the size of the one near the target."""
-    limit = near.scale * (1.0 + COARSENESS) / 2
+def count_fine(local: CropMap, others: Sequence[CropMap]) -> int:
+    """Number of fine windows, which have the side of the local one; they come first."""
+    limit = local.scale * (1.0 + COARSE_SCALE) / 2
     return sum(other.scale < limit for other in others)
 
 
-def scan_centres(
-    centre_xy: FloatArray, side_px: float, frame_wh: tuple[int, int]
+def grid_centers(
+    center_xy: FloatArray, side_px: float, frame_wh: tuple[int, int]
 ) -> list[FloatArray]:
-    """Centres of windows that cover the frame, the nearest to a point first.
+    """Centers of windows that cover the frame, nearest to the last box first.
 
-    Neighbours overlap by half, so that a target no larger than a quarter of a window is whole in
-    one of them.
-
-    Args:
-        centre_xy: (2,) where the target was last seen, frame px.
-        side_px: side of a window.
-        frame_wh: frame size, px.
+    Neighboring windows overlap by half or more, so that a target of up to half a window's side is
+    whole in one of them.
     """
-    columns, rows = (list(_stops(side_px, length)) for length in frame_wh)
+    columns, rows = (_axis_centers(side_px, length) for length in frame_wh)
     grid = np.array([(x, y) for y in rows for x in columns])
-    order = np.argsort(np.hypot(*(grid - centre_xy).T), kind="stable")
+    order = np.argsort(np.hypot(*(grid - center_xy).T), kind="stable")
     return [grid[k] for k in order]
 
 
-def _stops(side_px: float, length: int) -> Iterator[float]:
-    """Window centres along one axis: evenly spread, half a window apart or less."""
+def _axis_centers(side_px: float, length: int) -> list[float]:
+    """Window centers along one axis: evenly spaced, at most half a window apart."""
     span = max(length - side_px, 0.0)
     count = int(np.ceil(span / (side_px / 2))) + 1
     first = length / 2 - span / 2
-    for k in range(count):
-        yield first + (span * k / (count - 1) if count > 1 else 0.0)
+    return [first + (span * k / (count - 1) if count > 1 else 0.0) for k in range(count)]
 
 
-_RATE = 0.1  # of the running mean: about the last ten frames
+def best_coarse_center(
+    response: Response, maps: Sequence[CropMap], config: NetworkConfig
+) -> tuple[float, float] | None:
+    """Frame coordinates of the best cell of all coarse windows; None without windows."""
+    if not maps:
+        return None
+    logits = response.score_logits  # (B, R, R)
+    best, row, column = np.unravel_index(int(logits.argmax()), logits.shape)
+    centers = cell_centers(logits.shape[-1], config.total_stride, config.search_size_px)
+    centers = centers.astype(np.float32)
+    x, y = maps[int(best)].to_frame([centers[column], centers[row], 0.0, 0.0])[:2].tolist()
+    return x, y
+
+
+# Decisions
+
+
+def decode_redetection(
+    response: Response,
+    maps: Sequence[CropMap],
+    last_xywh: FloatArray,
+    config: NetworkConfig,
+    options: BoxHeadOptions,
+) -> Prediction:
+    """Decode the fine window with the highest peak.
+
+    The target may be anywhere in it, so there is no cosine window.
+    """
+    best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
+    return decode_box_head(
+        response[best : best + 1], maps[best], last_xywh, config, options,
+        window_influence=0.0, min_peak=0.0,
+    )  # fmt: skip
+
+
+def accept_redetection(found: Prediction, similarity: float, options: BoxHeadOptions) -> bool:
+    """Whether the box of a lost target may move to a prediction.
+
+    Args:
+        found: the prediction.
+        similarity: running mean of the similarity while the target was tracked.
+        options: both limits.
+    """
+    confident = calibrated_score(found, options) >= options.redetect_score
+    return confident and found.similarity >= options.redetect_similarity * similarity
+
+
+def should_switch_target(
+    remote: Prediction,
+    local: Prediction,
+    verification: Verification | None,
+    options: BoxHeadOptions,
+) -> bool:
+    """Whether the box moves to an accepted prediction elsewhere instead of the local one.
+
+    Args:
+        remote: the prediction elsewhere.
+        local: the prediction around the last box.
+        verification: of a recovered target; None for a lost one.
+        options: give `switch_score`.
+    """
+    here, there = calibrated_score(local, options), calibrated_score(remote, options)
+    if verification is None:
+        return there > here
+    # A recovered target is given up only for another object that clearly matches better.
+    if iou(remote.box_xywh, local.box_xywh) >= SEPARATE_IOU:
+        return False
+    return there >= options.switch_score and there > max(here, verification.mean_score)
+
+
+# Verification
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """How much longer, and what a better place has to beat.
+class Verification:
+    """A recovered target is still searched for elsewhere: it may be a distractor.
 
     Attributes:
-        frames: in which the search still goes on; 0 where there is no doubt.
-        standing: running mean of the score since the target was found.
+        frames_left: frames until the search stops.
+        mean_score: running mean of the score since the recovery; another object must exceed it.
     """
 
-    frames: int = 0
-    standing: float = 0.0
-
-    def after(
-        self, before: Status, now: Status, score: float, *, jumped: bool, frames: int
-    ) -> Doubt:
-        """The doubt after one more frame.
-
-        Args:
-            before: status of the frame before.
-            now: status of this frame.
-            score: of this frame.
-            jumped: whether a better place took the box over.
-            frames: that doubt lasts.
-        """
-        if now == "lost":
-            return NO_DOUBT
-        if before == "lost" or jumped:
-            return Doubt(frames, score)
-        if not self.frames:
-            return self
-        return Doubt(self.frames - 1, self.standing + _RATE * (score - self.standing))
+    frames_left: int
+    mean_score: float
 
 
-NO_DOUBT = Doubt()
-
-_COST_RATE = 0.2  # of the running means: about the last ten frames
-_SURPRISE = 3.0  # times the mean that one frame may count: a hiccup should not be believed
-_FORGET = 0.98  # of what a window was thought to cost, when there was no room for one
+_SCORE_RATE = 0.1  # of the running mean: about the last ten frames
 
 
-class Budget:
-    """Learns what a frame and one more search window take, and says how many windows fit.
+def next_verification(
+    current: Verification | None,
+    before: Status,
+    now: Status,
+    score: float,
+    *,
+    switched: bool,
+    frames: int,
+) -> Verification | None:
+    """The verification after one more frame; None if there is nothing to verify.
 
-    Looking around the last box is always done, also where that alone takes longer than the limit;
-    the windows in which a lost target is looked for elsewhere get the time that is left. Where
-    there is no room for any, the estimate of their cost shrinks from frame to frame, so that one is
-    tried again now and then.
+    Args:
+        current: the one before this frame.
+        before: status before this frame.
+        now: status of this frame.
+        score: of this frame.
+        switched: whether the box moved to a prediction elsewhere in this frame.
+        frames: `verify_frames` of the options.
+    """
+    if now == "lost":
+        return None
+    if before == "lost" or switched:  # starts, or starts again
+        return Verification(frames, score) if frames else None
+    if current is None or current.frames_left == 1:  # ends
+        return None
+    mean = current.mean_score + _SCORE_RATE * (score - current.mean_score)
+    return Verification(current.frames_left - 1, mean)
+
+
+# Time budget
+
+_TIME_RATE = 0.2  # of the running means: about the last ten frames
+_MAX_OUTLIER = 3.0  # one frame counts at most this many times the mean
+_DECAY = 0.98  # of the estimated time of a window, per frame without time for one
+
+
+class TimeBudget:
+    """Limits the re-detection windows per frame to a time limit.
+
+    Learns the time of a frame without re-detection and of one more window. The windows around the
+    last box are always visited, even if they alone exceed the limit. If there is no time for any
+    other window, its estimate decays, and one is tried again now and then.
 
     Attributes:
-        limit_s: time for one frame.
-        frames: that were measured.
-        over: of these, those that took longer than the limit.
+        limit_s: time limit for one frame.
+        frames: number of frames measured.
+        exceeded: number of frames that took longer than the limit.
     """
 
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Start without knowing anything.
-
-        Args:
-            limit_s: time for one frame; positive.
-            clock: seconds, monotonic.
-        """
-        self.limit_s, self.frames, self.over = limit_s, 0, 0
+        """Start without estimates; `clock` is monotonic, in seconds."""
+        self.limit_s, self.frames, self.exceeded = limit_s, 0, 0
         self._clock = clock
-        self._frame_s: float | None = None
+        self._frame_s: float | None = None  # without re-detection windows
         self._window_s: float | None = None
-        self._windows = 0
+        self._windows = 0  # allowed in this frame
 
-    def grant(self, wanted: int) -> int:
-        """How many of the wanted windows fit into the frame that is being measured."""
-        fitting = wanted
+    def allowed_windows(self, wanted: int) -> int:
+        """How many of the wanted windows fit into the time left of the current frame."""
+        allowed = wanted
         if self._frame_s is not None and wanted:
-            # One window costs no more than all of a frame.
-            each_s = self._frame_s if self._window_s is None else self._window_s
-            room = (self.limit_s - self._frame_s) / max(each_s, 1e-9)
-            fitting = max(0, min(wanted, int(room) - self._windows))
-            if room < 1.0:
-                self._window_s = each_s * _FORGET
-        self._windows += fitting
-        return fitting
+            # Until it is measured, assume that a window costs as much as a whole frame.
+            window_s = self._frame_s if self._window_s is None else self._window_s
+            fitting = (self.limit_s - self._frame_s) / max(window_s, 1e-9)
+            allowed = max(0, min(wanted, int(fitting) - self._windows))
+            if fitting < 1.0:
+                self._window_s = window_s * _DECAY
+        self._windows += allowed
+        return allowed
 
     @contextmanager
     def frame(self) -> Iterator[None]:
-        """Measure one frame; what was granted inside belongs to it."""
+        """Measure one frame, with the windows allowed in it."""
         self._windows = 0
-        started_s = self._clock()
+        start_s = self._clock()
         yield
-        took_s = self._clock() - started_s
+        elapsed_s = self._clock() - start_s
         self.frames += 1
-        self.over += took_s > self.limit_s
+        self.exceeded += elapsed_s > self.limit_s
         if not self._windows:
-            self._frame_s = _mean(self._frame_s, took_s)
+            self._frame_s = _running_mean(self._frame_s, elapsed_s)
         elif self._frame_s is not None:
-            each_s = max(took_s - self._frame_s, 0.0) / self._windows
-            before = self._frame_s if self._window_s is None else self._window_s
-            # What did not fit should not be tried again at once.
-            dearer = min(each_s, _SURPRISE * before)
-            self._window_s = dearer if each_s > before else _mean(before, each_s)
+            window_s = max(elapsed_s - self._frame_s, 0.0) / self._windows
+            before_s = self._frame_s if self._window_s is None else self._window_s
+            # Rises count at once, so that the limit is not exceeded again in the next frame.
+            if window_s > before_s:
+                self._window_s = min(window_s, _MAX_OUTLIER * before_s)
+            else:
+                self._window_s = _running_mean(before_s, window_s)
 
 
-def _mean(before: float | None, now: float) -> float:
-    if before is None:
-        return now
-    return before + _COST_RATE * (min(now, _SURPRISE * before) - before)
+def _running_mean(mean: float | None, value: float) -> float:
+    if mean is None:
+        return value
+    return mean + _TIME_RATE * (min(value, _MAX_OUTLIER * mean) - mean)

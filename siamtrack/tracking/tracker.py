@@ -1,4 +1,4 @@
-"""An honest word on whether the target is still there: a calibrated score and a status."""
+"""Single-target tracker: crop, run the network, decode, decide, update the state."""
 
 from __future__ import annotations
 
@@ -15,104 +15,93 @@ from numpy.typing import ArrayLike
 from siamtrack.crops import check_frame, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Response
 from siamtrack.errors import InvalidFrameError, NotInitializedError
-from siamtrack.geometry import CropMap, context_side, iou, keep_in_frame, parse_first_box
-from siamtrack.tracking.box_correction import NEUTRAL, Framing, framing_of
-from siamtrack.tracking.decode import APART, Candidate, calibrated_score, localiser_for
-from siamtrack.tracking.options import TrackerOptions
-from siamtrack.tracking.redetection import NO_DOUBT, Budget, Doubt, count_close, next_windows
+from siamtrack.geometry import CropMap, context_side, keep_in_frame, parse_first_box
+from siamtrack.tracking.box_correction import NO_CORRECTION, BoxCorrection, measure_box_correction
+from siamtrack.tracking.decode import Prediction, calibrated_score, decode, window_sides
+from siamtrack.tracking.old_names import OldTrackerNames
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.tracking.redetection import (
+    TimeBudget,
+    Verification,
+    Window,
+    accept_redetection,
+    best_coarse_center,
+    count_fine,
+    decode_redetection,
+    next_grid_windows,
+    next_verification,
+    should_switch_target,
+)
 from siamtrack.tracking.result import Result, Status
-from siamtrack.types import FloatArray, Image
+from siamtrack.types import Box, FloatArray, Image
 
 logger = logging.getLogger(__name__)
 
+_SAME_ASPECT = 0.02  # relative change of aspect up to which a new frame size is a rescaling
+_SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
+
 
 @dataclass(frozen=True, slots=True)
-class Presence:
-    """The score's memory: hysteresis between tracked, uncertain and lost.
+class StatusFilter:
+    """Hysteresis between tracked, uncertain and lost.
 
     Attributes:
-        status: what the last frame was called.
-        against: frames in a row, up to now, whose score spoke for loss.
-        in_favour: frames in a row, up to now, whose score spoke for the target.
+        status: of the last frame.
+        low_frames: consecutive frames with a score below `lost_below`.
+        high_frames: consecutive frames with a score of at least `tracked_above`.
     """
 
     status: Status = "tracked"
-    against: int = 0
-    in_favour: int = 0
+    low_frames: int = 0
+    high_frames: int = 0
 
-    def after(self, score: float, options: TrackerOptions) -> Presence:
-        """The state after one more frame."""
-        against = self.against + 1 if score < options.lost_below else 0
-        in_favour = self.in_favour + 1 if score >= options.tracked_above else 0
-        return Presence(self._status(against, in_favour, options), against, in_favour)
-
-    def _status(self, against: int, in_favour: int, options: TrackerOptions) -> Status:
+    def step(self, score: float, options: TrackerOptions) -> StatusFilter:
+        """The filter after one more frame."""
+        low = self.low_frames + 1 if score < options.lost_below else 0
+        high = self.high_frames + 1 if score >= options.tracked_above else 0
+        status: Status
         if self.status == "lost":
-            return "tracked" if in_favour >= options.found_after else "lost"
-        if against >= options.lost_after:
-            return "lost"
-        return "tracked" if in_favour > 0 else "uncertain"
-
-
-_SAME_ASPECT = 0.02  # relative difference of aspect up to which a new frame size is a rescaling
+            status = "tracked" if high >= options.found_after else "lost"
+        elif low >= options.lost_after:
+            status = "lost"
+        else:
+            status = "tracked" if high > 0 else "uncertain"
+        return StatusFilter(status, low, high)
 
 
 @dataclass(frozen=True, slots=True)
 class TrackState:
-    """All that a tracker remembers of its target; replaced, never changed, from frame to frame.
+    """Everything a tracker remembers; replaced in every frame, never changed.
 
     Attributes:
-        exemplar: the target as the network sees it.
-        box_xywh: (4,) where it was last, frame px; may stick out of the frame.
+        exemplar: embedded target.
+        box_xywh: (4,) last box, frame px.
         frame_wh: size of the last frame, px.
-        fill_bgr: mean colour of the first frame, shown to the network outside the frame.
-        presence: memory of the score.
-        framing: how the network's boxes differ from the one that was given.
-        doubt: of what was found after a loss.
-        similarity: what the target's embedding had in common with the exemplar's while tracked.
-        scanned: windows of the scan's grid looked at since the target was lost.
-        nominee_xy: the place, frame px, that the scan's coarse windows nominated for a close look.
-        seen: what the last score is made of; None on the first frame.
+        fill_bgr: mean color of the first frame, used outside of frames.
+        status_filter: status and its hysteresis.
+        box_correction: bias of the network's boxes, measured on the first frame.
+        verification: of a recovered target; None if there is nothing to verify.
+        similarity: running mean of the similarity to the exemplar while tracked.
+        grid_index: windows of the search grid visited since the target was lost.
+        refine_center_xy: best cell of the last frame's coarse windows, frame px.
+        last_prediction: None on the first frame.
     """
 
     exemplar: Exemplar
     box_xywh: FloatArray
     frame_wh: tuple[int, int]
     fill_bgr: tuple[float, float, float]
-    presence: Presence
-    framing: Framing = NEUTRAL
-    doubt: Doubt = NO_DOUBT
+    status_filter: StatusFilter
+    box_correction: BoxCorrection = NO_CORRECTION
+    verification: Verification | None = None
     similarity: float = 1.0
-    scanned: int = 0
-    nominee_xy: tuple[float, float] | None = None
-    seen: Candidate | None = None
+    grid_index: int = 0
+    refine_center_xy: tuple[float, float] | None = None
+    last_prediction: Prediction | None = None
 
 
-def rescaled(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
-    """The same state in a frame of another resolution.
-
-    Raises:
-        InvalidFrameError: the frame has another shape.
-    """
-    ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
-    if abs(ratio[0] / ratio[1] - 1.0) > _SAME_ASPECT:
-        was, now = "x".join(map(str, state.frame_wh)), "x".join(map(str, frame_wh))
-        raise InvalidFrameError(
-            f"frame is {now}, the target was tracked in {was}, which has another shape; give "
-            "frames of one size, or call init(frame, box) again"
-        )
-    box = state.box_xywh * np.tile(ratio, 2)
-    return replace(state, box_xywh=box, frame_wh=frame_wh, nominee_xy=None)
-
-
-_SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
-
-
-class Tracker:
-    """Follows one target.
-
-    The engine holds the network and is only read, so trackers on one engine never affect each
-    other. The same frames always give the same boxes.
+class Tracker(OldTrackerNames):
+    """Follows one target. Trackers may share one engine: it keeps nothing of a target.
 
     Example:
         >>> tracker = siamtrack.load()                              # doctest: +SKIP
@@ -121,35 +110,51 @@ class Tracker:
     """
 
     def __init__(
-        self, engine: Engine, options: TrackerOptions, budget: Budget | None = None
+        self, engine: Engine, options: TrackerOptions, budget: TimeBudget | None = None
     ) -> None:
         """Make a tracker; `siamtrack.load` is the short way.
 
         Args:
             engine: runs the network.
-            options: `BoxHeadOptions` or `ScalePyramidOptions`, which decides the loop.
+            options: for networks with a box head, or for those without.
             budget: shared by the trackers of one video; None for one of `options.budget_ms`.
         """
-        self.engine, self.options = engine, options
+        if not isinstance(options, BoxHeadOptions | ScalePyramidOptions):
+            kind = type(options).__name__
+            raise TypeError(f"options are {kind}; give BoxHeadOptions or ScalePyramidOptions")
         if budget is None and options.budget_ms > 0:
-            budget = Budget(options.budget_ms / 1e3)
-        self.budget = budget
-        self._localiser = localiser_for(engine.config, options)
+            budget = TimeBudget(options.budget_ms / 1e3)
+        self.engine, self.options, self.budget = engine, options, budget
         self._state: TrackState | None = None
+
+        # Only box heads can correct boxes and search elsewhere: SiamFC predicts no box, and its
+        # responses cannot be compared between places.
+        self._box_head: BoxHeadOptions | None = None
+        self._local_count, self._verify_frames = 1, 0
+        if isinstance(options, ScalePyramidOptions):
+            self._local_count = options.scale_num
+        else:
+            self._box_head = options
+            self._verify_frames = options.verify_frames if options.redetect_windows else 0
 
     @property
     def state(self) -> TrackState | None:
-        """What is remembered, None before `init`; a snapshot that later frames do not change."""
+        """A snapshot for `set_state`, which later frames do not change; None before `init`."""
         return self._state
 
-    def resume(self, state: TrackState) -> None:
-        """Go on from a state that this tracker had."""
+    def set_state(self, state: TrackState) -> None:
+        """Continue from an earlier state of this tracker."""
         self._state = state
 
     @property
-    def initialised(self) -> bool:
+    def is_initialized(self) -> bool:
         """Whether there is a target."""
         return self._state is not None
+
+    @property
+    def exemplar(self) -> Exemplar:
+        """The embedded target."""
+        return self._require_state().exemplar
 
     def reset(self) -> None:
         """Forget the target."""
@@ -159,177 +164,159 @@ class Tracker:
         """Start on a target; whatever was tracked before is forgotten.
 
         Args:
-            frame_bgr: uint8 (H, W, 3) BGR; grey and BGRA frames are converted.
-            box: x, y, w, h in px, 0-based; what sticks out of the frame is clipped.
+            frame_bgr: uint8 (H, W, 3) BGR; gray and BGRA frames are converted.
+            box: x, y, w, h in px, 0-based; clipped to the frame.
 
         Returns:
             The clipped box, with score 1.
 
         Raises:
-            InvalidFrameError: not a frame, see `check_frame`.
-            InvalidBoxError: not a box in this frame, see `parse_first_box`.
+            InvalidFrameError: not a frame.
+            InvalidBoxError: not a box in this frame.
         """
         frame = check_frame(frame_bgr)
         frame_wh = (frame.shape[1], frame.shape[0])
         target = parse_first_box(box, frame_wh)
         blue, green, red, _ = cv2.mean(frame)
-        fill_bgr = (blue, green, red)
+        fill = (blue, green, red)
+
+        # Embed the exemplar: the target with context.
         config = self.engine.config
         side = float(context_side(target[2], target[3], config.context_amount))
-        centre = target[:2] + target[2:] / 2
-        crop, crop_map = crop_square(
-            frame, centre, side, config.exemplar_size_px, fill_bgr=fill_bgr
-        )
+        center = target[:2] + target[2:] / 2
+        crop, crop_map = crop_square(frame, center, side, config.exemplar_size_px, fill_bgr=fill)
         exemplar = self.engine.embed_exemplar([crop], crop_map.to_crop(target)[None])
-        state = TrackState(exemplar, target, frame_wh, fill_bgr, Presence())
-        self._state = replace(state, framing=self._framing(frame, state))
-        return Result(_as_tuple(target), 1.0, "tracked")
+        state = TrackState(exemplar, target, frame_wh, fill, StatusFilter())
+
+        # Measure how the network's boxes differ from the given one.
+        if self._box_head and self._box_head.box_correction:
+            ((_, side),) = self._local_windows(state)
+            correction = measure_box_correction(
+                self.engine, exemplar, frame, target,
+                side_px=side, fill_bgr=fill, share=self._box_head.box_correction,
+            )  # fmt: skip
+            state = replace(state, box_correction=correction)
+        self._state = state
+        return Result(_as_box(target), 1.0, "tracked")
 
     def update(self, frame_bgr: Image) -> Result:
         """Find the target in the next frame.
 
         Args:
-            frame_bgr: as in `init`. A frame of another size but the same shape is taken for the
+            frame_bgr: as in `init`. A frame of another size but the same aspect is taken for the
                 same scene at another resolution.
 
         Raises:
             NotInitializedError: `init` was not called.
-            InvalidFrameError: not a frame, or one of another shape than the last.
+            InvalidFrameError: not a frame, or one of another aspect than the last.
         """
         with self.budget.frame() if self.budget else nullcontext():
-            crops, maps = self.look(frame_bgr)
-            return self.conclude(self.engine.track(self.exemplar, crops), maps)
+            crops, maps = self.crop_search_windows(frame_bgr)
+            return self.update_from_response(self.engine.track(self.exemplar, crops), maps)
 
-    @property
-    def exemplar(self) -> Exemplar:
-        """The target as the network sees it.
-
-        Raises:
-            NotInitializedError: `init` was not called.
-        """
-        return self._known().exemplar
-
-    def look(self, frame_bgr: Image) -> tuple[list[Image], list[CropMap]]:
-        """First half of `update`: cut the search windows that the network is to see.
-
-        Whoever runs several trackers puts their crops into one batch and hands every tracker its
-        part of the response with `conclude`.
+    def crop_search_windows(self, frame_bgr: Image) -> tuple[list[Image], list[CropMap]]:
+        """First half of `update`; `MultiTracker` batches the crops of several trackers.
 
         Raises:
             NotInitializedError, InvalidFrameError: see `update`.
         """
-        state = self._known()
+        state = self._require_state()
         frame = check_frame(frame_bgr)
         frame_wh = (frame.shape[1], frame.shape[0])
         if frame_wh != state.frame_wh:
-            self._state = state = rescaled(state, frame_wh)
+            self._state = state = rescale_state(state, frame_wh)
+
+        # Windows around the last box first; elsewhere while the target is lost or unverified.
+        windows = [*self._local_windows(state), *self._redetection_windows(state)]
         size = self.engine.config.search_size_px
-        cut = [
-            crop_square(frame, centre, side, size, fill_bgr=state.fill_bgr)
-            for centre, side in [*self._near(state), *self._elsewhere(state)]
-        ]
+        cut = [crop_square(frame, c, side, size, fill_bgr=state.fill_bgr) for c, side in windows]
         return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
 
-    def conclude(self, response: Response, maps: list[CropMap]) -> Result:
-        """Second half of `update`: take the network's response and move on.
+    def update_from_response(self, response: Response, maps: Sequence[CropMap]) -> Result:
+        """Second half of `update`.
 
         Args:
-            response: to the crops of `look`, in order.
-            maps: of `look`.
+            response: of the network to the crops of `crop_search_windows`, in order.
+            maps: of those crops.
         """
-        state = self._known()
-        response = state.framing.undone(response)
-        near = self._localiser.windows
-        here = self._localiser.locate(response[:near], maps[:near], state.box_xywh)
-        close = near + count_close(maps[0], maps[near:])
-        beyond = response[near:close]
-        other = self._localiser.scan(beyond, maps[near:close], state.box_xywh, state.similarity)
-        found = other if other is not None and self._prefers(other, here, state) else here
-        jumped, score = found is other, calibrated_score(found, self.options)
+        state, config = self._require_state(), self.engine.config
+        options, box_head = self.options, self._box_head
+        before = state.status_filter.status
+
+        # An online filter would rescore the response here, and be updated after step 3.
+        response = state.box_correction.apply(response)
+
+        # 1. Decode the windows around the last box.
+        local = self._local_count
+        found = decode(response[:local], maps[:local], state.box_xywh, config, options)
+
+        # 2. Decode the fine windows elsewhere, and decide between here and there.
+        fine, switched = local + count_fine(maps[0], maps[local:]), False
+        if box_head and fine > local:
+            remote = decode_redetection(
+                response[local:fine], maps[local:fine], state.box_xywh, config, box_head
+            )
+            verification = None if before == "lost" else state.verification
+            if accept_redetection(remote, state.similarity, box_head):
+                switched = should_switch_target(remote, found, verification, box_head)
+            found = remote if switched else found
+        score = calibrated_score(found, options)
         if not math.isfinite(sum(found.box_xywh.tolist())):
             logger.warning("the network returned %s; the last box is kept", found.box_xywh.tolist())
             found, score = found._replace(box_xywh=state.box_xywh), 0.0
-        before, presence = state.presence.status, state.presence.after(score, self.options)
-        stay = before == "lost" and not self._localiser.trusts(found, state.similarity)
-        box = state.box_xywh if stay else found.box_xywh
+
+        # 3. Status, and the box: a lost target moves only to a prediction that is good enough.
+        status_filter = state.status_filter.step(score, options)
+        box = found.box_xywh
+        if box_head and before == "lost":
+            box = box if accept_redetection(found, state.similarity, box_head) else state.box_xywh
         box = keep_in_frame(box, state.frame_wh)
-        similarity = found.similarity if state.seen is None else state.similarity
-        if presence.status == "tracked" and not state.doubt.frames:
+
+        # 4. Running mean of the similarity, and verification of a recovered target.
+        similarity = found.similarity if state.last_prediction is None else state.similarity
+        if status_filter.status == "tracked" and state.verification is None:
             similarity += _SIMILARITY_RATE * (found.similarity - similarity)
-        doubt = state.doubt.after(
-            before,
-            presence.status,
-            score,
-            jumped=jumped,
-            frames=self._localiser.verify_frames,
-        )
-        scanned, nominee = 0, None
-        if presence.status == "lost" or doubt.frames:
-            scanned, nominee = state.scanned, state.nominee_xy
-            if len(maps) > near:
-                scanned += len(maps) - near - (nominee is not None)
-                nominee = self._localiser.nominate(response[close : len(maps)], maps[close:])
+        verification = next_verification(
+            state.verification, before, status_filter.status, score,
+            switched=switched, frames=self._verify_frames,
+        )  # fmt: skip
+
+        # 5. Progress of the search grid; the best coarse cell gets a fine window next frame.
+        grid_index, refine_center = 0, None
+        if status_filter.status == "lost" or verification is not None:
+            grid_index, refine_center = state.grid_index, state.refine_center_xy
+            if len(maps) > local:
+                grid_index += len(maps) - local - (refine_center is not None)
+                refine_center = best_coarse_center(response[fine:], maps[fine:], config)
+
         self._state = replace(
-            state,
-            box_xywh=box,
-            presence=presence,
-            doubt=doubt,
-            similarity=similarity,
-            scanned=scanned,
-            nominee_xy=nominee,
-            seen=found,
-        )
-        return Result(_as_tuple(box), score, presence.status)
+            state, box_xywh=box, status_filter=status_filter, verification=verification,
+            similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
+            last_prediction=found,
+        )  # fmt: skip
+        return Result(_as_box(box), score, status_filter.status)
 
-    def _prefers(self, other: Candidate, near: Candidate, state: TrackState) -> bool:
-        """Whether the box goes to a place elsewhere, of a target that is lost or in doubt."""
-        here, there = (calibrated_score(one, self.options) for one in (near, other))
-        if state.presence.status == "lost":
-            return there > here
-        apart = bool(iou(other.box_xywh, near.box_xywh) < APART)
-        return apart and self._localiser.overrules(there, max(here, state.doubt.standing))
+    def _local_windows(self, state: TrackState) -> list[Window]:
+        """Windows around the last box: one, or one per scale."""
+        center = state.box_xywh[:2] + state.box_xywh[2:] / 2
+        sides = window_sides(state.box_xywh[2:], self.engine.config, self.options)
+        return [(center, side) for side in sides]
 
-    def _framing(self, frame: Image, state: TrackState) -> Framing:
-        """How the network frames the target, seen on the first frame."""
-        share = self._localiser.framing
-        if not share:
-            return NEUTRAL
-        ((_, side),) = self._near(state)
-        return framing_of(
-            self.engine,
-            state.exemplar,
-            frame,
-            state.box_xywh,
-            side_px=side,
-            fill_bgr=state.fill_bgr,
-            share=share,
-        )
-
-    def _near(self, state: TrackState) -> list[tuple[FloatArray, float]]:
-        """Centre and side of the windows around the last box."""
-        centre = state.box_xywh[:2] + state.box_xywh[2:] / 2
-        return [(centre, side) for side in self._localiser.window_sides(state.box_xywh[2:])]
-
-    def _elsewhere(self, state: TrackState) -> list[tuple[FloatArray, float]]:
-        """The next windows of the scan for a target that is lost or in doubt; none otherwise."""
-        count = self._localiser.redetect_windows
-        if state.presence.status != "lost" and not state.doubt.frames:
+    def _redetection_windows(self, state: TrackState) -> list[Window]:
+        """Next windows of the search grid; none unless the target is lost or unverified."""
+        searching = state.status_filter.status == "lost" or state.verification is not None
+        if self._box_head is None or not searching:
             return []
+        count = self._box_head.redetect_windows
         if self.budget:
-            count = self.budget.grant(count)
-        if not count:
-            return []
-        ((centre, side),) = self._near(state)
-        return next_windows(
-            centre,
-            side,
-            state.frame_wh,
-            scanned=state.scanned,
-            nominee_xy=state.nominee_xy,
-            count=count,
-        )
+            count = self.budget.allowed_windows(count)
+        ((center, side),) = self._local_windows(state)
+        return next_grid_windows(
+            center, side, state.frame_wh, grid_index=state.grid_index,
+            refine_center_xy=state.refine_center_xy, count=count,
+        )  # fmt: skip
 
-    def _known(self) -> TrackState:
+    def _require_state(self) -> TrackState:
         if self._state is None:
             raise NotInitializedError(
                 "the tracker has no target yet; call init(frame, box) with the first frame before "
@@ -338,6 +325,19 @@ class Tracker:
         return self._state
 
 
-def _as_tuple(box_xywh: FloatArray) -> tuple[float, float, float, float]:
+def rescale_state(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
+    """The same state in a frame of another resolution; another aspect is refused."""
+    ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
+    if abs(ratio[0] / ratio[1] - 1.0) > _SAME_ASPECT:
+        was, now = "x".join(map(str, state.frame_wh)), "x".join(map(str, frame_wh))
+        raise InvalidFrameError(
+            f"frame is {now}, the target was tracked in {was}, which has another shape; give "
+            "frames of one size, or call init(frame, box) again"
+        )
+    box = state.box_xywh * np.tile(ratio, 2)
+    return replace(state, box_xywh=box, frame_wh=frame_wh, refine_center_xy=None)
+
+
+def _as_box(box_xywh: FloatArray) -> Box:
     x, y, w, h = box_xywh.tolist()
     return x, y, w, h

@@ -25,7 +25,7 @@ from siamtrack.video.frames import Frame
 
 if TYPE_CHECKING:
     from siamtrack.tracking.multi import MultiTracker
-    from siamtrack.tracking.redetection import Budget
+    from siamtrack.tracking.redetection import TimeBudget
 
 DEPTH = 3
 """Frames that wait in a queue at most. More even out slow moments and take memory: a 4K frame is
@@ -56,7 +56,7 @@ class RunStats:
     frames: int = 0
     work_s: float = 0.0
     statuses: dict[int, Counter[str]] = field(default_factory=dict)
-    budget: Budget | None = None
+    budget: TimeBudget | None = None
 
     @property
     def fps(self) -> float:

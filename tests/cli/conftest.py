@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import siamtrack
-from siamtrack.tracking.redetection import Budget
+from siamtrack.tracking.redetection import TimeBudget
 from siamtrack.tracking.result import Result
 from siamtrack.video.run import first_frame_result
 
@@ -25,7 +25,7 @@ class ScriptedTracker:
         self.boxes: dict[int, tuple[float, ...]] = {}
         self.updates = 0
         self.on_update = on_update
-        self.budget: Budget | None = None
+        self.budget: TimeBudget | None = None
 
     @property
     def targets(self) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import pytest
 import siamtrack
 from siamtrack.cli import main
 from siamtrack.errors import OutputError, VideoError
-from siamtrack.tracking.redetection import Budget
+from siamtrack.tracking.redetection import TimeBudget
 from siamtrack.video.frames import Frame
 from siamtrack.video.interactive import Event, Key, Mouse
 
@@ -82,8 +82,8 @@ def test_says_in_one_line_what_became_of_it(
 def test_a_budget_reaches_the_tracker_and_what_came_of_it_is_told(
     clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tracker.budget = Budget(0.0125)
-    tracker.budget.frames, tracker.budget.over = 8, 1
+    tracker.budget = TimeBudget(0.0125)
+    tracker.budget.frames, tracker.budget.exceeded = 8, 1
     arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--budget-ms", "12.5"]
     assert main([*arguments, "--csv", str(tmp_path / "b.csv")]) == 0
     assert tracker.arguments["budget_ms"] == 12.5

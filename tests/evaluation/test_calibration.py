@@ -17,7 +17,7 @@ from siamtrack.evaluation.calibration import (
     reliability,
 )
 from siamtrack.evaluation.report.plots import save_reliability
-from siamtrack.tracking.decode import Candidate, calibrated_score
+from siamtrack.tracking.decode import Prediction, calibrated_score
 from siamtrack.tracking.options import BoxHeadOptions
 
 
@@ -73,7 +73,7 @@ def test_the_score_of_a_tracker_is_the_one_that_was_fitted():
     found = Calibration(0.5, -2.0, 3.0, 0.2)
     seen = drawn(found, count=5)
     options = BoxHeadOptions(**found._asdict())
-    scores = [calibrated_score(Candidate(np.zeros(4), *cues), options) for cues in seen.cues]
+    scores = [calibrated_score(Prediction(np.zeros(4), *cues), options) for cues in seen.cues]
     np.testing.assert_allclose(scores, probabilities(seen, found), rtol=1e-9)
 
 

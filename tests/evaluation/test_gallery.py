@@ -84,11 +84,11 @@ def test_what_is_kept_is_what_the_tracker_saw(tracker, clips):
     frames = list(sequence.iter_frames())
     tracker.init(frames[0], sequence.boxes[0])
     for index in range(1, 4):
-        crops, maps = tracker.look(frames[index])
+        crops, maps = tracker.crop_search_windows(frames[index])
         answer = tracker.engine.track(tracker.exemplar, crops)
         assert watched.sights[index].maps == tuple(maps)
         assert np.array_equal(watched.sights[index].logits, answer.score_logits)
-        tracker.conclude(answer, maps)
+        tracker.update_from_response(answer, maps)
     assert watched.sights[0] is None
     scores = watched.sights[1].scores(0)
     assert scores == pytest.approx(1 / (1 + np.exp(-watched.sights[1].logits[0])), abs=1e-6)
@@ -177,7 +177,7 @@ def test_the_window_is_drawn_as_the_network_saw_it(tracker, clips):
     tracker.init(frames[0], clips["bad"].boxes[0])
     for index in range(1, 9):
         tracker.update(frames[index])
-    (crop,), _ = tracker.look(frames[9])
+    (crop,), _ = tracker.crop_search_windows(frames[9])
     rgb = np.asarray(panels[1].images[0].get_array())
     assert np.array_equal(rgb[..., ::-1], crop)
 

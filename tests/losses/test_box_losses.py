@@ -53,11 +53,16 @@ corner = st.floats(-40, 40)
 boxes = st.tuples(corner, corner, sides, sides)
 
 
+def corners(xywh: tuple[float, ...]) -> np.ndarray:
+    x, y, w, h = xywh
+    return np.array([x, y, x + w, y + h])
+
+
 @given(boxes, boxes)
 def test_iou_is_that_of_the_numpy_geometry(
     a_xywh: tuple[float, ...], b_xywh: tuple[float, ...]
 ) -> None:
-    a, b = (torch.from_numpy(geometry.xywh_to_xyxy(box)) for box in (a_xywh, b_xywh))
+    a, b = (torch.from_numpy(corners(box)) for box in (a_xywh, b_xywh))
     assert iou(a, b).item() == pytest.approx(float(geometry.iou(a_xywh, b_xywh)), abs=1e-9)
 
 
@@ -65,7 +70,7 @@ def test_iou_is_that_of_the_numpy_geometry(
 def test_giou_subtracts_the_empty_part_of_the_enclosing_box(
     a_xywh: tuple[float, ...], b_xywh: tuple[float, ...]
 ) -> None:
-    a, b = geometry.xywh_to_xyxy(a_xywh), geometry.xywh_to_xyxy(b_xywh)
+    a, b = corners(a_xywh), corners(b_xywh)
     hull = math.prod(np.maximum(a, b)[2:] - np.minimum(a, b)[:2])
     overlap = float(geometry.iou(a_xywh, b_xywh))
     areas = a_xywh[2] * a_xywh[3] + b_xywh[2] * b_xywh[3]

@@ -22,9 +22,8 @@ from siamtrack.geometry import iou
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import save_network
-from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
-from siamtrack.tracking.tracker import Tracker
+from siamtrack.tracking.tracker import StatusFilter, Tracker
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +61,9 @@ def test_update_before_init_is_refused(tracker):
     with pytest.raises(NotInitializedError, match="call init"):
         tracker.update(noise())
     tracker.init(noise(), (10, 10, 20, 20))
-    assert tracker.initialised
+    assert tracker.is_initialized
     tracker.reset()
-    assert not tracker.initialised and tracker.state is None
+    assert not tracker.is_initialized and tracker.state is None
     with pytest.raises(NotInitializedError, match="call init"):
         tracker.update(noise())
 
@@ -87,7 +86,7 @@ def test_bad_frames_are_refused_and_the_target_stays(tracker, frame):
     assert tracker.state is before
 
 
-def test_grey_frames_are_tracked(tracker):
+def test_gray_frames_are_tracked(tracker):
     tracker.init(noise()[..., 0], (10, 10, 20, 20))
     assert len(tracker.update(noise(1)[..., 0]).box) == 4
 
@@ -136,7 +135,7 @@ def test_the_state_is_a_snapshot(tracker):
     assert pickle.loads(pickle.dumps(state)).frame_wh == (120, 90)
 
 
-def test_a_frame_of_the_same_shape_is_another_resolution(tracker):
+def test_a_frame_of_the_same_aspect_is_another_resolution(tracker):
     tracker.init(noise(), (20, 30, 40, 30))
     tracker.update(noise(1, size=(180, 240)))
     assert tracker.state.frame_wh == (240, 180)
@@ -161,7 +160,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_network_that_says_nan_does_not_spoil_the_box(engine, value, caplog):
+def test_nan_from_the_network_does_not_move_the_box(engine, value, caplog):
     # Any score but 0 is good enough here, so that the status tells whether it was the score's.
     tracker = Tracker(Broken(engine, value), BoxHeadOptions(tracked_above=1e-9, lost_below=0.0))
     tracker.init(noise(), (10, 20, 30, 40))
@@ -172,59 +171,17 @@ def test_a_network_that_says_nan_does_not_spoil_the_box(engine, value, caplog):
     assert "the last box is kept" in caplog.text
 
 
-def test_options_decide_the_loop(engine):
+def test_options_without_a_method_are_refused(engine):
     with pytest.raises(TypeError, match="TrackerOptions"):
         Tracker(engine, TrackerOptions())
 
 
-def test_siamfc_runs_in_the_same_loop():
+def test_siamfc_keeps_the_aspect():
     torch.manual_seed(0)
     tracker = Tracker(TorchEngine(SiamFC(), "cpu"), ScalePyramidOptions())
     results = follow(tracker, [noise(seed) for seed in range(4)], (30, 30, 40, 20))
     for result in results:
         assert result.box[2] / result.box[3] == pytest.approx(2, rel=1e-6)
-
-
-def test_many_targets_equal_separate_trackers(engine):
-    frames = [noise(seed) for seed in range(5)]
-    boxes = [(30, 30, 20, 20), (70, 20, 24, 40), (5, 60, 30, 20)]
-    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions()))
-    assert [many.add(frames[0], box) for box in boxes] == [0, 1, 2]
-    together = [many.update(frame) for frame in frames[1:]]
-    for target, box in enumerate(boxes):
-        alone = follow(Tracker(engine, BoxHeadOptions()), frames, box)[1:]
-        for both, one in zip(together, alone, strict=True):
-            np.testing.assert_allclose(both[target].box, one.box, atol=0.05)
-            assert both[target].status == one.status
-
-
-def test_targets_come_and_go(engine):
-    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions()))
-    assert many.update(noise()) == {}
-    first, second = many.add(noise(), (10, 10, 20, 20)), many.add(noise(), (50, 40, 20, 20))
-    many.remove(first)
-    assert many.targets == (second,) and set(many.update(noise(1))) == {second}
-    assert many.add(noise(), (10, 10, 20, 20)) == 2  # numbers are not used twice
-    assert many.reinit(second, noise(), (1, 2, 30, 30)).box == (1, 2, 30, 30)
-    for call in (lambda: many.remove(first), lambda: many.reinit(9, noise(), (1, 2, 3, 4))):
-        with pytest.raises(ConfigError, match="does not exist; the targets are: 1, 2"):
-            call()
-    with pytest.raises(InvalidBoxError):
-        many.add(noise(), (1, 1, 0, 0))
-    assert many.targets == (1, 2)
-    many.reset()
-    assert many.targets == () and many.add(noise(), (1, 1, 9, 9)) == 0
-
-
-def test_siamfc_targets_share_a_batch():
-    torch.manual_seed(0)
-    engine = TorchEngine(SiamFC(), "cpu")
-    many = MultiTracker(lambda: Tracker(engine, ScalePyramidOptions()))
-    many.add(noise(), (30, 30, 20, 20))
-    many.add(noise(), (60, 30, 30, 20))
-    alone = Tracker(engine, ScalePyramidOptions())
-    alone.init(noise(), (60, 30, 30, 20))
-    np.testing.assert_allclose(many.update(noise(1))[1].box, alone.update(noise(1)).box, atol=0.05)
 
 
 def test_the_bundled_weights_track(scene):
@@ -234,19 +191,12 @@ def test_the_bundled_weights_track(scene):
     assert overlaps.mean() > 0.6 and overlaps.min() > 0.3
 
 
-def test_colours_count(scene):
+def test_channel_order_matters(scene):
     """RGB frames where BGR is meant are another video: the crops' channels are not symmetric."""
     frames, boxes = scene
     swapped = [f[..., ::-1].copy() for f in frames[:3]]
     straight = follow(siamtrack.load(device="cpu"), frames[:3], boxes[0])
     assert follow(siamtrack.load(device="cpu"), swapped, boxes[0])[-1] != straight[-1]
-
-
-def test_bundled_weights_of_many_targets_come_by_load_multi(scene):
-    frames, boxes = scene
-    many = siamtrack.load_multi(device="cpu")
-    many.add(frames[0], boxes[0])
-    assert iou(many.update(frames[1])[0].box, boxes[1]) > 0.5
 
 
 def test_load_refuses_by_name():
@@ -283,3 +233,57 @@ def test_load_reads_foreign_siamfc_checkpoints(tmp_path):
     tracker = siamtrack.load(tmp_path / "port.pth", device="cpu", scale_num=1)
     assert isinstance(tracker.options, ScalePyramidOptions)
     assert len(follow(tracker, [noise(s) for s in range(2)], (30, 30, 20, 20))) == 2
+
+
+def test_set_state_continues_from_an_earlier_frame(tracker):
+    frames = [noise(seed) for seed in range(4)]
+    tracker.init(frames[0], (30, 30, 20, 20))
+    tracker.update(frames[1])
+    state = tracker.state
+    results = [tracker.update(f) for f in frames[2:]]
+    tracker.set_state(state)
+    assert [tracker.update(f) for f in frames[2:]] == results
+
+
+def test_old_method_names_warn_and_work(tracker):
+    tracker.init(noise(), (30, 30, 20, 20))
+    state = tracker.state
+    with pytest.warns(FutureWarning, match="'look' is now 'crop_search_windows'"):
+        crops, maps = tracker.look(noise(1))
+    response = tracker.engine.track(tracker.exemplar, crops)
+    with pytest.warns(FutureWarning, match="'conclude' is now 'update_from_response'"):
+        result = tracker.conclude(response, maps)
+    with pytest.warns(FutureWarning, match="'resume' is now 'set_state'"):
+        tracker.resume(state)
+    with pytest.warns(FutureWarning, match="'initialised' is now 'is_initialized'"):
+        assert tracker.initialised
+    assert tracker.update(noise(1)) == result
+    with pytest.raises(AttributeError, match="'Tracker' object has no attribute 'nothing'"):
+        tracker.nothing  # noqa: B018
+
+
+STATUS_OPTIONS = BoxHeadOptions(tracked_above=0.5, lost_below=0.2, lost_after=3, found_after=2)
+
+
+def statuses(scores):
+    status_filter, out = StatusFilter(), []
+    for score in scores:
+        status_filter = status_filter.step(score, STATUS_OPTIONS)
+        out.append(status_filter.status[0])
+    return "".join(out)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.9, 0.9], "tt"),
+        ([0.9, 0.1, 0.9], "tut"),  # one bad frame is no loss
+        ([0.1, 0.1, 0.1, 0.1], "uull"),
+        ([0.1, 0.1, 0.3, 0.1, 0.1, 0.1], "uuuuul"),  # loss needs bad frames in a row
+        ([0.1] * 3 + [0.9, 0.9], "uullt"),  # and recovery good ones
+        ([0.1] * 3 + [0.9, 0.4, 0.9, 0.9], "uullllt"),
+        ([0.3] * 6, "uuuuuu"),  # neither here nor there
+    ],
+)
+def test_status_has_hysteresis(scores, expected):
+    assert statuses(scores) == expected

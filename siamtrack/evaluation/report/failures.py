@@ -258,10 +258,10 @@ def watch(tracker: Tracker, sequence: VideoSequence, max_frames: int = 0) -> Wat
 
 def _update(tracker: Tracker, image: Image) -> tuple[Result, Sight]:
     """`Tracker.update` in its two halves."""
-    crops, maps = tracker.look(image)
+    crops, maps = tracker.crop_search_windows(image)
     response = tracker.engine.track(tracker.exemplar, crops)
     sight = Sight(np.array(response.score_logits), tuple(maps))
-    return tracker.conclude(response, maps), sight
+    return tracker.update_from_response(response, maps), sight
 
 
 def holds(crop_map: CropMap, point_xy: FloatArray) -> bool:

@@ -1,4 +1,4 @@
-"""Boxes are framed as the first one was, however the network frames them."""
+"""Later boxes are drawn as the first one was, whatever the network's box bias."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from siamtrack.engines.base import Exemplar, Response
 from siamtrack.errors import ConfigError
 from siamtrack.geometry import CropMap, iou
 from siamtrack.models.lite0 import Lite0Config
-from siamtrack.tracking.box_correction import NEUTRAL, Framing, box_about
+from siamtrack.tracking.box_correction import NO_CORRECTION, BoxCorrection, box_near
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.tracker import Tracker
@@ -20,8 +20,8 @@ GIVEN = np.array([100.0, 60.0, 40.0, 20.0])
 def response_of(box_xywh, crop_map, cells=8, stride=16):
     """What a network says that sees one box: sure in the cells near its middle, and only there."""
     x, y, w, h = crop_map.to_crop(np.asarray(box_xywh, float))
-    middles = (np.arange(cells) + 0.5) * stride
-    columns, rows = np.meshgrid(middles, middles)
+    centers = (np.arange(cells) + 0.5) * stride
+    columns, rows = np.meshgrid(centers, centers)
     ltrb = np.stack([columns - x, rows - y, x + w - columns, y + h - rows])
     near = np.hypot(columns - x - w / 2, rows - y - h / 2)
     logits = 6.0 - near / 4
@@ -85,52 +85,54 @@ def overlaps(tracker, path=PATH):
     return [iou(tracker.update(f).box, b) for f, b in zip(frames[1:], path[1:], strict=True)]
 
 
-def test_what_was_learnt_takes_a_box_back_to_the_given_one():
+def test_the_measured_correction_restores_the_given_box():
     drawn = np.array([108.0, 57.0, 50.0, 24.0])
-    framing = Framing.between(drawn[None], GIVEN, share=1.0)
-    # By hand: the centre is 13 px of 50 too far right, 1 px of 24 too high.
-    assert framing == pytest.approx((13 / 50, -1 / 24, np.log(50 / 40), np.log(24 / 20)))
+    correction = BoxCorrection.from_boxes(drawn[None], GIVEN, share=1.0)
+    # By hand: the center is 13 px of 50 too far right, 1 px of 24 too high.
+    assert correction == pytest.approx((13 / 50, -1 / 24, np.log(50 / 40), np.log(24 / 20)))
     crop_map = CropMap((50.0, 20.0), 1.5, 128)
-    told = framing.undone(response_of(drawn, crop_map))
+    corrected = correction.apply(response_of(drawn, crop_map))
     np.testing.assert_allclose(
-        box_about(told, crop_map, GIVEN[:2] + GIVEN[2:] / 2, 16), GIVEN, 1e-4
+        box_near(corrected, crop_map, GIVEN[:2] + GIVEN[2:] / 2, 16), GIVEN, 1e-4
     )
 
 
-def test_a_share_is_a_share():
+def test_share_scales_the_correction():
     drawn = np.array([[100.0, 60.0, 50.0, 20.0]])
-    whole, half = (Framing.between(drawn, GIVEN, share) for share in (1.0, 0.5))
+    whole, half = (BoxCorrection.from_boxes(drawn, GIVEN, share) for share in (1.0, 0.5))
     assert half == pytest.approx(tuple(v / 2 for v in whole))
-    assert Framing.between(drawn, GIVEN, 0.0) == NEUTRAL
+    assert BoxCorrection.from_boxes(drawn, GIVEN, 0.0) == NO_CORRECTION
 
 
-def test_one_window_that_saw_something_else_has_no_say():
+def test_one_outlier_does_not_change_the_median():
     same = np.tile(GIVEN, (4, 1))
     astray = np.array([[400.0, 10.0, 300.0, 5.0]])
-    assert Framing.between(np.concatenate([same, astray]), GIVEN, 1.0) == pytest.approx((0,) * 4)
+    assert BoxCorrection.from_boxes(np.concatenate([same, astray]), GIVEN, 1.0) == pytest.approx(
+        (0,) * 4
+    )
 
 
-def test_a_box_that_is_quite_another_is_not_believed():
-    framing = Framing.between(np.array([[0.0, 0.0, 400.0, 2.0]]), GIVEN, share=1.0)
-    assert framing.grown_w == pytest.approx(np.log(1.5))
-    assert framing.grown_h == pytest.approx(-np.log(1.5))
-    assert framing.shift_y == pytest.approx(-0.3)
+def test_corrections_are_limited():
+    correction = BoxCorrection.from_boxes(np.array([[0.0, 0.0, 400.0, 2.0]]), GIVEN, share=1.0)
+    assert correction.log_scale_w == pytest.approx(np.log(1.5))
+    assert correction.log_scale_h == pytest.approx(-np.log(1.5))
+    assert correction.shift_y == pytest.approx(-0.3)
 
 
 @pytest.mark.parametrize(
     "drawn",
     [np.empty((0, 4)), [[np.nan, 0, 1, 1]], [[0, 0, np.inf, 1]], [[0, 0, 0, 1]], [[0, 0, 1, -1]]],
 )
-def test_nothing_is_learnt_from_nothing(drawn):
-    assert Framing.between(np.array(drawn), GIVEN, 1.0) == NEUTRAL
+def test_no_correction_without_usable_boxes(drawn):
+    assert BoxCorrection.from_boxes(np.array(drawn), GIVEN, 1.0) == NO_CORRECTION
 
 
-def test_only_sure_cells_near_the_target_speak():
+def test_only_cells_that_respond_near_the_target_count():
     crop_map = CropMap((0.0, 0.0), 1.0, 128)
     seen = response_of([50, 50, 20, 20], crop_map)
-    assert box_about(seen, crop_map, np.array([60.0, 60.0]), 16) is not None
-    assert box_about(seen, crop_map, np.array([10.0, 10.0]), 16) is None  # another thing
-    assert box_about(replace(seen, ltrb_px=None), crop_map, np.array([60.0, 60.0]), 16) is None
+    assert box_near(seen, crop_map, np.array([60.0, 60.0]), 16) is not None
+    assert box_near(seen, crop_map, np.array([10.0, 10.0]), 16) is None  # another thing
+    assert box_near(replace(seen, ltrb_px=None), crop_map, np.array([60.0, 60.0]), 16) is None
 
 
 def test_boxes_keep_the_extent_of_the_first_one():
@@ -141,24 +143,24 @@ def test_boxes_keep_the_extent_of_the_first_one():
     assert max(left[10:]) < 0.8
 
 
-def test_a_network_that_draws_as_the_user_does_is_left_alone():
-    plain, framed = (
+def test_an_unbiased_network_is_not_corrected():
+    plain, corrected = (
         overlaps(Tracker(Habit(), BoxHeadOptions(box_correction=f))) for f in (0.0, 1.0)
     )
-    np.testing.assert_allclose(plain, framed, atol=0.04)  # pixels of the crop
+    np.testing.assert_allclose(plain, corrected, atol=0.04)  # pixels of the crop
 
 
-def test_what_the_border_hides_is_not_learnt():
+def test_axes_cut_by_the_border_are_not_corrected():
     """The box ends at the frame's left border, where the network's cannot be wrong."""
     tracker = Tracker(Habit(wider=1.4), BoxHeadOptions(box_correction=1.0))
     tracker.init(next(film([(0, 60, 40, 30)])), (-5, 60, 45, 30))
-    assert tracker.state.framing.grown_w == tracker.state.framing.shift_x == 0
+    assert tracker.state.box_correction.log_scale_w == tracker.state.box_correction.shift_x == 0
     tracker.init(next(film([(60, 0, 40, 30)])), (60, 0, 40, 30))
-    assert tracker.state.framing.grown_w > 0.2
-    assert tracker.state.framing.grown_h == tracker.state.framing.shift_y == 0
+    assert tracker.state.box_correction.log_scale_w > 0.2
+    assert tracker.state.box_correction.log_scale_h == tracker.state.box_correction.shift_y == 0
 
 
-def test_without_it_the_network_is_not_asked_at_the_start():
+def test_disabled_correction_saves_the_forward_passes_of_init():
     engine = Habit()
     Tracker(engine, BoxHeadOptions(box_correction=0.0)).init(next(film(PATH)), PATH[0])
     assert engine.calls == 0
@@ -166,7 +168,7 @@ def test_without_it_the_network_is_not_asked_at_the_start():
     assert engine.calls == 5
 
 
-def test_each_of_many_targets_has_its_own():
+def test_each_target_has_its_own_correction():
     engine = Habit(wider=1.25)
     single = overlaps(Tracker(engine, BoxHeadOptions(box_correction=1.0)))
     many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions(box_correction=1.0)))
@@ -177,6 +179,6 @@ def test_each_of_many_targets_has_its_own():
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "much"])
-def test_shares_beyond_everything_are_refused(value):
+def test_shares_out_of_range_are_refused(value):
     with pytest.raises(ConfigError, match="box_correction"):
         BoxHeadOptions(box_correction=value)

@@ -1,13 +1,21 @@
-"""Look-alikes, seen by an engine that cannot tell them apart: places are all that is left."""
+"""Many targets: batches, numbers, and distractors that an engine cannot tell apart."""
+
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+import siamtrack
+from siamtrack.data.synthetic import small_scene
 from siamtrack.engines.base import Exemplar, Response
+from siamtrack.engines.torch_engine import TorchEngine
+from siamtrack.errors import ConfigError, InvalidBoxError
 from siamtrack.geometry import iou
-from siamtrack.models.lite0 import Lite0Config
-from siamtrack.models.siamfc import SiamFCConfig
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.models.siamfc import SiamFC, SiamFCConfig
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 from siamtrack.tracking.tracker import Tracker
@@ -44,12 +52,12 @@ class Alike:
         logits = np.full(shape, -6.0, np.float32)
         ltrb = np.full((len(crops), 4, *shape[1:]), 20.0, np.float32)
         stride, half = self.config.total_stride, self.config.search_size_px / 2
-        centres = (np.arange(self.cells) - (self.cells - 1) / 2) * stride + half
+        centers = (np.arange(self.cells) - (self.cells - 1) / 2) * stride + half
         owns = exemplar.tensors[0] * (len(crops) // len(exemplar.tensors[0]))
         for k, (crop, own) in enumerate(zip(crops, owns, strict=True)):
             for channel, (x, y, w, h) in squares(crop):
-                row, column = (int(np.abs(centres - c).argmin()) for c in (y + h / 2, x + w / 2))
-                at = centres[column], centres[row]
+                row, column = (int(np.abs(centers - c).argmin()) for c in (y + h / 2, x + w / 2))
+                at = centers[column], centers[row]
                 if max(abs(at[0] - x - w / 2), abs(at[1] - y - h / 2)) > stride:
                     continue
                 logits[k, row, column] = 4.0 if channel == own else self.other
@@ -116,7 +124,7 @@ def on(result, x):
 RUSH = [(100, 150), (102, 152), (142, 192), (144, 194)]
 
 
-def test_two_that_move_into_each_others_place_keep_apart():
+def test_two_targets_that_swap_positions_stay_apart():
     together, apart = follow(RUSH)
     assert on(apart[1][1], 142)  # alone, the second takes its neighbour for itself
     for results, (blue, green) in zip(together, RUSH[1:], strict=True):
@@ -124,7 +132,7 @@ def test_two_that_move_into_each_others_place_keep_apart():
     assert together[-1][1].status == "tracked"
 
 
-def test_who_has_nowhere_to_go_stays_and_is_in_doubt():
+def test_a_target_without_an_alternative_keeps_its_box_and_is_uncertain():
     """The green one passes close by the blue one and is hidden for a while."""
     hidden = [(282, 230 + 4 * k) for k in range(4)] + [(282, None)] * 6 + [(282, 242)] * 3
     together, apart = follow(hidden)
@@ -137,7 +145,7 @@ def test_who_has_nowhere_to_go_stays_and_is_in_doubt():
     assert on(together[-1][1], 242) and together[-1][1].status == "tracked"
 
 
-def test_so_does_one_without_a_box_head():
+def test_so_does_a_target_of_a_network_without_box_head():
     together, apart = follow([(282, 242)] + [(282, None)] * 4, maker(boxes=False))
     assert on(apart[-1][1], 282)
     for results in together:
@@ -147,7 +155,7 @@ def test_so_does_one_without_a_box_head():
 
 @pytest.mark.parametrize("step_px", [3, 5, 8])
 @pytest.mark.parametrize("other", [4.0, 1.5])
-def test_things_may_pass_in_front_of_each_other(step_px, other):
+def test_objects_may_occlude_each_other(step_px, other):
     count = 240 // step_px
     crossing = [(200 + step_px * k, 440 - step_px * k) for k in range(count)]
     together, _ = follow(crossing, maker(other=other))
@@ -161,13 +169,13 @@ def test_things_may_pass_in_front_of_each_other(step_px, other):
     assert straight or (other == 4.0 and on(ends[0], green) and on(ends[1], blue))
 
 
-def test_without_a_conflict_the_results_are_those_of_separate_trackers():
+def test_without_duplicates_the_results_are_those_of_separate_trackers():
     places = [(100 + 3 * k, 400 - 5 * k) for k in range(30)]
     together, apart = follow(places)
     assert [[results[0], results[1]] for results in together] == apart
 
 
-def test_two_boxes_on_one_thing_may_stay_there():
+def test_boxes_on_one_object_from_the_start_may_stay():
     many = MultiTracker(maker())
     for x in (100, 104):
         many.add(draw(100, 160), box_at(x))
@@ -176,7 +184,7 @@ def test_two_boxes_on_one_thing_may_stay_there():
         assert on(results[0], 100 + 2 * k) and on(results[1], 100 + 2 * k)
 
 
-def test_boxes_that_part_exclude_each_other_from_then_on():
+def test_boxes_that_separate_exclude_each_other_from_then_on():
     many = MultiTracker(maker())
     many.add(draw(100, 160), box_at(100))
     second = many.add(draw(100, 160), box_at(104))
@@ -186,7 +194,7 @@ def test_boxes_that_part_exclude_each_other_from_then_on():
     assert on(results[0], 142) and on(results[1], 202)
 
 
-def test_of_three_on_one_place_one_keeps_it():
+def test_of_three_on_one_object_one_keeps_it():
     frames = [draw(100, 150), draw(None, 150)]
     many = MultiTracker(maker())
     for x in (100, 150):
@@ -196,3 +204,72 @@ def test_of_three_on_one_place_one_keeps_it():
     assert [target for target, result in results.items() if on(result, 150)] == [1]
     assert on(results[0], 100) and on(results[third], 198)
     assert results[1].status == "tracked" and results[0].status == "uncertain"
+
+
+@pytest.fixture(scope="module")
+def engine():
+    torch.manual_seed(0)
+    return TorchEngine(SiamTrackLite0(Lite0Config(exemplar_size_px=64, search_size_px=128)), "cpu")
+
+
+def noise(seed=0, size=(90, 120)):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def test_many_targets_equal_separate_trackers(engine):
+    frames = [noise(seed) for seed in range(5)]
+    boxes = [(30, 30, 20, 20), (70, 20, 24, 40), (5, 60, 30, 20)]
+    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions()))
+    assert [many.add(frames[0], box) for box in boxes] == [0, 1, 2]
+    together = [many.update(frame) for frame in frames[1:]]
+    for target, box in enumerate(boxes):
+        alone = Tracker(engine, BoxHeadOptions())
+        alone.init(frames[0], box)
+        for both, frame in zip(together, frames[1:], strict=True):
+            one = alone.update(frame)
+            np.testing.assert_allclose(both[target].box, one.box, atol=0.05)
+            assert both[target].status == one.status
+
+
+def test_targets_come_and_go(engine):
+    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions()))
+    assert many.update(noise()) == {}
+    first, second = many.add(noise(), (10, 10, 20, 20)), many.add(noise(), (50, 40, 20, 20))
+    many.remove(first)
+    assert many.targets == (second,) and set(many.update(noise(1))) == {second}
+    assert many.add(noise(), (10, 10, 20, 20)) == 2  # numbers are not used twice
+    assert many.reinit(second, noise(), (1, 2, 30, 30)).box == (1, 2, 30, 30)
+    for call in (lambda: many.remove(first), lambda: many.reinit(9, noise(), (1, 2, 3, 4))):
+        with pytest.raises(ConfigError, match="does not exist; the targets are: 1, 2"):
+            call()
+    with pytest.raises(InvalidBoxError):
+        many.add(noise(), (1, 1, 0, 0))
+    assert many.targets == (1, 2)
+    many.reset()
+    assert many.targets == () and many.add(noise(), (1, 1, 9, 9)) == 0
+
+
+def test_siamfc_targets_share_a_batch():
+    torch.manual_seed(0)
+    engine = TorchEngine(SiamFC(), "cpu")
+    many = MultiTracker(lambda: Tracker(engine, ScalePyramidOptions()))
+    many.add(noise(), (30, 30, 20, 20))
+    many.add(noise(), (60, 30, 30, 20))
+    alone = Tracker(engine, ScalePyramidOptions())
+    alone.init(noise(), (60, 30, 30, 20))
+    np.testing.assert_allclose(many.update(noise(1))[1].box, alone.update(noise(1)).box, atol=0.05)
+
+
+def test_bundled_weights_of_many_targets_come_by_load_multi():
+    frames, boxes = zip(*((f.image_bgr, f.box_xywh) for f in small_scene()), strict=True)
+    many = siamtrack.load_multi(device="cpu")
+    many.add(frames[0], boxes[0])
+    assert iou(many.update(frames[1])[0].box, boxes[1]) > 0.5
+
+
+def test_scipy_is_imported_when_duplicates_are_resolved():
+    code = (
+        "import sys, siamtrack.tracking.multi as multi; "
+        "raise SystemExit(any(name.partition('.')[0] == 'scipy' for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
