@@ -343,7 +343,7 @@ class ImageFrames:
     Attributes:
         folder: where they are.
         names: file names in frame order.
-        upright: see `siamtrack.utils.images.read_image`.
+        upright: turn them as their EXIF orientation says.
     """
 
     folder: Path

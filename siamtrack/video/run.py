@@ -169,7 +169,7 @@ def first_frame_result(box: Sequence[float], image_bgr: Image) -> Result:
         image_bgr: the frame, (H, W, 3).
 
     Raises:
-        InvalidBoxError: see `siamtrack.geometry.parse_first_box`.
+        InvalidBoxError: not four finite numbers, without area, or outside the frame.
     """
     x, y, w, h = parse_first_box(box, (image_bgr.shape[1], image_bgr.shape[0])).tolist()
     return Result(box=(x, y, w, h), score=1.0, status="tracked")

@@ -54,9 +54,9 @@ def open_source(
         source: number of a camera (0 or "0"), video file, folder of pictures, pattern such as
             "frames/*.jpg" (pictures are taken in natural order, 2 before 10), or address of a
             stream such as "rtsp://...".
-        live: True keeps only the newest frame, so that the caller never lags behind; recordings
-            are then played at their own speed. False delivers every frame. None: True for cameras
-            and streams, False for files, folders and recordings behind an address.
+        live: True keeps only the newest frame: the caller never lags behind, and recordings are
+            played at their own speed. False delivers every frame. None: True for cameras and
+            streams, False for files, folders and recordings behind an address.
         timeout_s: bound on connecting to a stream and on waiting for a live frame, in s. Raising
             it tolerates longer pauses; lowering it reports a stall sooner.
         fps: rate to assume where the source tells none, as pictures do; 30 for these otherwise.
@@ -66,8 +66,8 @@ def open_source(
 
     Raises:
         VideoError: the source is missing, is no video, cannot be read or holds no frame. Iterating
-            raises it too when a camera disappears or a stream breaks off or stalls; a file that
-            ends early or is damaged does not raise, its lost frames are counted in `unreadable`.
+            raises it too when a camera disappears or a stream breaks off or stalls. A damaged or
+            truncated file does not raise: its lost frames are counted in `unreadable`.
         ConfigError: an argument that makes no sense.
     """
     if timeout_s <= 0:
@@ -153,7 +153,7 @@ class Source(Closing, ABC):
     """Frames in order: an iterator, and a context manager that closes the source.
 
     Attributes:
-        name: see `siamtrack.video.frames.SourceInfo`, as for `fps` and `frame_wh`.
+        name, fps, frame_wh: as in `siamtrack.video.frames.SourceInfo`.
         frame_count: number of frames; None for everything live and when the source does not tell.
         is_live: frames are read as they come, and only the newest is kept.
         dropped: frames of a live source that were read but replaced by a newer one.
