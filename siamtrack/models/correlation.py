@@ -1,7 +1,8 @@
-"""Correlations between exemplar and search features: the heart of a siamese tracker.
+"""Correlations between exemplar and search features, the core of a siamese tracker.
 
-All of them are plain tensor algebra without parameters, batched over pairs: pair b of the
-exemplars meets pair b of the searches, and a single exemplar meets every search.
+All are plain tensor algebra without parameters, batched over pairs: exemplar b meets search b, and
+a single exemplar meets every search. B is the batch, C the channels; (h, w) is the size of the
+exemplar, (H, W) that of the search.
 """
 
 from __future__ import annotations
@@ -11,44 +12,6 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def _pair_up(z: Tensor, x: Tensor) -> Tensor:
-    """Repeat a lone exemplar for every search; anything else must match."""
-    if z.shape[1] != x.shape[1] or z.shape[0] not in (1, x.shape[0]):
-        raise ValueError(
-            f"exemplar features {tuple(z.shape)} and search features {tuple(x.shape)} do not pair: "
-            "channels must be equal and exemplars one or as many as searches"
-        )
-    return z.expand(x.shape[0], -1, -1, -1)
-
-
-def _taps(z: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cells of the exemplar, (B, C, 1), each with the part of the search that it slides over.
-
-    ONNX fixes the number of groups of a convolution in the graph, and here it grows with the
-    batch: an exported correlation is a sum over the exemplar's cells instead.
-    """
-    height, width = (big - small + 1 for big, small in zip(x.shape[-2:], z.shape[-2:], strict=True))
-    for i in range(z.shape[-2]):
-        for j in range(z.shape[-1]):
-            yield z[:, :, i, j, None], x[:, :, i : i + height, j : j + width]
-
-
-def _as_products(z: Tensor, x: Tensor) -> Tensor:
-    """Depth-wise correlation in two matrix products, a graph of a dozen nodes instead of a hundred.
-
-    Sliding a kernel's row along a row of the search is a product with a banded matrix; kernels of
-    h rows have h of them, stacked as the rows of the search are laid side by side.
-    """
-    (h, w), (height, width) = z.shape[-2:], x.shape[-2:]
-    across = width - w + 1
-    steps = torch.arange(width)[:, None] - torch.arange(across)
-    shifts = (steps == torch.arange(w)[:, None, None]).to(z.dtype)  # (w, width, across)
-    bands = torch.eye(h, dtype=z.dtype)[:, None, :, None, None] * shifts[None, :, None]
-    banded = z.flatten(2) @ bands.reshape(h * w, -1)
-    rows = torch.cat([x[:, :, i : i + height - h + 1] for i in range(h)], dim=3)
-    return rows @ banded.unflatten(2, (h * width, across))
 
 
 def cross_correlate(z: Tensor, x: Tensor) -> Tensor:
@@ -64,12 +27,16 @@ def cross_correlate(z: Tensor, x: Tensor) -> Tensor:
         (B, 1, H - h + 1, W - w + 1).
     """
     if torch.compiler.is_exporting():
-        taps = [tap.transpose(1, 2) @ part.flatten(2) for tap, part in _taps(z, x)]
+        # ONNX fixes the number of groups of a convolution in the graph, and here it grows with the
+        # batch. An exported correlation sums over the exemplar's cells instead.
+        products = [cell.transpose(1, 2) @ view.flatten(2) for cell, view in _shifted_views(z, x)]
         size = (x.shape[-2] - z.shape[-2] + 1, x.shape[-1] - z.shape[-1] + 1)
-        return torch.stack(taps).sum(dim=0).unflatten(2, size)
-    z = _pair_up(z, x)
+        return torch.stack(products).sum(dim=0).unflatten(2, size)
+
+    # One convolution with a group for each pair.
+    z = _broadcast_exemplar(z, x)
     b, c, height, width = x.shape
-    out = F.conv2d(x.reshape(1, b * c, height, width), z, groups=b)
+    out = F.conv2d(x.reshape(1, b * c, height, width), z, groups=b)  # (1, B, H', W')
     return out.reshape(b, 1, out.shape[-2], out.shape[-1])
 
 
@@ -81,15 +48,17 @@ def depthwise_correlate(z: Tensor, x: Tensor, padding: int | tuple[int, int] = 0
     Args:
         z: (B or 1, C, h, w).
         x: (B, C, H, W).
-        padding: zeros put around `x`.
+        padding: zeros added around `x`.
 
     Returns:
         (B, C, H', W') with H' = H - h + 1 + 2 * padding.
     """
     if torch.compiler.is_exporting():
         left, up = (padding, padding) if isinstance(padding, int) else padding[::-1]
-        return _as_products(z, F.pad(x, (left, left, up, up)))
-    z = _pair_up(z, x)
+        return _as_matrix_products(z, F.pad(x, (left, left, up, up)))
+
+    # One convolution with a group for each channel of each pair.
+    z = _broadcast_exemplar(z, x)
     b, c, height, width = x.shape
     kernel = z.reshape(b * c, 1, z.shape[-2], z.shape[-1])
     out = F.conv2d(x.reshape(1, b * c, height, width), kernel, padding=padding, groups=b * c)
@@ -99,8 +68,8 @@ def depthwise_correlate(z: Tensor, x: Tensor, padding: int | tuple[int, int] = 0
 def pixelwise_correlate(z: Tensor, x: Tensor) -> Tensor:
     """Compare every exemplar cell with every search cell: one map for each exemplar cell.
 
-    LightTrack (Yan et al. 2021) and Alpha-Refine, equation 1: a matrix product, so it keeps
-    which part of the target matched, and costs little.
+    LightTrack (Yan et al. 2021) and Alpha-Refine, equation 1: a matrix product. It keeps which part
+    of the target matched, and costs little.
 
     Args:
         z: (B or 1, C, h, w).
@@ -109,6 +78,46 @@ def pixelwise_correlate(z: Tensor, x: Tensor) -> Tensor:
     Returns:
         (B, h * w, H, W); map k belongs to exemplar cell (k // w, k % w).
     """
-    z = _pair_up(z, x)
-    product = z.flatten(2).transpose(1, 2) @ x.flatten(2)
+    z = _broadcast_exemplar(z, x)
+    product = z.flatten(2).transpose(1, 2) @ x.flatten(2)  # (B, h w, C) @ (B, C, H W)
     return product.reshape(x.shape[0], -1, x.shape[-2], x.shape[-1])
+
+
+def _broadcast_exemplar(z: Tensor, x: Tensor) -> Tensor:
+    """Repeat a single exemplar for every search; otherwise the batches must match."""
+    if z.shape[1] != x.shape[1] or z.shape[0] not in (1, x.shape[0]):
+        raise ValueError(
+            f"exemplar features {tuple(z.shape)} and search features {tuple(x.shape)} do not pair: "
+            "channels must be equal and exemplars one or as many as searches"
+        )
+    return z.expand(x.shape[0], -1, -1, -1)
+
+
+def _shifted_views(z: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Exemplar cells (B, C, 1), each with the search cells that it meets (B, C, H', W')."""
+    height, width = (big - small + 1 for big, small in zip(x.shape[-2:], z.shape[-2:], strict=True))
+    for i in range(z.shape[-2]):
+        for j in range(z.shape[-1]):
+            yield z[:, :, i, j, None], x[:, :, i : i + height, j : j + width]
+
+
+def _as_matrix_products(z: Tensor, x: Tensor) -> Tensor:
+    """Depth-wise correlation as two matrix products: a dozen graph nodes instead of a hundred.
+
+    Sliding a row of the kernel along a row of the search is a product with a banded matrix. A
+    kernel of h rows has h such matrices, stacked; the h shifted copies of the search's rows lie
+    side by side.
+    """
+    (h, w), (height, width) = z.shape[-2:], x.shape[-2:]
+    across = width - w + 1
+
+    # Where each kernel value stands in the banded matrices: shifts[j] has ones where the search
+    # column minus the output column is j.
+    steps = torch.arange(width)[:, None] - torch.arange(across)
+    shifts = (steps == torch.arange(w)[:, None, None]).to(z.dtype)  # (w, W, W')
+    bands = torch.eye(h, dtype=z.dtype)[:, None, :, None, None] * shifts[None, :, None]
+
+    # First product: the kernels' values in their places. Second: the correlation.
+    banded = z.flatten(2) @ bands.reshape(h * w, -1)  # (B, C, h W W')
+    rows = torch.cat([x[:, :, i : i + height - h + 1] for i in range(h)], dim=3)  # (B, C, H', h W)
+    return rows @ banded.unflatten(2, (h * width, across))  # (B, C, H', W')

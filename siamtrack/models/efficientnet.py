@@ -1,9 +1,9 @@
 """EfficientNet-Lite0 cut at stride 16, batch norm folded into the convolutions.
 
-Lite0 (Google, 2020) is EfficientNet-B0 without squeeze-and-excitation and with ReLU6: plain
-convolutions that every engine runs fast and that quantise well. Folding the frozen batch norm
-(w' = w * gamma / sqrt(var + eps), b' = beta - mean * gamma / sqrt(var + eps)) changes no output,
-trains 20 to 30 % faster on a CPU and leaves nothing to fold at export.
+Lite0 (Google, 2020) is EfficientNet-B0 (Tan and Le 2019) without squeeze-and-excitation and with
+ReLU6: plain convolutions that every engine runs fast and that quantize well. Folding the frozen
+batch norm (w' = w * gamma / sqrt(var + eps), b' = beta - mean * gamma / sqrt(var + eps)) keeps the
+output, trains 20 to 30 % faster on a CPU and leaves nothing to fold at export.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from siamtrack.models.depthwise import DepthwiseConv2d
 
 
 class Stage(NamedTuple):
-    """A run of MBConv blocks: expansion, kernel, stride of the first, output width, count."""
+    """A sequence of MBConv blocks: expansion, kernel, stride of the first, output width, count."""
 
     expand: int
     kernel: int
@@ -37,12 +37,12 @@ STAGES = (
     Stage(6, 3, 2, 80, 3),
     Stage(6, 5, 1, 112, 3),  # stride 16
 )
-FINE_STAGE = 2
+FINE_STAGE = 2  # the last stage at stride 8
 IMAGENET_BN_EPS = 1e-3
 
 
 class MBConv(nn.Module):
-    """Inverted residual (Sandler et al. 2018): widen, filter each channel, narrow."""
+    """Inverted residual (Sandler et al. 2018): expand, filter each channel, project."""
 
     def __init__(self, in_channels: int, stage: Stage, stride: int) -> None:
         super().__init__()
@@ -83,14 +83,14 @@ class EfficientNetLite0(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (stride 8, stride 16) features of a normalised RGB batch."""
-        x = F.relu6(self.stem(image), inplace=True)
+        """Return (stride 8, stride 16) features of a normalized RGB batch."""
+        x = F.relu6(self.stem(image), inplace=True)  # (B, 32, S / 2, S / 2)
         for stage in self.stages[: FINE_STAGE + 1]:
             x = stage(x)
-        fine = x
+        fine = x  # (B, 40, S / 8, S / 8)
         for stage in self.stages[FINE_STAGE + 1 :]:
             x = stage(x)
-        return fine, x
+        return fine, x  # x: (B, 112, S / 16, S / 16)
 
     def convolutions(self) -> Iterator[nn.Conv2d]:
         """All convolutions in the order they run."""
@@ -107,7 +107,7 @@ class EfficientNetLite0(nn.Module):
             module.requires_grad_(False)
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
-        """Take the weights of a full, unfolded EfficientNet-Lite0 classifier.
+        """Load the weights of a full, unfolded EfficientNet-Lite0 classifier.
 
         Args:
             state: state dict in the order the layers run, each convolution followed by its batch
@@ -117,6 +117,7 @@ class EfficientNetLite0(nn.Module):
         Raises:
             WeightsError: layers are missing or of another shape.
         """
+        # The names differ between packages; the order of the layers does not.
         filters = [k for k, v in state.items() if v.ndim == 4]
         norms = [k.removesuffix("running_mean") for k in state if k.endswith("running_mean")]
         ours = list(self.convolutions())
@@ -141,6 +142,7 @@ _NORM_KEYS = ("weight", "bias", "running_mean", "running_var")
 def _fold(
     conv: nn.Conv2d, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor
 ) -> None:
+    """Fold a batch norm into the convolution before it; the formula is in the module docstring."""
     if conv.bias is None:
         raise TypeError("a convolution needs a bias to fold batch norm into")
     factor = gamma / torch.sqrt(var + IMAGENET_BN_EPS)

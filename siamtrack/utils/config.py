@@ -17,11 +17,12 @@ Example:
 from __future__ import annotations
 
 import math
+import sys
 import tomllib
 import types
 import typing
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -284,3 +285,20 @@ def warn_renamed(kind: str, old: str, new: str) -> None:
         RenamedWarning,
         stacklevel=3,
     )
+
+
+def renamed_attributes(module: str, new_names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A `__getattr__` for a module: its names by their old spelling, with a warning.
+
+    Args:
+        module: its `__name__`.
+        new_names: new name of each old one.
+    """
+
+    def find(name: str) -> Any:
+        if name not in new_names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warn_renamed(module, name, new_names[name])
+        return getattr(sys.modules[module], new_names[name])
+
+    return find
