@@ -32,10 +32,15 @@ def command(weights: str | None, int8: bool, clips: tuple[str, ...], overwrite: 
         wrong = "--int8 needs clips; add --calibrate CLIP" if int8 else "--calibrate is for --int8"
         raise click.UsageError(wrong, click.get_current_context())
     from siamtrack.api import DEFAULT_WEIGHTS
-    from siamtrack.export.quantise import export, export_int8
+    from siamtrack.export.onnx import export_weights
     from siamtrack.models.weights import find_weights
 
     path = find_weights(weights or DEFAULT_WEIGHTS)
-    made = export_int8(path, clips, overwrite) if int8 else export(path, overwrite)
-    for target in made:
+    if int8:
+        from siamtrack.export.quantize import export_int8
+
+        written = export_int8(path, clips, overwrite)
+    else:
+        written = export_weights(path, overwrite)
+    for target in written:
         click.echo(target)

@@ -1,19 +1,31 @@
-"""What runs the networks: engines behind one small interface."""
+"""Engines run the networks, all behind one small interface. This file chooses between them.
+
+Reading order:
+    base: `Engine` and what it takes and returns, `Exemplar` and `Response`.
+    torch_engine: PyTorch, the reference, on any device.
+    graphs: names, paths and metadata of the two exported graphs.
+    onnx_engine: ONNX Runtime, and what both engines that run graphs share.
+    openvino_engine: OpenVINO, the fastest on a CPU.
+    devices: "auto", "cpu", "cuda:1" and so on.
+"""
 
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, NoReturn
-
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 from siamtrack.engines.base import Engine
+from siamtrack.engines.devices import resolve_device
 from siamtrack.engines.graphs import INT8, TRACK, graph_paths
-from siamtrack.engines.torch_engine import TorchEngine, resolve_device
 from siamtrack.errors import ConfigError, EngineError
-from siamtrack.models.network import TrackerNetwork
+from siamtrack.models.weights import WeightsFile, load_network
+from siamtrack.utils.config import renamed_attributes
+
+if TYPE_CHECKING:
+    from siamtrack.models.network import SiameseNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -26,46 +38,57 @@ _PRECISIONS = {"openvino": ("f32", "bf16", "int8"), "onnx": ("f32", "int8")}
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
-class Source(NamedTuple):
-    """Weights to run.
+class ModelSource:
+    """Weights to run: a weights file, or a network in memory.
 
     Attributes:
-        network: in evaluation mode.
-        path: the file they are from; None for weights without one.
+        architecture: of the network.
+        path: the weights file; None for a network in memory.
         sha256: of that file.
     """
 
-    network: TrackerNetwork
-    path: Path | None = None
-    sha256: str = ""
+    def __init__(self, model: WeightsFile | SiameseNetwork) -> None:
+        self._model = model
+        self.architecture: str = model.architecture
+        is_file = isinstance(model, WeightsFile)
+        self.path: Path | None = model.path if is_file else None
+        self.sha256: str = model.sha256 if is_file else ""
+
+    @cached_property
+    def network(self) -> SiameseNetwork:
+        """The network in evaluation mode, loaded when an engine needs it (graph engines do not).
+
+        Raises:
+            WeightsError: the tensors are damaged, not finite, or do not fit the network.
+        """
+        return load_network(self._model) if isinstance(self._model, WeightsFile) else self._model
 
 
-class Choice(NamedTuple):
-    """What "auto" came to.
+class EngineChoice(NamedTuple):
+    """What "auto" resolves to.
 
     Attributes:
         engine: ready to run.
-        passed_over: by name, why each faster engine was not taken.
+        skipped: why each faster engine was not taken, by its name.
     """
 
     engine: Engine
-    passed_over: dict[str, str]
+    skipped: dict[str, str]
 
 
 def make_engine(
-    source: Source, *, engine: str = "auto", device: str = "auto", threads: int = 0
+    source: ModelSource, *, engine: str = "auto", device: str = "auto", threads: int = 0
 ) -> Engine:
-    """Choose and make the engine for weights.
+    """Make the engine that runs a source's weights.
 
     Args:
         source: the weights.
-        engine: one of `ENGINES`. "openvino:f32" and "openvino:bf16" also say what OpenVINO is to
-            compute in, which is bf16 where the CPU has it unless told; "onnx" computes in f32.
-            "openvino:int8" and "onnx:int8" run the graph that `siamtrack export --int8` makes. For
-            "auto" see `choose_engine`.
+        engine: one of `ENGINES`; "auto" is `choose_engine`. A suffix sets the precision:
+            "openvino:f32", "openvino:bf16" (the default where the CPU has it), "openvino:int8" and
+            "onnx:int8", which run the graph of `siamtrack export --int8`.
         device: see `resolve_device`.
-        threads: CPU threads of an engine that runs graphs; 0 for its own choice. That of torch is
-            one for the whole process: `torch.set_num_threads`.
+        threads: CPU threads of an engine that runs graphs; 0 for its own choice. Torch has one
+            number of threads for the whole process: `torch.set_num_threads`.
 
     Raises:
         ConfigError: no engine has that name, or the engine has no such precision.
@@ -75,32 +98,28 @@ def make_engine(
     name, _, precision = engine.partition(":")
     if name not in ENGINES:
         raise ConfigError.unknown("engine", name, ENGINES)
-    if precision and precision not in _PRECISIONS.get(name, ()):
-        _refuse_precision(engine, name)
+    known = _PRECISIONS.get(name, ())
+    if precision and precision not in known:
+        if known:
+            raise ConfigError.unknown("engine", engine, [name, *(f"{name}:{p}" for p in known)])
+        choices = " or ".join(f'"{n}:{p}"' for n, ps in _PRECISIONS.items() for p in ps)
+        raise ConfigError(
+            f'engine {engine!r}: {name} has no precision to choose; give "{name}", or {choices}'
+        )
     if name == "auto":
         return choose_engine(source, device=device, threads=threads).engine
     resolved = resolve_device(device)
     if name == "torch":
-        return TorchEngine(source.network, resolved)
+        return _torch_engine(source, resolved)
     return _graph_engine(name, source, resolved, threads, precision)
 
 
-def _refuse_precision(engine: str, name: str) -> NoReturn:
-    known = [f"{name}:{p}" for p in _PRECISIONS.get(name, ())]
-    if known:
-        raise ConfigError.unknown("engine", engine, [name, *known])
-    choices = " or ".join(f'"{n}:{p}"' for n, ps in _PRECISIONS.items() for p in ps)
-    raise ConfigError(
-        f'engine {engine!r}: {name} has no precision to choose; give "{name}", or {choices}'
-    )
-
-
-def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> Choice:
+def choose_engine(source: ModelSource, *, device: str = "auto", threads: int = 0) -> EngineChoice:
     """Take the fastest engine that can run these weights here.
 
     On the CPU that is the first of `GRAPH_ENGINES` that is installed, if graphs of exactly these
     weights lie beside them; torch runs everything else. OpenVINO computes in bf16 where the CPU
-    has it; otherwise the graph in 8 bits is taken if there is one, which is as fast.
+    has it. Elsewhere the int8 graph is taken if there is one, which is as fast.
 
     Args:
         source: the weights.
@@ -111,10 +130,10 @@ def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> 
         DeviceError: no such device on this machine.
     """
     resolved = resolve_device(device)
-    passed_over: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for name in GRAPH_ENGINES:
-        problem = _obstacle(name, source, resolved)
-        precisions = () if problem else _precisions(name, source)
+        problem = _why_unavailable(name, source, resolved)
+        precisions = () if problem else _fastest_precisions(name, source)
         for precision in precisions:
             try:
                 engine = _graph_engine(name, source, resolved, threads, precision)
@@ -123,14 +142,14 @@ def choose_engine(source: Source, *, device: str = "auto", threads: int = 0) -> 
                 tried = f"{name}:{precision}" if precision else name
                 logger.warning("%s; another engine than %s runs the network", problem, tried)
             else:
-                return Choice(engine, passed_over)
-        passed_over[name] = problem
-    return Choice(TorchEngine(source.network, resolved), passed_over)
+                return EngineChoice(engine, skipped)
+        skipped[name] = problem
+    return EngineChoice(_torch_engine(source, resolved), skipped)
 
 
-def _obstacle(name: str, source: Source, device: torch.device) -> str:
-    """Why an engine need not be tried, "" if it may be; nothing of this is worth a warning."""
-    if device.type != "cpu":
+def _why_unavailable(name: str, source: ModelSource, device: str) -> str:
+    """Why an engine need not be tried, "" if it may be; none of the reasons deserves a warning."""
+    if not device.startswith("cpu"):
         return f"torch is taken on {device}"
     if not find_spec(_PACKAGES[name]):
         return f"not installed (pip install '{GRAPH_ENGINES[name]}')"
@@ -140,8 +159,8 @@ def _obstacle(name: str, source: Source, device: torch.device) -> str:
     return f"there is no graph {missing[0]} (siamtrack export makes it)" if missing else ""
 
 
-def _precisions(name: str, source: Source) -> tuple[str, ...]:
-    """What "auto" has an engine compute in, the fastest first; "" for the engine's own choice."""
+def _fastest_precisions(name: str, source: ModelSource) -> tuple[str, ...]:
+    """Precisions that "auto" tries, the fastest first; "" is the engine's own choice."""
     if source.path is None or not graph_paths(source.path, INT8)[TRACK].is_file():
         return ("",)
     if name == "openvino":
@@ -151,33 +170,36 @@ def _precisions(name: str, source: Source) -> tuple[str, ...]:
     return (INT8, "")
 
 
+def _torch_engine(source: ModelSource, device: str) -> Engine:
+    from siamtrack.engines.torch_engine import TorchEngine
+
+    return TorchEngine(source.network, device)
+
+
 def _graph_engine(
-    name: str, source: Source, device: torch.device, threads: int, precision: str = ""
+    name: str, source: ModelSource, device: str, threads: int, precision: str = ""
 ) -> Engine:
     if source.path is None:
         raise EngineError(
             f'engine "{name}" runs weights from a .safetensors file; import the checkpoint with '
             'siamtrack import-weights first, or use engine "torch"'
         )
-    weights, sha256, where = source.path, source.sha256, str(device)
+    options = {"device": device, "threads": threads}
     try:
         if name == "onnx":
             from siamtrack.engines.onnx_engine import OnnxEngine
 
-            return OnnxEngine(
-                weights, sha256, device=where, threads=threads, precision=precision or "f32"
-            )
+            return OnnxEngine(source.path, source.sha256, precision=precision or "f32", **options)
         from siamtrack.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(
-            weights,
-            sha256,
-            device=where,
-            threads=threads,
-            inference_precision=precision or "auto",
+            source.path, source.sha256, inference_precision=precision or "auto", **options
         )
     except ImportError as error:
         raise EngineError(
             f"engine \"{name}\" is not installed; pip install '{GRAPH_ENGINES[name]}', or use "
             'engine "torch"'
         ) from error
+
+
+__getattr__ = renamed_attributes(__name__, {"Source": "ModelSource", "Choice": "EngineChoice"})

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from siamtrack.models.network import NetworkConfig
+import numpy as np
+
+from siamtrack.models.config import NetworkConfig
 from siamtrack.types import Float32Array, FloatArray, Image
 
 
@@ -94,6 +96,31 @@ class Engine(Protocol):
     def infer(self, exemplar: Exemplar, batch: Any) -> Response:
         """Second half of `track`: run the network on what `prepare` returned."""
         ...
+
+
+def target_mask_array(boxes_xywh: FloatArray, config: NetworkConfig) -> Float32Array:
+    """Mask of the target for the exemplar branch: `models.network.target_mask` without torch.
+
+    Args:
+        boxes_xywh: (B, 4) targets in px of their exemplar crop.
+        config: of the network.
+
+    Returns:
+        (B, 1, h, w) fraction of each exemplar cell that the target covers, in [0, 1].
+    """
+    x, y, w, h = np.asarray(boxes_xywh, dtype=np.float32).T
+    stride = np.float32(config.total_stride)
+    edges = np.arange(config.exemplar_cells, dtype=np.float32) * stride  # (cells,)
+
+    def covered(start: Float32Array, length: Float32Array) -> Float32Array:
+        """(B, cells) fraction of each interval [edge, edge + stride) in [start, start + length)."""
+        low = np.maximum(edges, start[:, None])
+        high = np.minimum(edges + stride, (start + length)[:, None])
+        return np.maximum(high - low, np.float32(0)) / stride
+
+    # A box covers the product of what it covers of the cell's columns and of its rows.
+    mask: Float32Array = covered(y, h)[:, None, :, None] * covered(x, w)[:, None, None, :]
+    return mask
 
 
 @runtime_checkable

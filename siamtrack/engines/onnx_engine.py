@@ -1,44 +1,34 @@
-"""What engines that run the two exported graphs have in common."""
+"""ONNX Runtime, and `GraphEngine`, the part that all engines of exported graphs share."""
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 
 from siamtrack.crops import stack_rgb
-from siamtrack.engines.base import Exemplar, Response
-from siamtrack.engines.graphs import (
-    EXEMPLAR,
-    FORMAT,
-    METADATA_KEY,
-    TRACK,
-    export_command,
-    graph_paths,
-)
+from siamtrack.engines.base import Exemplar, Response, target_mask_array
+from siamtrack.engines.graphs import EXEMPLAR, TRACK, export_command, graph_paths, parse_metadata
 from siamtrack.errors import ConfigError, EngineError
-from siamtrack.models.network import exemplar_mask
-from siamtrack.models.weights import config_from_dict, find_architecture
+from siamtrack.models.weights import build_config
 from siamtrack.types import Float32Array, FloatArray, Image
 
-_MOST_THREADS = 2  # these networks are small: more threads wait for each other
+_MAX_THREADS = 2  # these networks are small: more threads wait for each other
 
 
 def default_threads() -> int:
-    """CPU threads an engine takes unless told: two, or one where there is only one core.
+    """Default number of CPU threads: two, or one where there is only one core.
 
-    `OMP_NUM_THREADS` lowers it, as it does for torch; graph engines do not look at it themselves.
+    `OMP_NUM_THREADS` lowers it, as it does for torch; the engines ignore that variable themselves.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    most = min(_MOST_THREADS, int(asked)) if asked.isdigit() and int(asked) else _MOST_THREADS
+    most = min(_MAX_THREADS, int(asked)) if asked.isdigit() and int(asked) else _MAX_THREADS
     if hasattr(os, "sched_getaffinity"):
         return min(most, len(os.sched_getaffinity(0)))
     return min(most, os.cpu_count() or 1)
@@ -48,18 +38,18 @@ class Graph(NamedTuple):
     """One graph, ready to run.
 
     Attributes:
-        inputs: how many arrays it takes.
-        metadata: by key, what the graph's file says of itself.
-        run: from the arrays, in the graph's order, to its outputs.
+        inputs: number of its inputs.
+        metadata: texts in the graph's file, by key.
+        run: maps the input arrays, in the graph's order, to its outputs.
     """
 
     inputs: int
-    metadata: dict[str, str]
+    metadata: Mapping[str, str]
     run: Callable[[Sequence[NDArray[Any]]], Sequence[Float32Array]]
 
 
 class GraphEngine(ABC):
-    """Runs the graphs of `siamtrack.engines.graphs`; children say in what."""
+    """Runs the graphs of `siamtrack.engines.graphs`; a child class opens them in its library."""
 
     name: str
     precision: str = "f32"
@@ -69,7 +59,7 @@ class GraphEngine(ABC):
 
         Args:
             weights: the .safetensors file.
-            weights_sha256: its hash, which the graphs must have been made from.
+            weights_sha256: its hash; the graphs hold the hash of the weights they were made from.
             device: where they run.
 
         Raises:
@@ -77,17 +67,16 @@ class GraphEngine(ABC):
         """
         self.device = device
         paths = graph_paths(weights, self.precision)
-        self._exemplar, described = self._opened(paths[EXEMPLAR])
-        self._track, also = self._opened(paths[TRACK])
-        for path, found in zip(paths.values(), (described, also), strict=True):
+        self._exemplar, metadata = self._load_graph(paths[EXEMPLAR])
+        self._track, track_metadata = self._load_graph(paths[TRACK])
+        for path, found in zip(paths.values(), (metadata, track_metadata), strict=True):
             if found.get("weights_sha256") != weights_sha256:
                 raise EngineError(
                     f"graph {path} was exported from other weights than {weights}; export it again "
                     f"with `{export_command(self.precision)} --overwrite --weights {weights}`"
                 )
-        known = find_architecture(described["architecture"])
-        self.architecture: str = described["architecture"]
-        self.config = config_from_dict(known.config, described["config"])
+        self.architecture: str = metadata["architecture"]
+        self.config = build_config(self.architecture, metadata["config"])
 
     @abstractmethod
     def _open(self, path: Path) -> Graph:
@@ -97,29 +86,19 @@ class GraphEngine(ABC):
             EngineError: the device cannot be used, or the file holds no graph.
         """
 
-    def _opened(self, path: Path) -> tuple[Graph, dict[str, Any]]:
-        """The graph, and the description that `export_graphs` put into it."""
+    def _load_graph(self, path: Path) -> tuple[Graph, dict[str, Any]]:
+        """Open a graph and parse its metadata."""
         if not path.is_file():
             raise EngineError(
                 f"there is no graph {path}; make it with `{export_command(self.precision)}`"
             )
         graph = self._open(path)
-        try:
-            described: dict[str, Any] = json.loads(graph.metadata[METADATA_KEY])
-        except (KeyError, ValueError) as error:
-            raise EngineError(f"graph {path} was not made by siamtrack; export it again") from error
-        if described.get("format") != FORMAT:
-            raise EngineError(
-                f"graph {path} has format {described.get('format')}, this version reads {FORMAT}; "
-                "export it again"
-            )
-        return graph, described
+        return graph, parse_metadata(graph.metadata, path)
 
     def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
         """See `Engine.embed_exemplar`."""
-        boxes = torch.as_tensor(np.asarray(boxes_xywh), dtype=torch.float32)
-        mask = exemplar_mask(boxes, self.config).numpy()
-        # Networks that ignore the mask have no such input.
+        mask = target_mask_array(boxes_xywh, self.config)
+        # The graph of a network that ignores the mask has no such input.
         arrays = (stack_rgb(crops), mask)[: self._exemplar.inputs]
         return Exemplar(tuple(self._exemplar.run(arrays)), len(crops))
 
@@ -131,35 +110,35 @@ class GraphEngine(ABC):
         tensors = tuple(np.concatenate(p) for p in parts)
         return Exemplar(tensors, sum(e.targets for e in exemplars))
 
+    def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
+        """See `Engine.track`."""
+        return self.infer(exemplar, self.prepare(crops))
+
     def prepare(self, crops: Sequence[Image]) -> Image:
         """See `Engine.prepare`."""
-        return stack_rgb(crops)
+        return stack_rgb(crops)  # (B, S, S, 3) uint8 RGB
 
     def infer(self, exemplar: Exemplar, batch: Image) -> Response:
         """See `Engine.infer`."""
         tensors = exemplar.tensors
         if exemplar.targets != len(batch):
             tensors = tuple(np.repeat(t, len(batch), axis=0) for t in tensors)
-        return response_of(self._track.run((batch, *tensors)))
-
-    def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
-        """See `Engine.track`."""
-        return self.infer(exemplar, self.prepare(crops))
+        return to_response(self._track.run((batch, *tensors)))
 
 
-def response_of(outputs: Sequence[Float32Array]) -> Response:
-    """What the outputs of a track graph say; graphs without boxes or embeddings have fewer."""
-    found = [*outputs, None, None]
-    return Response(found[0], found[1], found[2])  # type: ignore[arg-type]
+def to_response(outputs: Sequence[Float32Array]) -> Response:
+    """Outputs of a track graph as a response; graphs without boxes or embeddings have fewer."""
+    logits, ltrb, similarity = [*outputs, None, None][:3]
+    return Response(logits, ltrb, similarity)  # type: ignore[arg-type]
 
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 PRECISIONS = ("f32", "int8")
 
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
 
 class OnnxEngine(GraphEngine):
-    """Runs the graphs in ONNX Runtime, on the CPU or on a GPU of NVIDIA."""
+    """Runs the graphs in ONNX Runtime, on the CPU or on an NVIDIA GPU."""
 
     name = "onnx"
 
@@ -179,7 +158,7 @@ class OnnxEngine(GraphEngine):
             weights_sha256: see `GraphEngine`.
             device: "cpu", or "cuda" with an ONNX Runtime that has it.
             threads: CPU threads; 0 for `default_threads`.
-            precision: "f32", or "int8" for the quantised track graph.
+            precision: "f32", or "int8" for the quantized track graph.
 
         Raises:
             ConfigError: an unknown precision.

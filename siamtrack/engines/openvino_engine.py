@@ -1,4 +1,4 @@
-"""OpenVINO: the fastest engine on a CPU, most of all where the CPU multiplies in bf16."""
+"""OpenVINO: the fastest engine on a CPU, above all where the CPU multiplies in bf16."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from siamtrack.engines.base import Exemplar, Response
-from siamtrack.engines.onnx_engine import Graph, GraphEngine, default_threads, response_of
+from siamtrack.engines.onnx_engine import Graph, GraphEngine, default_threads, to_response
 from siamtrack.errors import ConfigError, EngineError
 from siamtrack.types import Float32Array, Image
 
@@ -22,7 +22,7 @@ PRECISIONS = ("auto", "bf16", "f32", "int8")
 
 
 class OpenVinoEngine(GraphEngine):
-    """Runs the graphs in OpenVINO on the CPU, tuned for the time of one frame."""
+    """Runs the graphs in OpenVINO on the CPU, compiled for the lowest latency of one frame."""
 
     name = "openvino"
 
@@ -42,11 +42,10 @@ class OpenVinoEngine(GraphEngine):
             weights_sha256: see `GraphEngine`.
             device: "cpu".
             threads: CPU threads; 0 for `default_threads`.
-            inference_precision: what the network computes in. "f32" gives what torch gives, to
-                1e-4. "bf16" keeps 8 of the 24 bits of every product, so that scores differ in the
-                second decimal, and takes half the time on CPUs that have it. "auto" takes bf16
-                where the CPU has it and f32 elsewhere. "int8" runs the quantised track graph, and
-                in what "auto" takes all that is not quantised.
+            inference_precision: what the network computes in. "f32" equals torch to 1e-4. "bf16"
+                keeps 8 of the 24 bits of every product: scores differ in the second decimal, and
+                CPUs that have it take half the time. "auto" is bf16 where the CPU has it, else
+                f32. "int8" runs the quantized track graph; its other layers compute as in "auto".
 
         Raises:
             ConfigError: an unknown precision.
@@ -64,12 +63,11 @@ class OpenVinoEngine(GraphEngine):
             raise EngineError(
                 "this CPU does not compute in bf16; give inference precision f32 or auto"
             )
-        wants_bf16 = inference_precision != "f32" and has_bf16()
-        in_float = "bf16" if wants_bf16 else "f32"
-        self.precision = "int8" if inference_precision == "int8" else in_float
+        float_precision = "bf16" if inference_precision != "f32" and has_bf16() else "f32"
+        self.precision = "int8" if inference_precision == "int8" else float_precision
         self._settings = {
             "INFERENCE_NUM_THREADS": threads or default_threads(),
-            "INFERENCE_PRECISION_HINT": in_float,
+            "INFERENCE_PRECISION_HINT": float_precision,
             # Pinned, the engines of all processes would share the first core.
             "ENABLE_CPU_PINNING": False,
         }
@@ -82,7 +80,11 @@ class OpenVinoEngine(GraphEngine):
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise EngineError(f"graph {path} is damaged ({reason}); export it again") from error
-        return Graph(len(model.inputs), _metadata(model), runner)
+        # What ONNX calls metadata, OpenVINO stores under the framework that a graph comes from.
+        metadata: dict[str, Any] = {}
+        if model.has_rt_info(["framework"]):
+            metadata = model.get_rt_info(["framework"]).value
+        return Graph(len(model.inputs), {k: str(v) for k, v in metadata.items()}, runner)
 
     def track_each(self, jobs: Iterable[tuple[Exemplar, Sequence[Image]]]) -> Iterator[Response]:
         """See `ConcurrentEngine.track_each`."""
@@ -92,19 +94,19 @@ class OpenVinoEngine(GraphEngine):
             for exemplar, crops in jobs:
                 started.append(runner.start((self.prepare(crops), *exemplar.tensors)))
             while started:
-                yield response_of(runner.finish(started.popleft()))
+                yield to_response(runner.finish(started.popleft()))
         finally:
-            for running in started:  # the frame failed: nobody asks for these
+            for running in started:  # an error or an abandoned iterator: free the requests
                 runner.finish(running)
 
 
 @cache
 def _core() -> ov.Core:
-    """The one OpenVINO runtime of the process.
+    """The one OpenVINO runtime of the process, never freed.
 
-    Its CPU plugin gives the thread that loads it a stack for signals, and puts the one before back
-    when it goes. Two that do not go in the reverse of the order they came in leave a freed stack
-    behind, and the next signal, a Ctrl-C say, kills the process (OpenVINO 2026.4.1). So it stays.
+    Its CPU plugin installs a signal stack in the thread that loads it, and restores the previous
+    one when it is freed. Two plugins that are not freed in reverse order leave a freed stack
+    installed, and the next signal, such as Ctrl-C, kills the process (OpenVINO 2026.4.1).
     """
     return ov.Core()
 
@@ -115,65 +117,72 @@ def has_bf16() -> bool:
 
 
 class _Running(NamedTuple):
-    """A request at work, and what it reads, which has to stay."""
+    """A started request, and its inputs, which must stay alive until it is done."""
 
     request: ov.InferRequest
-    given: Sequence[NDArray[Any]]
+    inputs: Sequence[NDArray[Any]]
 
 
 class _Runner:
-    """One graph for one crop at a time, with all threads on it or, of many crops, one on each.
+    """Runs one graph on crops of batch size 1, for which a compiled graph takes 3/4 of the time.
 
-    With its shapes fixed, a graph takes about three quarters of the time, and crops that run side
-    by side do not wait for each other's layers.
+    One crop gets all threads. Of several crops each gets one thread, so that none waits for
+    another's layers. Threads of the caller may share a runner.
     """
 
     def __init__(self, core: ov.Core, model: ov.Model, settings: dict[str, Any]) -> None:
         self._core, self._settings = core, settings
+
+        # Fix the batch size.
         self._model = model.clone()
-        fixed = {}
-        for given in self._model.inputs:
-            shape = given.get_partial_shape()
+        shapes = {}
+        for graph_input in self._model.inputs:
+            shape = graph_input.get_partial_shape()
             shape[0] = 1
-            fixed[given] = shape
-        self._model.reshape(fixed)
+            shapes[graph_input] = shape
+        self._model.reshape(shapes)
+
+        # For one crop: a request, and the arrays that it reads now.
         self._request = self._compile({"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
-        self._given: list[NDArray[Any] | None] = [None] * len(model.inputs)
-        self._abreast: ov.CompiledModel | None = None
+        self._inputs: list[NDArray[Any] | None] = [None] * len(model.inputs)
+
+        # For several crops: compiled at first use, and requests that are not running.
+        self._concurrent: ov.CompiledModel | None = None
         self._idle: list[ov.InferRequest] = []
+
         # A request holds its inputs and outputs, and trackers in several threads may share it.
         self._lock = Lock()
 
     def __call__(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:
-        return self._one(arrays) if len(arrays[0]) == 1 else self.finish(self.start(arrays))
+        return self._run_one(arrays) if len(arrays[0]) == 1 else self.finish(self.start(arrays))
 
-    def _one(self, arrays: Sequence[NDArray[Any]]) -> list[Float32Array]:
+    def _run_one(self, arrays: Sequence[NDArray[Any]]) -> list[Float32Array]:
         with self._lock:
-            request, given = self._request, self._given
+            request, inputs = self._request, self._inputs
             for k, array in enumerate(arrays):
-                # Exemplars stay the same from frame to frame; what is shared is only read.
-                if given[k] is not array:
-                    given[k] = array = np.ascontiguousarray(array)
+                # Exemplars stay the same from frame to frame; shared memory is only read.
+                if inputs[k] is not array:
+                    inputs[k] = array = np.ascontiguousarray(array)
                     request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
             request.infer(share_outputs=True)
             outputs = range(len(self._model.outputs))
             return [request.get_output_tensor(k).data.copy() for k in outputs]
 
     def start(self, arrays: Sequence[NDArray[Any]]) -> list[_Running]:
-        """Begin with every row of the first array, and that row, or the only one, of the others."""
+        """Start one request for each row of the first array; single rows of others serve all."""
         arrays = [np.ascontiguousarray(array) for array in arrays]
         started = []
         for row in range(len(arrays[0])):
-            given = [array[row : row + 1] if len(array) > 1 else array for array in arrays]
-            request = self._take()
-            for k, array in enumerate(given):
+            inputs = [array[row : row + 1] if len(array) > 1 else array for array in arrays]
+            request = self._take_request()
+            for k, array in enumerate(inputs):
                 request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
             request.start_async()
-            started.append(_Running(request, given))
+            started.append(_Running(request, inputs))
         return started
 
     def finish(self, started: Sequence[_Running]) -> list[Float32Array]:
-        """Wait for all of them; the outputs, stacked."""
+        """Wait for all of them; returns the outputs, stacked."""
         for running in started:
             running.request.wait()
         outputs = [
@@ -184,20 +193,12 @@ class _Runner:
             self._idle += [running.request for running in started]
         return outputs
 
-    def _take(self) -> ov.InferRequest:
+    def _take_request(self) -> ov.InferRequest:
         with self._lock:
-            if self._abreast is None:
+            if self._concurrent is None:
                 streams = self._settings["INFERENCE_NUM_THREADS"]
-                self._abreast = self._compile({"NUM_STREAMS": streams})
-            return self._idle.pop() if self._idle else self._abreast.create_infer_request()
+                self._concurrent = self._compile({"NUM_STREAMS": streams})
+            return self._idle.pop() if self._idle else self._concurrent.create_infer_request()
 
-    def _compile(self, how: dict[str, Any]) -> ov.CompiledModel:
-        return self._core.compile_model(self._model, "CPU", {**self._settings, **how})
-
-
-def _metadata(model: ov.Model) -> dict[str, str]:
-    """What ONNX files call metadata, which OpenVINO files under the framework a graph is from."""
-    if not model.has_rt_info(["framework"]):
-        return {}
-    found: dict[str, Any] = model.get_rt_info(["framework"]).value
-    return {key: str(value) for key, value in found.items()}
+    def _compile(self, options: dict[str, Any]) -> ov.CompiledModel:
+        return self._core.compile_model(self._model, "CPU", {**self._settings, **options})

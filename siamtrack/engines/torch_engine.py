@@ -1,4 +1,4 @@
-"""The reference engine: the network as PyTorch runs it, on any of its devices."""
+"""The reference engine: the network in PyTorch, on any of its devices."""
 
 from __future__ import annotations
 
@@ -8,39 +8,10 @@ import torch
 from torch import Tensor
 
 from siamtrack.crops import to_network
-from siamtrack.engines.base import Exemplar, Response
-from siamtrack.errors import DeviceError
-from siamtrack.models.network import TrackerNetwork, exemplar_mask
+from siamtrack.engines.base import Exemplar, Response, target_mask_array
+from siamtrack.engines.devices import resolve_device
+from siamtrack.models.network import SiameseNetwork
 from siamtrack.types import FloatArray, Image
-
-
-def resolve_device(device: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that this machine has.
-
-    Raises:
-        DeviceError: no such device here, or not a device's name.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise DeviceError(
-            f'device {device!r} is not a device; give "auto", "cpu", "cuda", "cuda:0" or "mps"'
-        ) from error
-    count = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }.get(wanted.type, 0)
-    if (wanted.index or 0) >= count:
-        raise DeviceError(
-            f"device {device!r} is not on this machine ({count} of type {wanted.type}); "
-            'give "auto" or "cpu"'
-        )
-    return wanted
 
 
 class TorchEngine:
@@ -49,26 +20,23 @@ class TorchEngine:
     name = "torch"
     precision = "f32"
 
-    def __init__(self, network: TrackerNetwork, device: str | torch.device = "auto") -> None:
+    def __init__(self, network: SiameseNetwork, device: str = "auto") -> None:
         """Take a network in evaluation mode; it is moved to the device and never changed again.
 
         Raises:
             DeviceError: see `resolve_device`.
         """
-        self._device = resolve_device(device) if isinstance(device, str) else device
-        self.device = str(self._device)
+        self.device = resolve_device(device)
         self.architecture = network.architecture
         self.config = network.config
-        self._network = network.eval().to(self._device)
+        self._network = network.eval().to(self.device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
         """See `Engine.embed_exemplar`."""
-        boxes = torch.as_tensor(boxes_xywh, dtype=torch.float32)
-        mask = exemplar_mask(boxes, self.config)
-        z = to_network(crops).to(self._device)
-        features = self._network.embed_exemplar(z, mask.to(self._device))
+        mask = torch.from_numpy(target_mask_array(boxes_xywh, self.config)).to(self.device)
+        features = self._network.embed_exemplar(self.prepare(crops), mask)
         tensors = (features,) if isinstance(features, Tensor) else tuple(features)
         return Exemplar(tensors, len(crops))
 
@@ -85,17 +53,17 @@ class TorchEngine:
 
     def prepare(self, crops: Sequence[Image]) -> Tensor:
         """See `Engine.prepare`."""
-        return to_network(crops).to(self._device)
+        return to_network(crops).to(self.device)  # (B, 3, S, S) uint8 RGB
 
     @torch.inference_mode()
     def infer(self, exemplar: Exemplar, batch: Tensor) -> Response:
         """See `Engine.infer`."""
         x = self._network.embed_search(batch)
-        z = self._network.exemplar_from(exemplar.tensors)
+        z = self._network.exemplar_from_tensors(exemplar.tensors)
         output = self._network.correlate(z, x)
         similarity = self._network.similarity(z, output)
         return Response(
-            output.score_logits[:, 0].float().cpu().numpy(),
+            output.score_logits[:, 0].float().cpu().numpy(),  # (B, 1, R, R) to (B, R, R)
             None if output.ltrb_px is None else output.ltrb_px.float().cpu().numpy(),
             None if similarity is None else similarity.float().cpu().numpy(),
         )

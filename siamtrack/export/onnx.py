@@ -1,4 +1,4 @@
-"""TODO."""
+"""Export the exemplar graph and the track graph of a network as ONNX."""
 
 from __future__ import annotations
 
@@ -11,92 +11,98 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from siamtrack.engines.graphs import EXEMPLAR, FORMAT, METADATA_KEY, TRACK
-from siamtrack.errors import EngineError
-from siamtrack.models.network import TrackerNetwork
-from siamtrack.models.weights import config_to_dict
+from siamtrack.engines.graphs import EXEMPLAR, FORMAT, METADATA_KEY, TRACK, graph_paths
+from siamtrack.errors import EngineError, OutputError
+from siamtrack.models.network import SiameseNetwork
+from siamtrack.models.weights import config_to_dict, load_network, open_weights
 from siamtrack.utils.files import atomic_write
 
 
-class ExemplarGraph(nn.Module):
-    """uint8 (B, S, S, 3) RGB and the (B, 1, h, w) mask to the exemplar's tensors."""
+def export_weights(weights: Path, overwrite: bool) -> list[Path]:
+    """Write the two graphs of a weights file beside it.
 
-    def __init__(self, network: TrackerNetwork) -> None:
-        super().__init__()
-        self.network = network
+    Args:
+        weights: the .safetensors file.
+        overwrite: replace graphs that exist.
 
-    def forward(self, z: Tensor, target_mask: Tensor) -> tuple[Tensor, ...]:
-        """Embed."""
-        found = self.network.embed_exemplar(z.permute(0, 3, 1, 2), target_mask)
-        return (found,) if isinstance(found, Tensor) else tuple(found)
+    Returns:
+        The files written.
 
-
-class TrackGraph(nn.Module):
-    """uint8 (B, S, S, 3) RGB and the exemplar's tensors to logits, sides and similarity."""
-
-    def __init__(self, network: TrackerNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, exemplar: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Embed the search crops and correlate."""
-        z = self.network.exemplar_from(exemplar)
-        output = self.network.correlate(z, self.network.embed_search(x.permute(0, 3, 1, 2)))
-        found = [output.score_logits[:, 0]]
-        if output.ltrb_px is not None:
-            found.append(output.ltrb_px)
-        similarity = self.network.similarity(z, output)
-        if similarity is not None:
-            found.append(similarity)
-        return tuple(found)
+    Raises:
+        SiamTrackError: graphs exist, or see `open_weights`, `load_network` and `export_graphs`.
+    """
+    targets = graph_paths(weights)
+    refuse_existing(list(targets.values()), overwrite)
+    file = open_weights(weights)
+    export_graphs(load_network(file), targets, file.sha256)
+    return list(targets.values())
 
 
-def export_graphs(network: TrackerNetwork, targets: dict[str, Path], weights_sha256: str) -> None:
-    """Write both graphs as ONNX, dynamic in the batch, batch norm folded.
+def refuse_existing(targets: Sequence[Path], overwrite: bool) -> None:
+    """Raise OutputError if graphs exist and must not be replaced."""
+    existing = [str(target) for target in targets if target.exists()]
+    if existing and not overwrite:
+        raise OutputError(f"{', '.join(existing)} exist; give --overwrite to replace them")
+
+
+def export_graphs(network: SiameseNetwork, targets: dict[str, Path], weights_sha256: str) -> None:
+    """Write both graphs as ONNX, with a dynamic batch size and batch norm folded.
 
     Args:
         network: in evaluation mode, on the CPU.
         targets: of `graph_paths`.
-        weights_sha256: hash of the weights file, kept in the graphs so that graphs of other
-            weights are never taken for these.
+        weights_sha256: hash of the weights file. The graphs keep it, and engines refuse graphs of
+            other weights.
 
     Raises:
         EngineError: the packages that export are not installed.
         OutputError: a graph cannot be written.
     """
     require_exporter()
+
+    # Example inputs, with a batch of 2 because torch.export makes a size of 1 constant.
     config = network.config
     z = torch.zeros(2, config.exemplar_size_px, config.exemplar_size_px, 3, dtype=torch.uint8)
     x = torch.zeros(2, config.search_size_px, config.search_size_px, 3, dtype=torch.uint8)
-    cells = config.exemplar_size_px // config.total_stride
-    mask = torch.ones(2, 1, cells, cells)
+    mask = torch.ones(2, 1, config.exemplar_cells, config.exemplar_cells)
     with torch.no_grad():
         exemplar = ExemplarGraph(network)(z, mask)
-    batch = torch.export.Dim("batch")
-    first = {0: batch}
-    described = {
+
+    # Each graph with its inputs, all of whose first axis is the batch.
+    batch = {0: torch.export.Dim("batch")}
+    graphs: dict[str, tuple[nn.Module, tuple[Any, ...], Any]] = {
+        EXEMPLAR: (ExemplarGraph(network), (z, mask), (batch, batch)),
+        TRACK: (TrackGraph(network), (x, exemplar), (batch, tuple(batch for _ in exemplar))),
+    }
+    metadata = {
         "format": FORMAT,
         "architecture": network.architecture,
         "config": config_to_dict(config),
         "weights_sha256": weights_sha256,
     }
-    jobs: dict[str, tuple[nn.Module, tuple[Any, ...], Any]] = {
-        EXEMPLAR: (ExemplarGraph(network), (z, mask), (first, first)),
-        TRACK: (TrackGraph(network), (x, exemplar), (first, tuple(first for _ in exemplar))),
-    }
-    for kind, (module, inputs, shapes) in jobs.items():
-        model = _to_onnx(module.eval(), inputs, shapes)
+    for name, (module, inputs, shapes) in graphs.items():
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module.eval(),
+                inputs,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                optimize=True,
+                verbose=False,
+            )
+        if program is None:
+            raise EngineError(
+                "torch exported nothing; report this with the versions of siamtrack info"
+            )
+        model = program.model_proto
         entry = model.metadata_props.add()
-        entry.key, entry.value = METADATA_KEY, json.dumps({**described, "graph": kind})
-        atomic_write(targets[kind], model.SerializeToString())
+        entry.key, entry.value = METADATA_KEY, json.dumps({**metadata, "graph": name})
+        atomic_write(targets[name], model.SerializeToString())
 
 
 def require_exporter() -> None:
-    """Check that graphs can be written here.
-
-    Raises:
-        EngineError: the packages that export are not installed.
-    """
+    """Raise EngineError if the packages that export are not installed."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -106,12 +112,34 @@ def require_exporter() -> None:
         ) from error
 
 
-def _to_onnx(module: nn.Module, inputs: tuple[Any, ...], shapes: Any) -> Any:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module, inputs, dynamic_shapes=shapes, dynamo=True, optimize=True, verbose=False
-        )
-    if program is None:
-        raise EngineError("torch exported nothing; report this with the versions of siamtrack info")
-    return program.model_proto
+class ExemplarGraph(nn.Module):
+    """uint8 (B, S, S, 3) RGB and the (B, 1, h, w) target mask to the exemplar's tensors."""
+
+    def __init__(self, network: SiameseNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: Tensor, target_mask: Tensor) -> tuple[Tensor, ...]:
+        """Embed the exemplars."""
+        exemplar = self.network.embed_exemplar(z.permute(0, 3, 1, 2), target_mask)
+        return (exemplar,) if isinstance(exemplar, Tensor) else tuple(exemplar)
+
+
+class TrackGraph(nn.Module):
+    """uint8 (B, S, S, 3) RGB and the exemplar's tensors to the fields of a `Response`, in order."""
+
+    def __init__(self, network: SiameseNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, exemplar: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Embed the search crops and correlate."""
+        z = self.network.exemplar_from_tensors(exemplar)
+        output = self.network.correlate(z, self.network.embed_search(x.permute(0, 3, 1, 2)))
+        fields = [output.score_logits[:, 0]]  # (B, R, R)
+        if output.ltrb_px is not None:
+            fields.append(output.ltrb_px)  # (B, 4, R, R)
+        similarity = self.network.similarity(z, output)
+        if similarity is not None:
+            fields.append(similarity)  # (B, R, R)
+        return tuple(fields)

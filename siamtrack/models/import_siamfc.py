@@ -1,4 +1,4 @@
-"""What the importers of foreign SiamFC checkpoints share."""
+"""SiamFC checkpoints of other projects: PyTorch state dicts and MatConvNet networks."""
 
 from __future__ import annotations
 
@@ -11,190 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from siamtrack.errors import WeightsError
-from siamtrack.models.siamfc import SiamFC, SiamFCConfig
-from siamtrack.models.weights import WeightsCard, save_network, sha256_of, state_problems
-
-_STRIDE_OF_WIDTH = {256: 8, 32: 4}
-
-
-class Imported(NamedTuple):
-    """A checkpoint in our terms.
-
-    Attributes:
-        state: tensors under the names of `SiamFC`.
-        config: the configuration that they need.
-        layout: where they come from, in words.
-    """
-
-    state: dict[str, Tensor]
-    config: SiamFCConfig
-    layout: str
-
-
-def config_of_width(out_channels: int, bn_eps: float) -> SiamFCConfig:
-    """Configuration of the published network whose last convolution is so wide.
-
-    A width that no published network has gives the paper's, whose shapes then do not match.
-    """
-    if out_channels not in _STRIDE_OF_WIDTH:
-        return SiamFCConfig(bn_eps=bn_eps)
-    stride = _STRIDE_OF_WIDTH[out_channels]
-    return SiamFCConfig(total_stride=stride, out_channels=out_channels, bn_eps=bn_eps)
-
-
-def backbone_shapes(config: SiamFCConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor of the backbone, by its name in `SiamFC`."""
-    with torch.device("meta"):
-        state = SiamFC(config).state_dict()
-    return {k: tuple(v.shape) for k, v in state.items() if k.startswith("backbone.")}
-
-
-def check_shapes(
-    expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]], path: Path
-) -> None:
-    """Compare tensors with what a SiamFC needs, both under the names that the file uses.
-
-    Raises:
-        WeightsError: tensors are missing, of another shape or unexpected; all are listed.
-    """
-    problems = state_problems(expected, given)
-    if problems:
-        raise WeightsError(
-            f"{path} does not hold a SiamFC: {'; '.join(problems)}; give a checkpoint of the "
-            "AlexNet tracker"
-        )
-
-
-_BN_EPS = 1e-4
-_SUFFIX = {
-    "0.weight": "f",
-    "0.bias": "b",
-    "1.weight": "m",
-    "1.bias": "b",
-    "1.running_mean": "x",
-    "1.running_var": "x",
-}
-_Arrays = dict[str, NDArray[np.float32]]
-
-
-def read_matconvnet(path: Path) -> Imported:
-    """Read the network of 2016 (parameters `conv1f`, ...) or of 2017 (`br_conv1f`, ...).
-
-    Raises:
-        WeightsError: damaged, not a DagNN, or parameters are missing, unexpected, of another shape
-            or without variance.
-    """
-    given = _read_params(path)
-    prefix = "br_" if any(name.startswith("br_") for name in given) else ""
-    last = given.get(f"{prefix}conv5f")
-    config = config_of_width(0 if last is None else last.shape[-1], _BN_EPS)
-    ours = backbone_shapes(config)
-    theirs = {name: _their_name(name, prefix) for name in ours if _tracked(name)}
-    expected = {theirs[name]: _their_shape(name, ours[name]) for name in theirs}
-    with_norm = any(name.startswith("fin_adjust_bn") for name in given)
-    expected |= (
-        {"fin_adjust_bnm": (1,), "fin_adjust_bnb": (1,), "fin_adjust_bnx": (2,)}
-        if with_norm
-        else {"adjust_f": (1,), "adjust_b": (1,)}
-    )
-    check_shapes(expected, {k: v.shape for k, v in given.items()}, path)
-    _check_deviations(given, path)
-    state = {name: torch.zeros((), dtype=torch.long) for name in ours}
-    for name, source in theirs.items():
-        state[name] = torch.from_numpy(_convert(name, given[source]))
-    scale, bias = _adjustment(given, with_norm)
-    state["response_bias"] = torch.tensor([bias])
-    config = replace(config, response_scale=scale)
-    return Imported(state, config, f"a MatConvNet network named {prefix}conv1f")
-
-
-def _read_params(path: Path) -> _Arrays:
-    """Values of `net.params` by name; vectors lose the second axis that MATLAB gives them."""
-    import scipy.io  # Slow to import, and nothing else here needs it.
-
-    try:
-        found = scipy.io.loadmat(path, variable_names=["net"])
-    except Exception as error:  # Damaged files raise whatever the parser runs into.
-        raise WeightsError(f"{path} is damaged or truncated; get the file again") from error
-    try:
-        params = found["net"]["params"].item().reshape(-1)
-        return {str(p["name"].item()): _tidy(p["value"]) for p in params}
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise WeightsError(
-            f"{path} holds no MatConvNet DagNN; it needs a struct net with net.params(i).name and "
-            "net.params(i).value"
-        ) from error
-
-
-def _tidy(value: Any) -> NDArray[np.float32]:
-    array = np.asarray(value, dtype=np.float32)
-    return array.reshape(-1) if array.ndim == 2 and 1 in array.shape else array
-
-
-def _tracked(name: str) -> bool:
-    """Whether MatConvNet keeps this tensor; it does not count batches."""
-    return not name.endswith("num_batches_tracked")
-
-
-def _their_name(name: str, prefix: str) -> str:
-    """`backbone.conv1.1.bias` is `bn1b`; mean and variance are both in `bn1x`."""
-    block, leaf = name.removeprefix("backbone.conv").split(".", 1)
-    return f"{prefix}{'conv' if leaf[0] == '0' else 'bn'}{block}{_SUFFIX[leaf]}"
-
-
-def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) == 4:
-        out_channels, in_channels, height, width = shape
-        return height, width, in_channels, out_channels
-    return (*shape, 2) if "running" in name else shape
-
-
-def _convert(name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One tensor of ours from the array of theirs that holds it."""
-    if value.ndim == 4:
-        return np.ascontiguousarray(value.transpose(3, 2, 0, 1))
-    if name.endswith("running_mean"):
-        return value[:, 0].copy()
-    if name.endswith("running_var"):
-        return (value[:, 1].astype(np.float64) ** 2 - _BN_EPS).astype(np.float32)
-    return value
-
-
-def _check_deviations(given: _Arrays, path: Path) -> None:
-    """A standard deviation of 0 comes from a network whose moments were never computed."""
-    bad = [k for k, v in given.items() if k.endswith("x") and not (v[..., 1] > 0).all()]
-    if bad:
-        raise WeightsError(
-            f"{path}: batch norm without variance in {', '.join(bad)}; give a trained network"
-        )
-
-
-def _adjustment(given: _Arrays, with_norm: bool) -> tuple[float, float]:
-    """Factor and offset on the correlation."""
-    if not with_norm:
-        return float(given["adjust_f"][0]), float(given["adjust_b"][0])
-    mean, deviation = (float(value) for value in given["fin_adjust_bnx"])
-    scale = float(given["fin_adjust_bnm"][0]) / deviation
-    return scale, float(given["fin_adjust_bnb"][0]) - mean * scale
-
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
-_PREFIXES = ("module.", "model.", "net.", "network.")
-_FLAT_INDEX = {
-    "conv1.0": 0,
-    "conv1.1": 1,
-    "conv2.0": 4,
-    "conv2.1": 5,
-    "conv3.0": 8,
-    "conv3.1": 9,
-    "conv4.0": 11,
-    "conv4.1": 12,
-    "conv5.0": 14,
-}
+from siamtrack.models.config import SiamFCConfig
+from siamtrack.models.siamfc import SiamFC
+from siamtrack.models.weights import ModelCard, save_network, state_problems
+from siamtrack.types import Float32Array
+from siamtrack.utils.files import sha256
 
 
 def import_siamfc(
@@ -202,16 +26,16 @@ def import_siamfc(
     destination: str | PathLike[str],
     *,
     training_data: Sequence[str] = ("unknown",),
-    licence: str = "unknown",
+    license: str = "unknown",
     overwrite: bool = False,
-) -> WeightsCard:
-    """Convert a foreign SiamFC checkpoint into a weights file with a card.
+) -> ModelCard:
+    """Convert a SiamFC checkpoint of another project into a weights file with a card.
 
     Args:
         source: see `read_siamfc`.
         destination: the .safetensors file to write.
         training_data: what its authors trained it on, for the card.
-        licence: how its authors allow it to be used, for the card.
+        license: how its authors allow it to be used, for the card.
         overwrite: replace a destination that exists.
 
     Raises:
@@ -219,19 +43,19 @@ def import_siamfc(
         OutputError: the destination exists or cannot be written.
     """
     source = Path(source)
-    imported = _read(source)
+    checkpoint = _read(source)
     return save_network(
-        _build(imported),
+        _build(checkpoint),
         destination,
         training_data=training_data,
-        licence=licence,
-        notes=f"Imported from {source.name} (sha256 {sha256_of(source)}), {imported.layout}.",
+        license=license,
+        notes=f"Imported from {source.name} (sha256 {sha256(source)}), {checkpoint.layout}.",
         overwrite=overwrite,
     )
 
 
 def read_siamfc(source: str | PathLike[str]) -> SiamFC:
-    """Read a foreign SiamFC checkpoint.
+    """Read a SiamFC checkpoint of another project.
 
     Args:
         source: a PyTorch state dict named `backbone.conv1.0.weight` or, by the port's first
@@ -249,13 +73,27 @@ def read_siamfc(source: str | PathLike[str]) -> SiamFC:
     return _build(_read(Path(source)))
 
 
-def _build(imported: Imported) -> SiamFC:
-    network = SiamFC(imported.config)
-    network.load_state_dict(imported.state)
+class ImportedCheckpoint(NamedTuple):
+    """A checkpoint translated for `SiamFC`.
+
+    Attributes:
+        state: tensors under the names of `SiamFC`.
+        config: the configuration that they need.
+        layout: which layout the file had, in words.
+    """
+
+    state: dict[str, Tensor]
+    config: SiamFCConfig
+    layout: str
+
+
+def _build(checkpoint: ImportedCheckpoint) -> SiamFC:
+    network = SiamFC(checkpoint.config)
+    network.load_state_dict(checkpoint.state)
     return network.eval()
 
 
-def _read(path: Path) -> Imported:
+def _read(path: Path) -> ImportedCheckpoint:
     """Tell the kind of the file by its first bytes and read it."""
     try:
         with path.open("rb") as stream:
@@ -270,16 +108,67 @@ def _read(path: Path) -> Imported:
             "the option '-v7'"
         )
     if start == b"MATLAB 5.0":
-        return read_matconvnet(path)
+        return _from_matconvnet(_read_matlab(path), path)
     if start.startswith((b"PK", b"\x80")):
-        return _from_torch(_read_torch(path), path)
+        return _from_pytorch(_read_torch(path), path)
     raise WeightsError(
         f"{path} is neither a PyTorch nor a MATLAB file; give a SiamFC checkpoint (.pth or .mat)"
     )
 
 
+# What both kinds share
+
+
+def _config_for_width(out_channels: int, bn_eps: float) -> SiamFCConfig:
+    """Configuration of the published network whose last convolution has this width.
+
+    Another width gives the paper's configuration, whose shapes then do not match.
+    """
+    stride = {256: 8, 32: 4}.get(out_channels)
+    if stride is None:
+        return SiamFCConfig(bn_eps=bn_eps)
+    return SiamFCConfig(total_stride=stride, out_channels=out_channels, bn_eps=bn_eps)
+
+
+def _backbone_shapes(config: SiamFCConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of the backbone, by its name in `SiamFC`."""
+    with torch.device("meta"):
+        state = SiamFC(config).state_dict()
+    return {k: tuple(v.shape) for k, v in state.items() if k.startswith("backbone.")}
+
+
+def _check_shapes(
+    expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]], path: Path
+) -> None:
+    """Compare tensors with what a SiamFC needs, both under the names of the file."""
+    problems = state_problems(expected, given)
+    if problems:
+        raise WeightsError(
+            f"{path} does not hold a SiamFC: {'; '.join(problems)}; give a checkpoint of the "
+            "AlexNet tracker"
+        )
+
+
+# PyTorch
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
+_PREFIXES = ("module.", "model.", "net.", "network.")
+_FLAT_INDEX = {
+    "conv1.0": 0,
+    "conv1.1": 1,
+    "conv2.0": 4,
+    "conv2.1": 5,
+    "conv3.0": 8,
+    "conv3.1": 9,
+    "conv4.0": 11,
+    "conv4.1": 12,
+    "conv5.0": 14,
+}
+"""Layers of the port's first version, which was one `nn.Sequential` named `feature`."""
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    """State dict of a PyTorch file, out of its wrappers; nothing but plain data is unpickled."""
+    """State dict of a PyTorch file, out of its wrappers; unpickles nothing but plain data."""
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -289,8 +178,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # Damaged files raise whatever the unpickler runs into.
         raise WeightsError(f"{path} is damaged or truncated; get the file again") from error
+
+    # Unwrap a training checkpoint.
     keys: list[str] = []
-    while isinstance(found, Mapping) and not _is_state(found):
+    while isinstance(found, Mapping) and not any(isinstance(v, Tensor) for v in found.values()):
         keys = [str(key) for key in found]
         found = next((found[key] for key in _WRAPPERS if key in found), None)
     if not isinstance(found, Mapping):
@@ -298,36 +189,140 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path} holds no state dict (its keys: {', '.join(keys) or 'none'}); save the "
             "network's state_dict() and import that"
         )
+
+    # Remove the prefixes that wrappers of the network leave.
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     while all(name.startswith(_PREFIXES) for name in tensors):
         tensors = {name.partition(".")[2]: value for name, value in tensors.items()}
     return tensors
 
 
-def _is_state(found: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, Tensor) for value in found.values())
-
-
-def _from_torch(tensors: Mapping[str, Tensor], path: Path) -> Imported:
-    """Translate both generations of the port; its networks have no bias on the response."""
+def _from_pytorch(tensors: Mapping[str, Tensor], path: Path) -> ImportedCheckpoint:
+    """Translate both versions of the port; its networks have no bias on the response."""
     flat = any(name.startswith("feature.") for name in tensors)
     last = tensors.get("feature.14.weight" if flat else "backbone.conv5.0.weight")
     width = 0 if last is None or last.ndim != 4 else last.shape[0]
-    config = config_of_width(width, SiamFCConfig().bn_eps)
-    ours = backbone_shapes(config)
+    config = _config_for_width(width, SiamFCConfig().bn_eps)
+    ours = _backbone_shapes(config)
     theirs = {name: _flat_name(name) if flat else name for name in ours}
-    # Files older than PyTorch 0.4.1 do not count batches; only training ever looks at that.
+    # Files older than PyTorch 0.4.1 do not count batches; only training uses the counts.
     counts = {k: torch.zeros((), dtype=torch.long) for k in theirs.values() if "num_batches" in k}
     given = {**counts, **tensors}
     expected = {theirs[name]: shape for name, shape in ours.items()}
-    check_shapes(expected, {name: tuple(value.shape) for name, value in given.items()}, path)
+    _check_shapes(expected, {name: tuple(value.shape) for name, value in given.items()}, path)
     state = {name: given[theirs[name]] for name in ours}
     state["response_bias"] = torch.zeros(1)
     example = theirs["backbone.conv1.0.weight"]
-    return Imported(state, config, f"a PyTorch state dict named {example}")
+    return ImportedCheckpoint(state, config, f"a PyTorch state dict named {example}")
 
 
 def _flat_name(name: str) -> str:
     """`backbone.conv2.0.weight` was `feature.4.weight` in the port's first version."""
     layer, leaf = name.removeprefix("backbone.").rsplit(".", 1)
     return f"feature.{_FLAT_INDEX[layer]}.{leaf}"
+
+
+# MatConvNet
+
+_BN_EPS = 1e-4
+_SUFFIX = {
+    "0.weight": "f",
+    "0.bias": "b",
+    "1.weight": "m",
+    "1.bias": "b",
+    "1.running_mean": "x",
+    "1.running_var": "x",
+}
+"""Last letter of a parameter's name; "x" holds mean and standard deviation of a batch norm."""
+
+
+def _read_matlab(path: Path) -> dict[str, Float32Array]:
+    """Values of `net.params` by name; vectors lose the second axis that MATLAB gives them."""
+    import scipy.io  # Slow to import, and nothing else here needs it.
+
+    try:
+        found = scipy.io.loadmat(path, variable_names=["net"])
+    except Exception as error:  # Damaged files raise whatever the parser runs into.
+        raise WeightsError(f"{path} is damaged or truncated; get the file again") from error
+    values: dict[str, Float32Array] = {}
+    try:
+        for parameter in found["net"]["params"].item().reshape(-1):
+            value = np.asarray(parameter["value"], dtype=np.float32)
+            is_vector = value.ndim == 2 and 1 in value.shape
+            values[str(parameter["name"].item())] = value.reshape(-1) if is_vector else value
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} holds no MatConvNet DagNN; it needs a struct net with net.params(i).name and "
+            "net.params(i).value"
+        ) from error
+    return values
+
+
+def _from_matconvnet(given: Mapping[str, Float32Array], path: Path) -> ImportedCheckpoint:
+    """Translate the network of 2016 (parameters `conv1f`, ...) or of 2017 (`br_conv1f`, ...)."""
+    prefix = "br_" if any(name.startswith("br_") for name in given) else ""
+    last = given.get(f"{prefix}conv5f")
+    config = _config_for_width(0 if last is None else last.shape[-1], _BN_EPS)
+    ours = _backbone_shapes(config)
+
+    # Names and shapes. MatConvNet does not count batches.
+    theirs = {
+        name: _matconvnet_name(name, prefix)
+        for name in ours
+        if not name.endswith("batches_tracked")
+    }
+    expected = {theirs[name]: _matconvnet_shape(name, ours[name]) for name in theirs}
+    has_norm = any(name.startswith("fin_adjust_bn") for name in given)
+    expected |= (
+        {"fin_adjust_bnm": (1,), "fin_adjust_bnb": (1,), "fin_adjust_bnx": (2,)}
+        if has_norm
+        else {"adjust_f": (1,), "adjust_b": (1,)}
+    )
+    _check_shapes(expected, {k: v.shape for k, v in given.items()}, path)
+
+    # A standard deviation of 0 comes from a network whose moments were never computed.
+    bad = [k for k, v in given.items() if k.endswith("x") and not (v[..., 1] > 0).all()]
+    if bad:
+        raise WeightsError(
+            f"{path}: batch norm without variance in {', '.join(bad)}; give a trained network"
+        )
+
+    # Values of the backbone.
+    state = {name: torch.zeros((), dtype=torch.long) for name in ours}
+    for name, source in theirs.items():
+        state[name] = torch.from_numpy(_from_matconvnet_value(name, given[source]))
+
+    # Scale and bias of the response, in 2017 written as a batch norm.
+    if has_norm:
+        mean, deviation = (float(value) for value in given["fin_adjust_bnx"])
+        scale = float(given["fin_adjust_bnm"][0]) / deviation
+        bias = float(given["fin_adjust_bnb"][0]) - mean * scale
+    else:
+        scale, bias = float(given["adjust_f"][0]), float(given["adjust_b"][0])
+    state["response_bias"] = torch.tensor([bias])
+    config = replace(config, response_scale=scale)
+    return ImportedCheckpoint(state, config, f"a MatConvNet network named {prefix}conv1f")
+
+
+def _matconvnet_name(name: str, prefix: str) -> str:
+    """`backbone.conv1.1.bias` is `bn1b`; mean and variance are both in `bn1x`."""
+    block, leaf = name.removeprefix("backbone.conv").split(".", 1)
+    return f"{prefix}{'conv' if leaf[0] == '0' else 'bn'}{block}{_SUFFIX[leaf]}"
+
+
+def _matconvnet_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) == 4:
+        out_channels, in_channels, height, width = shape
+        return height, width, in_channels, out_channels
+    return (*shape, 2) if "running" in name else shape
+
+
+def _from_matconvnet_value(name: str, value: Float32Array) -> Float32Array:
+    if value.ndim == 4:
+        return np.ascontiguousarray(value.transpose(3, 2, 0, 1))  # HWIO to OIHW
+    if name.endswith("running_mean"):
+        return value[:, 0].copy()
+    if name.endswith("running_var"):
+        # MatConvNet stores sqrt(variance + epsilon).
+        return (value[:, 1].astype(np.float64) ** 2 - _BN_EPS).astype(np.float32)
+    return value

@@ -1,55 +1,63 @@
-"""Cards: what a weights file is, what made it and what it scores, in a JSON file next to it."""
+"""Weights files and their cards: find, verify, load, save; networks by name.
+
+A weights file is a .safetensors file that also names its network. Its card, a JSON file beside it,
+says where the weights come from, and holds the hash of the file. Nothing here imports torch before
+tensors are needed: `open_weights` verifies a file without it.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import safetensors.torch
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from siamtrack.errors import ConfigError, OutputError, WeightsError
-from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
-from siamtrack.models.network import NetworkConfig, TrackerNetwork
-from siamtrack.models.siamfc import SiamFC, SiamFCConfig
-from siamtrack.utils.files import atomic_write
+from siamtrack.models.config import Lite0Config, NetworkConfig, SiamFCConfig
+from siamtrack.utils.config import build, renamed_attributes
+from siamtrack.utils.files import atomic_write, sha256
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from siamtrack.models.network import SiameseNetwork
 
 logger = logging.getLogger(__name__)
 
+SUFFIX = ".safetensors"
 CARD_FORMAT = 1
+_OWNER = "siamtrack"  # in the metadata of weights files
 
 
 @dataclass(frozen=True, slots=True)
-class WeightsCard:
-    """Where weights come from and what they are worth.
+class ModelCard:
+    """Where weights come from, how they may be used and what they achieve.
 
     Attributes:
-        architecture: name in `siamtrack.models.registry`.
+        architecture: a name of `architecture_names`.
         config: fields of the network's configuration, as plain data.
         training_data: names of the data sets, as a reader would look them up.
-        licence: SPDX name or words; how the weights may be used.
+        license: SPDX name or words; how the weights may be used ("licence" in the file).
         sha256: hash of the weights file, hexadecimal.
         created: ISO 8601 date and time, UTC.
-        pairs: exemplar and search pairs seen in training; None when not known.
-        commit: commit of the source that trained them; None when not known.
+        pairs: exemplar and search pairs seen in training; None if unknown.
+        commit: commit of the source that trained them; None if unknown.
         figures: measured results, each name saying the data, e.g. {"dev_success_auc": 0.54}.
-        tracker: options of the tracking loop that were tuned for these weights.
+        tracker: tracker options that were tuned for these weights.
         notes: anything else a user should know, in a sentence or two.
     """
 
     architecture: str
     config: dict[str, Any]
     training_data: tuple[str, ...]
-    licence: str
+    license: str
     sha256: str
     created: str
     pairs: int | None = None
@@ -58,233 +66,37 @@ class WeightsCard:
     tracker: dict[str, Any] = field(default_factory=dict)
     notes: str = ""
 
-
-def card_path(weights: Path) -> Path:
-    """Where the card of a weights file lies: `siamfc.safetensors` has `siamfc.json`."""
-    return weights.with_suffix(".json")
-
-
-def card_text(card: WeightsCard) -> str:
-    """The card as JSON, fields in the order in which they are documented."""
-    return json.dumps({"card_format": CARD_FORMAT, **asdict(card)}, indent=2) + "\n"
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data under the names of the file, in the order in which they are documented."""
+        return {_file_key(name): value for name, value in asdict(self).items()}
 
 
-def parse_card(text: str, path: Path) -> WeightsCard:
-    """Read the JSON of a card.
-
-    Raises:
-        WeightsError: not JSON, of a newer format, or fields are missing, unknown or of the wrong
-            type; all of them are listed.
-    """
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise WeightsError(
-            f"card {path} is not valid JSON ({error}); restore it, or remove it to use the "
-            "weights unverified"
-        ) from error
-    if not isinstance(values, dict) or values.pop("card_format", None) != CARD_FORMAT:
-        raise WeightsError(
-            f"card {path} is not of card format {CARD_FORMAT}, the one that this version reads; "
-            "update siamtrack or take the card that came with the weights"
-        )
-    problems = _field_problems(values)
-    if problems:
-        raise WeightsError(
-            f"card {path} does not fit: {'; '.join(problems)}; take the card that came with the "
-            "weights"
-        )
-    values["training_data"] = tuple(values["training_data"])
-    return WeightsCard(**values)
-
-
-def _field_problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything that keeps `values` from being a card."""
-    optional = {"pairs", "commit", "figures", "tracker", "notes"}
-    known = [f.name for f in fields(WeightsCard)]
-    found = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
-    found += [f"field {name!r} is unknown" for name in values if name not in known]
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "config": dict,
-        "training_data": list,
-        "pairs": (int, type(None)),
-        "commit": (str, type(None)),
-        "figures": dict,
-        "tracker": dict,
-    }
-    for name in known:
-        if name in values and not isinstance(values[name], kinds.get(name, str)):
-            found.append(f"field {name!r} is {values[name]!r}")
-    return found
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-class Architecture(NamedTuple):
-    """A network class and the class of its configuration."""
-
-    network: type[TrackerNetwork]
-    config: type[NetworkConfig]
-
-
-_ARCHITECTURES = {
-    SiamFC.architecture: Architecture(SiamFC, SiamFCConfig),
-    SiamTrackLite0.architecture: Architecture(SiamTrackLite0, Lite0Config),
-}
-
-
-def architecture_names() -> tuple[str, ...]:
-    """Names that `build_network` knows."""
-    return tuple(_ARCHITECTURES)
-
-
-def find_architecture(name: str) -> Architecture:
-    """Look an architecture up.
-
-    Raises:
-        ConfigError: no architecture has that name.
-    """
-    if name not in _ARCHITECTURES:
-        raise ConfigError.unknown("architecture", name, _ARCHITECTURES)
-    return _ARCHITECTURES[name]
-
-
-def build_network(
-    architecture: str, config: Mapping[str, Any] | NetworkConfig | None = None
-) -> TrackerNetwork:
-    """Make a network with random weights.
-
-    Args:
-        architecture: a name of `architecture_names`.
-        config: its configuration, or the fields that differ from the defaults.
-
-    Raises:
-        ConfigError: unknown architecture or field, a value of the wrong type or out of range, or
-            the configuration of another architecture.
-    """
-    known = find_architecture(architecture)
-    if config is None or isinstance(config, Mapping):
-        config = config_from_dict(known.config, config or {})
-    if type(config) is not known.config:
-        raise ConfigError(
-            f"{architecture} was given a {type(config).__name__}; it needs a "
-            f"{known.config.__name__}"
-        )
-    return known.network(config)
-
-
-def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
-    """Configuration as JSON-able data: tuples become lists."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-
-
-def config_from_dict(cls: type[NetworkConfig], values: Mapping[str, Any]) -> NetworkConfig:
-    """Turn plain data into a configuration; fields left out keep their defaults.
-
-    Raises:
-        ConfigError: a field that `cls` does not have, or a value of the wrong type or out of
-            range.
-    """
-    defaults = {field.name: field.default for field in fields(cls)}
-    for name in values:
-        if name not in defaults:
-            raise ConfigError.unknown(f"{cls.__name__} field", name, defaults)
-    return cls(**{k: _like(defaults[k], v, f"{cls.__name__}.{k}") for k, v in values.items()})
-
-
-def _like(default: Any, value: Any, name: str) -> Any:
-    """Convert `value` to the type of `default` where nothing is lost by it."""
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        if len(value) == len(default):
-            return tuple(_like(d, v, name) for d, v in zip(default, value, strict=True))
-    elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    elif type(value) is type(default):
-        return value
-    raise ConfigError(f"{name} is {value!r}; give a value like {default!r}")
-
-
-SUFFIX = ".safetensors"
-_FOREIGN_SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".mat"}
-_LENGTH_BYTES = 8
-_MAX_HEADER_BYTES = 100_000_000
-
-
-class Header(NamedTuple):
-    """What a file says of itself.
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A weights file that was opened and found to be what its card says.
 
     Attributes:
+        path: the .safetensors file.
+        sha256: hash of the file, hexadecimal.
+        architecture: a name of `architecture_names`.
+        config: of the network.
         shapes: shape of every tensor, by name.
-        metadata: free text by key.
+        card: None if there is none, which leaves the file unverified.
     """
 
-    shapes: dict[str, tuple[int, ...]]
-    metadata: dict[str, str]
+    path: Path
+    sha256: str
+    architecture: str
+    config: NetworkConfig
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    card: ModelCard | None = None
 
 
-def read_header(path: Path) -> Header:
-    """Parse the header and check that the file is as long as it says.
-
-    Raises:
-        WeightsError: the file cannot be read, is not safetensors, is truncated or too long.
-    """
-    try:
-        actual = path.stat().st_size
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-            text = stream.read(min(length, _MAX_HEADER_BYTES))
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
-    if actual >= _LENGTH_BYTES and (length > _MAX_HEADER_BYTES or text[:1] not in (b"{", b"")):
-        raise _foreign(path)
-    if actual < _LENGTH_BYTES or len(text) < length:
-        raise WeightsError(f"{path} is truncated, its header is incomplete; get the file again")
-    try:
-        header, data_bytes = _parse(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise _foreign(path) from error
-    expected = _LENGTH_BYTES + length + data_bytes
-    if actual != expected:
-        state = "truncated" if actual < expected else "damaged"
-        raise WeightsError(
-            f"{path} is {state}: it has {actual} bytes and needs {expected}; get the file again"
-        )
-    return header
-
-
-def _parse(entries: dict[str, Any]) -> tuple[Header, int]:
-    """Header, and bytes of tensor data that must follow it."""
-    metadata = dict(entries.pop("__metadata__", {}))
-    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-    ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
-    return Header(shapes, metadata), max(ends, default=0)
-
-
-def _foreign(path: Path) -> WeightsError:
-    """The error for a file of another kind."""
-    if path.suffix.lower() in _FOREIGN_SUFFIXES:
-        advice = "if it is a SiamFC checkpoint, convert it with siamtrack import-weights"
-    else:
-        advice = "give weights that siamtrack saved"
-    return WeightsError(f"{path} is not a safetensors file; {advice}")
-
-
-_OWNER = "siamtrack"
+# Finding
 
 
 def weights_dir() -> Path:
-    """Folder of the weights that come with siamtrack, in a checkout as in an installed wheel.
+    """Folder of the bundled weights, in a checkout as in an installed wheel.
 
     Raises:
         WeightsError: there is none; the installation is incomplete.
@@ -297,7 +109,7 @@ def weights_dir() -> Path:
 
 
 def list_weights() -> tuple[str, ...]:
-    """Names of the weights that come with siamtrack, sorted."""
+    """Names of the bundled weights, sorted."""
     return tuple(sorted(path.stem for path in weights_dir().glob(f"*{SUFFIX}")))
 
 
@@ -323,59 +135,136 @@ def find_weights(name_or_path: str | PathLike[str]) -> Path:
     raise WeightsError(f"no weights {given!r}; {hint}give the path of a {SUFFIX} file, or {names}")
 
 
-def read_card(name_or_path: str | PathLike[str]) -> WeightsCard:
-    """Read the card of a weights file; the file itself is not opened.
+# Opening and loading
+
+
+def open_weights(name_or_path: str | PathLike[str]) -> WeightsFile:
+    """Open a weights file and verify it against its card, without loading its tensors.
+
+    Args:
+        name_or_path: a name of `list_weights`, or the path of a .safetensors file. Without a card
+            beside it the file is used unverified, with a warning.
 
     Raises:
-        WeightsError: no such weights, no card beside them, or a card that cannot be read.
+        WeightsError: the weights are missing, truncated, not safetensors, not siamtrack's, of an
+            unknown architecture or not what their card says.
     """
     path = find_weights(name_or_path)
-    card = card_path(path)
-    if not card.is_file():
+
+    # What the file says about itself.
+    shapes, metadata = _read_header(path)
+    if metadata.get("format") != _OWNER or not {"architecture", "config"} <= metadata.keys():
         raise WeightsError(
-            f"{path} has no card; put {card.name}, which came with the weights, beside it"
+            f"{path} is a safetensors file, but siamtrack did not save it; give weights that "
+            "siamtrack saved or imported"
         )
     try:
-        text = card.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"cannot read card {card}: {error}") from error
-    return parse_card(text, card)
+        architecture, plain_config = metadata["architecture"], json.loads(metadata["config"])
+        config = build_config(architecture, plain_config)
+    except (ConfigError, ValueError) as error:
+        raise WeightsError(
+            f"{path} needs a network that this version cannot build: {error}; update siamtrack"
+        ) from error
+    try:
+        digest = sha256(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+
+    # What its card says.
+    if not card_path(path).is_file():
+        logger.warning("%s has no card; its contents are not verified", path)
+        return WeightsFile(path, digest, architecture, config, shapes)
+    card = read_card(path)
+    if digest != card.sha256.lower():
+        raise WeightsError(
+            f"{path} is not the file that its card describes: sha256 is {digest}, the card says "
+            f"{card.sha256}; get the file and its card again"
+        )
+    if (architecture, plain_config) != (card.architecture, card.config):
+        raise WeightsError(
+            f"{path} holds {architecture} {plain_config}, its card says {card.architecture} "
+            f"{card.config}; take the card that came with the weights"
+        )
+    return WeightsFile(path, digest, architecture, config, shapes, card)
 
 
-def write_card(path: str | PathLike[str], card: WeightsCard) -> None:
-    """Write or replace the card of a weights file, for example to add figures.
+def load_network(
+    weights: str | PathLike[str] | WeightsFile, device: str | torch.device = "cpu"
+) -> SiameseNetwork:
+    """Build the network of a weights file, in evaluation mode on `device`.
+
+    Args:
+        weights: see `open_weights`, or what it returned.
+        device: where the network goes, e.g. "cpu" or "cuda:0".
 
     Raises:
-        OutputError: the card cannot be written.
+        WeightsError: see `open_weights`; or the tensors are damaged, not finite, or do not fit the
+            network.
     """
-    atomic_write(card_path(Path(path)), card_text(card).encode())
+    import safetensors.torch
+
+    file = weights if isinstance(weights, WeightsFile) else open_weights(weights)
+    network = build_network(file.architecture, file.config)
+    expected = {name: tuple(t.shape) for name, t in _unique_state(network).items()}
+    problems = state_problems(expected, file.shapes)
+    if problems:
+        raise WeightsError(
+            f"{file.path} does not fit {network.architecture}: {'; '.join(problems)}; take weights "
+            "saved with this configuration"
+        )
+    try:
+        tensors = safetensors.torch.load_file(file.path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"cannot read {file.path}: {error}; get the file again") from error
+    _check_finite(tensors, file.path)
+    # Not strict: a shared branch appears in the module under a second name.
+    network.load_state_dict(tensors, strict=False)
+    return network.eval().to(device)
+
+
+def state_problems(
+    expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """Why tensors do not fit, by their shapes: missing, of another shape, unexpected."""
+    missing = [f"missing {k}" for k in expected if k not in given]
+    wrong = [
+        f"{k} has shape {given[k]}, needs {expected[k]}"
+        for k in expected
+        if k in given and given[k] != expected[k]
+    ]
+    return missing + wrong + [f"unexpected {k}" for k in given if k not in expected]
+
+
+# Saving
 
 
 def save_network(
-    network: TrackerNetwork,
+    network: SiameseNetwork,
     path: str | PathLike[str],
     *,
     training_data: Sequence[str],
-    licence: str,
+    license: str,
     pairs: int | None = None,
     commit: str | None = None,
     figures: Mapping[str, float] | None = None,
     tracker: Mapping[str, Any] | None = None,
     notes: str = "",
     overwrite: bool = False,
-) -> WeightsCard:
+) -> ModelCard:
     """Write a network's weights and their card.
+
+    The arguments between `path` and `overwrite` are fields of the `ModelCard`.
 
     Args:
         network: what to save, on any device.
         path: the file to write, ending in .safetensors; the card gets the same name and .json.
-        training_data: see `WeightsCard`, as for the next six.
-        licence: how the weights may be used.
-        pairs: pairs seen in training.
-        commit: commit of the source.
-        figures: measured results.
-        tracker: options of the tracking loop that were tuned for these weights.
-        notes: anything else.
+        training_data: see `ModelCard`, as for the next six.
+        license: see `ModelCard`.
+        pairs: see `ModelCard`.
+        commit: see `ModelCard`.
+        figures: see `ModelCard`.
+        tracker: see `ModelCard`.
+        notes: see `ModelCard`.
         overwrite: replace weights that exist; an interrupted write leaves the old ones.
 
     Returns:
@@ -385,13 +274,15 @@ def save_network(
         OutputError: `path` exists, has another suffix or cannot be written.
         WeightsError: a weight is not finite.
     """
+    import safetensors.torch
+
     path = Path(path)
     if path.suffix != SUFFIX:
         raise OutputError(f"weights {path} cannot be written; the name must end in {SUFFIX}")
     if path.exists() and not overwrite:
         raise OutputError(f"weights {path} exist; give another name or ask to overwrite them")
     tensors = {k: v.detach().cpu().contiguous() for k, v in _unique_state(network).items()}
-    _refuse_not_finite(tensors, path)
+    _check_finite(tensors, path)
     config = config_to_dict(network.config)
     metadata = {
         "format": _OWNER,
@@ -399,12 +290,12 @@ def save_network(
         "config": json.dumps(config),
     }
     atomic_write(path, safetensors.torch.save(tensors, metadata))
-    card = WeightsCard(
+    card = ModelCard(
         architecture=network.architecture,
         config=config,
         training_data=tuple(training_data),
-        licence=licence,
-        sha256=sha256_of(path),
+        license=license,
+        sha256=sha256(path),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         pairs=pairs,
         commit=commit,
@@ -416,101 +307,219 @@ def save_network(
     return card
 
 
-def load_network(
-    name_or_path: str | PathLike[str], device: str | torch.device = "cpu"
-) -> TrackerNetwork:
-    """Build the network that a weights file describes, in evaluation mode on `device`.
-
-    Args:
-        name_or_path: a name of `list_weights`, or the path of a .safetensors file. Without a card
-            beside it the file is used unverified, with a warning.
-        device: where the network goes, e.g. "cpu" or "cuda:0".
-
-    Raises:
-        WeightsError: the weights are missing, truncated, not safetensors, not siamtrack's, of
-            another architecture, not what their card says, or do not fit the network.
-    """
-    path = find_weights(name_or_path)
-    header = read_header(path)
-    network = _network_of(header, path)
-    if card_path(path).is_file():
-        _verify(path, header, read_card(path))
-    else:
-        logger.warning("%s has no card; its contents are not verified", path)
-    expected = {name: tuple(t.shape) for name, t in _unique_state(network).items()}
-    problems = state_problems(expected, header.shapes)
-    if problems:
-        raise WeightsError(
-            f"{path} does not fit {network.architecture}: {'; '.join(problems)}; take weights "
-            "saved with this configuration"
-        )
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsError(f"cannot read {path}: {error}; get the file again") from error
-    _refuse_not_finite(tensors, path)
-    # Not strict: a branch that is shared appears in the module under a second name.
-    network.load_state_dict(tensors, strict=False)
-    return network.eval().to(device)
-
-
-def state_problems(
-    expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]
-) -> list[str]:
-    """Everything that keeps tensors from fitting: missing, of another shape, unexpected."""
-    missing = [f"missing {k}" for k in expected if k not in given]
-    wrong = [
-        f"{k} has shape {given[k]}, needs {expected[k]}"
-        for k in expected
-        if k in given and given[k] != expected[k]
-    ]
-    return missing + wrong + [f"unexpected {k}" for k in given if k not in expected]
-
-
-def _network_of(header: Header, path: Path) -> TrackerNetwork:
-    """Build the network that the metadata names."""
-    metadata = header.metadata
-    if metadata.get("format") != _OWNER or not {"architecture", "config"} <= metadata.keys():
-        raise WeightsError(
-            f"{path} is a safetensors file, but siamtrack did not save it; give weights that "
-            "siamtrack saved or imported"
-        )
-    try:
-        config = json.loads(metadata["config"])
-        return build_network(metadata["architecture"], config)
-    except (ConfigError, ValueError) as error:
-        raise WeightsError(
-            f"{path} needs a network that this version cannot build: {error}; update siamtrack"
-        ) from error
-
-
-def _verify(path: Path, header: Header, card: WeightsCard) -> None:
-    """Compare a file with its card."""
-    actual = sha256_of(path)
-    if actual != card.sha256.lower():
-        raise WeightsError(
-            f"{path} is not the file that its card describes: sha256 is {actual}, the card says "
-            f"{card.sha256}; get the file and its card again"
-        )
-    architecture, config = header.metadata["architecture"], json.loads(header.metadata["config"])
-    if (architecture, config) != (card.architecture, card.config):
-        raise WeightsError(
-            f"{path} holds {architecture} {config}, its card says {card.architecture} "
-            f"{card.config}; take the card that came with the weights"
-        )
-
-
-def _unique_state(network: TrackerNetwork) -> dict[str, Tensor]:
+def _unique_state(network: SiameseNetwork) -> dict[str, Tensor]:
     """State dict without the second names of tensors that branches share."""
     unique: dict[str, Any] = dict(network.named_parameters())
     unique.update(network.named_buffers())
     return {name: tensor for name, tensor in network.state_dict().items() if name in unique}
 
 
-def _refuse_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """NaN and infinity are no weights."""
-    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
         raise WeightsError(
             f"weights {path}: not finite in {', '.join(bad)}; the training that made them diverged"
         )
+
+
+# Cards
+
+
+def card_path(weights: Path) -> Path:
+    """Path of the card of a weights file: `siamfc.safetensors` has `siamfc.json`."""
+    return weights.with_suffix(".json")
+
+
+def read_card(name_or_path: str | PathLike[str]) -> ModelCard:
+    """Read the card of a weights file; the file itself is not opened.
+
+    Raises:
+        WeightsError: no such weights, no card beside them, or a card that is not JSON, of a newer
+            format, or has fields that are missing, unknown or of the wrong type; all are listed.
+    """
+    weights = find_weights(name_or_path)
+    path = card_path(weights)
+    if not path.is_file():
+        raise WeightsError(
+            f"{weights} has no card; put {path.name}, which came with the weights, beside it"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"cannot read card {path}: {error}") from error
+    except ValueError as error:
+        raise WeightsError(
+            f"card {path} is not valid JSON ({error}); restore it, or remove it to use the "
+            "weights unverified"
+        ) from error
+    if not isinstance(values, dict) or values.pop("card_format", None) != CARD_FORMAT:
+        raise WeightsError(
+            f"card {path} is not of card format {CARD_FORMAT}, the one that this version reads; "
+            "update siamtrack or take the card that came with the weights"
+        )
+    problems = _card_problems(values)
+    if problems:
+        raise WeightsError(
+            f"card {path} does not fit: {'; '.join(problems)}; take the card that came with the "
+            "weights"
+        )
+    values["license"] = values.pop("licence")
+    values["training_data"] = tuple(values["training_data"])
+    return ModelCard(**values)
+
+
+def write_card(path: str | PathLike[str], card: ModelCard) -> None:
+    """Write or replace the card of a weights file, for example to add figures.
+
+    Raises:
+        OutputError: the card cannot be written.
+    """
+    text = json.dumps({"card_format": CARD_FORMAT, **card.to_dict()}, indent=2) + "\n"
+    atomic_write(card_path(Path(path)), text)
+
+
+_CARD_TYPES: dict[str, type | tuple[type, ...]] = {
+    "config": dict,
+    "training_data": list,
+    "pairs": (int, type(None)),
+    "commit": (str, type(None)),
+    "figures": dict,
+    "tracker": dict,
+}
+"""Types of a card's values in JSON; all others are texts."""
+
+
+def _card_problems(values: Mapping[str, Any]) -> list[str]:
+    """Fields that are missing, unknown or of the wrong type: all of them, in words."""
+    optional = {"pairs", "commit", "figures", "tracker", "notes"}
+    known = [_file_key(f.name) for f in fields(ModelCard)]
+    missing = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
+    unknown = [f"field {name!r} is unknown" for name in values if name not in known]
+    wrong = [
+        f"field {name!r} is {values[name]!r}"
+        for name in known
+        if name in values and not isinstance(values[name], _CARD_TYPES.get(name, str))
+    ]
+    return missing + unknown + wrong
+
+
+def _file_key(name: str) -> str:
+    """Key of a card's field in the file, which has always been in British spelling."""
+    return "licence" if name == "license" else name
+
+
+# Networks by name
+
+_ARCHITECTURES: dict[str, tuple[type[NetworkConfig], str, str]] = {
+    "siamfc": (SiamFCConfig, "siamtrack.models.siamfc", "SiamFC"),
+    "siamtrack-lite0": (Lite0Config, "siamtrack.models.lite0", "SiamTrackLite0"),
+}
+"""Configuration, module and class of every network; the module is imported when it is needed."""
+
+
+def architecture_names() -> tuple[str, ...]:
+    """Names that `build_network` knows."""
+    return tuple(_ARCHITECTURES)
+
+
+def config_class(architecture: str) -> type[NetworkConfig]:
+    """Class of an architecture's configuration.
+
+    Raises:
+        ConfigError: no architecture has that name.
+    """
+    if architecture not in _ARCHITECTURES:
+        raise ConfigError.unknown("architecture", architecture, _ARCHITECTURES)
+    return _ARCHITECTURES[architecture][0]
+
+
+def build_config(architecture: str, values: Mapping[str, Any]) -> NetworkConfig:
+    """Turn plain data into the configuration of an architecture; see `utils.config.build`.
+
+    Raises:
+        ConfigError: an unknown architecture or field, or a value of the wrong type or out of range.
+    """
+    cls = config_class(architecture)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{cls.__name__} is {values!r}; give fields by name")
+    return build(cls, values, cls.__name__, f"{cls.__name__} field")
+
+
+def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
+    """Configuration as data for JSON: tuples become lists."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+
+
+def build_network(
+    architecture: str, config: Mapping[str, Any] | NetworkConfig | None = None
+) -> SiameseNetwork:
+    """Make a network with random weights.
+
+    Args:
+        architecture: a name of `architecture_names`.
+        config: its configuration, or the fields that differ from the defaults.
+
+    Raises:
+        ConfigError: see `build_config`, or the configuration of another architecture.
+    """
+    expected = config_class(architecture)
+    if config is None or isinstance(config, Mapping):
+        config = build_config(architecture, config or {})
+    if type(config) is not expected:
+        raise ConfigError(
+            f"{architecture} was given a {type(config).__name__}; it needs a {expected.__name__}"
+        )
+    _, module, name = _ARCHITECTURES[architecture]
+    network: SiameseNetwork = getattr(import_module(module), name)(config)
+    return network
+
+
+# The safetensors format: 8 bytes with the length of the header, the header in JSON, the tensors.
+
+_LENGTH_BYTES = 8
+_MAX_HEADER_BYTES = 100_000_000
+_CHECKPOINT_SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".mat"}
+
+
+def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shape of every tensor and the metadata; checks that the file is as long as it says.
+
+    Raises:
+        WeightsError: the file cannot be read, is not safetensors, is truncated or too long.
+    """
+    try:
+        actual = path.stat().st_size
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+            text = stream.read(min(length, _MAX_HEADER_BYTES))
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    if actual >= _LENGTH_BYTES and (length > _MAX_HEADER_BYTES or text[:1] not in (b"{", b"")):
+        raise _not_safetensors(path)
+    if actual < _LENGTH_BYTES or len(text) < length:
+        raise WeightsError(f"{path} is truncated, its header is incomplete; get the file again")
+    try:
+        entries = json.loads(text)
+        metadata = dict(entries.pop("__metadata__", {}))
+        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+        ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _not_safetensors(path) from error
+    expected = _LENGTH_BYTES + length + max(ends, default=0)
+    if actual != expected:
+        state = "truncated" if actual < expected else "damaged"
+        raise WeightsError(
+            f"{path} is {state}: it has {actual} bytes and needs {expected}; get the file again"
+        )
+    return shapes, metadata
+
+
+def _not_safetensors(path: Path) -> WeightsError:
+    if path.suffix.lower() in _CHECKPOINT_SUFFIXES:
+        advice = "if it is a SiamFC checkpoint, convert it with siamtrack import-weights"
+    else:
+        advice = "give weights that siamtrack saved"
+    return WeightsError(f"{path} is not a safetensors file; {advice}")
+
+
+__getattr__ = renamed_attributes(__name__, {"WeightsCard": "ModelCard"})
