@@ -1,4 +1,4 @@
-"""From weights to a tracker in one call."""
+"""Make trackers: from weights, an engine and options to a `Tracker` or `MultiTracker`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from siamtrack.engines import Source, make_engine
+from siamtrack.engines import ModelSource, make_engine
 from siamtrack.engines.base import Engine
-from siamtrack.models.import_siamfc import read_siamfc
-from siamtrack.models.siamfc import SiamFC
-from siamtrack.models.weights import card_path, find_weights, load_network, read_card, sha256_of
+from siamtrack.models.weights import open_weights
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import (
     BoxHeadOptions,
@@ -22,7 +20,7 @@ from siamtrack.tracking.redetection import TimeBudget
 from siamtrack.tracking.tracker import Tracker
 
 DEFAULT_WEIGHTS = "siamtrack-lite0"
-_FOREIGN = (".pth", ".pt", ".mat")
+_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".mat")
 
 
 def load(
@@ -69,34 +67,35 @@ def load_multi(
 def _prepare(
     weights: str | PathLike[str] | None, device: str, engine: str, given: dict[str, Any]
 ) -> tuple[Engine, TrackerOptions]:
-    name = DEFAULT_WEIGHTS if weights is None else weights
-    source, tuned = read_source(name)
-    # Before an engine is compiled: a typo should not cost one.
+    source, tuned = read_source(DEFAULT_WEIGHTS if weights is None else weights)
+    # Options first: a typo in one is reported before the engine is compiled.
     options = options_for(source, {**tuned, **rename_options(given)})
     return make_engine(source, engine=engine, device=device), options
 
 
-def options_for(source: Source, given: dict[str, Any]) -> TrackerOptions:
-    """Options of the loop that a network's output asks for.
+def options_for(source: ModelSource, given: dict[str, Any]) -> TrackerOptions:
+    """Tracker options of the kind that the network needs.
 
     Raises:
         ConfigError: an unknown option (with the nearest spelling) or a bad value.
     """
-    kind = ScalePyramidOptions if isinstance(source.network, SiamFC) else BoxHeadOptions
+    kind = ScalePyramidOptions if source.architecture == "siamfc" else BoxHeadOptions
     return kind.from_mapping(given)
 
 
-def read_source(weights: str | PathLike[str]) -> tuple[Source, dict[str, Any]]:
-    """The weights, and the tracker options that were tuned for them.
+def read_source(weights: str | PathLike[str]) -> tuple[ModelSource, dict[str, Any]]:
+    """Weights, ready for `make_engine`, and the tracker options that were tuned for them.
+
+    Args:
+        weights: see `load`. A weights file is verified, but its tensors are not loaded.
 
     Raises:
         WeightsError: the weights are missing, damaged or do not fit.
     """
-    if Path(weights).suffix.lower() in _FOREIGN:
-        return Source(read_siamfc(weights)), {}
-    path = find_weights(weights)
-    network = load_network(path)
-    if not card_path(path).is_file():
-        return Source(network, path, sha256_of(path)), {}
-    card = read_card(path)
-    return Source(network, path, card.sha256), rename_options(card.tracker, warn=False)
+    if Path(weights).suffix.lower() in _CHECKPOINT_SUFFIXES:
+        from siamtrack.models.import_siamfc import read_siamfc  # imports torch
+
+        return ModelSource(read_siamfc(weights)), {}
+    file = open_weights(weights)
+    tuned = rename_options(file.card.tracker, warn=False) if file.card else {}
+    return ModelSource(file), tuned

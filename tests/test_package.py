@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import siamtrack
+from siamtrack.engines.devices import gpu_is_possible
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {
@@ -29,11 +30,11 @@ HEAVY = {
 }
 
 
-def run_python(code: str, *, cwd: Path, **environment: str) -> str:
+def run_python(code: str, *arguments: str, cwd: Path, **environment: str) -> str:
     """Standard output of `code` in a process of its own, which coverage does not enter."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         cwd=cwd,
         env={**inherited, **environment},
         capture_output=True,
@@ -48,6 +49,33 @@ def run_python(code: str, *, cwd: Path, **environment: str) -> str:
 def test_import_is_light(module: str, tmp_path: Path) -> None:
     loaded = run_python(f"import sys, {module}; print(*sys.modules)", cwd=tmp_path).split()
     assert not HEAVY.intersection(loaded)
+
+
+TRACKING = """
+import sys
+import numpy as np
+import siamtrack
+
+frame = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+tracker = siamtrack.load(device=sys.argv[1], engine=sys.argv[2])
+tracker.init(frame, (100, 80, 40, 40))
+tracker.update(frame)
+print(tracker.engine.name, *sys.modules)
+"""
+
+
+@pytest.mark.parametrize("engine", ["onnx", "onnx:int8", "openvino", "openvino:int8"])
+def test_graph_engines_track_without_torch(engine: str, tmp_path: Path) -> None:
+    name, *loaded = run_python(TRACKING, "cpu", engine, cwd=tmp_path).split()
+    assert name == engine.partition(":")[0]
+    assert not {"torch", "matplotlib", "scipy", "skimage", "got10k"}.intersection(loaded)
+
+
+@pytest.mark.skipif(gpu_is_possible(), reason="torch may find a GPU here, and is asked")
+def test_auto_tracks_without_torch_where_no_gpu_is_possible(tmp_path: Path) -> None:
+    name, *loaded = run_python(TRACKING, "auto", "auto", cwd=tmp_path).split()
+    assert name in ("onnx", "openvino")
+    assert "torch" not in loaded
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -17,8 +17,8 @@ import torch
 import siamtrack
 from siamtrack.api import DEFAULT_WEIGHTS, read_source
 from siamtrack.engines import ENGINES, choose_engine
+from siamtrack.engines.devices import resolve_device
 from siamtrack.engines.graphs import INT8, TRACK, export_command, graph_paths
-from siamtrack.engines.torch_engine import resolve_device
 from siamtrack.errors import SiamTrackError, WeightsError
 from siamtrack.models.weights import find_weights, list_weights, read_card
 from siamtrack.video.window import display_problem, toolkit_name
@@ -82,7 +82,7 @@ def _devices() -> list[dict[str, Any]]:
         devices.append({"name": f"cuda:{k}", "detail": f"{card.name}, {gib:.0f} GiB"})
     if torch.backends.mps.is_available():
         devices.append({"name": "mps", "detail": "Apple GPU"})
-    chosen = resolve_device("auto").type
+    chosen = resolve_device("auto")
     first = next(device["name"] for device in devices if device["name"].startswith(chosen))
     return [{**device, "chosen": device["name"] == first} for device in devices]
 
@@ -100,7 +100,7 @@ def _engine(weights: str | None) -> dict[str, Any]:
     }
     try:
         source, _ = read_source(DEFAULT_WEIGHTS if weights is None else weights)
-        engine, passed_over = choose_engine(source)
+        engine, skipped = choose_engine(source)
     except SiamTrackError as error:
         if weights is not None:
             raise
@@ -112,7 +112,7 @@ def _engine(weights: str | None) -> dict[str, Any]:
         "precision": engine.precision,
         "device": engine.device,
         "reason": reason,
-        "passed_over": passed_over,
+        "passed_over": skipped,
         "int8": _int8(source.path),
     }
 

@@ -59,7 +59,7 @@ def import_weights(
         source,
         destination,
         training_data=training_data,
-        licence=licence,
+        license=licence,
         overwrite=overwrite,
     )
     click.echo(f"{destination}: {card.architecture}, sha256 {card.sha256}")

@@ -50,9 +50,10 @@ class ModelSource:
     def __init__(self, model: WeightsFile | SiameseNetwork) -> None:
         self._model = model
         self.architecture: str = model.architecture
-        is_file = isinstance(model, WeightsFile)
-        self.path: Path | None = model.path if is_file else None
-        self.sha256: str = model.sha256 if is_file else ""
+        self.path: Path | None = None
+        self.sha256 = ""
+        if isinstance(model, WeightsFile):
+            self.path, self.sha256 = model.path, model.sha256
 
     @cached_property
     def network(self) -> SiameseNetwork:
@@ -184,16 +185,18 @@ def _graph_engine(
             f'engine "{name}" runs weights from a .safetensors file; import the checkpoint with '
             'siamtrack import-weights first, or use engine "torch"'
         )
-    options = {"device": device, "threads": threads}
+    weights = source.path, source.sha256
     try:
         if name == "onnx":
             from siamtrack.engines.onnx_engine import OnnxEngine
 
-            return OnnxEngine(source.path, source.sha256, precision=precision or "f32", **options)
+            return OnnxEngine(
+                *weights, device=device, threads=threads, precision=precision or "f32"
+            )
         from siamtrack.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(
-            source.path, source.sha256, inference_precision=precision or "auto", **options
+            *weights, device=device, threads=threads, inference_precision=precision or "auto"
         )
     except ImportError as error:
         raise EngineError(

@@ -16,7 +16,7 @@ import numpy as np
 
 from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap, context_side
-from siamtrack.models.network import NetworkConfig
+from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.types import Float32Array, FloatArray
 

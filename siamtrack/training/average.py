@@ -68,7 +68,7 @@ def average_weights(
         mean,
         out,
         training_data=list(dict.fromkeys(d for card in cards for d in card.training_data)),
-        licence=cards[0].licence,
+        license=cards[0].license,
         tracker=cards[0].tracker,
         notes=f"Mean of {names}." if len(cards) > 1 else cards[0].notes,
     )

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from siamtrack.data.cache import CropCache
 from siamtrack.data.pairs import Pair, PairDataset, Part
-from siamtrack.models.network import NetworkConfig
+from siamtrack.models.config import NetworkConfig
 from siamtrack.training.config import TrainConfig
 from siamtrack.training.distributed import World
 

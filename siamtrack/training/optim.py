@@ -11,7 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from siamtrack.errors import ConfigError
 from siamtrack.models.efficientnet import EfficientNetLite0
-from siamtrack.models.network import TrackerNetwork
+from siamtrack.models.network import SiameseNetwork
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.training.config import OptimConfig
 
@@ -38,7 +38,7 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.rate * warm * share
 
 
-def freeze(network: TrackerNetwork, config: OptimConfig) -> None:
+def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
     """Stop training the first stages of every backbone, and batch norm where asked.
 
     Raises:
@@ -58,7 +58,7 @@ def freeze(network: TrackerNetwork, config: OptimConfig) -> None:
                 module.requires_grad_(False)
 
 
-def to_training_mode(network: TrackerNetwork, config: OptimConfig) -> None:
+def to_training_mode(network: SiameseNetwork, config: OptimConfig) -> None:
     """Training mode, but for batch norm that is frozen."""
     network.train()
     if config.frozen_batch_norm:
@@ -67,7 +67,7 @@ def to_training_mode(network: TrackerNetwork, config: OptimConfig) -> None:
                 module.eval()
 
 
-def make_optimiser(network: TrackerNetwork, config: OptimConfig) -> Optimizer:
+def make_optimiser(network: SiameseNetwork, config: OptimConfig) -> Optimizer:
     """Optimiser with a group for pretrained layers and one for the rest, frozen ones left out."""
     pretrained = {
         id(p)

@@ -13,7 +13,7 @@ from siamtrack.losses.base import TrackingOutput, TrackingTarget
 from siamtrack.losses.combined import CombinedLoss
 from siamtrack.losses.labels import box_target, disc_target
 from siamtrack.losses.metric import pool_region, stack_regions
-from siamtrack.models.network import TrackerNetwork, TrackerOutput, coverage, exemplar_mask
+from siamtrack.models.network import NetworkOutput, SiameseNetwork, coverage, target_mask
 from siamtrack.models.siamfc import SiamFC
 
 
@@ -24,11 +24,11 @@ class PairForward(nn.Module):
     B outputs follow the B of the pairs.
     """
 
-    def __init__(self, network: TrackerNetwork, *, cross: bool) -> None:
+    def __init__(self, network: SiameseNetwork, *, cross: bool) -> None:
         super().__init__()
         self.network, self.cross = network, cross
 
-    def forward(self, z: Tensor, x: Tensor, z_box: Tensor) -> tuple[TrackerOutput, Tensor | None]:
+    def forward(self, z: Tensor, x: Tensor, z_box: Tensor) -> tuple[NetworkOutput, Tensor | None]:
         """Run a batch.
 
         Args:
@@ -40,19 +40,19 @@ class PairForward(nn.Module):
             The output for B pairs, or 2 B with `cross`, and the (B, E) exemplar embeddings of
             networks that have them.
         """
-        exemplar = self.network.embed_exemplar(z, exemplar_mask(z_box, self.network.config))
+        exemplar = self.network.embed_exemplar(z, target_mask(z_box, self.network.config))
         search = self.network.embed_search(x)
         embedding = getattr(exemplar, "embedding", None)
         if self.cross:
             tensors = (exemplar,) if isinstance(exemplar, Tensor) else tuple(exemplar)
             both = [torch.cat([t, t.roll(1, dims=0)]) for t in tensors]
-            exemplar = self.network.exemplar_from(both)
+            exemplar = self.network.exemplar_from_tensors(both)
             search = torch.cat([search, search])
         return self.network.correlate(exemplar, search), embedding
 
 
 def labels_for(
-    network: TrackerNetwork, x_box: Tensor, positive: Tensor, response_size: int
+    network: SiameseNetwork, x_box: Tensor, positive: Tensor, response_size: int
 ) -> TrackingTarget:
     """Labels of the kind that the network learns from.
 
@@ -73,7 +73,7 @@ def labels_for(
 
 def losses_of(
     forward: nn.Module,
-    network: TrackerNetwork,
+    network: SiameseNetwork,
     loss: CombinedLoss,
     batch: Mapping[str, Any],
     *,

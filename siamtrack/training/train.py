@@ -19,13 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from siamtrack.data.cache import CropCache
 from siamtrack.data.pairs import PairDataset, Part
-from siamtrack.engines.torch_engine import resolve_device
+from siamtrack.engines.devices import resolve_device
 from siamtrack.errors import ConfigError, OutputError, TrainingError
 from siamtrack.losses.combined import build_loss
 from siamtrack.models.efficientnet import EfficientNetLite0
-from siamtrack.models.network import TrackerNetwork
+from siamtrack.models.network import SiameseNetwork
 from siamtrack.models.siamfc import SiamFC
-from siamtrack.models.weights import build_network, find_architecture, load_network, save_network
+from siamtrack.models.weights import build_network, config_class, load_network, save_network
 from siamtrack.training import logs
 from siamtrack.training.batches import StepSampler, make_loader, pairs_of
 from siamtrack.training.config import NetworkChoice, TrainConfig, config_to
@@ -106,13 +106,13 @@ def default_loss(architecture: str) -> dict[str, Any]:
     Raises:
         ConfigError: the architecture is unknown or has no default.
     """
-    find_architecture(architecture)
+    config_class(architecture)
     if architecture not in _DEFAULT_LOSSES:
         raise ConfigError(f"{architecture} has no default losses; give them in section [loss]")
     return _DEFAULT_LOSSES[architecture]
 
 
-def make_network(choice: NetworkChoice, *, random: bool = False) -> TrackerNetwork:
+def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwork:
     """Build the network to train.
 
     Args:
@@ -132,14 +132,14 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> TrackerNetwo
         return _pretrained(network)
     begun = load_network(choice.start)
     try:
-        state = begun.state_at(network.config)
+        state = begun.resized_state_dict(network.config)
     except ConfigError as error:
         raise ConfigError(f"network.start {choice.start!r}: {error}") from error
     network.load_state_dict(state)
     return network
 
 
-def _pretrained(network: TrackerNetwork) -> TrackerNetwork:
+def _pretrained(network: SiameseNetwork) -> SiameseNetwork:
     backbones = [m for m in network.modules() if isinstance(m, EfficientNetLite0)]
     if not backbones or isinstance(network, SiamFC):
         raise ConfigError(
@@ -161,7 +161,7 @@ def _pretrained(network: TrackerNetwork) -> TrackerNetwork:
 
 
 def save_weights(
-    network: TrackerNetwork,
+    network: SiameseNetwork,
     path: Path,
     cache: CropCache,
     pairs: int,
@@ -177,7 +177,7 @@ def save_weights(
         network,
         path,
         training_data=names,
-        licence="not stated",
+        license="not stated",
         pairs=pairs,
         figures={f"held_out_{name}": round(value, 4) for name, value in figures.items()},
         overwrite=True,
@@ -204,7 +204,7 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         OutputError: `out` holds a run and `resume` is false, or cannot be written.
         TrainingError: a loss that is not finite; a checkpoint that does not fit.
     """
-    device = resolve_device(config.loop.device)
+    device = torch.device(resolve_device(config.loop.device))
     if config.loop.precision == "float16" and device.type != "cuda":
         raise ConfigError(
             f'loop.precision is "float16", which trains on cuda only, and the device is {device}; '

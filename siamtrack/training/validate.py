@@ -18,7 +18,7 @@ from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
 from siamtrack.losses.combined import CombinedLoss
 from siamtrack.losses.metric import pool_region
-from siamtrack.models.network import TrackerNetwork, coverage
+from siamtrack.models.network import SiameseNetwork, coverage
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 from siamtrack.tracking.tracker import Tracker
@@ -50,7 +50,7 @@ class Validator:
         sampler = StepSampler(0, wanted.batches, loop.batch_size, World())
         self._batches = make_loader(pairs, sampler, workers=0)
 
-    def judge(self, network: TrackerNetwork) -> dict[str, float]:
+    def judge(self, network: SiameseNetwork) -> dict[str, float]:
         """Figures of a network in evaluation mode: loss and terms, success AUC and AO if asked."""
         loop, wanted = self.config.loop, self.config.validation
         figures: dict[str, float] = {}
@@ -69,7 +69,7 @@ class Validator:
 @torch.no_grad()
 def held_out_loss(
     forward: nn.Module,
-    network: TrackerNetwork,
+    network: SiameseNetwork,
     loss: CombinedLoss,
     batches: Iterable[Mapping[str, Any]],
     *,
@@ -88,14 +88,14 @@ def held_out_loss(
     return {name: value / max(count, 1) for name, value in sums.items()}
 
 
-def one_pass(network: TrackerNetwork, sequences: Dataset, max_frames: int = 0) -> dict[str, float]:
+def one_pass(network: SiameseNetwork, sequences: Dataset, max_frames: int = 0) -> dict[str, float]:
     """Mean success AUC and AO over sequences; arguments as `sequence_figures`, 0 without any."""
     figures = list(sequence_figures(network, sequences, max_frames).values())
     return {k: float(np.mean([f[k] for f in figures] or [0.0])) for k in ("success_auc", "ao")}
 
 
 def sequence_figures(
-    network: TrackerNetwork, sequences: Dataset, max_frames: int = 0
+    network: SiameseNetwork, sequences: Dataset, max_frames: int = 0
 ) -> dict[str, dict[str, float]]:
     """Success AUC and AO of each sequence, from the frame after the first on.
 
@@ -109,7 +109,7 @@ def sequence_figures(
     """
     device = next(network.parameters()).device
     options = ScalePyramidOptions() if isinstance(network, SiamFC) else BoxHeadOptions()
-    tracker = Tracker(TorchEngine(network, device), options)
+    tracker = Tracker(TorchEngine(network, str(device)), options)
     figures = {}
     for sequence in sequences:
         if sequence.visible.sum() < 2:
@@ -121,7 +121,7 @@ def sequence_figures(
     return figures
 
 
-def separation(network: TrackerNetwork, config: TrainConfig, cache: CropCache) -> float | None:
+def separation(network: SiameseNetwork, config: TrainConfig, cache: CropCache) -> float | None:
     """Probability that another view of a target is nearer to its exemplar than something else.
 
     The area under the ROC curve of the cosine between the exemplar's embedding and that of a region
@@ -156,7 +156,7 @@ def area_under_curve(same: Tensor, different: Tensor) -> float:
     return float(statistic) / (len(same) * len(different))
 
 
-def _cosines(network: TrackerNetwork, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def _cosines(network: SiameseNetwork, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     output, z = PairForward(network, cross=False)(batch["z"], batch["x"], batch["z_box"])
     if output.embedding is None or z is None:
         return torch.zeros(0), torch.zeros(0)

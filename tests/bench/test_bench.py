@@ -53,7 +53,7 @@ def weights(tmp_path_factory):
     """Weights without graphs: only torch runs them."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("bench") / "small.safetensors"
-    save_network(SiamTrackLite0(SMALL), path, training_data=["none"], licence="none")
+    save_network(SiamTrackLite0(SMALL), path, training_data=["none"], license="none")
     return path
 
 

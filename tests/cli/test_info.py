@@ -23,7 +23,7 @@ def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     network = build_network("siamtrack-lite0")
     save_network(
-        network, path, training_data=["nothing"], licence="CC0-1.0", figures={"auc": 0.125}, pairs=7
+        network, path, training_data=["nothing"], license="CC0-1.0", figures={"auc": 0.125}, pairs=7
     )
     return path
 

@@ -22,7 +22,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = SiamTrackLite0(Lite0Config(exemplar_size_px=64, search_size_px=128))
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_network(network, path, training_data=["none"], licence="none")
+    save_network(network, path, training_data=["none"], license="none")
     assert main(["export", "--weights", str(path)]) == 0
     return path
 
@@ -56,8 +56,8 @@ def answers(photographs):
 
 
 @pytest.fixture(scope="session")
-def quantised(exported: Path, photographs: list[np.ndarray], tmp_path_factory) -> Path:
-    """The same weights with the quantised graph as well, made by the command."""
+def quantized(exported: Path, photographs: list[np.ndarray], tmp_path_factory) -> Path:
+    """The same weights with the quantized graph as well, made by the command."""
     pictures = tmp_path_factory.mktemp("pictures")
     for index, picture in enumerate(photographs):
         cv2.imwrite(str(pictures / f"{index}.png"), picture[:300, :300])

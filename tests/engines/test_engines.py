@@ -12,17 +12,18 @@ import torch
 
 import siamtrack
 from siamtrack.cli import main
-from siamtrack.engines import openvino_engine, torch_engine
+from siamtrack.engines import openvino_engine
 from siamtrack.engines.base import track_each
 from siamtrack.engines.graphs import graph_paths
 from siamtrack.engines.onnx_engine import OnnxEngine
 from siamtrack.engines.openvino_engine import OpenVinoEngine
-from siamtrack.engines.torch_engine import TorchEngine, resolve_device
-from siamtrack.errors import ConfigError, DeviceError, EngineError, InvalidFrameError
+from siamtrack.engines.torch_engine import TorchEngine
+from siamtrack.errors import ConfigError, EngineError, InvalidFrameError
 from siamtrack.export.onnx import export_graphs
 from siamtrack.models.siamfc import SiamFC
-from siamtrack.models.weights import load_network, sha256_of
+from siamtrack.models.weights import load_network
 from siamtrack.tracking.decode import sigmoid
+from siamtrack.utils.files import sha256
 
 GRAPH_ENGINES = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
 
@@ -32,7 +33,7 @@ def graph_engine(request):
     """Every engine that runs graphs, as a function of weights, in f32."""
     make = GRAPH_ENGINES[request.param]
     options = {"inference_precision": "f32"} if request.param == "openvino" else {}
-    return lambda path: make(path, sha256_of(path), **options)
+    return lambda path: make(path, sha256(path), **options)
 
 
 @pytest.mark.slow
@@ -49,7 +50,7 @@ def test_bf16_is_near(exported, answers):
     """Products keep 8 bits: 1 part in 256 each, which 20 layers add up to a few in 100."""
     expected = answers(TorchEngine(load_network(exported), "cpu"), 3, 3)
     try:
-        engine = OpenVinoEngine(exported, sha256_of(exported), inference_precision="bf16")
+        engine = OpenVinoEngine(exported, sha256(exported), inference_precision="bf16")
     except EngineError as error:
         assert "does not compute in bf16" in str(error)
         pytest.skip("this CPU has no bf16")
@@ -148,11 +149,11 @@ def test_damaged_and_foreign_graphs_are_refused(graph_engine, exported, tmp_path
 
 @pytest.mark.slow
 def test_openvino_says_what_it_cannot_do(exported, monkeypatch):
-    sha256 = sha256_of(exported)
+    digest = sha256(exported)
     with pytest.raises(EngineError, match="not on cuda:0"):
-        OpenVinoEngine(exported, sha256, device="cuda:0")
+        OpenVinoEngine(exported, digest, device="cuda:0")
     with pytest.raises(ConfigError, match="unknown inference precision 'fp16'"):
-        OpenVinoEngine(exported, sha256, inference_precision="fp16")
+        OpenVinoEngine(exported, digest, inference_precision="fp16")
 
     class CoreOfAnotherCpu:
         def get_property(self, *arguments):
@@ -164,8 +165,8 @@ def test_openvino_says_what_it_cannot_do(exported, monkeypatch):
     core = openvino_engine._core()
     monkeypatch.setattr(openvino_engine, "_core", CoreOfAnotherCpu)
     with pytest.raises(EngineError, match="does not compute in bf16"):
-        OpenVinoEngine(exported, sha256, inference_precision="bf16")
-    assert OpenVinoEngine(exported, sha256).precision == "f32"
+        OpenVinoEngine(exported, digest, inference_precision="bf16")
+    assert OpenVinoEngine(exported, digest).precision == "f32"
 
 
 @pytest.mark.slow
@@ -215,18 +216,3 @@ def test_onnx_runtime_without_the_device_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(EngineError, match="cannot use cuda"):
         OnnxEngine(path, "", device="cuda:0")
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps", "meta"])
-def test_devices_that_are_not_there_are_refused(name, monkeypatch):
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match=repr(name)):
-        resolve_device(name)
-
-
-def test_auto_prefers_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch_engine.torch.cuda, "is_available", lambda: True)
-    assert resolve_device("auto").type == "cuda"
-    monkeypatch.setattr(torch_engine.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert resolve_device("auto").type == "mps"

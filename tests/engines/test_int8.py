@@ -1,4 +1,4 @@
-"""The quantised graph: near the one it is made from, and never run for other weights."""
+"""The quantized graph: near the one it is made from, and never run for other weights."""
 
 import shutil
 import sys
@@ -14,14 +14,14 @@ from onnx import numpy_helper
 
 import siamtrack
 from siamtrack.cli import main
-from siamtrack.engines import Source, choose_engine
+from siamtrack.engines import ModelSource, choose_engine
 from siamtrack.engines.graphs import graph_paths
 from siamtrack.engines.onnx_engine import OnnxEngine
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.errors import ConfigError, EngineError
-from siamtrack.export.quantise import best_scale, calibration_crops
+from siamtrack.export.quantize import calibration_crops, min_mse_scale
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
-from siamtrack.models.weights import load_network, save_network
+from siamtrack.models.weights import load_network, open_weights, save_network
 
 ENGINES = ("onnx:int8", "openvino:int8")
 SMALL = Lite0Config(exemplar_size_px=64, search_size_px=128)
@@ -30,18 +30,18 @@ SMALL = Lite0Config(exemplar_size_px=64, search_size_px=128)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize(("targets", "searches"), [(1, 1), (1, 3), (3, 3)])
-def test_int8_is_near_what_torch_gives(quantised, answers, name, targets, searches):
+def test_int8_is_near_what_torch_gives(quantized, answers, name, targets, searches):
     """Every layer is off by about 1 part in 100, which twenty layers add up to a few."""
-    expected = answers(TorchEngine(load_network(quantised), "cpu"), targets, searches)
-    engine = siamtrack.load(quantised, device="cpu", engine=name).engine
+    expected = answers(TorchEngine(load_network(quantized), "cpu"), targets, searches)
+    engine = siamtrack.load(quantized, device="cpu", engine=name).engine
     assert (engine.name, engine.precision) == (name.partition(":")[0], "int8")
     for a, b in zip(astuple(answers(engine, targets, searches)), astuple(expected), strict=True):
         assert 0 < np.abs(a - b).max() < 0.15 * np.abs(b).max()
 
 
 @pytest.mark.slow
-def test_the_backbone_is_in_8_bits_and_nothing_behind_it(quantised):
-    model = onnx.load(graph_paths(quantised, "int8")["track"])
+def test_the_backbone_is_in_8_bits_and_nothing_behind_it(quantized):
+    model = onnx.load(graph_paths(quantized, "int8")["track"])
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     in_8_bits = [node for node in convolutions if node.input[1].endswith("_read")]
     backbone = len(list(SiamTrackLite0(SMALL).search_branch.backbone.convolutions()))
@@ -65,12 +65,12 @@ def test_the_backbone_is_in_8_bits_and_nothing_behind_it(quantised):
 
 
 @pytest.mark.slow
-def test_onnx_runtime_computes_the_backbone_in_8_bits(quantised, tmp_path):
+def test_onnx_runtime_computes_the_backbone_in_8_bits(quantized, tmp_path):
     """Where it finds a convolution between tensors of two types it runs that in float."""
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
-    ort.InferenceSession(graph_paths(quantised, "int8")["track"], options)
+    ort.InferenceSession(graph_paths(quantized, "int8")["track"], options)
     nodes = onnx.load(options.optimized_model_filepath).graph.node
     backbone = len(list(SiamTrackLite0(SMALL).search_branch.backbone.convolutions()))
     assert sum(node.op_type == "QLinearConv" for node in nodes) == backbone
@@ -79,24 +79,24 @@ def test_onnx_runtime_computes_the_backbone_in_8_bits(quantised, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("has_bf16", "taken"), [(True, "bf16"), (False, "int8")])
 def test_auto_takes_int8_in_openvino_where_the_cpu_has_no_bf16(
-    quantised, monkeypatch, has_bf16, taken
+    quantized, monkeypatch, has_bf16, taken
 ):
     monkeypatch.setattr("siamtrack.engines.openvino_engine.has_bf16", lambda: has_bf16)
     made = []
     monkeypatch.setattr(
         "siamtrack.engines._graph_engine", lambda *args: made.append(args) or "engine"
     )
-    choose_engine(Source(load_network(quantised), quantised), device="cpu")
+    choose_engine(ModelSource(open_weights(quantized)), device="cpu")
     (name, *_, precision) = made[0]
     assert (name, precision or "bf16") == ("openvino", taken)
 
 
 @pytest.mark.slow
-def test_auto_takes_int8_in_onnx_runtime_and_info_tells_of_it(quantised, monkeypatch, capsys):
+def test_auto_takes_int8_in_onnx_runtime_and_info_tells_of_it(quantized, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert siamtrack.load(quantised, device="cpu").engine.precision == "int8"
-    assert siamtrack.load(quantised, device="cpu", engine="onnx").engine.precision == "f32"
-    assert main(["info", "--weights", str(quantised)]) == 0
+    assert siamtrack.load(quantized, device="cpu").engine.precision == "int8"
+    assert siamtrack.load(quantized, device="cpu", engine="onnx").engine.precision == "f32"
+    assert main(["info", "--weights", str(quantized)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "auto onnx (int8) on cpu" in told
     assert "small.track.int8.onnx, for engines openvino:int8 and onnx:int8" in told
@@ -104,12 +104,12 @@ def test_auto_takes_int8_in_onnx_runtime_and_info_tells_of_it(quantised, monkeyp
 
 @pytest.mark.slow
 def test_auto_takes_the_float_graph_where_the_one_in_8_bits_is_damaged(
-    quantised, tmp_path, monkeypatch, caplog
+    quantized, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    for file in quantised.parent.iterdir():
+    for file in quantized.parent.iterdir():
         shutil.copy(file, tmp_path)
-    path = tmp_path / quantised.name
+    path = tmp_path / quantized.name
     graph_paths(path, "int8")["track"].write_bytes(b"damaged")
     engine = siamtrack.load(path, device="cpu").engine
     assert (engine.name, engine.precision) == ("onnx", "f32")
@@ -117,10 +117,10 @@ def test_auto_takes_the_float_graph_where_the_one_in_8_bits_is_damaged(
 
 
 @pytest.mark.slow
-def test_without_the_graph_every_one_says_what_makes_it(quantised, tmp_path, capsys):
-    for graph in graph_paths(quantised).values():
+def test_without_the_graph_every_one_says_what_makes_it(quantized, tmp_path, capsys):
+    for graph in graph_paths(quantized).values():
         shutil.copy(graph, tmp_path)
-    path = shutil.copy(quantised, tmp_path)
+    path = shutil.copy(quantized, tmp_path)
     for name in ENGINES:
         with pytest.raises(EngineError, match=r"siamtrack export --int8 --calibrate CLIP"):
             siamtrack.load(path, device="cpu", engine=name)
@@ -130,12 +130,12 @@ def test_without_the_graph_every_one_says_what_makes_it(quantised, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_a_graph_of_other_weights_is_refused(quantised, tmp_path):
-    for file in quantised.parent.iterdir():
+def test_a_graph_of_other_weights_is_refused(quantized, tmp_path):
+    for file in quantized.parent.iterdir():
         shutil.copy(file, tmp_path)
-    path = tmp_path / quantised.name
+    path = tmp_path / quantized.name
     torch.manual_seed(1)
-    save_network(SiamTrackLite0(SMALL), path, training_data=["x"], licence="x", overwrite=True)
+    save_network(SiamTrackLite0(SMALL), path, training_data=["x"], license="x", overwrite=True)
     with pytest.raises(EngineError, match="exported from other weights"):
         siamtrack.load(path, device="cpu", engine="onnx:int8")
     # Nor is it made from graphs of other weights.
@@ -143,19 +143,19 @@ def test_a_graph_of_other_weights_is_refused(quantised, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_says_what_it_needs(quantised, tmp_path, capsys):
-    weights = ["export", "--weights", str(quantised)]
+def test_the_command_says_what_it_needs(quantized, tmp_path, capsys):
+    weights = ["export", "--weights", str(quantized)]
     assert main([*weights, "--int8"]) == 2
     assert "add --calibrate CLIP" in capsys.readouterr().err
     assert main([*weights, "--calibrate", "clip.mp4"]) == 2
     assert "--calibrate is for --int8" in capsys.readouterr().err
     assert main([*weights, "--int8", "--calibrate", "clip.mp4"]) == 3
     assert "give --overwrite" in capsys.readouterr().err
-    before = graph_paths(quantised, "int8")["track"].read_bytes()
+    before = graph_paths(quantized, "int8")["track"].read_bytes()
     missing = str(tmp_path / "missing.mp4")
     assert main([*weights, "--int8", "--calibrate", missing, "--overwrite"]) == 3
     assert "missing.mp4" in capsys.readouterr().err
-    assert graph_paths(quantised, "int8")["track"].read_bytes() == before
+    assert graph_paths(quantized, "int8")["track"].read_bytes() == before
 
 
 def test_an_unknown_precision_of_onnx_runtime_is_refused(tmp_path):
@@ -174,7 +174,7 @@ def test_no_other_scale_loses_less(unsigned):
     def loss(step):
         return np.mean((np.clip(np.rint(values / step), low, high) * step - values) ** 2)
 
-    scale = best_scale(values)
+    scale = min_mse_scale(values)
     assert (scale.zero, scale.zero.dtype) == (0 if unsigned else 128, np.uint8)
     largest = np.abs(values).max() / high
     best = min(loss(largest * share) for share in np.linspace(0.3, 1.0, 400))
@@ -183,7 +183,7 @@ def test_no_other_scale_loses_less(unsigned):
 
 
 def test_nothing_but_zeros_has_a_scale_too():
-    assert best_scale(np.zeros(8, np.float32)).step > 0
+    assert min_mse_scale(np.zeros(8, np.float32)).step > 0
 
 
 def test_crops_come_evenly_from_all_frames_and_are_the_same_again():

@@ -9,7 +9,7 @@ import pytest
 
 from siamtrack.engines.onnx_engine import default_threads
 from siamtrack.engines.openvino_engine import OpenVinoEngine
-from siamtrack.models.weights import sha256_of
+from siamtrack.utils.files import sha256
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_an_engine_may_use_every_core_while_it_works(exported, answers):
             seen.add(frozenset(os.sched_getaffinity(worker)))
 
     watcher = threading.Thread(target=watch)
-    engine = OpenVinoEngine(exported, sha256_of(exported), threads=1)
+    engine = OpenVinoEngine(exported, sha256(exported), threads=1)
     watcher.start()
     try:
         for _ in range(20):

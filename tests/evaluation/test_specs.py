@@ -110,7 +110,7 @@ def test_the_key_follows_the_source_of_a_class_and_its_options(trackers_file):
 def test_the_key_follows_the_weights_not_their_name(tmp_path):
     paths = [tmp_path / f"{name}.safetensors" for name in ("one", "two", "three")]
     for path in (paths[0], paths[2]):
-        save_network(build_network("siamfc"), path, training_data=["none"], licence="CC0-1.0")
+        save_network(build_network("siamfc"), path, training_data=["none"], license="CC0-1.0")
     for suffix in (".safetensors", ".json"):
         shutil.copy(paths[0].with_suffix(suffix), paths[1].with_suffix(suffix))
     keys = [result_key(TrackerSpec(str(path))) for path in paths]

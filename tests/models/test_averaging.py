@@ -19,7 +19,7 @@ def two(tmp_path_factory):
             SiamTrackLite0(Lite0Config(neck_channels=16, head_channels=16)),
             folder / f"{name}.safetensors",
             training_data=["clips", name],
-            licence="CC0-1.0",
+            license="CC0-1.0",
         )
     return folder / "a.safetensors", folder / "b.safetensors"
 
@@ -53,7 +53,7 @@ def test_runs_with_search_crops_of_other_sizes_are_averaged_too(two, tmp_path):
 
 def test_what_cannot_be_averaged_is_refused(two, tmp_path):
     other = tmp_path / "fc.safetensors"
-    save_network(SiamFC(), other, training_data=[], licence="CC0-1.0")
+    save_network(SiamFC(), other, training_data=[], license="CC0-1.0")
     with pytest.raises(WeightsError, match="average weights of one network"):
         average_weights(tmp_path / "x.safetensors", [two[0], other])
     with pytest.raises(ConfigError, match="no weights to average"):

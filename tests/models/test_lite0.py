@@ -132,13 +132,6 @@ def test_impossible_geometry_is_refused(field, value):
         Lite0Config(**{field: value})
 
 
-def test_coverage_by_hand():
-    # From (8, 0), 16 wide and 24 high, on cells of 16 px.
-    mask = coverage(torch.tensor([[8.0, 0.0, 16.0, 24.0]]), 3, 16)[0, 0]
-    expected = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
-    torch.testing.assert_close(mask, expected)
-
-
 def unfolded_state(backbone, seed=0):
     """A classifier's state dict in the published order, and the reference layers behind it."""
     generator = torch.Generator().manual_seed(seed)

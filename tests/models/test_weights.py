@@ -15,35 +15,34 @@ import torch
 from siamtrack.errors import ConfigError, OutputError, WeightsError
 from siamtrack.models import weights as weights_module
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
-from siamtrack.models.network import TrackerNetwork
+from siamtrack.models.network import SiameseNetwork
 from siamtrack.models.siamfc import SiamFC, SiamFCConfig
 from siamtrack.models.weights import (
     architecture_names,
+    build_config,
     build_network,
     card_path,
-    config_from_dict,
     config_to_dict,
     find_weights,
     list_weights,
     load_network,
-    parse_card,
     read_card,
     save_network,
-    sha256_of,
     weights_dir,
     write_card,
 )
+from siamtrack.utils.files import sha256
 
 TINY = {"neck_channels": 8, "head_channels": 8, "fine_detail": False}
 
 
-def tiny(**fields: object) -> TrackerNetwork:
+def tiny(**fields: object) -> SiameseNetwork:
     torch.manual_seed(0)
     return build_network("siamtrack-lite0", {**TINY, **fields})
 
 
-def save(network: TrackerNetwork, path: Path, **more: object) -> None:
-    save_network(network, path, training_data=["made up"], licence="CC0-1.0", **more)  # type: ignore[arg-type]
+def save(network: SiameseNetwork, path: Path, **more: object) -> None:
+    save_network(network, path, training_data=["made up"], license="CC0-1.0", **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def rewrite(path: Path, *, keep_metadata: bool = True, **changes: torch.Tensor |
 def restamp(path: Path, **changes: object) -> None:
     """Bring the card's hash up to date and change other fields."""
     card = card_path(path)
-    fields = {**json.loads(card.read_text()), "sha256": sha256_of(path), **changes}
+    fields = {**json.loads(card.read_text()), "sha256": sha256(path), **changes}
     card.write_text(json.dumps(fields))
 
 
@@ -92,7 +91,7 @@ def restamp(path: Path, **changes: object) -> None:
     ],
     ids=["lite0", "lite0-pseudo", "siamfc-stride-4", "siamfc-pseudo"],
 )
-def test_loaded_network_is_the_saved_one(network: TrackerNetwork, tmp_path: Path) -> None:
+def test_loaded_network_is_the_saved_one(network: SiameseNetwork, tmp_path: Path) -> None:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter)
     path = tmp_path / "it.safetensors"
@@ -125,20 +124,20 @@ def test_card_says_what_was_given_and_hashes_the_file(saved: Path) -> None:
     assert card.architecture == "siamtrack-lite0"
     assert card.config == config_to_dict(tiny().config)
     assert card.training_data == ("made up",)
-    assert (card.licence, card.pairs, card.commit) == ("CC0-1.0", 7, "abc")
+    assert (card.license, card.pairs, card.commit) == ("CC0-1.0", 7, "abc")
     assert (card.figures, card.notes) == ({"dev_success_auc": 0.5}, "A test.")
     assert card.tracker == {"scale_lr": 0.4}
-    assert card.sha256 == sha256_of(saved)
+    assert card.sha256 == sha256(saved)
     assert card.created.endswith("+00:00")
 
 
 def test_figures_can_be_added_to_a_card_without_touching_the_weights(weights: Path) -> None:
-    before = sha256_of(weights)
+    before = sha256(weights)
     card = read_card(weights)
     card.figures["got10k_ao"] = 0.4
     write_card(weights, card)
     assert read_card(weights).figures == {"dev_success_auc": 0.5, "got10k_ao": 0.4}
-    assert sha256_of(weights) == before
+    assert sha256(weights) == before
     load_network(weights)
 
 
@@ -256,8 +255,6 @@ def test_unreadable_file(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(WeightsError, match=r"cannot read .*tiny.safetensors: Permission denied"):
         load_network(weights)
-    with pytest.raises(WeightsError, match=r"cannot read .*tiny.safetensors: Permission denied"):
-        sha256_of(weights)
 
 
 def test_safetensors_of_another_program(weights: Path) -> None:
@@ -372,8 +369,9 @@ def test_all_problems_of_a_card_are_listed(weights: Path) -> None:
     fields = json.loads(card_path(weights).read_text())
     del fields["licence"], fields["notes"]
     fields |= {"author": "someone", "training_data": "VID", "pairs": "many"}
+    card_path(weights).write_text(json.dumps(fields))
     with pytest.raises(WeightsError) as caught:
-        parse_card(json.dumps(fields), card_path(weights))
+        read_card(weights)
     message = str(caught.value)
     for part in (
         "field 'licence' is missing",
@@ -448,9 +446,7 @@ def test_architectures_are_built_by_name() -> None:
     for name in architecture_names():
         network = build_network(name)
         assert network.architecture == name
-        assert config_from_dict(type(network.config), config_to_dict(network.config)) == (
-            network.config
-        )
+        assert build_config(name, config_to_dict(network.config)) == network.config
 
 
 def test_config_object_of_the_architecture_is_taken_and_of_another_refused() -> None:
@@ -466,7 +462,7 @@ def test_unknown_architecture_suggests_the_nearest() -> None:
 
 
 def test_whole_numbers_are_taken_for_floats_and_lists_for_tuples() -> None:
-    config = config_from_dict(SiamFCConfig, {"response_scale": 1, "input_std": [1, 2, 3]})
+    config = build_config("siamfc", {"response_scale": 1, "input_std": [1, 2, 3]})
     assert config == SiamFCConfig(response_scale=1.0, input_std=(1.0, 2.0, 3.0))
 
 
@@ -474,7 +470,7 @@ def test_whole_numbers_are_taken_for_floats_and_lists_for_tuples() -> None:
     ("values", "message"),
     [
         ({"exemplar_size": 127}, "unknown SiamFCConfig field .*'exemplar_size_px'"),
-        ({"exemplar_size_px": "127"}, "exemplar_size_px is '127'; give a value like 127"),
+        ({"exemplar_size_px": "127"}, "exemplar_size_px is '127'; give a value of type int"),
         ({"exemplar_size_px": 127.0}, "exemplar_size_px is 127.0"),
         ({"pseudo_siamese": 1}, "pseudo_siamese is 1"),
         ({"bn_eps": True}, "bn_eps is True"),
@@ -485,4 +481,9 @@ def test_whole_numbers_are_taken_for_floats_and_lists_for_tuples() -> None:
 )
 def test_configuration_values_are_checked(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        config_from_dict(SiamFCConfig, values)
+        build_config("siamfc", values)
+
+
+def test_old_name_of_the_card_is_found_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match="'WeightsCard' is now 'ModelCard'"):
+        assert weights_module.WeightsCard is weights_module.ModelCard

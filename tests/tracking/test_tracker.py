@@ -218,7 +218,7 @@ def test_load_takes_options_from_the_card_and_the_caller_overrides_them(tmp_path
     network = SiamTrackLite0(Lite0Config(exemplar_size_px=64, search_size_px=128))
     path = tmp_path / "mine.safetensors"
     save_network(
-        network, path, training_data=["none"], licence="none",
+        network, path, training_data=["none"], license="none",
         tracker={"size_lr": 0.6, "window_influence": 0.1},
     )  # fmt: skip
     options = siamtrack.load(path, device="cpu", window_influence=0.2).options

@@ -36,7 +36,7 @@ def test_parts_of_a_smaller_exemplar_weigh_what_the_parts_at_their_place_did():
             plane = torch.from_numpy(1.0 + k * row - 2.0 * column).float()
             weight[k, :64, 0, 0] = plane.flatten()
     config = Lite0Config(exemplar_size_px=96, kernel_cells=3, neck_channels=8, head_channels=4)
-    state = big.state_at(config)
+    state = big.resized_state_dict(config)
     row, column = np.mgrid[0:1:6j, 0:1:6j]
     for k in range(4):
         expected = (1.0 + k * row - 2.0 * column) * 64 / 36
@@ -61,7 +61,7 @@ def test_weights_of_another_architecture_are_refused():
     with pytest.raises(ConfigError, match=r"weights of siamfc .* do not fit Lite0Config"):
         make_network(NetworkChoice(start="siamfc"))
     with pytest.raises(ConfigError, match="differs in its class"):
-        load_network("siamfc").state_at(_OtherConfig())
+        load_network("siamfc").resized_state_dict(_OtherConfig())
 
 
 class _OtherConfig(SiamFCConfig):

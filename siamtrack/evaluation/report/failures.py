@@ -25,7 +25,7 @@ from siamtrack.evaluation.report.plots import COLOURS, figure_bytes, style
 from siamtrack.evaluation.runs import overlaps_of, start_sequence, success_auc
 from siamtrack.evaluation.scores import SequenceScore, TrackerScores
 from siamtrack.geometry import CropMap
-from siamtrack.models.network import NetworkConfig
+from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Float32Array, FloatArray, Image

@@ -270,9 +270,9 @@ def test_tiny_deviations_survive(tmp_path: Path) -> None:
 def test_import_writes_weights_with_a_card(tmp_path: Path) -> None:
     source = write_port(tmp_path / "siamfc_alexnet_e50.pth", port_state(nested))
     out = tmp_path / "siamfc.safetensors"
-    import_siamfc(source, out, training_data=["GOT-10k"], licence="MIT")
+    import_siamfc(source, out, training_data=["GOT-10k"], license="MIT")
     card = read_card(out)
-    assert (card.architecture, card.training_data, card.licence) == ("siamfc", ("GOT-10k",), "MIT")
+    assert (card.architecture, card.training_data, card.license) == ("siamfc", ("GOT-10k",), "MIT")
     assert (card.pairs, card.commit, card.figures) == (None, None, {})
     assert "siamfc_alexnet_e50.pth (sha256 " in card.notes
     assert "backbone.conv1.0.weight" in card.notes
@@ -280,7 +280,7 @@ def test_import_writes_weights_with_a_card(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     with pytest.raises(OutputError, match="exist"):
         import_siamfc(source, out)
-    assert import_siamfc(source, out, overwrite=True).licence == "unknown"
+    assert import_siamfc(source, out, overwrite=True).license == "unknown"
 
 
 def test_import_keeps_the_adjustment(tmp_path: Path) -> None:
