@@ -26,7 +26,7 @@ from siamtrack.bench.stages import (
     summarize,
     turn_count,
 )
-from siamtrack.engines import Source, make_engine
+from siamtrack.engines import ModelSource, make_engine
 from siamtrack.errors import EngineError
 from siamtrack.evaluation.trackers import TrackerSpec
 from siamtrack.tracking.options import TrackerOptions
@@ -164,7 +164,7 @@ def benchmark(
 
 
 def _engine_runs(
-    config: BenchConfig, source: Source, options: TrackerOptions, clip: Clip
+    config: BenchConfig, source: ModelSource, options: TrackerOptions, clip: Clip
 ) -> tuple[list[EngineRun], dict[str, str]]:
     """Runs on every engine, and why engines that nobody named are left out."""
     runs: list[EngineRun] = []

@@ -26,7 +26,7 @@ from siamtrack.engines.base import Engine, Exemplar, Response
 from siamtrack.errors import ConfigError, VideoError
 from siamtrack.export.onnx import ExemplarGraph, TrackGraph
 from siamtrack.geometry import parse_first_box
-from siamtrack.models.network import TrackerNetwork
+from siamtrack.models.network import SiameseNetwork
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions, TrackerOptions
 from siamtrack.tracking.result import Result
@@ -415,7 +415,7 @@ def summarize(taken: Sequence[StageTimes]) -> dict[str, Timing]:
 # -- The physical limit
 
 
-def count_macs(network: TrackerNetwork) -> int:
+def count_macs(network: SiameseNetwork) -> int:
     """Multiply-accumulate operations (MACs) of the track graph for one search crop.
 
     Convolutions and matrix products are counted; everything else is thousands of times less.

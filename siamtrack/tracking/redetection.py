@@ -16,7 +16,7 @@ import numpy as np
 
 from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap, iou
-from siamtrack.models.network import NetworkConfig
+from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.decode import Prediction, calibrated_score, cell_centers, decode_box_head
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.result import Status
