@@ -40,7 +40,7 @@ def commands(program: str) -> list[str]:
 
 @pytest.mark.parametrize("line", commands("siamtrack"))
 def test_command_line_is_understood(line: str) -> None:
-    _, *arguments = shlex.split(line)
+    _, *arguments = shlex.split(line, comments=True)
     with cli.make_context("siamtrack", list(arguments)) as context:
         name, command, rest = cli.resolve_command(context, arguments)
         assert name is not None and command is not None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER = Path("siamtrack-demo")
 
 
-@click.command("demo", short_help="Track an object in a clip made on the spot.")
+@click.command("demo")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

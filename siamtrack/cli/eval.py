@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 
 
-@click.command("eval", short_help="Evaluate trackers on a data set with ground truth.")
+@click.command("eval")
 @click.argument("dataset")
 @click.option(
     "--root",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command("export", short_help="Write the ONNX graphs of weights, for the fast engines.")
+@click.command("export")
 @click.option("--weights", metavar="W", help="Name or .safetensors file; the default without.")
 @click.option("--int8", is_flag=True, help="Write the quantised track graph; needs --calibrate.")
 @click.option(

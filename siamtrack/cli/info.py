@@ -24,7 +24,7 @@ from siamtrack.models.weights import find_weights, list_weights, read_card
 from siamtrack.video.window import display_problem, toolkit_name
 
 
-@click.command("info", short_help="Show versions, devices, engines, windows and weights.")
+@click.command("info")
 @click.option("--weights", metavar="W", help="Show these weights and their card in full.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
 def command(weights: str | None, as_json: bool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command("track", short_help="Follow objects through a video, a camera or a stream.")
+@click.command("track")
 @click.argument("source")
 @click.option(
     "--box",
