@@ -1,26 +1,18 @@
-"""Evaluation: run trackers over data sets with ground truth and say how good they are.
+"""Evaluation: run trackers over data sets with ground truth, and say how good they are.
 
-What is computed, pure functions of boxes:
+Reading order, along the way of one evaluation:
 
-- `protocols` (what counts where), `metrics`, `scores`, `vot`, `statistics`.
+- `task`: `RunConfig` (the order), `Task` (one tracker over one sequence), `TaskResult`.
+- `protocols`, `datasets`: what is evaluated on, and what counts there.
+- `trackers`: trackers by name, and the keys of their results.
+- `evaluate`: `prepare`, `run`, progress, archives for servers.
+- `worker`, `cluster`: where tasks run, on `utils.workers` here or through Dask elsewhere.
+- `runs`: one tracker over one sequence, in all variants.
+- `store`: result files.
+- `metrics`, `scores`, `vot`, `statistics`: from result files to figures.
+- `report`: page, plots, tables and failures of a report.
 
-On what:
-
-- `benchmarks` (data sets by name), `sequence`, `clips`, `attributes`, and `toolkit`, which alone
-  knows got10k.
-
-Of which trackers:
-
-- `specs` (trackers by name), `rivals`, `identity` (what results are keyed by).
-
-How they are run:
-
-- `evaluate` (check, plan, run), `variants`, `corruptions` and `loops` (one tracker over one
-  sequence), `plan` (what is left to do), `store` (result files), `worker`, `process`, `pool`,
-  `cluster` (processes, here and elsewhere), `progress`.
-
-What comes out:
-
-- `scoring` (result files to figures), `report` (page, plots, tables), `submission`, and `compare`
-  for one video.
+Beside that way: `verify` (the got10k toolkit scores the same files), `got10k_toolkit` (the one file
+that imports it), `compare` (trackers side by side on one video), `calibration` and `absence` (how
+far scores and statuses can be believed).
 """

@@ -156,11 +156,11 @@ class WorkerPool(Closing):
                 for future in futures:
                     if future.done():
                         future.result()
-            finally:
+            except BaseException:
                 stopped.set()
-                for process, future in zip(used, futures, strict=True):
-                    if not future.done():
-                        process.stop()
+                for process in used:
+                    process.stop()
+                raise
 
     def close(self) -> None:
         """Let the processes end; the next `run` would start others."""
