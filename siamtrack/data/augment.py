@@ -56,11 +56,8 @@ class AugmentConfig:
 def augment_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> tuple[Image, Image]:
     """Change the colors of a pair, partly alike, and degrade each image by itself.
 
-    Args:
-        z: uint8 (S, S, 3) BGR exemplar crop.
-        x: uint8 (S', S', 3) BGR search crop.
-        config: what is done and how often.
-        rng: the order of its draws is part of the format of a training run.
+    z is uint8 (S, S, 3) BGR, x is (S', S', 3). The order of the draws from `rng` defines the
+    pairs of a seed.
     """
     # 1. Color: a change that both images share, then one of its own for each.
     if config.color > 0:
@@ -79,21 +76,13 @@ def augment_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> t
 
 @dataclass(frozen=True, slots=True)
 class ColorJitter:
-    """One color change as numbers, which several images can share.
+    """One color change as numbers, which several images can share."""
 
-    Attributes:
-        gain: contrast about the middle gray 128.
-        bias: brightness, gray levels.
-        gamma: exponent; above 1 darkens middle tones.
-        saturation: 0 is gray, 1 leaves colors as they are.
-        tint_bgr: factor on each channel.
-    """
-
-    gain: float
-    bias: float
-    gamma: float
-    saturation: float
-    tint_bgr: tuple[float, float, float]
+    gain: float  # contrast about the middle gray 128
+    bias: float  # brightness, gray levels
+    gamma: float  # exponent; above 1 darkens middle tones
+    saturation: float  # 0 is gray, 1 leaves colors as they are
+    tint_bgr: tuple[float, float, float]  # factor on each channel
 
     @classmethod
     def draw(cls, rng: Generator, strength: float) -> ColorJitter:

@@ -63,31 +63,21 @@ class CacheConfig:
 
 @dataclass(frozen=True, slots=True)
 class CachedTrack:
-    """One object of one sequence in the cache.
+    """One object of one sequence in the cache."""
 
-    Attributes:
-        name: sequence name.
-        set_name: data set it came from, which the sampling weights refer to.
-        label: class name, "" when unknown.
-        image: key shared by the objects of one still image, "" for video.
-        first: index of its first crop.
-        count: number of its crops.
-    """
-
-    name: str
-    set_name: str
-    label: str
-    image: str
-    first: int
-    count: int
+    name: str  # of the sequence
+    set_name: str  # data set it came from, which the sampling weights refer to
+    label: str  # class name, "" when unknown
+    image: str  # key shared by the objects of one still image, "" for video
+    first: int  # index of its first crop
+    count: int  # number of its crops
 
 
 @dataclass(frozen=True, slots=True)
 class TrackFrames:
-    """A track to store: as `CachedTrack`, with its frames.
+    """A track to store, described as in `CachedTrack`.
 
-    Attributes:
-        frames: (frame number, uint8 (H, W, 3) BGR, (4,) xywh box) of each frame, read once.
+    Each frame is (frame number, uint8 (H, W, 3) BGR, (4,) xywh box); they are read once.
     """
 
     name: str

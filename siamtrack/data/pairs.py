@@ -396,8 +396,7 @@ class SameImageObjects:
             size_px: side of the window.
 
         Returns:
-            (4,) xywh in window px; None when no other object is shown, or only such that overlap
-            the crop's own.
+            (4,) xywh in window px; None when no object is shown apart from the crop's own.
         """
         # The window shows the part of itself that the stored crop covers.
         own = self.cache.boxes[crop].astype(np.float64)
@@ -440,17 +439,10 @@ class WindowSampler:
     def sample(
         self, image: Image, box: FloatArray, window: CropWindow, size: int, rng: Generator
     ) -> tuple[Image, FloatArray]:
-        """Cut a window around an object and resample it to a square.
-
-        Args:
-            image: uint8 (H, W, 3) BGR.
-            box: (4,) xywh of the object, px of the image.
-            window: size in image px, and offset of the object from its center.
-            size: side of the output.
-            rng: decides what is outside.
+        """Cut a window around an object in uint8 (H, W, 3) BGR and resample it to a square.
 
         Returns:
-            uint8 (size, size, 3) and the object's box in its px.
+            uint8 (size, size, 3) and the object's box in its px, (4,) xywh.
         """
         # 1. Cut, with the mean color or the repeated border outside the image. One draw decides
         #    between the three fillings.
@@ -485,18 +477,11 @@ class WindowSampler:
 
 
 def rotate_about_box(image: Image, box: FloatArray, angle: float) -> tuple[Image, FloatArray]:
-    """Rotate an image about the center of a box; border pixels are repeated outside.
+    """Rotate uint8 (H, W, 3) about the center of a box; border pixels are repeated outside.
 
-    The new box is that of the rotated ellipse in the old one. Objects fill that better than the
-    corners; the box of the rotated corners would be half as large again at 45 degrees.
-
-    Args:
-        image: uint8 (H, W, 3).
-        box: (4,) xywh px.
-        angle: radians, clockwise as seen on the screen.
-
-    Returns:
-        uint8 (H, W, 3) and (4,) xywh px in it.
+    The angle is in radians, clockwise as seen on the screen. The new box is that of the rotated
+    ellipse in the old one. Objects fill the ellipse better than the corners; the box of the
+    rotated corners would be half as large again at 45 degrees.
     """
     # Rotation, and the translation that keeps the center where it is.
     cos, sin = math.cos(angle), math.sin(angle)

@@ -114,15 +114,9 @@ class VideoSequence:
 class Dataset:
     """Named sequences, loaded when asked for and not kept.
 
-    Opening lists the sequences; annotations are read when a sequence is asked for, images when
-    its frames are. A data set can be pickled: every worker process may have one.
-
-    Attributes:
-        spec: what it was opened with.
-        kind: name of the format.
-        root: where it is.
-        names: of the sequences, in order.
-        problems: findings of opening it; loading the sequences may find more.
+    Annotations are read when a sequence is asked for, images when its frames are. A data set can
+    be pickled: every worker process may have one. `spec` is what it was opened with, `problems`
+    the findings of opening it; loading the sequences may find more.
     """
 
     def __init__(
@@ -185,21 +179,13 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpec:
-    """The parts of a data set's name; `datasets.parse_spec` makes one.
+    """The parts of a data set's name; `datasets.parse_spec` makes one."""
 
-    Attributes:
-        text: the name as given, `kind:root?option=value&option=value`.
-        kind: name of the format.
-        root: folder (or file) of the data set.
-        options: the rest.
-        partial: use what is there instead of refusing a data set with missing parts.
-    """
-
-    text: str
-    kind: str
-    root: Path
+    text: str  # as given, `kind:root?option=value&option=value`
+    kind: str  # name of the format
+    root: Path  # folder (or file) of the data set
     options: Mapping[str, str]
-    partial: bool = False
+    partial: bool = False  # use what is there instead of refusing a data set with missing parts
 
     def get_choice(self, option: str, choices: Iterable[str], default: str) -> str:
         """Value of an option that must be one of `choices`.

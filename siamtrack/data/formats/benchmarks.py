@@ -80,19 +80,12 @@ class BenchmarkTarget:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkListing:
-    """What one subset or version of a benchmark consists of.
+    """What one subset or version of a benchmark consists of."""
 
-    Attributes:
-        targets: in the toolkit's order, whether or not their files exist.
-        problems: what is missing that no target shows.
-        fps: frame rate of all sequences, where they agree.
-        first_box_only: boxes after the first are withheld from the public.
-    """
-
-    targets: tuple[BenchmarkTarget, ...]
-    problems: tuple[Problem, ...] = ()
-    fps: float | None = None
-    first_box_only: bool = False
+    targets: tuple[BenchmarkTarget, ...]  # in the toolkit's order, whether or not their files exist
+    problems: tuple[Problem, ...] = ()  # what is missing besides files of the targets
+    fps: float | None = None  # of all sequences, where they agree
+    first_box_only: bool = False  # boxes after the first are withheld from the public
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +260,8 @@ def _missing_folders(folders: Iterable[Path]) -> list[Problem]:
 def _flagged(annotation: Path, **hides_at: float) -> BoolArray | None:
     """Frames in which a flag file beside the annotation has the value that means hidden.
 
-    Args:
-        annotation: the file of boxes.
-        hides_at: value by the name of the flag file, which ends in .label or .txt.
-
-    Raises:
-        ValueError: flags that are no numbers, or files of different lengths.
+    `hides_at` gives that value by the name of the file, which ends in .label or .txt. Flags that
+    are no numbers or files of different lengths raise ValueError.
     """
     hidden: BoolArray | None = None
     for name, value in hides_at.items():

@@ -9,11 +9,10 @@ first image is found). Boxes are xywh and 0-based already; crowds are left out.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from siamtrack.data.formats.objects import ImageObject, image_dataset
+from siamtrack.data.formats.objects import ImageObject, image_dataset, read_json
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import ConfigError, Problem, dataset_error
 from siamtrack.types import Box
@@ -23,7 +22,11 @@ def open_coco(spec: DatasetSpec) -> Dataset:
     """Open a COCO data set; see the module and `open_dataset`."""
     root = spec.require_folder()
     path = _annotation_file(spec, root)
-    content = _read(path)
+    content = read_json(str(path), path)
+    lists = ("images", "annotations")
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in lists):
+        message = "is not COCO: it needs the lists 'images' and 'annotations'"
+        raise dataset_error(str(path), [Problem(path, "bad-annotation", message)])
     images = {i["id"]: i for i in content["images"] if isinstance(i, dict) and "id" in i}
     folder = _image_folder(spec, root, path, [str(i.get("file_name")) for i in images.values()])
 
@@ -73,19 +76,6 @@ def _annotation_file(spec: DatasetSpec, root: Path) -> Path:
         names = ", ".join(p.relative_to(root).as_posix() for p in found)
         raise ConfigError(f"{spec.text} has several annotations; say annotations= one of {names}")
     return found[0]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        problem = Problem(path, "bad-annotation", f"is not readable JSON: {error}")
-        raise dataset_error(str(path), [problem]) from error
-    lists = ("images", "annotations")
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in lists):
-        message = "is not COCO: it needs the lists 'images' and 'annotations'"
-        raise dataset_error(str(path), [Problem(path, "bad-annotation", message)])
-    return content
 
 
 def _image_folder(spec: DatasetSpec, root: Path, path: Path, files: list[str]) -> Path:

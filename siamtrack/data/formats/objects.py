@@ -1,7 +1,8 @@
-"""Objects of still images as sequences of length 1: what coco, voc, yolo and pack share."""
+"""What the formats of still images share: objects as sequences of length 1, and JSON files."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
-from siamtrack.errors import Problem
+from siamtrack.errors import Problem, dataset_error
 from siamtrack.types import Box
 from siamtrack.video.decode import ImageFrames
 
@@ -84,3 +85,15 @@ def image_dataset(
         load=load,
         problems=problems,
     )
+
+
+def read_json(what: str, path: Path) -> Any:
+    """Read an annotation file; `what` begins the message when it cannot be used."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        problem = Problem(path, "missing-annotation", "does not exist")
+        raise dataset_error(what, [problem]) from error
+    except (OSError, ValueError) as error:
+        problem = Problem(path, "bad-annotation", f"is not readable JSON: {error}")
+        raise dataset_error(what, [problem]) from error

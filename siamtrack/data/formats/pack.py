@@ -16,7 +16,6 @@ Options: `only` images or videos; `set` and `label`, comma-separated lists of wh
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from siamtrack.data.formats.objects import ImageObject, ImageObjects
+from siamtrack.data.formats.objects import ImageObject, ImageObjects, read_json
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import ConfigError, Problem, dataset_error
 from siamtrack.types import FloatArray
@@ -40,8 +39,12 @@ def open_pack(spec: DatasetSpec) -> Dataset:
     """Open a siamtrack pack; see the module and `open_dataset`."""
     root = spec.require_folder()
     path = root / "tracks.json"
-    content = _read(spec, path)
-    wanted = _select(spec, content)
+    content = read_json(spec.text, path)
+    good = isinstance(content, dict) and any(key in content for key in _KEYS)
+    if not good or not all(isinstance(content.get(key, []), list) for key in _KEYS):
+        message = "is not a siamtrack pack: it needs a list 'images', or 'videos', or both"
+        raise dataset_error(spec.text, [Problem(path, "bad-annotation", message)])
+    wanted = _select(spec, {key: content.get(key, []) for key in _KEYS})
     problems: list[Problem] = []
     images, videos = (list(_parse(path, key, wanted[key], problems)) for key in _KEYS)
 
@@ -93,22 +96,6 @@ def _describe(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
         "set_name": str(entry.get("set", "")) or "pack",
         "meta": {"annotation": str(path), "label": str(entry.get("label", ""))},
     }
-
-
-def _read(spec: DatasetSpec, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        problem = Problem(path, "missing-annotation", "does not exist")
-        raise dataset_error(spec.text, [problem]) from error
-    except (OSError, ValueError) as error:
-        problem = Problem(path, "bad-annotation", f"is not readable JSON: {error}")
-        raise dataset_error(spec.text, [problem]) from error
-    good = isinstance(content, dict) and any(key in content for key in _KEYS)
-    if not good or not all(isinstance(content.get(key, []), list) for key in _KEYS):
-        message = "is not a siamtrack pack: it needs a list 'images', or 'videos', or both"
-        raise dataset_error(spec.text, [Problem(path, "bad-annotation", message)])
-    return {key: content.get(key, []) for key in _KEYS}
 
 
 def _select(spec: DatasetSpec, content: dict[str, Any]) -> dict[str, list[tuple[int, Any]]]:

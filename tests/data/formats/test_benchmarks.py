@@ -230,6 +230,7 @@ def test_otb(root: Path, write_pictures: Writer) -> None:
     np.testing.assert_allclose(dataset["Boy"].boxes, TRUTH)
     np.testing.assert_allclose(dataset["Jogging.2"].boxes, TRUTH[::-1])
     assert len(dataset["Football1"]) == 74
+    assert len(dataset["Bolt"]) == 1  # the toolkit takes four numbers for four boxes
 
 
 def test_otb_lists_what_is_missing_and_downloads_nothing(
