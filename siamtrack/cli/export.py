@@ -7,7 +7,7 @@ import click
 
 @click.command("export")
 @click.option("--weights", metavar="W", help="Name or .safetensors file; the default without.")
-@click.option("--int8", is_flag=True, help="Write the quantised track graph; needs --calibrate.")
+@click.option("--int8", is_flag=True, help="Write the quantized track graph; needs --calibrate.")
 @click.option(
     "--calibrate",
     "clips",

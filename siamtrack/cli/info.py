@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +22,8 @@ from siamtrack.errors import SiamTrackError, WeightsError
 from siamtrack.models.weights import find_weights, list_weights, read_card
 from siamtrack.video.window import display_problem, toolkit_name
 
+_PACKAGES = ("av", "got10k", "numpy", "onnxruntime", "openvino", "safetensors", "scipy")
+
 
 @click.command("info")
 @click.option("--weights", metavar="W", help="Show these weights and their card in full.")
@@ -32,25 +33,7 @@ def command(weights: str | None, as_json: bool) -> None:
 
     With --weights the file is loaded and checked against its card.
     """
-    import json
-
-    found = inventory(weights)
-    click.echo(json.dumps(found, indent=2) if as_json else as_text(found))
-
-
-_PACKAGES = ("av", "got10k", "numpy", "onnxruntime", "openvino", "safetensors", "scipy")
-
-
-def inventory(weights: str | None = None) -> dict[str, Any]:
-    """Everything that decides how siamtrack works here, ready for JSON.
-
-    Args:
-        weights: tell about these in full; None for the default ones.
-
-    Raises:
-        WeightsError: `weights` was given and cannot be used.
-    """
-    return {
+    found = {
         "siamtrack": siamtrack.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -61,6 +44,10 @@ def inventory(weights: str | None = None) -> dict[str, Any]:
         "weights": [_weights(name) for name in list_weights()],
         "shown": None if weights is None else _weights(weights),
     }
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
+
+
+# What is found, as data for JSON
 
 
 def _packages() -> dict[str, str | None]:
@@ -88,57 +75,51 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _engine(weights: str | None) -> dict[str, Any]:
-    """What `auto` comes to, found out by loading, and why it is not a faster one."""
-    known = [name for name in ENGINES if name != "auto"]
-    nothing: dict[str, Any] = {
-        "known": known,
+    """The engine that "auto" takes, found by loading it, and why each faster one is skipped."""
+    engine: dict[str, Any] = {
+        "known": [name for name in ENGINES if name != "auto"],
         "chosen": None,
         "precision": None,
         "device": None,
+        "reason": None,
         "passed_over": {},
         "int8": None,
     }
     try:
         source, _ = read_source(DEFAULT_WEIGHTS if weights is None else weights)
-        engine, skipped = choose_engine(source)
+        _ = source.network  # checks the tensors, which graph engines do not load
+        taken, skipped = choose_engine(source)
     except SiamTrackError as error:
         if weights is not None:
             raise
-        return {**nothing, "reason": str(error)}
-    reason = f"the fastest one that can run these weights on {engine.device} here"
-    return {
-        "known": known,
-        "chosen": engine.name,
-        "precision": engine.precision,
-        "device": engine.device,
-        "reason": reason,
+        return {**engine, "reason": str(error)}
+    engine |= {
+        "chosen": taken.name,
+        "precision": taken.precision,
+        "device": taken.device,
+        "reason": f"the fastest one that can run these weights on {taken.device} here",
         "passed_over": skipped,
-        "int8": _int8(source.path),
     }
-
-
-def _int8(weights: Path | None) -> str | None:
-    """What can be said of the quantised graph."""
-    if weights is None:
-        return None
-    path = graph_paths(weights, INT8)[TRACK]
-    if path.is_file():
-        return f"{path}, for engines openvino:int8 and onnx:int8"
-    return f"there is no graph {path} ({export_command(INT8)} makes it)"
+    if source.path is not None:
+        graph = graph_paths(source.path, INT8)[TRACK]
+        engine["int8"] = (
+            f"{graph}, for engines openvino:int8 and onnx:int8"
+            if graph.is_file()
+            else f"there is no graph {graph} ({export_command(INT8)} makes it)"
+        )
+    return engine
 
 
 def _weights(name: str) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": name, "default": name == DEFAULT_WEIGHTS}
+    weights: dict[str, Any] = {"name": name, "default": name == DEFAULT_WEIGHTS}
     try:
-        told["path"] = str(find_weights(name))
-        return {**told, "card": asdict(read_card(name)), "problem": None}
+        weights["path"] = str(find_weights(name))
+        return {**weights, "card": read_card(name).to_dict(), "problem": None}
     except WeightsError as error:
-        return {**told, "card": None, "problem": str(error)}
+        return {**weights, "card": None, "problem": str(error)}
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """The inventory for people."""
-    return "\n".join(_lines(found))
+# The same as text
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
@@ -150,52 +131,49 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         for device in found["devices"]
     }
     yield from _table("devices", devices)
-    yield from _table("engines", _engine_rows(found["engine"]))
-    window = found["window"]
-    problem = window["problem"]
-    can_open = "can be opened" if problem is None else f"cannot be opened: {problem}"
-    yield from _table("window", {"toolkit": window["toolkit"] or "none", "now": can_open})
-    bundled = {_title(one): _brief(one) for one in found["weights"]}
-    yield from _table("weights", bundled or {"none": "came with this installation"})
-    if found["shown"] is not None:
-        one = found["shown"]
-        details = one["card"] or {"problem": one["problem"]}
-        yield from _table(one["path"] if "path" in one else one["name"], details)
 
-
-def _engine_rows(engine: dict[str, Any]) -> dict[str, str]:
+    engine = found["engine"]
     chosen = "none"
     if engine["chosen"]:
         chosen = f"{engine['chosen']} ({engine['precision']}) on {engine['device']}"
     rows = {"known": ", ".join(engine["known"]), "auto": f"{chosen}: {engine['reason']}"}
     if engine["int8"]:
         rows["int8"] = engine["int8"]
-    return {**rows, **{f"not {name}": why for name, why in engine["passed_over"].items()}}
+    rows |= {f"not {name}": why for name, why in engine["passed_over"].items()}
+    yield from _table("engines", rows)
+
+    window = found["window"]
+    problem = window["problem"]
+    can_open = "can be opened" if problem is None else f"cannot be opened: {problem}"
+    yield from _table("window", {"toolkit": window["toolkit"] or "none", "now": can_open})
+
+    bundled = {}
+    for one in found["weights"]:
+        title = f"{one['name']}{' (default)' if one['default'] else ''}"
+        card = one["card"]
+        bundled[title] = one["problem"]
+        if card is not None:
+            figures = _text(card["figures"])
+            bundled[title] = f"{card['architecture']}; licence {card['licence']}; figures {figures}"
+    yield from _table("weights", bundled or {"none": "came with this installation"})
+
+    if found["shown"] is not None:
+        one = found["shown"]
+        details = one["card"] or {"problem": one["problem"]}
+        yield from _table(one["path"] if "path" in one else one["name"], details)
 
 
 def _table(title: str, rows: dict[str, Any]) -> Iterator[str]:
     width = max(map(len, rows), default=0)
     yield title
     for name, value in rows.items():
-        yield f"  {name:<{width}}  {_value(value)}".rstrip()
+        yield f"  {name:<{width}}  {_text(value)}".rstrip()
     yield ""
 
 
-def _value(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k}={_value(v)}" for k, v in value.items()) or "-"
+        return ", ".join(f"{k}={_text(v)}" for k, v in value.items()) or "-"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_value, value)) or "-"
+        return ", ".join(map(_text, value)) or "-"
     return "-" if value is None or value == "" else str(value)
-
-
-def _title(one: dict[str, Any]) -> str:
-    return f"{one['name']}{' (default)' if one['default'] else ''}"
-
-
-def _brief(one: dict[str, Any]) -> str:
-    card = one["card"]
-    if card is None:
-        return str(one["problem"])
-    figures = _value(card["figures"])
-    return f"{card['architecture']}; licence {card['licence']}; figures {figures}"

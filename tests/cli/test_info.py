@@ -9,8 +9,7 @@ import pytest
 import torch
 
 import siamtrack
-from siamtrack.cli import info as _inventory
-from siamtrack.cli import main
+from siamtrack.cli import info, main
 from siamtrack.models.weights import build_network, list_weights, save_network
 
 DISPLAY_PROBLEM = "siamtrack.cli.info.display_problem"
@@ -115,7 +114,7 @@ def test_what_is_not_installed_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DISPLAY_PROBLEM, lambda: None)
-    monkeypatch.setattr(_inventory, "_PACKAGES", ("no-such-package",))
+    monkeypatch.setattr(info, "_PACKAGES", ("no-such-package",))
     main(["info"])
     assert "no-such-package  not installed" in capsys.readouterr().out
 
@@ -127,7 +126,7 @@ def test_gpus_are_listed_and_the_first_is_chosen(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda k: Properties())
-    devices = _inventory._devices()
+    devices = info._devices()
     assert [(d["name"], d["chosen"]) for d in devices] == [
         ("cpu", False),
         ("cuda:0", True),
