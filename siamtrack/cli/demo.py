@@ -10,7 +10,7 @@ import click
 from siamtrack.cli.options import model_options, tracker_options
 
 if TYPE_CHECKING:
-    from siamtrack.demo import DemoReport
+    from siamtrack.demo.run import DemoReport
 
 DEFAULT_FOLDER = Path("siamtrack-demo")
 
@@ -51,7 +51,7 @@ def command(
     from tqdm import tqdm
 
     import siamtrack
-    from siamtrack.demo import DEFAULT_FRAMES, demo_files, run_demo
+    from siamtrack.demo.run import DEFAULT_FRAMES, demo_files, run_demo
     from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
 
     frames = DEFAULT_FRAMES if frames is None else frames
@@ -78,17 +78,18 @@ def command(
         kept = [str(path) for path in demo_files(folder).values() if path.exists()]
         click.echo(f"siamtrack: stopped; kept {', '.join(kept) or 'nothing'}", err=True)
         return int(getattr(stop, "exit_code", 130))
-    for line in told(report):
+    for line in summary_lines(report):
         click.echo(line)
     return 0
 
 
-def told(report: DemoReport) -> list[str]:
+def summary_lines(report: DemoReport) -> list[str]:
     """What to print about a demo: the figures, the files, and what to do next."""
     box = ",".join(f"{value:.0f}" for value in report.first_box_xywh)
     return [
         f"mean IoU {report.mean_iou:.3f} over {report.frame_count - 1} frames, "
         f"{report.success_rate:.0%} of them above 0.5, {report.fps:.0f} fps (tracker alone)",
+        *report.episodes,
         *(f"{name:>6}  {path}" for name, path in report.files.items()),
-        f"yours:  siamtrack track {report.files['clip']} --box {box}",
+        f" yours  siamtrack track {report.files['clip']} --box {box}",
     ]

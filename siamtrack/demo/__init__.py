@@ -1,5 +1,6 @@
-"""The demo: a film with a known truth, made on the spot and tracked."""
+"""The demo: nothing but the package is needed.
 
-from siamtrack.demo.run import DEFAULT_FRAMES, DemoReport, demo_files, run_demo
-
-__all__ = ["DEFAULT_FRAMES", "DemoReport", "demo_files", "run_demo"]
+- `film`: renders the clip, with the exact box of its target in every frame;
+- `run`: tracks it, compares with the truth, draws video, strip and contact sheet;
+- `pictures/`: what the clip is made of, with licenses.
+"""

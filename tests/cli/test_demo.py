@@ -8,7 +8,7 @@ import pytest
 
 import siamtrack
 from siamtrack.cli import main
-from siamtrack.demo import DEFAULT_FRAMES, demo_files
+from siamtrack.demo.run import DEFAULT_FRAMES, demo_files
 from siamtrack.tracking.result import Result
 
 

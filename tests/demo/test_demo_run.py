@@ -15,9 +15,17 @@ import pytest
 
 import siamtrack
 from siamtrack.data.synthetic import SceneFrame
-from siamtrack.demo import DemoReport, demo_files, run, run_demo
+from siamtrack.demo import run
 from siamtrack.demo.film import FPS, FRAME_WH, film
-from siamtrack.demo.run import STRIP_PX, History, Timeline, save_sheet
+from siamtrack.demo.run import (
+    STRIP_PX,
+    DemoHistory,
+    DemoReport,
+    Timeline,
+    demo_files,
+    run_demo,
+    save_sheet,
+)
 from siamtrack.errors import ConfigError, OutputError
 from siamtrack.tracking.result import Result, Status
 from siamtrack.video.tables import CSV_HEADER
@@ -66,8 +74,16 @@ def film_once(truth: list[SceneFrame], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "film", replay)
 
 
+def true_boxes(truth: list[SceneFrame]) -> list[np.ndarray]:
+    """The true boxes; while the target is away, the last one."""
+    boxes = [truth[0].box_xywh]
+    for frame in truth[1:]:
+        boxes.append(frame.box_xywh if frame.visible_fraction else boxes[-1])
+    return boxes
+
+
 def perfect(truth: list[SceneFrame]) -> Scripted:
-    return Scripted([frame.box_xywh for frame in truth])
+    return Scripted(true_boxes(truth))
 
 
 def demo(out: Path, tracker: Any, **options: Any) -> DemoReport:
@@ -92,13 +108,16 @@ def test_perfect_tracker_scores_one(truth: list[SceneFrame], tmp_path: Path) -> 
 
 
 def test_figures_are_those_of_the_boxes(truth: list[SceneFrame], tmp_path: Path) -> None:
-    boxes = [frame.box_xywh.copy() for frame in truth]
+    boxes = [box.copy() for box in true_boxes(truth)]
     for box in boxes[1::2]:
         box[2] *= 0.4  # overlap 0.4
     report = demo(tmp_path, Scripted(boxes))
-    # Frames 1, 3, ... 13 overlap by 0.4, the six others but the given first one wholly.
-    assert report.mean_iou == pytest.approx((7 * 0.4 + 6) / 13)
-    assert report.success_rate == pytest.approx(6 / 13)
+    # Odd frames overlap by 0.4, the others wholly; the first and those without target do not count.
+    counted = [k for k in range(1, FRAMES) if truth[k].visible_fraction > 0]
+    assert 0 < len(counted) < FRAMES - 1
+    good = sum(k % 2 == 0 for k in counted)
+    assert report.mean_iou == pytest.approx((0.4 * (len(counted) - good) + good) / len(counted))
+    assert report.success_rate == pytest.approx(good / len(counted))
 
 
 def test_tables_hold_every_frame(truth: list[SceneFrame], tmp_path: Path) -> None:
@@ -109,8 +128,10 @@ def test_tables_hold_every_frame(truth: list[SceneFrame], tmp_path: Path) -> Non
     for index, (row, true, frame) in enumerate(zip(boxes, exact, truth, strict=True)):
         assert int(row["frame"]) == int(true["frame"]) == index
         assert float(true["time_s"]) == pytest.approx(index / FPS, abs=1e-6)
-        assert [float(true[side]) for side in "xywh"] == pytest.approx(list(frame.box_xywh))
-        assert [float(row[side]) for side in "xywh"] == pytest.approx(list(frame.box_xywh))
+        expected = list(frame.box_xywh)
+        assert [float(true[side]) for side in "xywh"] == pytest.approx(expected, nan_ok=True)
+        if frame.visible_fraction:
+            assert [float(row[side]) for side in "xywh"] == pytest.approx(expected)
         assert float(true["visible"]) == pytest.approx(frame.visible_fraction, abs=1e-4)
 
 
@@ -130,7 +151,7 @@ def test_videos_play_whole(
 
 
 def test_truth_and_box_are_drawn_in_the_video(truth: list[SceneFrame], tmp_path: Path) -> None:
-    boxes = [frame.box_xywh + np.array([40, 0, 0, 0]) for frame in truth]
+    boxes = [box + np.array([40, 0, 0, 0]) for box in true_boxes(truth)]
     report = demo(tmp_path, Scripted(boxes))
     video = cv2.VideoCapture(str(report.files["video"]))
     image = np.array([video.read()[1] for _ in range(4)][-1]).astype(int)
@@ -199,7 +220,7 @@ class Interrupted(Scripted):
 
 def test_interrupted_run_leaves_what_it_had(truth: list[SceneFrame], tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        demo(tmp_path, Interrupted([frame.box_xywh for frame in truth]))
+        demo(tmp_path, Interrupted(true_boxes(truth)))
     files = demo_files(tmp_path)
     assert len(rows_of(files["boxes"])) == len(rows_of(files["truth"])) == 5
     for name in ("clip", "video"):
@@ -261,12 +282,12 @@ def test_nothing_is_recorded_while_the_tracker_is_timed(
             rows.append(len(rows_of(tmp_path / "boxes.csv")))
             return super().update(frame)
 
-    demo(tmp_path, Watching([frame.box_xywh for frame in truth]))
+    demo(tmp_path, Watching(true_boxes(truth)))
     assert rows == list(range(1, FRAMES))
 
 
-def history(count: int, change: Callable[[int], tuple[float, float]] | None = None) -> History:
-    made = History()
+def history(count: int, change: Callable[[int], tuple[float, float]] | None = None) -> DemoHistory:
+    made = DemoHistory()
     for k in range(count):
         overlap, visible = (1.0, 1.0) if change is None else change(k)
         box = np.array([0.0, 0.0, 10.0, 10.0]) if visible else np.full(4, np.nan)
@@ -294,7 +315,7 @@ def test_history_without_anything_to_judge_is_nan() -> None:
 def test_timeline_grows_to_the_right() -> None:
     timeline = Timeline(10, 640)
     strips = []
-    made = History()
+    made = DemoHistory()
     for k in range(10):
         box = np.array([0.0, 0, 10, 10]) if k != 5 else np.full(4, np.nan)
         visible = 1.0 if k < 4 else 0.3 if k != 5 else 0.0
@@ -318,5 +339,38 @@ def test_timeline_grows_to_the_right() -> None:
 
 def test_sheet_that_cannot_be_written(tmp_path: Path) -> None:
     pictures = [(0.0, np.zeros((27, 48, 3), np.uint8))]
-    with pytest.raises(OutputError, match=r"sheet\.png cannot be written"):
-        save_sheet(tmp_path / "missing" / "sheet.png", pictures, history(2), 30.0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write .*sheet\.png.*another folder"):
+        save_sheet(tmp_path / "file" / "sheet.png", pictures, history(2), 30.0)
+
+
+def episodes(visible: Sequence[float], statuses: str, overlaps: Sequence[float]) -> list[str]:
+    """What is told of a made-up clip at 10 frames per second; statuses by their first letter."""
+    made = DemoHistory()
+    words: dict[str, Status] = {"t": "tracked", "u": "uncertain", "l": "lost"}
+    for share, letter, overlap in zip(visible, statuses, overlaps, strict=True):
+        made.visible.append(share)
+        made.results.append(Result((0.0, 0.0, 1.0, 1.0), 0.5, words[letter]))
+        made.ious.append(overlap if share else float("nan"))
+    return list(made.episodes(10.0))
+
+
+def test_episodes_tell_what_was_hidden_and_how_an_absence_was_reported() -> None:
+    visible = [1.0] * 5 + [0.3] * 6 + [1.0] * 3 + [0.2] + [0.0] * 6 + [0.6] * 4
+    statuses = "t" * 5 + "u" * 6 + "t" * 6 + "l" * 4 + "l" * 2 + "t" * 2
+    overlaps = [0.9] * 5 + [0.6] * 6 + [0.9] * 4 + [0.0] * 6 + [0.0] * 2 + [0.8] * 2
+    assert episodes(visible, statuses, overlaps) == [
+        "hidden up to 70%, 0.5 to 1.0 s: mean IoU 0.60",
+        'out of the frame, 1.4 to 2.0 s: "lost" after 3 frame(s), found again after 3 frame(s)',
+    ]
+
+
+def test_episodes_are_honest_about_failure() -> None:
+    away = [1.0] * 2 + [0.0] * 6
+    assert episodes([*away, 1.0], "t" * 9, [1.0] * 2 + [0.0] * 7) == [
+        'out of the frame, 0.2 to 0.7 s: never called "lost", not found again'
+    ]
+    assert episodes(away, "t" * 8, [1.0] * 2 + [0.0] * 6) == [
+        'out of the frame, 0.2 to 0.7 s: never called "lost"'
+    ]
+    assert episodes([1.0] + [0.0] * 4 + [1.0], "t" * 6, [1.0] * 6) == []
