@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TextIO
+from typing import Any
 
 import click
 
@@ -82,16 +82,14 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; None when there is none of that name."""
-        for commands in COMMANDS.values():
-            if cmd_name in commands:
-                module, _, attribute = commands[cmd_name][0].partition(".")
-                command: click.Command = getattr(
-                    importlib.import_module(f"{__name__}.{module}"), attribute
-                )
-                if not any(parameter.name == "debug" for parameter in command.params):
-                    command.params.append(_debug_option())
-                return command
-        return None
+        locations = {k: v[0] for commands in COMMANDS.values() for k, v in commands.items()}
+        if cmd_name not in locations:
+            return None
+        module, attribute = locations[cmd_name].split(".")
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+        if not any(parameter.name == "debug" for parameter in command.params):
+            command.params.append(_debug_option())
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -241,16 +239,9 @@ def rename_warnings_logged() -> Iterator[None]:
     with warnings.catch_warnings():
         show_as_usual = warnings.showwarning
 
-        def show(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if not issubclass(category, RenamedWarning):
-                show_as_usual(message, category, filename, lineno, file, line)
+                show_as_usual(message, category, *place, **more)
             elif str(message) not in logged:
                 logged.add(str(message))
                 logging.getLogger("siamtrack").warning("%s", message)

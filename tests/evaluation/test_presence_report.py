@@ -1,15 +1,8 @@
 """Figures of presence on sequences told by letters, so that they can be counted by eye."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
-from siamtrack.cli import main
-from siamtrack.data.synthetic import NoiseTextures, SceneConfig, make_data_set
 from siamtrack.evaluation.absence import Absence, PresenceReport, presence_of
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "presence.py"
 
 
 def report_of(truth, said):
@@ -80,18 +73,3 @@ def test_the_lines_say_shares_and_medians():
     assert "1 in 1000 frames with a right box, 1.00 per 1,000" in alarms
     assert "2 of 3 (67 %) of returns, 2 of 2 (100 %)" in found
     assert PresenceReport().lines()[0].startswith("lost within 15 frames: 0 of 0 (-)")
-
-
-@pytest.mark.slow
-def test_the_command_measures_a_folder_of_clips(tmp_path, capsys):
-    config = SceneConfig(
-        frame_wh=(160, 120), frame_count=70, target_size=(0.3, 0.4), speed=0.2, occlusions=0,
-        distractors=0, cuts=1, cut_s=0.8,
-    )  # fmt: skip
-    make_data_set(tmp_path / "clips", NoiseTextures(), config, clips=1)
-    command = ["absence", "siamtrack-lite0", f"folder:{tmp_path / 'clips'}"]
-    assert main(command) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("of absences") == 2 and " of 1 (" in printed
-    assert main([*command, "--set", "x"]) == 2
-    assert "'x' is not option=value" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`siamtrack calibrate` on clips whose truth is known, with the bundled weights."""
+"""`siamtrack calibrate` and `absence` on clips whose truth is known, with the bundled weights."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 
 from siamtrack.api import DEFAULT_WEIGHTS
 from siamtrack.cli import main
-from siamtrack.data.synthetic import small_scene
+from siamtrack.data.synthetic import NoiseTextures, SceneConfig, make_data_set, small_scene
 from siamtrack.models.weights import find_weights, read_card
 from siamtrack.video.video_writer import VideoSink
 
@@ -75,3 +75,18 @@ def test_a_data_set_that_is_not_there_is_one_line_and_exit_3(tmp_path, capsys):
     assert calibrate(DEFAULT_WEIGHTS, f"folder:{tmp_path / 'none'}") == 3
     error = capsys.readouterr().err
     assert error.startswith("siamtrack: error: ") and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_absence_reports_on_each_data_set_and_on_all(tmp_path, capsys):
+    config = SceneConfig(
+        frame_wh=(160, 120), frame_count=70, target_size=(0.3, 0.4), speed=0.2, occlusions=0,
+        distractors=0, cuts=1, cut_s=0.8,
+    )  # fmt: skip
+    make_data_set(tmp_path / "clips", NoiseTextures(), config, clips=1)
+    command = ["absence", "siamtrack-lite0", f"folder:{tmp_path / 'clips'}"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("of absences") == 2 and " of 1 (" in printed
+    assert main([*command, "--set", "x"]) == 2
+    assert "'x' is not option=value" in capsys.readouterr().err
