@@ -33,11 +33,11 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def write_picture() -> Callable[..., Path]:
-    """Write a picture of one grey level, by default 64x48, making its folder."""
+    """Write a picture of one gray level, by default 64x48, making its folder."""
 
-    def write(path: Path, *, wh: tuple[int, int] = CLIP_WH, grey: int = 128) -> Path:
+    def write(path: Path, *, wh: tuple[int, int] = CLIP_WH, gray: int = 128) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = np.full((wh[1], wh[0], 3), grey, np.uint8)
+        picture = np.full((wh[1], wh[0], 3), gray, np.uint8)
         suffix = path.suffix.lower().replace("jpeg", "jpg")
         path.write_bytes(cv2.imencode(suffix, picture)[1].tobytes())
         return path
@@ -47,18 +47,18 @@ def write_picture() -> Callable[..., Path]:
 
 @pytest.fixture
 def write_pictures(write_picture: Callable[..., Path]) -> Callable[..., None]:
-    """Write `count` pictures `pattern % number` into a folder; frame i has grey level 10 i."""
+    """Write `count` pictures `pattern % number` into a folder; frame i has gray level 10 i."""
 
     def write(folder: Path, count: int, pattern: str = "%08d.jpg", first: int = 1) -> None:
         for index in range(count):
-            write_picture(folder / (pattern % (first + index)), grey=10 * index % 250)
+            write_picture(folder / (pattern % (first + index)), gray=10 * index % 250)
 
     return write
 
 
 @pytest.fixture
 def write_clip() -> Callable[..., Path]:
-    """Write a clip whose frame i has grey level 20 + 10 i, with B-frames and several key frames.
+    """Write a clip whose frame i has gray level 20 + 10 i, with B-frames and several key frames.
 
     With `ramp` every frame gets brighter from left to right instead.
     """

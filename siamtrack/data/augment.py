@@ -202,7 +202,7 @@ def place_beside(
 ) -> tuple[int, int] | None:
     """Draw the left top corner of a patch that leaves a box nearly free.
 
-    Places near the box are preferred: a distractor far away is easily told apart.
+    Places near the box are preferred: a distractor far away is easy to distinguish.
 
     Returns:
         None when six tries found no place with its center inside the (limit, limit) crop.

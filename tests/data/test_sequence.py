@@ -15,7 +15,7 @@ from siamtrack.errors import ConfigError, DatasetError, Problem, dataset_error
 Writer = Callable[..., Path]
 
 
-class Greys:
+class Grays:
     """Frames that hold their number."""
 
     def __init__(self, count: int) -> None:
@@ -31,17 +31,17 @@ class Greys:
         return map(self.read, indices)
 
     def path(self, index: int) -> Path:
-        return Path("greys")
+        return Path("grays")
 
     def key(self, index: int) -> str:
-        return f"greys#{index}"
+        return f"grays#{index}"
 
 
 def a_sequence(number: int = 0, count: int = 3) -> VideoSequence:
     if number == 7:
         raise DatasetError("sequence 7 is broken")
     boxes = np.tile([1.0, 2.0, 3.0, 4.0], (count, 1))
-    return VideoSequence(f"s{number}", "video", Greys(count), boxes)
+    return VideoSequence(f"s{number}", "video", Grays(count), boxes)
 
 
 def a_dataset(names: tuple[str, ...] = ("s0", "s1")) -> Dataset:
@@ -53,7 +53,7 @@ def a_dataset(names: tuple[str, ...] = ("s0", "s1")) -> Dataset:
 
 def test_absent_and_hidden_frames_have_nan_boxes_and_are_not_visible() -> None:
     boxes = [[1, 2, 3, 4], [np.nan] * 4, [5, 6, 7, 8], [np.nan, 2, 3, 4]]
-    sequence = VideoSequence("a", "video", Greys(4), np.array(boxes), np.array([1, 1, 0, 1], bool))
+    sequence = VideoSequence("a", "video", Grays(4), np.array(boxes), np.array([1, 1, 0, 1], bool))
     assert sequence.visible.tolist() == [True, False, False, False]
     assert np.isnan(sequence.boxes[1:]).all()
     assert sequence.boxes[0].tolist() == [1, 2, 3, 4]
@@ -63,21 +63,21 @@ def test_absent_and_hidden_frames_have_nan_boxes_and_are_not_visible() -> None:
 
 @pytest.mark.parametrize("sentinel", [(0, 0, 0, 0), (-1, -1, -1, -1), (1, 1, 0, 0), (2, 2, -1, -1)])
 def test_boxes_without_any_side_mean_absent(sentinel: tuple[int, ...]) -> None:
-    sequence = VideoSequence("a", "video", Greys(2), np.array([[1, 2, 3, 4], sentinel], float))
+    sequence = VideoSequence("a", "video", Grays(2), np.array([[1, 2, 3, 4], sentinel], float))
     assert sequence.visible.tolist() == [True, False]
     assert sequence.degenerate == ()
 
 
 def test_boxes_with_one_side_are_noted_as_mistakes() -> None:
     boxes = np.array([[1, 2, 3, 4], [371, 0, 150, 0], [1125, 730, -1, 10]], float)
-    sequence = VideoSequence("a", "video", Greys(3), boxes)
+    sequence = VideoSequence("a", "video", Grays(3), boxes)
     assert sequence.visible.tolist() == [True, False, False]
     assert sequence.degenerate == (1, 2)
 
 
 def test_a_sequence_keeps_its_own_boxes() -> None:
     boxes = np.ones((2, 4))
-    sequence = VideoSequence("a", "video", Greys(2), boxes)
+    sequence = VideoSequence("a", "video", Grays(2), boxes)
     boxes[:] = 99
     assert (sequence.boxes == 1).all()
     with pytest.raises(ValueError, match="read-only"):
@@ -88,7 +88,7 @@ def test_a_sequence_keeps_its_own_boxes() -> None:
 def test_numbers_of_frames_and_boxes_must_agree(boxes, visible) -> None:
     flags = None if visible is None else np.ones(visible, bool)
     with pytest.raises(DatasetError, match="for 3 frames") as caught:
-        VideoSequence("a", "video", Greys(3), np.ones(boxes), flags, meta={"annotation": "a.txt"})
+        VideoSequence("a", "video", Grays(3), np.ones(boxes), flags, meta={"annotation": "a.txt"})
     assert [(p.kind, p.path) for p in caught.value.problems] == [("count-differs", Path("a.txt"))]
 
 
@@ -98,7 +98,7 @@ def test_frames_can_be_had_singly_in_turn_and_picked() -> None:
     assert sequence.read(3)[0, 0, 0] == 3
     assert [int(f[0, 0, 0]) for f in sequence.iter_frames()] == [0, 1, 2, 3, 4]
     assert [int(f[0, 0, 0]) for f in sequence.iter_frames([4, 1])] == [4, 1]
-    assert sequence.image_key(2) == "greys#2"
+    assert sequence.image_key(2) == "grays#2"
 
 
 # Data sets

@@ -254,9 +254,9 @@ def test_otb_lists_what_is_missing_and_downloads_nothing(
 # VOT
 
 
-@pytest.mark.parametrize("colour", ["", "color"])
-def test_vot(root: Path, write_pictures: Writer, colour: str) -> None:
-    write_pictures(root / "bag" / colour, 3)
+@pytest.mark.parametrize("color", ["", "color"])
+def test_vot(root: Path, write_pictures: Writer, color: str) -> None:
+    write_pictures(root / "bag" / color, 3)
     corners = ["30,10,40,20,30,30,20,20", "nan," * 7 + "nan", "1.5,2,4,2,4,7.5,1.5,7.5"]
     (root / "bag" / "groundtruth.txt").write_text("\n".join(corners))
     (root / "list.txt").write_text("bag\n")

@@ -30,8 +30,8 @@ def test_a_clip_with_lines_of_boxes(tmp_path: Path, write_clip: Writer) -> None:
     assert sequence.fps == pytest.approx(25)
     assert sequence.visible.tolist() == [True, False, True, True]
     assert sequence.boxes[[0, 2, 3]].tolist() == [[1, 2, 3, 4], [5.5, 6, 7, 8], [9, 8, 7, 6]]
-    greys = [frame.mean() for frame in sequence.iter_frames([1, 3])]
-    assert greys == pytest.approx([30, 50], abs=4.5)
+    grays = [frame.mean() for frame in sequence.iter_frames([1, 3])]
+    assert grays == pytest.approx([30, 50], abs=4.5)
 
 
 @pytest.mark.parametrize("name", ["boats.txt", "boats/boats.txt", "boats/groundtruth.txt"])
