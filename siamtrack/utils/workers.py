@@ -51,6 +51,10 @@ THREAD_VARIABLES = (
 )
 
 
+def _ignore(*_: object) -> None:
+    pass
+
+
 class WorkerPool(Closing):
     """Processes that run tasks; a task that hangs or crashes costs only itself.
 
@@ -91,25 +95,18 @@ class WorkerPool(Closing):
             threads: computing threads of each process.
             fresh: whether a task needs a process that has run nothing before.
         """
-        self._processes = [
-            _WorkerProcess(
-                {"target": target, "setup": setup},
-                None if logs is None else logs / f"worker-{number}.log",
-                start_timeout_s,
-                task_timeout_s,
-                threads,
-                fresh,
-            )
-            for number in range(1, workers + 1)
-        ]
+        self.greeting = {"target": target, "setup": setup}
+        self.start_timeout_s, self.task_timeout_s = start_timeout_s, task_timeout_s
+        self.threads = threads
+        self.fresh = fresh
+        files = [logs and logs / f"worker-{number}.log" for number in range(1, workers + 1)]
+        self._processes = [_WorkerProcess(self, log) for log in files]
 
     def run(
         self,
         groups: Sequence[Sequence[Any]],
-        on_progress: Callable[[int, Any, int], object] = lambda worker, task, frame: None,
-        on_result: Callable[[int, Any, Any, str], object] = lambda worker, task, result, error: (
-            None
-        ),
+        on_progress: Callable[[int, Any, int], object] = _ignore,
+        on_result: Callable[[int, Any, Any, str], object] = _ignore,
         *,
         pinned: bool = False,
     ) -> None:
@@ -132,10 +129,10 @@ class WorkerPool(Closing):
         lock, stopped = threading.Lock(), threading.Event()
 
         def work(worker: int) -> None:
-            while queues[worker] and not stopped.is_set():
+            while True:
                 try:
                     group = queues[worker].popleft()
-                except IndexError:  # another worker was faster
+                except IndexError:
                     return
                 for task in group:
 
@@ -149,6 +146,7 @@ class WorkerPool(Closing):
                     with lock:
                         on_result(worker, task, result, error)
 
+        # One thread per process. It waits for its process, so plain threads will do.
         with ThreadPoolExecutor(max(1, len(used)), thread_name_prefix="workers") as threads:
             futures = [threads.submit(work, worker) for worker in range(len(used))]
             try:
@@ -157,6 +155,7 @@ class WorkerPool(Closing):
                     if future.done():
                         future.result()
             except BaseException:
+                # Killing the processes ends the waiting of their threads.
                 stopped.set()
                 for process in used:
                     process.stop()
@@ -171,20 +170,9 @@ class WorkerPool(Closing):
 class _WorkerProcess:
     """One process, seen from the parent: started when needed, killed when it hangs."""
 
-    def __init__(
-        self,
-        greeting: dict[str, Any],
-        log: Path | None,
-        start_timeout_s: float | None,
-        task_timeout_s: float | None,
-        threads: int,
-        fresh: Callable[[Any], bool],
-    ) -> None:
-        self._greeting = greeting
+    def __init__(self, pool: WorkerPool, log: Path | None) -> None:
+        self._pool = pool
         self._log = log
-        self._start_timeout_s, self._task_timeout_s = start_timeout_s, task_timeout_s
-        self._threads = threads
-        self._fresh = fresh
         self._process: subprocess.Popen[str] | None = None
         self._answers: Queue[str | None] = Queue()
         self._is_unused = True
@@ -216,14 +204,14 @@ class _WorkerProcess:
             _wait_for_end(process)
 
     def _send(self, task: Any) -> None:
-        if self._fresh(task) and not self._is_unused:
+        if self._pool.fresh(task) and not self._is_unused:
             self.close()
         if self._process is None or self._process.poll() is not None:
             self.kill()
             self._process = self._start()
             if self._stopped.is_set():
                 raise OSError("the run was stopped")
-            _write_line(self._process.stdin, self._greeting)
+            _write_line(self._process.stdin, self._pool.greeting)
         self._is_unused = False
         _write_line(self._process.stdin, task)
 
@@ -238,7 +226,7 @@ class _WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self._threads))},
+                env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self._pool.threads))},
                 text=True,
                 encoding="utf-8",
                 # Ctrl-C goes to the parent only, which then ends its workers.
@@ -252,7 +240,7 @@ class _WorkerProcess:
         return process
 
     def _receive(self, on_progress: Callable[[int], None]) -> tuple[Any, str]:
-        limit, position = self._start_timeout_s, "before its first frame"
+        limit, position = self._pool.start_timeout_s, "before its first frame"
         while True:
             try:
                 line = self._answers.get(timeout=limit)
@@ -264,7 +252,7 @@ class _WorkerProcess:
             answer = json.loads(line)
             if "heartbeat" not in answer:
                 return answer.get("result"), answer.get("error", "")
-            limit, position = self._task_timeout_s, f"after frame {answer['heartbeat']}"
+            limit, position = self._pool.task_timeout_s, f"after frame {answer['heartbeat']}"
             if limit is not None:
                 limit += HEARTBEAT_SLACK_S
             on_progress(int(answer["heartbeat"]))
