@@ -233,46 +233,43 @@ class BenchmarkEntry:
 
     Attributes:
         kind: for `siamtrack.data.datasets.open_dataset`.
-        options: for it too.
         folder: what the toolkit calls its result folder.
         protocol: how it is scored.
         experiment: class name of the toolkit's experiment; empty where version 0.1.3 has none.
-        arguments: of the experiment.
+        options: for `open_dataset`, and attributes of the experiment.
+        settings: further attributes of the experiment.
     """
 
     kind: str
-    options: Mapping[str, str]
     folder: str
     protocol: Protocol
     experiment: str = ""
-    arguments: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 def _otb(version: int | str) -> BenchmarkEntry:
-    arguments = {"version": version}
     return BenchmarkEntry(
-        "otb", {"version": str(version)}, f"OTB{version}", protocols.OTB, "ExperimentOTB", arguments
+        "otb", f"OTB{version}", protocols.OTB, "ExperimentOTB", {"version": version}
     )
 
 
 def _vot(year: int) -> BenchmarkEntry:
-    arguments = {"version": year, "experiments": "supervised"}
-    return BenchmarkEntry("vot", {}, f"VOT{year}", protocols.VOT, "ExperimentVOT", arguments)
+    settings = {"version": year, "experiments": "supervised"}
+    return BenchmarkEntry("vot", f"VOT{year}", protocols.VOT, "ExperimentVOT", {}, settings)
 
 
 def _nfs(fps: int) -> BenchmarkEntry:
-    options, folder = {"fps": str(fps)}, f"NfS/{fps}"
-    return BenchmarkEntry("nfs", options, folder, protocols.OTB, "ExperimentNfS", {"fps": fps})
+    return BenchmarkEntry("nfs", f"NfS/{fps}", protocols.OTB, "ExperimentNfS", {"fps": fps})
 
 
 def _uav(version: str) -> BenchmarkEntry:
     options = {"version": version}
-    return BenchmarkEntry("uav123", options, version, protocols.UAV, "ExperimentUAV123", options)
+    return BenchmarkEntry("uav123", version, protocols.UAV, "ExperimentUAV123", options)
 
 
 def _got10k(subset: str, protocol: Protocol) -> BenchmarkEntry:
-    options = {"subset": subset}
-    return BenchmarkEntry("got10k", options, "GOT-10k", protocol, "ExperimentGOT10k", options)
+    return BenchmarkEntry("got10k", "GOT-10k", protocol, "ExperimentGOT10k", {"subset": subset})
 
 
 TOOLKIT_BENCHMARKS: dict[str, BenchmarkEntry] = {
@@ -286,11 +283,11 @@ TOOLKIT_BENCHMARKS: dict[str, BenchmarkEntry] = {
     "nfs240": _nfs(240),
     "uav123": _uav("UAV123"),
     "uav20l": _uav("UAV20L"),
-    "dtb70": BenchmarkEntry("dtb70", {}, "DTB70", protocols.OTB, "ExperimentDTB70"),
-    "tcolor128": BenchmarkEntry("tcolor128", {}, "TColor128", protocols.OTB, "ExperimentTColor128"),
-    "lasot": BenchmarkEntry("lasot", {"subset": "test"}, "LaSOT", protocols.LASOT),
+    "dtb70": BenchmarkEntry("dtb70", "DTB70", protocols.OTB, "ExperimentDTB70"),
+    "tcolor128": BenchmarkEntry("tcolor128", "TColor128", protocols.OTB, "ExperimentTColor128"),
+    "lasot": BenchmarkEntry("lasot", "LaSOT", protocols.LASOT, options={"subset": "test"}),
     "trackingnet": BenchmarkEntry(
-        "trackingnet", {"subset": "test"}, "TrackingNet", protocols.TRACKINGNET_TEST
+        "trackingnet", "TrackingNet", protocols.TRACKINGNET_TEST, options={"subset": "test"}
     ),
 }
 

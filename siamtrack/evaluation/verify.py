@@ -46,7 +46,7 @@ def experiment_for(benchmark: Benchmark, names: Sequence[str], results: Path, re
     experiment.dataset = _toolkit_reader(benchmark, names)
     experiment.result_dir = str(results / benchmark.folder)
     experiment.report_dir = str(reports)
-    for setting, value in {**SETTINGS[known.experiment], **known.arguments}.items():
+    for setting, value in {**SETTINGS[known.experiment], **known.options, **known.settings}.items():
         setattr(experiment, setting, value)
     return experiment
 
