@@ -149,7 +149,7 @@ def run(
                 "%s: results of an older siamtrack stay in %s and are not used; this version "
                 "computes its own (--no-run reports on the older ones)",
                 tracker.label,
-                older,
+                store.tracker_folder(evaluation.variants[0].name, older),
             )
     write_failures()
     groups = evaluation.pending()

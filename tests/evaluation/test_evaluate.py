@@ -1,22 +1,33 @@
-"""Whole runs in worker processes: what fails, what goes on, what is not done twice."""
+"""Whole evaluations in worker processes: what fails, what goes on, progress, archives."""
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
 import textwrap
+import zipfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from siamtrack.errors import ConfigError, OutputError
+from siamtrack.errors import ConfigError, EvaluationError, OutputError
+from siamtrack.evaluation import evaluate as evaluate_module
 from siamtrack.evaluation import store as store_module
 from siamtrack.evaluation.datasets import open_benchmark
-from siamtrack.evaluation.evaluate import prepare, run
-from siamtrack.evaluation.task import RunConfig, Task
+from siamtrack.evaluation.evaluate import (
+    EvaluationProgress,
+    prepare,
+    run,
+    with_older_results,
+    write_submission,
+)
+from siamtrack.evaluation.task import RunConfig, SequenceRun, Task, TaskResult
 from siamtrack.evaluation.trackers import TrackerSpec
 from siamtrack.evaluation.worker import TaskRunner
 
@@ -281,3 +292,110 @@ def test_a_worker_compiles_our_network_once_and_starts_every_sequence_afresh(cli
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
     assert sorted(built) == sorted([*map(str, specs), "identity"])
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+IDENTITY = TrackerSpec("identity")
+
+
+def tasks():
+    return [Task(name, "ope", IDENTITY, "k", "identity", 10) for name in ("a", "b", "c")]
+
+
+def test_every_worker_has_a_line_and_frames_add_up():
+    terminal = Terminal()
+    first, second, third = tasks()
+    with EvaluationProgress([(first, second), (third,)], 2, terminal) as bars:
+        bars.on_frame(0, first, 4)
+        bars.on_frame(1, third, 2)
+        bars.on_frame(0, first, 6)
+        assert bars._total.n == 8
+        bars.on_result(0, TaskResult(first, SequenceRun([], [])))
+        bars.on_frame(0, second, 3)
+        bars.on_result(0, TaskResult(second, None, "hung"))
+        bars.on_result(1, TaskResult(third, SequenceRun([], [])))
+        assert bars._total.n == 30
+    shown = terminal.getvalue()
+    assert "worker 2: identity on c, frame 2 of 10" in shown
+    assert "3 of 3 runs, 1 failed" in shown
+
+
+def test_results_from_elsewhere_count_too_and_a_log_gets_no_worker_lines():
+    log = io.StringIO()
+    with EvaluationProgress([tuple(tasks())], 0, log) as bars:
+        bars.on_frame(0, tasks()[0], 3)
+        for task in tasks():
+            bars.on_result(0, TaskResult(task, SequenceRun([], [])))
+        assert bars._total.n == 30
+    assert "worker" not in log.getvalue() and "3 of 3 runs" in log.getvalue()
+
+
+def test_tasks_are_named_for_people():
+    task = Task("walk", "sre-left", IDENTITY, "k", "identity", 10)
+    assert str(task) == "identity on walk (sre-left)"
+
+
+NAMES = {"GOT-10k_Test_000001": 7, "GOT-10k_Test_000002": 5}
+
+
+@pytest.fixture
+def evaluation(got10k, trackers_file, tmp_path):
+    root = got10k("test", NAMES)
+    spec = TrackerSpec(f"{trackers_file}:Drift")
+    return prepare(RunConfig("got10k-test", root, tmp_path / "out", (spec,)))
+
+
+def test_the_archive_is_what_the_server_expects(evaluation):
+    assert run(evaluation) == []
+    path = write_submission(evaluation, evaluation.trackers[0])
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == sorted(
+            f"{name}/{name}_{part}.txt" for name in NAMES for part in ("001", "time")
+        )
+        rows = archive.read("GOT-10k_Test_000001/GOT-10k_Test_000001_001.txt").decode().split()
+    first = evaluation.sequences["GOT-10k_Test_000001"].truth.boxes_xywh[0]
+    assert len(rows) == 7 and rows[0] == ",".join(f"{v:.3f}" for v in first)
+    before = path.read_bytes()
+    assert write_submission(evaluation, evaluation.trackers[0]).read_bytes() == before
+
+
+def test_an_incomplete_archive_is_not_written(evaluation):
+    with pytest.raises(EvaluationError, match="no result for 2 of 2 sequences"):
+        write_submission(evaluation, evaluation.trackers[0])
+
+
+@pytest.fixture
+def older(clips, tmp_path):
+    """An evaluation of ours whose output folder has results of siamtrack 0.1."""
+    evaluation = evaluation_of(clips({"a": 3}), tmp_path / "out", ["siamtrack@engine=torch"])
+    (tracker,) = evaluation.trackers
+    note = {
+        "weights_sha256": tracker.identity["weights_sha256"],
+        "card_options": {},
+        "options": {"engine": "torch"},
+        "code_sha256": "0123",
+    }
+    evaluation.store.describe("ope", "siamtrack-old", note)
+    run = SequenceRun([[1.0, 2.0, 3.0, 4.0]] * 3, [0.1] * 3)
+    evaluation.store.write("ope", "siamtrack-old", "a", run)
+    return evaluation
+
+
+def test_a_report_takes_results_of_an_older_siamtrack_where_there_are_no_others(older):
+    (tracker,) = with_older_results(older).trackers
+    assert tracker.key == "siamtrack-old"
+    newer = older.trackers[0].key
+    older.store.write("ope", newer, "a", older.store.read("ope", tracker.key, "a"))
+    assert with_older_results(older).trackers[0].key == newer
+
+
+def test_a_run_says_that_results_of_an_older_siamtrack_are_not_used(older, monkeypatch, caplog):
+    idle = nullcontext(SimpleNamespace(run=lambda *_: None))
+    monkeypatch.setattr(evaluate_module, "make_pool", lambda *_, **__: idle)
+    run(older)
+    assert "older siamtrack stay in" in caplog.text and "siamtrack-old" in caplog.text
+    assert len(older.pending()) == 1
