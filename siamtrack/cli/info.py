@@ -10,17 +10,9 @@ from importlib import metadata
 from typing import Any
 
 import click
-import cv2
-import torch
 
 import siamtrack
-from siamtrack.api import DEFAULT_WEIGHTS, read_source
-from siamtrack.engines import ENGINES, choose_engine
-from siamtrack.engines.devices import resolve_device
-from siamtrack.engines.graphs import INT8, TRACK, export_command, graph_paths
 from siamtrack.errors import SiamTrackError, WeightsError
-from siamtrack.models.weights import find_weights, list_weights, read_card
-from siamtrack.video.window import display_problem, toolkit_name
 
 _PACKAGES = ("av", "got10k", "numpy", "onnxruntime", "openvino", "safetensors", "scipy")
 
@@ -33,6 +25,9 @@ def command(weights: str | None, as_json: bool) -> None:
 
     With --weights the file is loaded and checked against its card.
     """
+    from siamtrack.models.weights import list_weights
+    from siamtrack.video.window import display_problem, toolkit_name
+
     found = {
         "siamtrack": siamtrack.__version__,
         "python": platform.python_version(),
@@ -51,6 +46,9 @@ def command(weights: str | None, as_json: bool) -> None:
 
 
 def _packages() -> dict[str, str | None]:
+    import cv2
+    import torch
+
     versions: dict[str, str | None] = {"torch": torch.__version__, "opencv": cv2.__version__}
     for name in _PACKAGES:
         try:
@@ -61,6 +59,10 @@ def _packages() -> dict[str, str | None]:
 
 
 def _devices() -> list[dict[str, Any]]:
+    import torch
+
+    from siamtrack.engines.devices import resolve_device
+
     cores = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
     devices = [{"name": "cpu", "detail": cores}]
     for k in range(torch.cuda.device_count()):
@@ -76,6 +78,10 @@ def _devices() -> list[dict[str, Any]]:
 
 def _engine(weights: str | None) -> dict[str, Any]:
     """The engine that "auto" takes, found by loading it, and why each faster one is skipped."""
+    from siamtrack.api import DEFAULT_WEIGHTS, read_source
+    from siamtrack.engines import ENGINES, choose_engine
+    from siamtrack.engines.graphs import INT8, TRACK, export_command, graph_paths
+
     engine: dict[str, Any] = {
         "known": [name for name in ENGINES if name != "auto"],
         "chosen": None,
@@ -111,6 +117,9 @@ def _engine(weights: str | None) -> dict[str, Any]:
 
 
 def _weights(name: str) -> dict[str, Any]:
+    from siamtrack.api import DEFAULT_WEIGHTS
+    from siamtrack.models.weights import find_weights, read_card
+
     weights: dict[str, Any] = {"name": name, "default": name == DEFAULT_WEIGHTS}
     try:
         weights["path"] = str(find_weights(name))

@@ -12,7 +12,7 @@ import siamtrack
 from siamtrack.cli import info, main
 from siamtrack.models.weights import build_network, list_weights, save_network
 
-DISPLAY_PROBLEM = "siamtrack.cli.info.display_problem"
+DISPLAY_PROBLEM = "siamtrack.video.window.display_problem"
 
 
 @pytest.fixture
