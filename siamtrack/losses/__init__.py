@@ -1,6 +1,16 @@
-"""Losses of response maps, boxes and embeddings behind one signature, their labels and mining."""
+"""Training losses for response maps, boxes and embeddings.
 
-from siamtrack.losses.base import Loss, TrackingOutput, TrackingTarget
+Reading order:
+    base: `Loss`, its inputs `LossInput` and `LossTarget`, weighting and reduction.
+    labels: which cells of the response map are positive and which are background.
+    response: logistic, focal and IoU-aware loss of the scores.
+    boxes: IoU and GIoU loss of the predicted boxes.
+    metric: contrastive, Euclidean and triplet loss of region embeddings.
+    mining: which pairs and triplets of a batch a metric loss uses.
+    combined: the weighted sum of losses that a configuration describes.
+"""
+
+from siamtrack.losses.base import Loss, LossInput, LossTarget
 from siamtrack.losses.boxes import GIoULoss, IoULoss
 from siamtrack.losses.combined import LOSSES, CombinedLoss, build_loss
 from siamtrack.losses.labels import box_target, disc_target
@@ -29,9 +39,9 @@ __all__ = [
     "IoUAwareLoss",
     "IoULoss",
     "Loss",
+    "LossInput",
+    "LossTarget",
     "Mining",
-    "TrackingOutput",
-    "TrackingTarget",
     "TripletLoss",
     "all_distances",
     "box_target",

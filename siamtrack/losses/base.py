@@ -1,36 +1,33 @@
-"""What every loss takes and gives: one signature for response, box and metric losses.
+"""The interface of all losses: `loss(output, target)` is a scalar.
 
-A loss is called as `loss(output, target)` and returns a scalar. Nothing in a target is a number
-whose meaning has to be remembered: positive cells, background cells and identities each have a
-field of their own.
-
-All losses compute in float32 (float64 if given) whatever the network computed in, and use no
-operation that autocast would lower, so they can be called inside or outside of an autocast block.
+Positive cells, background cells and identities have a field each, so no label is a magic number.
+Losses compute in float32 (float64 if given) whatever the network computed in. They use no operation
+that autocast lowers, so they give the same value inside and outside of an autocast block.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from siamtrack.errors import ConfigError, TrainingError
+from siamtrack.errors import TrainingError
+from siamtrack.utils.config import check_choice, check_ranges
 
 Reduction = Literal["mean", "sum", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class TrackingOutput:
-    """What the network said about a batch of B pairs, and the embeddings of the regions in it.
+class LossInput:
+    """The network's output for a batch of B pairs.
 
     Attributes:
         score_logits: (B, 1, R, R) logit that the target is at the cell.
-        ltrb_px: (B, 4, R, R) distances from the cell centre to the left, top, right and bottom
+        ltrb_px: (B, 4, R, R) distances from the cell center to the left, top, right and bottom
             of the box in search px, all positive; None for a network without a box head.
-        embeddings: (N, D) one row per target region, any number of regions per pair; None when no
+        embeddings: (N, D) one row per region, any number of regions per pair; None when no
             metric loss is used.
     """
 
@@ -40,24 +37,24 @@ class TrackingOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class TrackingTarget:
-    """The truth about a batch of B pairs. A cell neither positive nor background is ignored.
+class LossTarget:
+    """The labels of a batch of B pairs. A cell neither positive nor background is ignored.
 
     Attributes:
-        positive: (B, 1, R, R) bool, the target is at the cell. None are in a negative pair.
+        positive: (B, 1, R, R) bool, the target is at the cell. A negative pair has none.
         background: (B, 1, R, R) bool, the target is not at the cell.
         ltrb_px: (B, 4, R, R) true distances at the positive cells in search px, 0 elsewhere.
-            Negative where a positive cell's centre lies outside a very small box.
-        identities: (N,) int64, one per row of `TrackingOutput.embeddings`: rows with equal
-            identity show the same target.
+            Negative where the center of a positive cell lies outside a very small box.
+        identities: (N,) int64, one per row of `LossInput.embeddings`: rows of equal identity show
+            the same target.
         triplets: (T, 3) int64 rows of the embeddings (anchor, positive, negative), for a triplet
-            loss whose triplets were sampled together with the data.
+            loss with "offline" mining.
         pair_weight: (B,) factor on each pair in the response and box losses; 0 removes a pair.
         positives_per_pair: mean number of positive cells per pair, by which summed losses are
-            divided. None: that of this batch. With several processes, the mean over all of them
-            makes the averaged gradient that of one process with the joined batch.
-        seed: for whatever a loss draws at random from this batch, so that a resumed run draws the
-            same; the step number does, plus the rank where there are several processes.
+            divided; None takes that of this batch. Several processes give the mean over all of
+            them: then their averaged gradient is that of one process with the joined batch.
+        seed: of the random draws of a loss. The step number (plus the rank with several
+            processes) makes a resumed run draw the same.
     """
 
     positive: Tensor
@@ -69,7 +66,7 @@ class TrackingTarget:
     positives_per_pair: Tensor | float | None = None
     seed: int = 0
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TrackingTarget:
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> LossTarget:
         """Copy all tensors to a device; see `torch.Tensor.to` for `non_blocking`."""
         moved: dict[str, Any] = {}
         for field in fields(self):
@@ -79,44 +76,42 @@ class TrackingTarget:
         return replace(self, **moved)
 
 
-class Loss(Protocol):
-    """A term of the training objective.
-
-    Attributes:
-        needs_boxes: uses `ltrb_px` of output and target.
-        needs_embeddings: uses `embeddings` of the output and `identities` of the target.
-    """
-
-    needs_boxes: ClassVar[bool]
-    needs_embeddings: ClassVar[bool]
-
-    def __call__(self, output: TrackingOutput, target: TrackingTarget) -> Tensor:
-        """Scalar loss of the batch, float32 or float64, differentiable also when it is 0."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
-class PerPairLoss:
-    """Base of the losses that give one value per pair: response and box losses.
+class Loss:
+    """Base of all losses: options are fields, checked by `check_ranges`.
 
     Attributes:
-        reduction: "mean" over the pairs of the batch, "sum", or "none" for the (B,) values.
+        name: key of the loss in section [loss] of a configuration.
+        needs_boxes: whether it reads `ltrb_px` of output and target.
+        needs_embeddings: whether it reads `embeddings` of the output, `identities` of the target.
+        reduction: "mean" over pairs or triplets, "sum", or "none" for one value each.
     """
 
-    reduction: Reduction = "mean"
-
+    name: ClassVar[str]
     needs_boxes: ClassVar[bool] = False
     needs_embeddings: ClassVar[bool] = False
 
+    reduction: Reduction = "mean"
+
     def __post_init__(self) -> None:
         """Check the options."""
+        check_ranges(self, f"loss.{self.name}.")
         check_choice("reduction", self.reduction, get_args(Reduction))
 
-    def per_pair(self, output: TrackingOutput, target: TrackingTarget) -> Tensor:
+    def __call__(self, output: LossInput, target: LossTarget) -> Tensor:
+        """Scalar loss of the batch, float32 or float64, differentiable even where it is 0."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerPairLoss(Loss):
+    """Base of the response and box losses, which give one value per pair."""
+
+    def per_pair(self, output: LossInput, target: LossTarget) -> Tensor:
         """(B,) loss of each pair, before `pair_weight` and the reduction."""
         raise NotImplementedError
 
-    def __call__(self, output: TrackingOutput, target: TrackingTarget) -> Tensor:
+    def __call__(self, output: LossInput, target: LossTarget) -> Tensor:
         """Weighted and reduced loss of the batch."""
         return reduce_values(self.per_pair(output, target), target.pair_weight, self.reduction)
 
@@ -126,14 +121,13 @@ def reduce_values(values: Tensor, weight: Tensor | None, reduction: Reduction) -
 
     Args:
         values: (N,), N may be 0.
-        weight: (N,) factors or None for all 1.
-        reduction: "mean" divides by N, not by the sum of weights, so that the mean over equal
-            parts of a batch is the mean over the batch; the mean of nothing is 0. "sum" or "none".
+        weight: (N,) factors; None for 1.
+        reduction: "mean" divides by N and not by the sum of weights: the mean over equal parts of
+            a batch is then the mean over the batch. The mean of nothing is 0.
 
     Returns:
         Scalar, or (N,) for "none".
     """
-    check_choice("reduction", reduction, get_args(Reduction))
     if weight is not None:
         check_same_shape("weight", weight, "values", values)
         values = values * weight.to(values.dtype)
@@ -144,29 +138,8 @@ def reduce_values(values: Tensor, weight: Tensor | None, reduction: Reduction) -
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Give float64 back as it is and everything else as float32."""
+    """The tensor as float32; float64 stays float64."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise ConfigError with the nearest spelling unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ConfigError.unknown(name, value, choices)
-
-
-def check_number(
-    name: str, value: object, least: float = -math.inf, most: float = math.inf
-) -> None:
-    """Raise ConfigError unless `value` is a finite number in [least, most]."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type, operator]
-        raise ConfigError(f"{name} is {value!r}; give a finite number in [{least:g}, {most:g}]")
-
-
-def check_count(name: str, value: object) -> None:
-    """Raise ConfigError unless `value` is a whole number, at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{name} is {value!r}; give a whole number, at least 1")
 
 
 def check_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:

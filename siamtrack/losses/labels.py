@@ -1,7 +1,6 @@
-"""Labels of the response map: which cells are the target, which background, and their boxes.
+"""Labels of the response map: positive cells, background cells and the distances to the box sides.
 
-Both functions take a batch of pairs and give a `TrackingTarget`; a negative pair, whose search
-region does not show the exemplar's target, is background everywhere.
+A pair whose search crop does not show the exemplar's target is negative: background everywhere.
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ import torch
 from torch import Tensor
 
 from siamtrack.errors import InvalidBoxError, TrainingError
-from siamtrack.losses.base import TrackingTarget, check_number
+from siamtrack.losses.base import LossTarget
+from siamtrack.utils.config import check_number
 
 POSITIVE_PART = 0.25
-"""Semi-axes of the ellipse of positive cells, as part of the box's width and height."""
+"""Semi-axes of the ellipse of positive cells, as fractions of the box's width and height."""
 
 MIN_RADIUS_PX = 10.0
-"""The ellipse's semi-axes get no shorter than this, in search px."""
+"""Shortest semi-axis of that ellipse, in search px."""
 
 
 def disc_target(
@@ -26,19 +26,19 @@ def disc_target(
     total_stride: float = 8.0,
     radius_px: float = 16.0,
     offset_px: Tensor | None = None,
-) -> TrackingTarget:
-    """Labels of SiamFC: a disc of positives, everything else background.
+) -> LossTarget:
+    """Labels of SiamFC: a disc of positive cells, everything else background.
 
-    A cell at u is positive when total_stride * |u - c| <= radius_px (Bertinetto et al. 2016,
-    eq. 4), where c is the response's centre, which stands for the centre of the search crop.
+    A cell u is positive if total_stride * |u - c| <= radius_px (Bertinetto et al. 2016, eq. 4),
+    where c is the target's center. The response's center is the search crop's center.
 
     Args:
         is_negative: (B,) bool, the target is not in the search crop; its device is used.
         response_size: R, cells along a side.
         total_stride: search px per cell.
-        radius_px: raising it rewards rougher localisation.
-        offset_px: (B, 2) x, y of the target's centre from the crop's centre in search px; None
-            for a target in the middle of the crop, as SiamFC trains.
+        radius_px: raising it rewards less precise localization.
+        offset_px: (B, 2) x, y of the target's center from the crop's center in search px; None
+            for targets in the middle of the crop, as SiamFC trains.
 
     Returns:
         Masks (B, 1, R, R), no boxes.
@@ -52,12 +52,15 @@ def disc_target(
     if offset_px is None:
         offset_px = torch.zeros(len(is_negative), 2, device=is_negative.device)
     _check_columns("offset_px", offset_px, len(is_negative), 2)
-    steps = torch.arange(response_size, device=is_negative.device) - (response_size - 1) / 2
-    dx = steps * total_stride - offset_px[:, 0, None]
-    dy = steps * total_stride - offset_px[:, 1, None]
-    inside = dx[:, None, :] ** 2 + dy[:, :, None] ** 2 <= radius_px**2
-    positive = (inside & ~is_negative[:, None, None]).unsqueeze(1)
-    return TrackingTarget(positive=positive, background=~positive)
+
+    # Distance of each cell to the target's center, in search px.
+    cells = torch.arange(response_size, device=is_negative.device) - (response_size - 1) / 2  # (R,)
+    dx = cells * total_stride - offset_px[:, 0, None]  # (B, R) of each column
+    dy = cells * total_stride - offset_px[:, 1, None]  # (B, R) of each row
+    in_disc = dx[:, None, :] ** 2 + dy[:, :, None] ** 2 <= radius_px**2  # (B, R, R)
+
+    positive = (in_disc & ~is_negative[:, None, None]).unsqueeze(1)  # (B, 1, R, R)
+    return LossTarget(positive=positive, background=~positive)
 
 
 def box_target(
@@ -66,13 +69,18 @@ def box_target(
     *,
     response_size: int = 16,
     total_stride: float = 16.0,
-) -> TrackingTarget:
-    """Anchor-free labels: an ellipse of positives inside the box, each with distances to its sides.
+) -> LossTarget:
+    """Anchor-free labels: an ellipse of positive cells, each with its distances to the box sides.
 
-    The centre of cell i is at (i + 0.5) * total_stride px. Positive are the cells whose centre is
-    in the ellipse around the box's centre with semi-axes of `POSITIVE_PART` of its width and
-    height, at least `MIN_RADIUS_PX`, and the cell nearest to the box's centre whenever that centre
-    is in the crop. The rest of the box is ignored, everything else is background.
+    The distances are the regression targets of FCOS (Tian et al. 2019, eq. 1). The ellipse is the
+    inner one of SiamBAN (Chen et al. 2020). Cell i has its center at (i + 0.5) * total_stride px.
+    Positive are
+
+    - cells whose center is in the ellipse around the box center with semi-axes `POSITIVE_PART` of
+      its width and height, but at least `MIN_RADIUS_PX`;
+    - the cell that contains the box center, if the center is in the crop.
+
+    Other cells whose center is in the box are ignored. Everything else is background.
 
     Args:
         boxes_xywh: (B, 4) box of the target in search px; rows of negative pairs are not read.
@@ -91,28 +99,31 @@ def box_target(
     _check_columns("boxes_xywh", boxes_xywh, len(is_negative), 4)
     boxes = torch.where(is_negative[:, None], 1.0, boxes_xywh.float())
     _check_boxes(boxes)
-    x, y, w, h = boxes[:, :, None, None].unbind(dim=1)
-    cells = (torch.arange(response_size, device=boxes.device) + 0.5) * total_stride
-    cell_x, cell_y = cells[None, None, :], cells[None, :, None]
+    x, y, w, h = boxes[:, :, None, None].unbind(dim=1)  # (B, 1, 1) each
 
-    from_centre_x, from_centre_y = cell_x - (x + w / 2), cell_y - (y + h / 2)
+    # Cell centers in search px, and their distance to the box center.
+    cells = (torch.arange(response_size, device=boxes.device) + 0.5) * total_stride  # (R,)
+    cell_x, cell_y = cells[None, None, :], cells[None, :, None]  # (1, 1, R), (1, R, 1)
+    dx, dy = cell_x - (x + w / 2), cell_y - (y + h / 2)  # (B, 1, R), (B, R, 1)
+
+    # Positive: the ellipse, and the cell of the box center.
     radius_x = (POSITIVE_PART * w).clamp(min=MIN_RADIUS_PX)
     radius_y = (POSITIVE_PART * h).clamp(min=MIN_RADIUS_PX)
-    in_ellipse = (from_centre_x / radius_x) ** 2 + (from_centre_y / radius_y) ** 2 <= 1
-    nearest = _is_nearest(from_centre_x, total_stride) & _is_nearest(from_centre_y, total_stride)
+    in_ellipse = (dx / radius_x) ** 2 + (dy / radius_y) ** 2 <= 1  # (B, R, R)
+    half = total_stride / 2
+    # Half-open intervals: at most one cell contains the box center.
+    has_center = (dx > -half) & (dx <= half) & (dy > -half) & (dy <= half)  # (B, R, R)
 
+    # Distances to the left, top, right and bottom side.
     sides = torch.broadcast_tensors(cell_x - x, cell_y - y, x + w - cell_x, y + h - cell_y)
-    ltrb_px = torch.stack(sides, dim=1)
-    in_box = (ltrb_px >= 0).all(dim=1)
+    ltrb_px = torch.stack(sides, dim=1)  # (B, 4, R, R)
+    in_box = (ltrb_px >= 0).all(dim=1)  # (B, R, R)
+
+    # A negative pair has no positive and no ignored cells.
     present = ~is_negative[:, None, None]
-    positive = ((in_ellipse | nearest) & present).unsqueeze(1)
+    positive = ((in_ellipse | has_center) & present).unsqueeze(1)  # (B, 1, R, R)
     background = ~(in_box & present).unsqueeze(1) & ~positive
-    return TrackingTarget(positive, background, torch.where(positive, ltrb_px, 0.0))
-
-
-def _is_nearest(from_centre: Tensor, total_stride: float) -> Tensor:
-    """Cells that hold the point the distances are measured from; half open, so one at most."""
-    return (from_centre > -total_stride / 2) & (from_centre <= total_stride / 2)
+    return LossTarget(positive, background, torch.where(positive, ltrb_px, 0.0))
 
 
 def _check_is_negative(is_negative: Tensor) -> None:

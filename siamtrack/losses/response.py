@@ -1,7 +1,12 @@
-"""Losses of the response map: is the target at this cell or not."""
+"""Losses of the score map: is the target at this cell or not.
+
+Every loss gets logits v (B, 1, R, R) and two masks of the same shape, positive and background.
+Cells in neither mask are ignored.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,114 +15,128 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from siamtrack.losses.base import (
+    LossInput,
+    LossTarget,
     PerPairLoss,
-    TrackingOutput,
-    TrackingTarget,
     at_least_float32,
-    check_number,
     check_same_shape,
 )
 from siamtrack.losses.boxes import boxes_at_positives, iou, mean_positives
+from siamtrack.utils.config import ranged
 
 _CELLS = (1, 2, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BalancedLogisticLoss(PerPairLoss):
-    """SiamFC's loss: the mean of log(1 + exp(-y v)) over the response v.
+    r"""Logistic loss of SiamFC (Bertinetto et al. 2016, eq. 1 and 2), balanced.
 
-    Bertinetto et al. 2016, eq. 1-2, where y is 1 at the target and -1 elsewhere.
+    .. math:: \ell(y, v) = \log(1 + \exp(-y v))
 
-    In each pair the positive cells together weigh as much as the background cells together. A
-    pair with only one of the two, e.g. a negative pair, puts its whole weight on that one.
+    with y = 1 at positive and -1 at background cells. The mean over the positive cells and the mean
+    over the background cells each weigh one half. A pair with only one of the two, such as a
+    negative pair, puts its whole weight on that one.
     """
 
-    def per_pair(self, output: TrackingOutput, target: TrackingTarget) -> Tensor:
+    name: ClassVar[str] = "logistic"
+
+    def per_pair(self, output: LossInput, target: LossTarget) -> Tensor:
         """(B,) loss of each pair; 0 for a pair whose cells are all ignored."""
-        logits = _logits(output, target)
-        at_target = _masked_mean(-logsigmoid(logits), target.positive)
-        at_background = _masked_mean(-logsigmoid(-logits), target.background)
-        has_target = target.positive.flatten(1).any(dim=1)
+        logits = _checked_logits(output, target)  # (B, 1, R, R)
+
+        # log(1 + exp(-y v)) = -logsigmoid(y v), averaged over the cells of each label.
+        on_positive = _masked_mean(-logsigmoid(logits), target.positive)  # (B,)
+        on_background = _masked_mean(-logsigmoid(-logits), target.background)  # (B,)
+
+        # Balance: half the weight each, all of it where only one kind of cell exists.
+        has_positive = target.positive.flatten(1).any(dim=1)
         has_background = target.background.flatten(1).any(dim=1)
-        return (at_target + at_background) * torch.where(has_target & has_background, 0.5, 1.0)
+        weight = torch.where(has_positive & has_background, 0.5, 1.0)
+        return (on_positive + on_background) * weight
 
 
 @dataclass(frozen=True, kw_only=True)
 class FocalLoss(PerPairLoss):
-    """Focal loss (Lin et al. 2017, eq. 5), divided by the mean number of positives per pair.
+    r"""Focal loss (Lin et al. 2017, eq. 5).
+
+    .. math:: -\alpha (1 - p)^\gamma \log p, \quad -(1 - \alpha)\, p^\gamma \log(1 - p)
+
+    at positive and at background cells, where p is the sigmoid of the logit. The sum over the cells
+    is divided by the mean number of positive cells per pair.
 
     Attributes:
         alpha: weight of the positive cells, 1 - alpha that of the background, in [0, 1].
         gamma: raising it takes weight from cells that are already right; 0 is cross-entropy.
     """
 
-    alpha: float = 0.25
-    gamma: float = 2.0
+    name: ClassVar[str] = "focal"
 
-    def __post_init__(self) -> None:
-        """Check the options."""
-        super().__post_init__()
-        check_number("alpha of the focal loss", self.alpha, 0.0, 1.0)
-        check_number("gamma of the focal loss", self.gamma, 0.0)
+    alpha: float = ranged(0.25, 0.0, 1.0)
+    gamma: float = ranged(2.0, 0.0, below=math.inf)
 
-    def per_pair(self, output: TrackingOutput, target: TrackingTarget) -> Tensor:
+    def per_pair(self, output: LossInput, target: LossTarget) -> Tensor:
         """(B,) loss of each pair."""
-        logits = _logits(output, target)
+        logits = _checked_logits(output, target)  # (B, 1, R, R)
         log_p, log_not_p = logsigmoid(logits), logsigmoid(-logits)
-        # exp(gamma log p) keeps the gradient finite where p underflows and gamma < 1.
-        at_target = -self.alpha * torch.exp(self.gamma * log_not_p) * log_p
-        at_background = -(1 - self.alpha) * torch.exp(self.gamma * log_p) * log_not_p
-        cells = _pick(at_target, target.positive) + _pick(at_background, target.background)
-        return cells.sum(dim=_CELLS) / mean_positives(target, cells.dtype)
+
+        # p^gamma as exp(gamma log p): its gradient stays finite where p underflows and gamma < 1.
+        on_positive = -self.alpha * torch.exp(self.gamma * log_not_p) * log_p
+        on_background = -(1 - self.alpha) * torch.exp(self.gamma * log_p) * log_not_p
+
+        return _sum_per_positive(on_positive, on_background, target)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IoUAwareLoss(PerPairLoss):
-    """Varifocal loss (Zhang et al. 2021, eq. 2): the score learns the overlap of the cell's box.
+    r"""Varifocal loss (Zhang et al. 2021, eq. 2): the score learns the IoU of the cell's box.
 
-    At a positive cell, cross-entropy towards the IoU q of the predicted with the true box, weighted
-    by q; q is a constant here, the boxes learn from their own loss. At a background cell, the
-    cross-entropy towards 0 weighted by alpha p^gamma. The sum over the cells is divided by the
-    mean number of positives per pair.
+    .. math:: -q\,(q \log p + (1 - q) \log(1 - p)), \quad -\alpha\, p^\gamma \log(1 - p)
+
+    at positive and at background cells, where p is the sigmoid of the logit and q the IoU of the
+    predicted with the true box. No gradient flows through q: the boxes have their own loss. The sum
+    over the cells is divided by the mean number of positive cells per pair.
 
     Attributes:
-        alpha: weight of the background, at least 0; raising it lowers scores beside the target.
-        gamma: raising it leaves only confident mistakes on the background any weight.
+        alpha: weight of the background; raising it lowers scores beside the target.
+        gamma: raising it takes weight from background cells whose score is already low.
     """
 
-    alpha: float = 0.75
-    gamma: float = 2.0
-
+    name: ClassVar[str] = "iou_aware"
     needs_boxes: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        """Check the options."""
-        super().__post_init__()
-        check_number("alpha of the iou_aware loss", self.alpha, 0.0)
-        check_number("gamma of the iou_aware loss", self.gamma, 0.0)
+    alpha: float = ranged(0.75, 0.0, below=math.inf)
+    gamma: float = ranged(2.0, 0.0, below=math.inf)
 
-    def per_pair(self, output: TrackingOutput, target: TrackingTarget) -> Tensor:
+    def per_pair(self, output: LossInput, target: LossTarget) -> Tensor:
         """(B,) loss of each pair."""
-        logits = _logits(output, target)
-        with torch.no_grad():
-            quality = iou(*boxes_at_positives(output, target)).unsqueeze(1).to(logits.dtype)
+        logits = _checked_logits(output, target)  # (B, 1, R, R)
         log_p, log_not_p = logsigmoid(logits), logsigmoid(-logits)
-        at_target = -quality * (quality * log_p + (1 - quality) * log_not_p)
-        at_background = -self.alpha * torch.exp(self.gamma * log_p) * log_not_p
-        cells = _pick(at_target, target.positive) + _pick(at_background, target.background)
-        return cells.sum(dim=_CELLS) / mean_positives(target, cells.dtype)
+
+        # Label of the positive cells: IoU of the predicted box, taken as a constant.
+        with torch.no_grad():
+            quality = iou(*boxes_at_positives(output, target))  # (B, R, R)
+            quality = quality.unsqueeze(1).to(logits.dtype)  # (B, 1, R, R)
+
+        on_positive = -quality * (quality * log_p + (1 - quality) * log_not_p)
+        on_background = -self.alpha * torch.exp(self.gamma * log_p) * log_not_p
+
+        return _sum_per_positive(on_positive, on_background, target)
 
 
-def _logits(output: TrackingOutput, target: TrackingTarget) -> Tensor:
+def _checked_logits(output: LossInput, target: LossTarget) -> Tensor:
     check_same_shape("score_logits", output.score_logits, "target.positive", target.positive)
     check_same_shape("target.background", target.background, "target.positive", target.positive)
     return at_least_float32(output.score_logits)
 
 
-def _pick(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, values, 0.0)
-
-
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """(B,) mean of the (B, 1, R, R) values where the mask is set, 0 where it is set nowhere."""
-    return _pick(values, mask).sum(dim=_CELLS) / mask.sum(dim=_CELLS).clamp(min=1)
+    """(B,) mean of (B, 1, R, R) values where the mask is set; 0 where it is set nowhere."""
+    total = torch.where(mask, values, 0.0).sum(dim=_CELLS)
+    return total / mask.sum(dim=_CELLS).clamp(min=1)
+
+
+def _sum_per_positive(on_positive: Tensor, on_background: Tensor, target: LossTarget) -> Tensor:
+    """(B,) sum over the labelled cells, divided by the mean number of positive cells per pair."""
+    cells = torch.where(target.positive, on_positive, 0.0)
+    cells = cells + torch.where(target.background, on_background, 0.0)  # (B, 1, R, R)
+    return cells.sum(dim=_CELLS) / mean_positives(target, cells.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from siamtrack.losses.base import TrackingOutput, TrackingTarget
+from siamtrack.losses.base import LossInput, LossTarget
 from siamtrack.losses.combined import CombinedLoss
 from siamtrack.losses.labels import box_target, disc_target
 from siamtrack.losses.metric import pool_region, stack_regions
@@ -52,8 +52,8 @@ class PairForward(nn.Module):
 
 
 def labels_for(
-    network: SiameseNetwork, x_box: Tensor, positive: Tensor, response_size: int
-) -> TrackingTarget:
+    network: TrackerNetwork, x_box: Tensor, positive: Tensor, response_size: int
+) -> LossTarget:
     """Labels of the kind that the network learns from.
 
     Args:
@@ -90,7 +90,7 @@ def losses_of(
         batch: collated `Pair`s on the network's device.
         cross_negatives: weight of the crossed pairs; 0 where `forward` does not cross.
         step: seeds what a loss draws at random.
-        positives_per_pair: see `TrackingTarget`; None for this batch's own.
+        positives_per_pair: see `LossTarget`; None for this batch's own.
 
     Returns:
         The weighted sum and its terms.
@@ -118,7 +118,7 @@ def losses_of(
         )
         triplets = pair_triplets(positive, there)
         target = replace(target, identities=identities, triplets=triplets)
-    tracked = TrackingOutput(output.score_logits, output.ltrb_px, embeddings)
+    tracked = LossInput(output.score_logits, output.ltrb_px, embeddings)
     return loss.evaluate(tracked, target)
 
 
@@ -143,12 +143,12 @@ def pair_triplets(positive: Tensor, has_distractor: Tensor) -> Tensor:
     return torch.stack([anchor, own + anchor, other], dim=1)[usable]
 
 
-def mean_positive_cells(target: TrackingTarget) -> Tensor:
+def mean_positive_cells(target: LossTarget) -> Tensor:
     """Positive cells over pairs: what summed losses are divided by."""
     return (target.positive.sum() / max(len(target.positive), 1)).clamp_min(1e-3)
 
 
-def _with_crossed(target: TrackingTarget, weight: float) -> TrackingTarget:
+def _with_crossed(target: LossTarget, weight: float) -> LossTarget:
     """Append as many pairs that are background everywhere, of this weight.
 
     The mean over twice as many pairs halves every pair's part; doubling the weights undoes it.

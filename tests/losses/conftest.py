@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from siamtrack.losses import TrackingOutput, TrackingTarget
+from siamtrack.losses import LossInput, LossTarget
 
 CELLS = 5
 
 
 @pytest.fixture
-def output(rng: np.random.Generator) -> TrackingOutput:
+def output(rng: np.random.Generator) -> LossInput:
     """Three pairs and seven regions, float64, gradients wanted."""
     logits = torch.from_numpy(rng.normal(0, 2, (3, 1, CELLS, CELLS)))
     ltrb = torch.from_numpy(rng.uniform(2, 40, (3, 4, CELLS, CELLS)))
     embeddings = torch.from_numpy(rng.normal(0, 0.5, (7, 4)))
     for tensor in (logits, ltrb, embeddings):
         tensor.requires_grad_()
-    return TrackingOutput(logits, ltrb, embeddings)
+    return LossInput(logits, ltrb, embeddings)
 
 
 @pytest.fixture
-def target(rng: np.random.Generator) -> TrackingTarget:
+def target(rng: np.random.Generator) -> LossTarget:
     """Pair 0 has six positives and ignored cells, pair 1 is negative, pair 2 has one positive."""
     positive = torch.zeros(3, 1, CELLS, CELLS, dtype=torch.bool)
     positive[0, 0, 1:3, 1:4] = True
@@ -31,7 +31,7 @@ def target(rng: np.random.Generator) -> TrackingTarget:
     ignored = torch.zeros_like(positive)
     ignored[0, 0, 3] = True
     true = torch.from_numpy(rng.uniform(2, 40, (3, 4, CELLS, CELLS)))
-    return TrackingTarget(
+    return LossTarget(
         positive=positive,
         background=~positive & ~ignored,
         ltrb_px=torch.where(positive, true, 0.0),

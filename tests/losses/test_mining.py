@@ -79,7 +79,7 @@ def test_pairs_can_be_any_pair(rng: np.random.Generator) -> None:
     assert seen == set(combinations(range(7), 2))
 
 
-def test_number_of_pairs_can_be_limited(rng: np.random.Generator) -> None:
+def test_number_pair_loss_can_be_limited(rng: np.random.Generator) -> None:
     pairs, same = sample_pairs(np.arange(1000) // 2, 65, rng)
     assert len(pairs) == 64
     assert same.sum() == 32

@@ -49,11 +49,11 @@ def test_groups_have_their_factors_and_leave_frozen_weights_out():
     network = SiamTrackLite0()
     config = OptimConfig(frozen_stages=3, backbone_factor=0.1)
     freeze(network, config)
-    optimiser = make_optimiser(network, config)
-    set_rate(optimiser, 0.5)
-    head, backbone = optimiser.param_groups
+    optimizer = make_optimiser(network, config)
+    set_rate(optimizer, 0.5)
+    head, backbone = optimizer.param_groups
     assert (head["lr"], backbone["lr"]) == (0.5, 0.05)
-    held = {id(p) for g in optimiser.param_groups for p in g["params"]}
+    held = {id(p) for g in optimizer.param_groups for p in g["params"]}
     assert held == {id(p) for p in network.parameters() if p.requires_grad}
     assert {id(p) for p in backbone["params"]} == {
         id(p) for p in network.search_branch.backbone.stages[3:].parameters()
@@ -62,8 +62,8 @@ def test_groups_have_their_factors_and_leave_frozen_weights_out():
 
 def test_siamfc_trains_with_sgd_and_has_no_stages_to_freeze():
     network = SiamFC()
-    optimiser = make_optimiser(network, OptimConfig(optimiser="sgd", frozen_stages=0))
-    assert isinstance(optimiser, torch.optim.SGD) and len(optimiser.param_groups) == 1
+    optimizer = make_optimiser(network, OptimConfig(optimiser="sgd", frozen_stages=0))
+    assert isinstance(optimizer, torch.optim.SGD) and len(optimizer.param_groups) == 1
     with pytest.raises(ConfigError, match="no stages to freeze"):
         freeze(network, OptimConfig(frozen_stages=2))
 

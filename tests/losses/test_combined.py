@@ -11,8 +11,8 @@ import torch
 from siamtrack.errors import ConfigError, TrainingError
 from siamtrack.losses import (
     LOSSES,
-    TrackingOutput,
-    TrackingTarget,
+    LossInput,
+    LossTarget,
     TripletLoss,
     box_target,
     build_loss,
@@ -23,14 +23,12 @@ PER_PAIR = ["focal", "giou", "iou", "iou_aware", "logistic"]
 PER_CELL_SUM = ["focal", "giou", "iou", "iou_aware"]
 
 
-def leaves(output: TrackingOutput) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def leaves(output: LossInput) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return output.score_logits, output.ltrb_px, output.embeddings
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_gradient_is_the_numeric_one(
-    name: str, output: TrackingOutput, target: TrackingTarget
-) -> None:
+def test_gradient_is_the_numeric_one(name: str, output: LossInput, target: LossTarget) -> None:
     learns = {"iou": "ltrb_px", "giou": "ltrb_px"}.get(
         name, "score_logits" if name in PER_PAIR else "embeddings"
     )
@@ -43,14 +41,14 @@ def test_gradient_is_the_numeric_one(
 
 @pytest.mark.parametrize("name", EVERY)
 def test_autocast_and_bfloat16_change_nothing_but_the_inputs(
-    name: str, output: TrackingOutput, target: TrackingTarget
+    name: str, output: LossInput, target: LossTarget
 ) -> None:
     coarse = [tensor.detach().bfloat16().requires_grad_() for tensor in leaves(output)]
     loss = LOSSES[name]()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(TrackingOutput(*coarse), target)
+        value = loss(LossInput(*coarse), target)
         value.backward()
-    exact = loss(TrackingOutput(*(tensor.detach().float() for tensor in coarse)), target)
+    exact = loss(LossInput(*(tensor.detach().float() for tensor in coarse)), target)
     assert value.dtype == torch.float32
     assert torch.equal(value, exact)
     assert value.item() > 0
@@ -64,8 +62,8 @@ def test_empty_batch_costs_nothing_and_can_be_trained_on(name: str) -> None:
     for tensor in (logits, ltrb, embeddings):
         tensor.requires_grad_()
     masks = torch.zeros(0, 1, 5, 5, dtype=torch.bool)
-    target = TrackingTarget(masks, masks, torch.zeros(0, 4, 5, 5), torch.zeros(0).long())
-    value = LOSSES[name]()(TrackingOutput(logits, ltrb, embeddings), target)
+    target = LossTarget(masks, masks, torch.zeros(0, 4, 5, 5), torch.zeros(0).long())
+    value = LOSSES[name]()(LossInput(logits, ltrb, embeddings), target)
     value.backward()
     assert value.item() == 0
 
@@ -73,14 +71,14 @@ def test_empty_batch_costs_nothing_and_can_be_trained_on(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("kind", ["only negatives", "only positives", "all ignored"])
 def test_batches_of_one_kind_are_finite(
-    name: str, kind: str, output: TrackingOutput, target: TrackingTarget
+    name: str, kind: str, output: LossInput, target: LossTarget
 ) -> None:
     full, none = torch.ones_like(target.positive), torch.zeros_like(target.positive)
     positive = full if kind == "only positives" else none
     background = full if kind == "only negatives" else none
     true = torch.full_like(output.ltrb_px.detach(), 9.0)
     alone = torch.zeros(7, dtype=torch.int64) if kind == "only positives" else torch.arange(7)
-    odd = TrackingTarget(positive, background, true, alone)
+    odd = LossTarget(positive, background, true, alone)
     value = LOSSES[name]()(output, odd)
     value.backward()
     assert torch.isfinite(value)
@@ -94,9 +92,7 @@ def test_batches_of_one_kind_are_finite(
 
 
 @pytest.mark.parametrize("name", PER_PAIR)
-def test_ignored_cells_have_no_gradient(
-    name: str, output: TrackingOutput, target: TrackingTarget
-) -> None:
+def test_ignored_cells_have_no_gradient(name: str, output: LossInput, target: LossTarget) -> None:
     LOSSES[name]()(output, target).backward()
     ignored = ~target.positive & ~target.background
     assert ignored.sum() == 5
@@ -106,9 +102,7 @@ def test_ignored_cells_have_no_gradient(
 
 
 @pytest.mark.parametrize("name", PER_PAIR)
-def test_pair_weights_and_reductions(
-    name: str, output: TrackingOutput, target: TrackingTarget
-) -> None:
+def test_pair_weights_and_reductions(name: str, output: LossInput, target: LossTarget) -> None:
     values = LOSSES[name](reduction="none")(output, target)
     assert values.shape == (3,)
     assert LOSSES[name]()(output, target).item() == pytest.approx(values.mean().item())
@@ -120,21 +114,19 @@ def test_pair_weights_and_reductions(
     assert mean.item() == pytest.approx(expected.item() / 3)
 
 
-def test_weights_of_another_length_are_refused(
-    output: TrackingOutput, target: TrackingTarget
-) -> None:
+def test_weights_of_another_length_are_refused(output: LossInput, target: LossTarget) -> None:
     with pytest.raises(TrainingError, match=r"weight has shape \(2,\)"):
         LOSSES["focal"]()(output, replace(target, pair_weight=torch.ones(2)))
 
 
 @pytest.mark.parametrize("name", PER_PAIR)
 def test_halves_of_a_batch_average_to_the_whole(
-    name: str, output: TrackingOutput, target: TrackingTarget
+    name: str, output: LossInput, target: LossTarget
 ) -> None:
     def part(rows: list[int], positives: float | None) -> torch.Tensor:
         return LOSSES[name]()(
-            TrackingOutput(output.score_logits[rows], output.ltrb_px[rows]),
-            TrackingTarget(
+            LossInput(output.score_logits[rows], output.ltrb_px[rows]),
+            LossTarget(
                 target.positive[rows],
                 target.background[rows],
                 target.ltrb_px[rows],
@@ -150,17 +142,15 @@ def test_halves_of_a_batch_average_to_the_whole(
         assert apart.item() != pytest.approx(whole.item())
 
 
-def test_few_positives_do_not_blow_up_the_background(
-    output: TrackingOutput, target: TrackingTarget
-) -> None:
+def test_few_positives_do_not_blow_up_the_background(output: LossInput, target: LossTarget) -> None:
     none = torch.zeros_like(target.positive)
-    bare = TrackingTarget(none, target.background)
+    bare = LossTarget(none, target.background)
     given = LOSSES["focal"]()(output, bare)
     for count in (0.01, torch.tensor(0.5), 1):
         assert LOSSES["focal"]()(output, replace(bare, positives_per_pair=count)) == given
 
 
-def test_sum_weighs_its_terms(output: TrackingOutput, target: TrackingTarget) -> None:
+def test_sum_weighs_its_terms(output: LossInput, target: LossTarget) -> None:
     loss = build_loss({"logistic": 1.0, "contrastive": 0.1, "giou": 2})
     total, parts = loss.evaluate(output, target)
     assert list(parts) == ["logistic", "contrastive", "giou"]
@@ -174,7 +164,7 @@ def test_sum_weighs_its_terms(output: TrackingOutput, target: TrackingTarget) ->
     assert all(tensor.grad is not None for tensor in leaves(output))
 
 
-def test_options_come_in_a_table(output: TrackingOutput, target: TrackingTarget) -> None:
+def test_options_come_in_a_table(output: LossInput, target: LossTarget) -> None:
     options = {"margin": 0.7, "mining": "batch-hard", "distance": "cosine"}
     loss = build_loss({"triplet": {"weight": 0.5, **options}})
     expected = 0.5 * TripletLoss(**options)(output, target)
@@ -190,9 +180,9 @@ def test_weight_zero_leaves_a_loss_out() -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_sum_says_what_it_needs(name: str, output: TrackingOutput, target: TrackingTarget) -> None:
+def test_sum_says_what_it_needs(name: str, output: LossInput, target: LossTarget) -> None:
     loss = build_loss({name: 1.0})
-    given = TrackingOutput(
+    given = LossInput(
         output.score_logits,
         output.ltrb_px if loss.needs_boxes else None,
         output.embeddings if loss.needs_embeddings else None,
@@ -200,7 +190,7 @@ def test_sum_says_what_it_needs(name: str, output: TrackingOutput, target: Track
     assert torch.isfinite(loss(given, target))
 
 
-def test_sum_can_be_sent_to_another_process(output: TrackingOutput, target: TrackingTarget) -> None:
+def test_sum_can_be_sent_to_another_process(output: LossInput, target: LossTarget) -> None:
     loss = build_loss({"iou_aware": 1.0, "triplet": 0.1})
     again = pickle.loads(pickle.dumps(loss))
     assert again == loss
@@ -213,7 +203,7 @@ def test_sum_can_be_sent_to_another_process(output: TrackingOutput, target: Trac
         ({"logistics": 1.0}, "unknown loss 'logistics'; did you mean 'logistic'"),
         ({"zzz": 1.0}, "unknown loss 'zzz'; use one of contrastive"),
         ({"triplet": {"margn": 0.2}}, "unknown option of the loss triplet 'margn'.*'margin'"),
-        ({"triplet": {"margin": -0.2}}, "margin of the triplet loss is -0.2"),
+        ({"triplet": {"margin": -0.2}}, "loss.triplet.margin is -0.2; give a value of at least 0"),
         ({"logistic": -1.0}, "weight of the loss logistic is -1.0"),
         ({"logistic": True}, "weight of the loss logistic is True"),
         ({"logistic": "1"}, "weight of the loss logistic is '1'"),
@@ -237,14 +227,14 @@ def test_a_tracker_can_be_fitted_to_one_pair() -> None:
     logits = torch.zeros(2, 1, 16, 16, requires_grad=True)
     log_ltrb = torch.zeros(2, 4, 16, 16, requires_grad=True)
     loss = build_loss({"iou_aware": 1.0, "giou": 1.5})
-    optimiser = torch.optim.Adam([logits, log_ltrb], lr=0.1)
+    optimizer = torch.optim.Adam([logits, log_ltrb], lr=0.1)
     first = None
     for _ in range(120):
-        optimiser.zero_grad()
-        value = loss(TrackingOutput(logits, 16 * log_ltrb.exp()), target)
+        optimizer.zero_grad()
+        value = loss(LossInput(logits, 16 * log_ltrb.exp()), target)
         first = first or value.item()
         value.backward()
-        optimiser.step()
+        optimizer.step()
     assert value.item() < first / 20
     probability = logits.sigmoid()
     assert probability[target.positive].min() > 0.9

@@ -1,4 +1,4 @@
-"""Metric losses against loops, paper and what they are for."""
+"""Distances against SciPy, metric losses against loops and hand calculation, regions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from siamtrack.errors import ConfigError, TrainingError
 from siamtrack.losses import (
@@ -16,15 +17,20 @@ from siamtrack.losses import (
     Distance,
     EuclideanLoss,
     Loss,
+    LossInput,
+    LossTarget,
     Mining,
-    TrackingOutput,
-    TrackingTarget,
     TripletLoss,
+    all_distances,
+    pair_distance,
+    pool_region,
+    stack_regions,
 )
 from siamtrack.losses.mining import mine_triplets
 
 DISTANCES = get_args(Distance)
 MININGS = get_args(Mining)
+IN_SCIPY = {"euclidean": "euclidean", "squared": "sqeuclidean", "manhattan": "cityblock"}
 
 
 def slow_distance(a: list[float], b: list[float], distance: str) -> float:
@@ -52,8 +58,8 @@ def test_contrastive_pair_by_pair(rows: tuple[torch.Tensor, ...], distance: Dist
         d = slow_distance(a, b, distance)
         expected.append(0.5 * d**2 if equal else 0.5 * max(0.9 - d, 0) ** 2)
     loss = ContrastiveLoss(margin=0.9, distance=distance, reduction="none")
-    assert loss.of_pairs(anchor, other, same).tolist() == pytest.approx(expected)
-    mean = ContrastiveLoss(margin=0.9, distance=distance).of_pairs(anchor, other, same)
+    assert loss.pair_loss(anchor, other, same).tolist() == pytest.approx(expected)
+    mean = ContrastiveLoss(margin=0.9, distance=distance).pair_loss(anchor, other, same)
     assert mean.item() == pytest.approx(sum(expected) / 6)
 
 
@@ -66,7 +72,7 @@ def test_euclidean_pair_by_pair(rows: tuple[torch.Tensor, ...], distance: Distan
         if equal
     ]
     loss = EuclideanLoss(alpha=0.4, distance=distance)
-    assert loss.of_pairs(anchor, other, same).item() == pytest.approx(sum(expected) / 3)
+    assert loss.pair_loss(anchor, other, same).item() == pytest.approx(sum(expected) / 3)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -82,7 +88,7 @@ def test_triplet_by_triplet(
     if active_only:
         expected = [value for value in expected if value > 0]
     loss = TripletLoss(margin=0.05, distance=distance, active_only=active_only)
-    assert loss.of_triplets(*rows[:3]).item() == pytest.approx(sum(expected) / len(expected))
+    assert loss.triplet_loss(*rows[:3]).item() == pytest.approx(sum(expected) / len(expected))
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -92,9 +98,9 @@ def test_gradients_are_the_numeric_ones(rows: tuple[torch.Tensor, ...], distance
     contrastive = ContrastiveLoss(distance=distance)
     euclidean = EuclideanLoss(alpha=0.4, distance=distance)
     triplet = TripletLoss(distance=distance, margin=0.7)
-    assert check(lambda a, b: contrastive.of_pairs(a, b, same), (anchor, other))
-    assert check(lambda a, b: euclidean.of_pairs(a, b, same), (anchor, other))
-    assert check(triplet.of_triplets, (anchor, other, third))
+    assert check(lambda a, b: contrastive.pair_loss(a, b, same), (anchor, other))
+    assert check(lambda a, b: euclidean.pair_loss(a, b, same), (anchor, other))
+    assert check(triplet.triplet_loss, (anchor, other, third))
 
 
 def points(*values: float) -> torch.Tensor:
@@ -117,7 +123,7 @@ SAME, DIFFERENT = torch.tensor([True]), torch.tensor([False])
 )
 def test_contrastive_on_paper(d: float, same: torch.Tensor, expected: float, pull: float) -> None:
     anchor, other = points(0.0), points(d)
-    value = ContrastiveLoss(margin=2.0).of_pairs(anchor, other, same)
+    value = ContrastiveLoss(margin=2.0).pair_loss(anchor, other, same)
     value.backward()
     assert value.item() == pytest.approx(expected)
     assert other.grad.item() == pytest.approx(pull)
@@ -127,7 +133,7 @@ def test_contrastive_on_paper(d: float, same: torch.Tensor, expected: float, pul
 @pytest.mark.parametrize(("d", "expected", "pull"), [(3.0, 6.25, 5.0), (0.5, 0, 0), (0, 0.25, 0)])
 def test_euclidean_on_paper(d: float, expected: float, pull: float) -> None:
     anchor, other = points(0.0), points(d)
-    value = EuclideanLoss(alpha=0.5).of_pairs(anchor, other, SAME)
+    value = EuclideanLoss(alpha=0.5).pair_loss(anchor, other, SAME)
     value.backward()
     assert value.item() == pytest.approx(expected)
     assert other.grad.item() == pytest.approx(pull)
@@ -147,7 +153,7 @@ def test_triplet_on_paper(
     positive: float, negative: float, expected: float, pulls: tuple[float, float] | None
 ) -> None:
     near, far = points(positive), points(negative)
-    value = TripletLoss(margin=0.5).of_triplets(points(0.0), near, far)
+    value = TripletLoss(margin=0.5).triplet_loss(points(0.0), near, far)
     value.backward()
     assert value.item() == pytest.approx(expected, abs=1e-12)
     if pulls is not None:
@@ -157,7 +163,7 @@ def test_triplet_on_paper(
 def test_triplet_exactly_at_the_margin_is_at_rest() -> None:
     near, far = points(1.0), points(1.5)
     loss = TripletLoss(margin=0.5, distance="euclidean", active_only=True)
-    value = loss.of_triplets(points(0.0), near, far)
+    value = loss.triplet_loss(points(0.0), near, far)
     value.backward()
     assert value.item() == 0
     assert near.grad.item() == far.grad.item() == 0
@@ -168,11 +174,11 @@ def test_collapsed_embeddings_have_finite_gradients(distance: Distance) -> None:
     for value in (0.0, 0.7):
         embeddings = torch.full((4, 8), value, requires_grad=True)
         same = torch.tensor([True, False])
-        total = ContrastiveLoss(distance=distance).of_pairs(embeddings[:2], embeddings[2:], same)
-        total = total + EuclideanLoss(distance=distance, alpha=0.1).of_pairs(
+        total = ContrastiveLoss(distance=distance).pair_loss(embeddings[:2], embeddings[2:], same)
+        total = total + EuclideanLoss(distance=distance, alpha=0.1).pair_loss(
             embeddings[:2], embeddings[2:], same
         )
-        total = total + TripletLoss(distance=distance).of_triplets(
+        total = total + TripletLoss(distance=distance).triplet_loss(
             embeddings[:2], embeddings[1:3], embeddings[2:]
         )
         total.backward()
@@ -183,20 +189,20 @@ def test_collapsed_embeddings_have_finite_gradients(distance: Distance) -> None:
 def test_weights_scale_each_pair(rows: tuple[torch.Tensor, ...]) -> None:
     anchor, other, third, same = rows
     weight = torch.tensor([2.0, 0.0, 1.0, 1.0, 0.5, 3.0])
-    plain = ContrastiveLoss(reduction="none").of_pairs(anchor, other, same)
-    weighted = ContrastiveLoss().of_pairs(anchor, other, same, weight)
+    plain = ContrastiveLoss(reduction="none").pair_loss(anchor, other, same)
+    weighted = ContrastiveLoss().pair_loss(anchor, other, same, weight)
     assert weighted.item() == pytest.approx(((plain * weight).sum() / 6).item())
-    plain = EuclideanLoss(reduction="none").of_pairs(anchor, other, same)
-    weighted = EuclideanLoss(reduction="sum").of_pairs(anchor, other, same, weight)
+    plain = EuclideanLoss(reduction="none").pair_loss(anchor, other, same)
+    weighted = EuclideanLoss(reduction="sum").pair_loss(anchor, other, same, weight)
     assert weighted.item() == pytest.approx((plain * weight[same]).sum().item())
-    plain = TripletLoss(reduction="none").of_triplets(anchor, other, third)
+    plain = TripletLoss(reduction="none").triplet_loss(anchor, other, third)
     active = plain > 0
-    weighted = TripletLoss(active_only=True).of_triplets(anchor, other, third, weight)
+    weighted = TripletLoss(active_only=True).triplet_loss(anchor, other, third, weight)
     assert weighted.item() == pytest.approx((plain * weight)[active].mean().item())
 
 
 def test_contrastive_takes_as_many_different_as_same_pairs_from_the_batch(
-    output: TrackingOutput, target: TrackingTarget
+    output: LossInput, target: LossTarget
 ) -> None:
     values = ContrastiveLoss(reduction="none")(output, target)
     assert len(values) == 2 * 4
@@ -207,9 +213,7 @@ def test_contrastive_takes_as_many_different_as_same_pairs_from_the_batch(
     assert not torch.equal(values[4:].sort()[0], other[4:].sort()[0])
 
 
-def test_euclidean_takes_all_same_pairs_of_the_batch(
-    output: TrackingOutput, target: TrackingTarget
-) -> None:
+def test_euclidean_takes_all_same_pairs_of_the_batch(output: LossInput, target: LossTarget) -> None:
     e = output.embeddings
     pairs = [(0, 1), (0, 4), (1, 4), (2, 3)]
     expected = sum((e[i] - e[j]).square().sum() for i, j in pairs) / 4
@@ -217,9 +221,7 @@ def test_euclidean_takes_all_same_pairs_of_the_batch(
 
 
 @pytest.mark.parametrize("mining", MININGS)
-def test_triplet_mines_the_batch(
-    output: TrackingOutput, target: TrackingTarget, mining: Mining
-) -> None:
+def test_triplet_mines_the_batch(output: LossInput, target: LossTarget, mining: Mining) -> None:
     e = output.embeddings.detach()
     triplets = target.triplets
     if mining != "offline":
@@ -253,13 +255,13 @@ def test_training_pulls_targets_apart(loss: Loss, rng: np.random.Generator) -> N
     identities = torch.arange(4).repeat_interleave(3)
     start = torch.from_numpy(rng.normal(0, 0.3, (12, 6))).float()
     embeddings = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([embeddings], lr=0.03)
+    optimizer = torch.optim.Adam([embeddings], lr=0.03)
     masks = torch.zeros(0, 1, 1, 1, dtype=torch.bool)
     for step in range(150):
-        target = TrackingTarget(masks, masks, identities=identities, seed=step)
-        optimiser.zero_grad()
-        loss(TrackingOutput(torch.zeros(0, 1, 1, 1), embeddings=embeddings), target).backward()
-        optimiser.step()
+        target = LossTarget(masks, masks, identities=identities, seed=step)
+        optimizer.zero_grad()
+        loss(LossInput(torch.zeros(0, 1, 1, 1), embeddings=embeddings), target).backward()
+        optimizer.step()
 
     def worst_margin(rows: torch.Tensor) -> float:
         d = (rows[:, None] - rows[None]).norm(dim=-1)
@@ -271,16 +273,16 @@ def test_training_pulls_targets_apart(loss: Loss, rng: np.random.Generator) -> N
 
 def test_euclidean_alone_collapses(rng: np.random.Generator) -> None:
     one_point = torch.zeros(4, 3)
-    assert EuclideanLoss().of_pairs(one_point, one_point, torch.ones(4, dtype=torch.bool)) == 0
+    assert EuclideanLoss().pair_loss(one_point, one_point, torch.ones(4, dtype=torch.bool)) == 0
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: ContrastiveLoss(margin=-1), "margin of the contrastive loss is -1"),
-        (lambda: TripletLoss(margin="wide"), "margin of the triplet loss is 'wide'"),
-        (lambda: EuclideanLoss(alpha=float("inf")), "alpha of the euclidean loss is inf"),
-        (lambda: TripletLoss(max_triplets=0), "max_triplets of the triplet loss is 0"),
+        (lambda: ContrastiveLoss(margin=-1), "loss.contrastive.margin is -1"),
+        (lambda: TripletLoss(margin="wide"), "loss.triplet.margin is 'wide'"),
+        (lambda: EuclideanLoss(alpha=float("inf")), "loss.euclidean.alpha is inf"),
+        (lambda: TripletLoss(max_triplets=0), "loss.triplet.max_triplets is 0"),
         (lambda: TripletLoss(mining="hard"), "unknown mining 'hard'"),
         (lambda: TripletLoss(active_only="yes"), "active_only is 'yes'; give true or false"),
         (lambda: ContrastiveLoss(distance="l2"), "unknown distance 'l2'"),
@@ -293,9 +295,7 @@ def test_options_that_make_no_sense_are_refused(build: type, message: str) -> No
 
 
 @pytest.mark.parametrize("loss", [ContrastiveLoss(), EuclideanLoss(), TripletLoss()])
-def test_missing_embeddings_are_reported(
-    loss: Loss, output: TrackingOutput, target: TrackingTarget
-) -> None:
+def test_missing_embeddings_are_reported(loss: Loss, output: LossInput, target: LossTarget) -> None:
     with pytest.raises(ConfigError, match="the network gives no embeddings"):
         loss(replace(output, embeddings=None), target)
     with pytest.raises(ConfigError, match="the batch names none"):
@@ -304,9 +304,7 @@ def test_missing_embeddings_are_reported(
         loss(output, replace(target, identities=torch.arange(6)))
 
 
-def test_offline_triplets_must_come_with_the_data(
-    output: TrackingOutput, target: TrackingTarget
-) -> None:
+def test_offline_triplets_must_come_with_the_data(output: LossInput, target: LossTarget) -> None:
     with pytest.raises(ConfigError, match="brings no triplets"):
         TripletLoss(mining="offline")(output, replace(target, triplets=None))
 
@@ -315,4 +313,143 @@ def test_offline_triplets_must_come_with_the_data(
 def test_same_must_say_yes_or_no_of_each_pair(same: torch.Tensor) -> None:
     for loss in (ContrastiveLoss(), EuclideanLoss()):
         with pytest.raises(TrainingError, match="one bool per pair"):
-            loss.of_pairs(torch.zeros(2, 3), torch.zeros(2, 3), same)
+            loss.pair_loss(torch.zeros(2, 3), torch.zeros(2, 3), same)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_all_distances_are_scipys(distance: Distance, rng: np.random.Generator) -> None:
+    rows = rng.normal(size=(6, 5))
+    expected = cdist(rows, rows, IN_SCIPY.get(distance, distance))
+    got = all_distances(torch.from_numpy(rows), distance).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("distance", "expected"),
+    [("euclidean", 5.0), ("squared", 25.0), ("manhattan", 7.0), ("cosine", 1 - 24 / 25)],
+)
+def test_hand_worked_distance(distance: Distance, expected: float) -> None:
+    a, b = torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0])
+    if distance != "cosine":
+        b = torch.zeros(2)
+    assert pair_distance(a, b, distance).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("value", [0.0, 1e-30, 1.0, -3.0])
+def test_identical_inputs_are_at_zero_with_finite_gradients(
+    distance: Distance, value: float
+) -> None:
+    a = torch.full((2, 3), value, requires_grad=True)
+    b = torch.full((2, 3), value, requires_grad=True)
+    d = pair_distance(a, b, distance)
+    d.sum().backward()
+    at_zero = 1.0 if distance == "cosine" and abs(value) < 1e-20 else 0.0
+    assert d.tolist() == pytest.approx([at_zero] * 2, abs=1e-6)
+    assert torch.isfinite(a.grad).all()
+    assert torch.isfinite(b.grad).all()
+
+
+def test_nearly_identical_inputs_keep_the_euclidean_gradient_of_length_one() -> None:
+    a = torch.tensor([1e-12, 0.0], requires_grad=True)
+    pair_distance(a, torch.zeros(2)).backward()
+    assert a.grad.tolist() == pytest.approx([1.0, 0.0])
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_gradient_is_the_numeric_one(distance: Distance, rng: np.random.Generator) -> None:
+    a, b = (torch.from_numpy(rng.normal(size=(4, 3))).requires_grad_() for _ in range(2))
+    assert torch.autograd.gradcheck(lambda x, y: pair_distance(x, y, distance), (a, b))
+
+
+def test_rounding_makes_no_cosine_distance_negative(rng: np.random.Generator) -> None:
+    rows = torch.from_numpy(rng.normal(size=(500, 16))).float()
+    assert (pair_distance(rows, 3 * rows, "cosine") >= 0).all()
+
+
+def test_near_neighbours_far_from_the_origin_are_told_apart() -> None:
+    rows = torch.tensor([[1000.0, 1000.0], [1000.001, 1000.0]])
+    assert all_distances(rows)[0, 1].item() == pytest.approx(0.001, rel=0.05)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_bfloat16_is_computed_in_float32(distance: Distance, rng: np.random.Generator) -> None:
+    rows = torch.from_numpy(rng.normal(size=(6, 32))).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = all_distances(rows, distance)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, all_distances(rows.float(), distance))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_nothing_to_compare(distance: Distance) -> None:
+    assert all_distances(torch.zeros(0, 4), distance).shape == (0, 0)
+
+
+def test_unknown_distance_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown distance 'euclidian'; did you mean 'euclidean'"):
+        pair_distance(torch.zeros(1, 2), torch.zeros(1, 2), "euclidian")  # type: ignore[arg-type]
+
+
+def test_pooling_averages_by_covered_area() -> None:
+    cells = torch.arange(8.0).reshape(1, 2, 2, 2).requires_grad_()
+    share = torch.tensor([[[[1.0, 0.5], [0.0, 0.0]]]])
+    pooled = pool_region(cells, share)
+    assert pooled.flatten().tolist() == pytest.approx([1 / 3, 4 + 1 / 3])
+    pooled.sum().backward()
+    assert cells.grad[0, 0].flatten().tolist() == pytest.approx([2 / 3, 1 / 3, 0, 0])
+
+
+def test_pooling_nothing_gives_zeros() -> None:
+    cells = torch.ones(1, 3, 2, 2, requires_grad=True)
+    pooled = pool_region(cells, torch.zeros(1, 1, 2, 2))
+    pooled.sum().backward()
+    assert pooled.tolist() == [[0, 0, 0]]
+    assert torch.isfinite(cells.grad).all()
+
+
+def test_pooling_bfloat16_in_float32(rng: np.random.Generator) -> None:
+    cells = torch.from_numpy(rng.normal(size=(2, 3, 4, 4))).bfloat16()
+    share = torch.from_numpy(rng.uniform(size=(2, 1, 4, 4)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pooled = pool_region(cells, share)
+    assert pooled.dtype == torch.float32
+    assert torch.allclose(pooled, pool_region(cells.double(), share).float(), atol=1e-6)
+
+
+def test_pooling_refuses_a_share_of_another_size() -> None:
+    with pytest.raises(TrainingError, match=r"share has shape \(1, 1, 3, 3\)"):
+        pool_region(torch.ones(1, 3, 2, 2), torch.ones(1, 1, 3, 3))
+
+
+def test_stacking_names_the_same_targets_alike() -> None:
+    exemplar, search, distractor = (torch.full((3, 2), float(value)) for value in (1, 2, 3))
+    embeddings, identities = stack_regions(
+        exemplar,
+        search,
+        torch.tensor([True, True, False]),
+        identities=torch.tensor([7, 7, 4]),
+        distractor=distractor,
+        has_distractor=torch.tensor([True, False, True]),
+    )
+    assert embeddings[:, 0].tolist() == [1, 1, 1, 2, 2, 2, 3, 3]
+    ids = identities.tolist()
+    assert ids[:3] == [7, 7, 4]
+    assert ids[5] == 4
+    strangers = [*ids[3:5], *ids[6:]]
+    assert len({*strangers, 7, 4}) == 6
+
+
+def test_stacking_takes_pairs_for_different_targets_by_default() -> None:
+    same = torch.zeros(3, dtype=torch.bool)
+    table = torch.zeros(3, 2)
+    _, identities = stack_regions(table, table, same, distractor=table)
+    assert identities[:3].tolist() == identities[3:6].tolist()
+    assert len(set(identities.tolist())) == 6
+
+
+def test_stacking_an_empty_batch() -> None:
+    table = torch.zeros(0, 2)
+    embeddings, identities = stack_regions(table, table, torch.zeros(0, dtype=torch.bool))
+    assert embeddings.shape == (0, 2)
+    assert identities.shape == (0,)

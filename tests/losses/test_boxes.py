@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from siamtrack import geometry
 from siamtrack.errors import ConfigError, TrainingError
-from siamtrack.losses import GIoULoss, IoULoss, TrackingOutput, TrackingTarget
+from siamtrack.losses import GIoULoss, IoULoss, LossInput, LossTarget
 from siamtrack.losses.boxes import giou, iou, ltrb_to_xyxy
 
 PAIRS_OF_BOXES = [
@@ -100,7 +100,7 @@ def test_ltrb_becomes_corners_around_the_cell() -> None:
 
 @pytest.mark.parametrize(("loss", "overlap"), [(IoULoss, iou), (GIoULoss, giou)])
 def test_loss_sums_the_gaps_at_positives(
-    output: TrackingOutput, target: TrackingTarget, loss: type, overlap: object
+    output: LossInput, target: LossTarget, loss: type, overlap: object
 ) -> None:
     expected = []
     for pair in range(3):
@@ -119,38 +119,38 @@ def test_loss_sums_the_gaps_at_positives(
 
 
 @pytest.mark.parametrize("loss", [IoULoss(), GIoULoss()])
-def test_exact_boxes_cost_nothing(target: TrackingTarget, loss: IoULoss) -> None:
-    output = TrackingOutput(torch.zeros(3, 1, 5, 5), target.ltrb_px)
+def test_exact_boxes_cost_nothing(target: LossTarget, loss: IoULoss) -> None:
+    output = LossInput(torch.zeros(3, 1, 5, 5), target.ltrb_px)
     assert loss(output, target).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", [IoULoss(), GIoULoss()])
 def test_boxes_of_other_cells_are_not_looked_at(
-    output: TrackingOutput, target: TrackingTarget, loss: IoULoss
+    output: LossInput, target: LossTarget, loss: IoULoss
 ) -> None:
     wild = output.ltrb_px.detach().clone()
     wild[~target.positive.expand_as(wild)] = torch.inf
     wild.requires_grad_()
-    value = loss(TrackingOutput(output.score_logits, wild), target)
+    value = loss(LossInput(output.score_logits, wild), target)
     value.backward()
     assert value.item() == pytest.approx(loss(output, target).item())
     assert torch.isfinite(wild.grad).all()
     assert (wild.grad[~target.positive.expand_as(wild)] == 0).all()
 
 
-def test_labels_without_boxes_are_refused(output: TrackingOutput, target: TrackingTarget) -> None:
-    bare = TrackingTarget(target.positive, target.background)
+def test_labels_without_boxes_are_refused(output: LossInput, target: LossTarget) -> None:
+    bare = LossTarget(target.positive, target.background)
     with pytest.raises(ConfigError, match="labels hold no ltrb_px"):
         GIoULoss()(output, bare)
 
 
-def test_boxes_of_another_size_are_refused(target: TrackingTarget) -> None:
+def test_boxes_of_another_size_are_refused(target: LossTarget) -> None:
     with pytest.raises(TrainingError, match=r"\(3, 4, 6, 6\)"):
-        IoULoss()(TrackingOutput(torch.zeros(3, 1, 5, 5), torch.ones(3, 4, 6, 6)), target)
+        IoULoss()(LossInput(torch.zeros(3, 1, 5, 5), torch.ones(3, 4, 6, 6)), target)
 
 
-def test_boxes_that_do_not_fit_the_masks_are_refused(target: TrackingTarget) -> None:
+def test_boxes_that_do_not_fit_the_masks_are_refused(target: LossTarget) -> None:
     wide = torch.ones(3, 4, 6, 6)
-    odd = TrackingTarget(target.positive, target.background, wide)
+    odd = LossTarget(target.positive, target.background, wide)
     with pytest.raises(TrainingError, match=r"target\.positive"):
-        IoULoss()(TrackingOutput(torch.zeros(3, 1, 5, 5), wide), odd)
+        IoULoss()(LossInput(torch.zeros(3, 1, 5, 5), wide), odd)

@@ -14,8 +14,8 @@ from siamtrack.losses import (
     FocalLoss,
     IoUAwareLoss,
     Loss,
-    TrackingOutput,
-    TrackingTarget,
+    LossInput,
+    LossTarget,
 )
 
 
@@ -30,17 +30,17 @@ def overlap(a: list[float], b: list[float]) -> float:
     return inter / ((a[0] + a[2]) * (a[1] + a[3]) + (b[0] + b[2]) * (b[1] + b[3]) - inter)
 
 
-def cells_of(target: TrackingTarget, pair: int, mask: torch.Tensor) -> list[tuple[int, int]]:
+def cells_of(target: LossTarget, pair: int, mask: torch.Tensor) -> list[tuple[int, int]]:
     size = mask.shape[-1]
     return [(i, j) for i in range(size) for j in range(size) if mask[pair, 0, i, j]]
 
 
-def average_positives(target: TrackingTarget) -> float:
+def average_positives(target: LossTarget) -> float:
     pairs = len(target.positive)
     return max(sum(len(cells_of(target, b, target.positive)) for b in range(pairs)) / pairs, 1)
 
 
-def slow_logistic(output: TrackingOutput, target: TrackingTarget, pair: int) -> float:
+def slow_logistic(output: LossInput, target: LossTarget, pair: int) -> float:
     means = []
     for mask, y in ((target.positive, 1), (target.background, -1)):
         cells = cells_of(target, pair, mask)
@@ -51,7 +51,7 @@ def slow_logistic(output: TrackingOutput, target: TrackingTarget, pair: int) -> 
 
 
 def slow_focal(
-    output: TrackingOutput, target: TrackingTarget, pair: int, alpha: float, gamma: float
+    output: LossInput, target: LossTarget, pair: int, alpha: float, gamma: float
 ) -> float:
     total = 0.0
     for i, j in cells_of(target, pair, target.positive):
@@ -64,7 +64,7 @@ def slow_focal(
 
 
 def slow_iou_aware(
-    output: TrackingOutput, target: TrackingTarget, pair: int, alpha: float, gamma: float
+    output: LossInput, target: LossTarget, pair: int, alpha: float, gamma: float
 ) -> float:
     total = 0.0
     for i, j in cells_of(target, pair, target.positive):
@@ -95,24 +95,24 @@ def slow_iou_aware(
     ids=["logistic", "focal", "focal, other options", "iou_aware", "iou_aware, other options"],
 )
 def test_matches_a_loop_over_the_cells(
-    output: TrackingOutput,
-    target: TrackingTarget,
+    output: LossInput,
+    target: LossTarget,
     loss: Loss,
-    slow: Callable[[TrackingOutput, TrackingTarget, int], float],
+    slow: Callable[[LossInput, LossTarget, int], float],
 ) -> None:
     expected = [slow(output, target, pair) for pair in range(3)]
     assert loss(output, target).tolist() == pytest.approx(expected, rel=1e-10)
 
 
-def three_cells(logits: list[float], kinds: str) -> tuple[TrackingOutput, TrackingTarget]:
+def three_cells(logits: list[float], kinds: str) -> tuple[LossInput, LossTarget]:
     """One pair with a response of a single row; kinds are + positive, - background, 0 ignored."""
     count = len(logits)
-    output = TrackingOutput(
+    output = LossInput(
         torch.tensor(logits, dtype=torch.float64).reshape(1, 1, 1, count),
         torch.full((1, 4, 1, count), 2.0, dtype=torch.float64),
     )
     true = torch.tensor([2.0, 2.0, 2.0, 6.0], dtype=torch.float64)
-    target = TrackingTarget(
+    target = LossTarget(
         torch.tensor([kind == "+" for kind in kinds]).reshape(1, 1, 1, count),
         torch.tensor([kind == "-" for kind in kinds]).reshape(1, 1, 1, count),
         true[None, :, None, None].expand(1, 4, 1, count),
@@ -148,7 +148,7 @@ def test_hand_worked_value(loss: Loss, logits: list[float], kinds: str, expected
 def test_balanced_logistic_gives_both_kinds_of_cells_the_same_pull() -> None:
     output, target = three_cells([0.0, 0.0, 0.0, 0.0, 0.0], "+----")
     logits = output.score_logits.requires_grad_()
-    BalancedLogisticLoss()(TrackingOutput(logits), target).backward()
+    BalancedLogisticLoss()(LossInput(logits), target).backward()
     pull = logits.grad.flatten()
     assert pull[0].item() == pytest.approx(-0.25)
     assert pull[1:].tolist() == pytest.approx([0.25 / 4] * 4)
@@ -157,13 +157,13 @@ def test_balanced_logistic_gives_both_kinds_of_cells_the_same_pull() -> None:
 def test_iou_aware_is_content_when_the_score_is_the_overlap() -> None:
     output, target = three_cells([0.0, 1.0, -1.0], "+++")
     logits = output.score_logits.requires_grad_()
-    IoUAwareLoss()(TrackingOutput(logits, output.ltrb_px), target).backward()
+    IoUAwareLoss()(LossInput(logits, output.ltrb_px), target).backward()
     at_overlap, too_sure, too_shy = logits.grad.flatten().tolist()
     assert at_overlap == pytest.approx(0, abs=1e-12)
     assert too_sure > 0 > too_shy
 
 
-def test_iou_aware_does_not_move_the_boxes(output: TrackingOutput, target: TrackingTarget) -> None:
+def test_iou_aware_does_not_move_the_boxes(output: LossInput, target: LossTarget) -> None:
     IoUAwareLoss()(output, target).backward()
     assert output.ltrb_px.grad is None
     assert output.score_logits.grad.abs().sum() > 0
@@ -175,7 +175,7 @@ def test_iou_aware_does_not_move_the_boxes(output: TrackingOutput, target: Track
 def test_gradients_stay_finite_for_extreme_logits(loss: Loss) -> None:
     output, target = three_cells([-1e4, 1e4, 1e4, -1e4], "++--")
     logits = output.score_logits.float().requires_grad_()
-    value = loss(TrackingOutput(logits, output.ltrb_px), target)
+    value = loss(LossInput(logits, output.ltrb_px), target)
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(logits.grad).all()
@@ -188,17 +188,18 @@ def test_focal_loss_looks_away_from_cells_that_are_right() -> None:
 
 
 @pytest.mark.parametrize(
-    "build",
+    ("build", "message"),
     [
-        lambda: FocalLoss(alpha=1.1),
-        lambda: FocalLoss(gamma=-1.0),
-        lambda: FocalLoss(gamma=float("nan")),
-        lambda: IoUAwareLoss(alpha=-0.1),
-        lambda: IoUAwareLoss(gamma="2"),  # type: ignore[arg-type]
+        (lambda: FocalLoss(alpha=1.1), "loss.focal.alpha is 1.1; give a value from 0 to 1"),
+        (lambda: FocalLoss(gamma=-1.0), "loss.focal.gamma is -1.0; give a value of at least 0"),
+        (lambda: FocalLoss(gamma=float("nan")), "loss.focal.gamma is nan"),
+        (lambda: FocalLoss(gamma=float("inf")), "loss.focal.gamma is inf"),
+        (lambda: IoUAwareLoss(alpha=-0.1), "loss.iou_aware.alpha is -0.1"),
+        (lambda: IoUAwareLoss(gamma="2"), "loss.iou_aware.gamma is '2'; give a number"),
     ],
 )
-def test_options_out_of_range_are_refused(build: Callable[[], Loss]) -> None:
-    with pytest.raises(ConfigError, match="give a finite number"):
+def test_options_out_of_range_are_refused(build: Callable[[], Loss], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         build()
 
 
@@ -207,18 +208,18 @@ def test_unknown_reduction_is_refused_with_the_nearest() -> None:
         BalancedLogisticLoss(reduction="meen")  # type: ignore[arg-type]
 
 
-def test_labels_of_another_size_are_refused(output: TrackingOutput, target: TrackingTarget) -> None:
-    larger = TrackingOutput(torch.zeros(3, 1, 6, 6))
+def test_labels_of_another_size_are_refused(output: LossInput, target: LossTarget) -> None:
+    larger = LossInput(torch.zeros(3, 1, 6, 6))
     with pytest.raises(TrainingError, match=r"\(3, 1, 6, 6\)"):
         BalancedLogisticLoss()(larger, target)
 
 
-def test_masks_of_different_size_are_refused(target: TrackingTarget) -> None:
-    odd = TrackingTarget(target.positive, target.background[:, :, 1:])
+def test_masks_of_different_size_are_refused(target: LossTarget) -> None:
+    odd = LossTarget(target.positive, target.background[:, :, 1:])
     with pytest.raises(TrainingError, match="background"):
-        BalancedLogisticLoss()(TrackingOutput(torch.zeros(3, 1, 5, 5)), odd)
+        BalancedLogisticLoss()(LossInput(torch.zeros(3, 1, 5, 5)), odd)
 
 
-def test_iou_aware_without_a_box_head_is_refused(target: TrackingTarget) -> None:
+def test_iou_aware_without_a_box_head_is_refused(target: LossTarget) -> None:
     with pytest.raises(ConfigError, match="network gives no ltrb_px"):
-        IoUAwareLoss()(TrackingOutput(torch.zeros(3, 1, 5, 5)), target)
+        IoUAwareLoss()(LossInput(torch.zeros(3, 1, 5, 5)), target)
