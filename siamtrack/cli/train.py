@@ -25,9 +25,9 @@ def train(out: Path, config: TrainConfig, resume: bool) -> None:
 
     The crops come from siamtrack prepare; --set cache=DIR names their folder.
     """
-    from siamtrack.training.train import fit
+    from siamtrack.training.train import train as run
 
-    click.echo(fit(config, out, resume=resume))
+    click.echo(run(config, out, resume=resume))
 
 
 @click.command("show-pairs")
@@ -45,11 +45,11 @@ def show_pairs(out: Path, config: TrainConfig, first: int, count: int) -> None:
     from siamtrack.data.cache import CropCache
     from siamtrack.data.show import draw_pairs
     from siamtrack.models.weights import build_network
-    from siamtrack.training.batches import pairs_of
+    from siamtrack.training.batches import make_pair_dataset
     from siamtrack.utils.files import atomic_write
 
     network = build_network(config.network.architecture, config.network.config)
-    pairs = pairs_of(config, CropCache(Path(config.cache)), network.config, "train")
+    pairs = make_pair_dataset(config, CropCache(Path(config.cache)), network.config, "train")
     picture_bgr = draw_pairs(pairs, first=first, count=count)
     atomic_write(out, cv2.imencode(".png", picture_bgr)[1].tobytes())
 

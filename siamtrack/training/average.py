@@ -1,4 +1,4 @@
-"""Averages of weights: several runs from one beginning, as one network."""
+"""The mean of several weights ("model soup")."""
 
 from __future__ import annotations
 
@@ -22,35 +22,38 @@ from siamtrack.models.weights import (
 def average_weights(
     out: Path, sources: Sequence[str | PathLike[str]], *, search_size_px: int = 0
 ) -> Path:
-    """Write the mean of networks that were trained on from the same weights.
+    """Write the mean of networks that were fine-tuned from the same weights.
 
-    Runs that began at one point of the loss landscape mostly end in one valley, and its middle is
-    often better than its rims (Wortsman et al. 2022, "Model soups"). Networks that began apart
-    must not be averaged.
+    Such runs mostly end in the same basin of the loss. The mean of their weights is often better
+    than each of them (Wortsman et al. 2022, "Model soups"). Do not average networks that started
+    from different weights.
 
     Args:
         out: the weights file to write; its card names the data of all sources and adds no pairs.
         sources: names or files; one alone is copied.
         search_size_px: side of the search crop; 0 keeps that of the first source. The networks are
-            fully convolutional, so that a smaller one costs less time and sees less far.
+            fully convolutional: a smaller crop costs less time and covers less of the frame.
 
     Raises:
-        ConfigError: no sources, or a size the network cannot have.
+        ConfigError: no sources, or a size that the network cannot have.
         WeightsError: sources that cannot be read or are not the same network.
         OutputError: `out` exists or cannot be written.
     """
+    # 1. The networks must be the same, up to the size of the search crop.
     if not sources:
         raise ConfigError("no weights to average; name one or more")
     networks = [load_network(source) for source in sources]
     first = networks[0]
     for source, network in zip(sources, networks, strict=True):
-        alike = network.architecture == first.architecture
-        searched = first.config.search_size_px
-        if not alike or replace(network.config, search_size_px=searched) != first.config:
+        same = network.architecture == first.architecture
+        search_size = first.config.search_size_px
+        if not same or replace(network.config, search_size_px=search_size) != first.config:
             raise WeightsError(
                 f"{source} is {network.architecture} {network.config}, {sources[0]} is "
                 f"{first.architecture} {first.config}; average weights of one network"
             )
+
+    # 2. Mean of every floating-point tensor; counters come from the first network.
     config = replace(first.config, search_size_px=search_size_px or first.config.search_size_px)
     mean = build_network(first.architecture, config_to_dict(config))
     states = [network.state_dict() for network in networks]
@@ -62,6 +65,8 @@ def average_weights(
             for name, value in states[0].items()
         }
     )
+
+    # 3. Save, with the training data of all of them on the card.
     cards = [read_card(source) for source in sources]
     names = " and ".join(Path(source).name for source in sources)
     save_network(

@@ -1,4 +1,4 @@
-"""Which pairs are in which batch, for any number of processes and any starting step."""
+"""Which pairs are in which batch, for any number of processes and any first step."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from siamtrack.data.cache import CropCache
 from siamtrack.data.pairs import Pair, PairDataset, Part
 from siamtrack.models.config import NetworkConfig
 from siamtrack.training.config import TrainConfig
-from siamtrack.training.distributed import World
+from siamtrack.training.distributed import ProcessGroup
 
 
 class StepSampler(Sampler[list[int]]):
-    """Pairs of step s on rank r of W with batches of B: from (s W + r) B on.
+    """Pair indices of each batch: step s on rank r of W takes B of them from (s W + r) B on.
 
-    The pairs of a step are the same whether one process takes them in one batch of W B or W
-    processes take B each, and a resumed run starts at its next step.
+    A step has the same pairs whether one process takes W B of them or W processes take B each. A
+    resumed run starts at its next step.
     """
 
-    def __init__(self, start: int, steps: int, batch_size: int, world: World) -> None:
-        self.start, self.steps, self.batch_size, self.world = start, steps, batch_size, world
+    def __init__(self, start: int, steps: int, batch_size: int, group: ProcessGroup) -> None:
+        self.start, self.steps, self.batch_size, self.group = start, steps, batch_size, group
 
     def __len__(self) -> int:
         """Batches left."""
@@ -32,20 +32,20 @@ class StepSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Indices of each batch."""
         for step in range(self.start, self.steps):
-            first = (step * self.world.size + self.world.rank) * self.batch_size
+            first = (step * self.group.size + self.group.rank) * self.batch_size
             yield list(range(first, first + self.batch_size))
 
 
-def pairs_of(
+def make_pair_dataset(
     config: TrainConfig, cache: CropCache, network: NetworkConfig, part: Part
 ) -> PairDataset:
-    """Pairs that a run draws.
+    """Pairs of a run.
 
     Args:
         config: of the run.
         cache: of the run, open.
         network: gives the sizes of the crops.
-        part: which of them; everything where the run holds nothing out.
+        part: "train" or "held_out"; a run that holds nothing out has all pairs in both.
 
     Raises:
         ConfigError, DatasetError: see `PairDataset`.
@@ -64,19 +64,19 @@ def pairs_of(
 def make_loader(
     pairs: PairDataset, sampler: StepSampler, *, workers: int, pin_memory: bool = False
 ) -> DataLoader[Pair]:
-    """Loader whose worker processes use one thread each: the network needs the others.
+    """Loader of the sampler's batches.
 
     Args:
-        pairs: what is drawn; workers get a copy, which opens the cache anew.
+        pairs: each worker process gets a copy, which opens the cache anew.
         sampler: which pairs are in which batch.
-        workers: processes that draw; 0 draws in this one.
+        workers: processes that load, with one thread each; 0 loads in this process.
         pin_memory: for transfers to a GPU.
     """
     return DataLoader(
         pairs,
         batch_sampler=sampler,
         num_workers=workers,
-        worker_init_fn=_single_threaded if workers else None,
+        worker_init_fn=_use_one_thread if workers else None,
         # A process forked after OpenCV, torch or OpenVINO started threads hangs at the first use.
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
@@ -84,6 +84,6 @@ def make_loader(
     )
 
 
-def _single_threaded(worker: int) -> None:
+def _use_one_thread(worker: int) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

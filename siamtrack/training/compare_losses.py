@@ -1,4 +1,8 @@
-"""Losses compared on equal terms: the same tracker, pairs, steps and sequences for each."""
+"""Compare losses under equal budget: the same network, pairs, steps and sequences for each.
+
+`compare_and_report` trains and evaluates the variants one after the other (`compare`) and writes
+the report after each of them (`write_comparison`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,26 +20,27 @@ from matplotlib.figure import Figure
 
 from siamtrack.data.cache import CropCache
 from siamtrack.data.datasets import open_dataset
-from siamtrack.data.sequence import Dataset
-from siamtrack.engines.devices import resolve_device
+from siamtrack.engines.torch_engine import resolve_device
 from siamtrack.errors import ConfigError, OutputError
 from siamtrack.evaluation.statistics import Interval, bootstrap_mean, paired_test
 from siamtrack.losses.combined import LOSSES
+from siamtrack.losses.mining import Mining
 from siamtrack.models.weights import load_network
-from siamtrack.training import train as checkpoints
-from siamtrack.training.config import TrainConfig, config_to
-from siamtrack.training.train import CONFIG, default_loss, fit
-from siamtrack.training.validate import separation, sequence_figures
+from siamtrack.training.config import TrainConfig, stored_config
+from siamtrack.training.train import CONFIG, LAST, default_loss, train
+from siamtrack.training.validate import embedding_separation, track_sequences
 from siamtrack.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
 RESULT = "result.json"
-_MININGS = ("random", "batch-all", "batch-hard", "semi-hard", "offline")
+TABLE, DATA, PLOT = "comparison.md", "comparison.json", "comparison.png"
+_SEED = 0
+_HEADINGS = ("loss", "success AUC", "AO", "AUC against the first", "p", "embedding ROC area")
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class LossVariant:
     """One way of training the tracker.
 
     Attributes:
@@ -50,13 +55,13 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a variant.
+class VariantResult:
+    """Scores of a variant.
 
     Attributes:
         name: of the variant.
-        sequences: by name of the held-out sequence "success_auc" and "ao".
-        separation: see `siamtrack.training.separation`; None for networks without embeddings.
+        sequences: "success_auc" and "ao" by name of the held-out sequence.
+        separation: see `embedding_separation`; None for networks without embeddings.
     """
 
     name: str
@@ -64,12 +69,15 @@ class Outcome:
     separation: float | None
 
 
-def default_variants(config: TrainConfig, weight: float = 0.2) -> tuple[Variant, ...]:
-    """Response losses alone, with each metric loss, and pseudo-siamese.
+def default_variants(config: TrainConfig, weight: float = 0.2) -> tuple[LossVariant, ...]:
+    """Response losses alone, with each metric loss, and with a pseudo-siamese network.
 
     Args:
-        config: its response and box losses are part of every variant; its metric losses are not.
+        config: its response and box losses are part of every variant, its metric losses of none.
         weight: of the metric losses.
+
+    Raises:
+        ConfigError: the configuration has no response loss.
     """
     given = config.loss or default_loss(config.network.architecture)
     plain = {k: v for k, v in given.items() if k in LOSSES and not LOSSES[k].needs_embeddings}
@@ -82,19 +90,21 @@ def default_variants(config: TrainConfig, weight: float = 0.2) -> tuple[Variant,
     semi_hard = {**plain, "triplet": {**triplet, "mining": "semi-hard"}}
     own_weights = {"pseudo_siamese": True}
     return (
-        Variant("response", plain),
-        Variant("contrastive", {**plain, "contrastive": {"weight": weight}}),
+        LossVariant("response", plain),
+        LossVariant("contrastive", {**plain, "contrastive": {"weight": weight}}),
         *(
-            Variant(f"triplet-{mining}", {**plain, "triplet": {**triplet, "mining": mining}})
-            for mining in _MININGS
+            LossVariant(f"triplet-{mining}", {**plain, "triplet": {**triplet, "mining": mining}})
+            for mining in get_args(Mining)
         ),
-        Variant("euclidean", {**plain, "euclidean": {"weight": weight}}),
-        Variant("pseudo-response", plain, own_weights),
-        Variant("pseudo-triplet-semi-hard", semi_hard, own_weights),
+        LossVariant("euclidean", {**plain, "euclidean": {"weight": weight}}),
+        LossVariant("pseudo-response", plain, own_weights),
+        LossVariant("pseudo-triplet-semi-hard", semi_hard, own_weights),
     )
 
 
-def choose(variants: Iterable[Variant], names: Iterable[str]) -> tuple[Variant, ...]:
+def select_variants(
+    variants: Iterable[LossVariant], names: Iterable[str]
+) -> tuple[LossVariant, ...]:
     """Variants of the given names in their own order; all without names.
 
     Raises:
@@ -107,65 +117,100 @@ def choose(variants: Iterable[Variant], names: Iterable[str]) -> tuple[Variant, 
     return tuple(v for v in known.values() if not wanted or v.name in wanted)
 
 
+def compare_and_report(
+    config: TrainConfig,
+    sequences: str,
+    out: Path,
+    names: Iterable[str] = (),
+    max_frames: int = 0,
+) -> Path:
+    """Compare the default variants and rewrite the report after each of them.
+
+    Args:
+        config: see `default_variants` and `compare`.
+        sequences: see `compare`.
+        out: folder of the comparison.
+        names: of the variants, all if none is given.
+        max_frames: see `compare`.
+
+    Returns:
+        The table.
+
+    Raises:
+        SiamTrackError: see `select_variants`, `compare` and `write_comparison`.
+    """
+    compare(
+        config,
+        select_variants(default_variants(config), names),
+        sequences,
+        out,
+        max_frames=max_frames,
+        after_each=lambda results: write_comparison(results, out),
+    )
+    return out / TABLE
+
+
 def compare(
     config: TrainConfig,
-    variants: Iterable[Variant],
+    variants: Iterable[LossVariant],
     sequences: str,
     out: Path,
     *,
     max_frames: int = 0,
-    after_each: Callable[[list[Outcome]], None] = lambda outcomes: None,
-) -> list[Outcome]:
+    after_each: Callable[[list[VariantResult]], None] = lambda results: None,
+) -> list[VariantResult]:
     """Train and evaluate variants one after the other.
 
-    What is finished in `out` is read instead of repeated, and a variant that was interrupted goes
-    on from its last checkpoint.
+    Results that are in `out` are read instead of repeated. An interrupted variant continues from
+    its last checkpoint.
 
     Args:
         config: of every run; loss and network are changed by the variants.
         variants: what to compare.
-        sequences: data set that they are judged on, `kind:root`. Nothing may have been trained or
-            chosen on it.
+        sequences: data set for the evaluation, `kind:root`, on which nothing was trained or tuned.
         out: folder with a run's folder for each variant.
         max_frames: of each sequence; 0 for all.
-        after_each: called with what is finished so far.
+        after_each: called with the results so far.
 
     Raises:
-        OutputError: `out` holds a variant that was trained or judged in another way.
+        OutputError: `out` holds a variant that was trained or evaluated in another way.
         SiamTrackError: whatever training or evaluating one of them raises.
     """
     dataset = open_dataset(sequences)
-    judged_on = {"sequences": sequences, "max_frames": max_frames}
-    outcomes: list[Outcome] = []
+    evaluated_on = {"sequences": sequences, "max_frames": max_frames}
+    results: list[VariantResult] = []
     for variant in variants:
-        folder = out / variant.name
-        run = _run_of(config, variant)
-        identity = {"config": _as_json(config_to(run)), **judged_on}
-        found = _finished(folder, identity)
-        if found is None:
+        # The configuration of this variant's run.
+        network_config = {**config.network.config, **variant.network}
+        network_choice = replace(config.network, config=network_config)
+        run = replace(config, loss=variant.loss, network=network_choice)
+
+        result = _read_result(out / variant.name, run, evaluated_on)
+        if result is None:
+            # Train, or continue training.
             logger.info("training %s", variant.name)
-            weights = fit(run, folder, resume=(folder / checkpoints.LAST).exists())
-            found = _judge(variant.name, weights, run, dataset, max_frames)
-            content = {**identity, "outcome": asdict(found)}
+            folder = out / variant.name
+            weights = train(run, folder, resume=(folder / LAST).exists())
+
+            # Evaluate the averaged weights.
+            network = load_network(weights, resolve_device(run.loop.device))
+            with torch.inference_mode():
+                separation = embedding_separation(network, run, CropCache(Path(run.cache)))
+            scores = track_sequences(network, dataset, max_frames)
+            result = VariantResult(variant.name, scores, separation)
+            content = {"config": asdict(run), **evaluated_on, "outcome": asdict(result)}
             atomic_write(folder / RESULT, json.dumps(content, indent=2) + "\n")
-        outcomes.append(found)
-        after_each(outcomes)
-    return outcomes
+        results.append(result)
+        after_each(results)
+    return results
 
 
-def _run_of(config: TrainConfig, variant: Variant) -> TrainConfig:
-    network = replace(config.network, config={**config.network.config, **variant.network})
-    return replace(config, loss=variant.loss, network=network)
-
-
-def _as_json(data: Any) -> Any:
-    return json.loads(json.dumps(data))
-
-
-def _finished(folder: Path, identity: Mapping[str, Any]) -> Outcome | None:
-    """Outcome in a folder; None when there is none yet."""
+def _read_result(
+    folder: Path, run: TrainConfig, evaluated_on: Mapping[str, Any]
+) -> VariantResult | None:
+    """Result of a variant in a folder; None if there is none yet."""
     begun = folder / CONFIG
-    if begun.is_file() and json.loads(begun.read_text()) != identity["config"]:
+    if begun.is_file() and not _is_config(json.loads(begun.read_text()), run):
         raise OutputError(
             f"{folder} holds a run with another configuration; give another folder, or the "
             "configuration that is in it"
@@ -174,125 +219,85 @@ def _finished(folder: Path, identity: Mapping[str, Any]) -> Outcome | None:
     if not path.is_file():
         return None
     content = json.loads(path.read_text())
-    outcome = content.pop("outcome")
-    if content != identity:
+    if any(content[key] != value for key, value in evaluated_on.items()) or not _is_config(
+        content["config"], run
+    ):
         raise OutputError(
             f"{folder} was judged on {content['sequences']} with max_frames "
             f"{content['max_frames']}; give the same, or remove {path}"
         )
-    return Outcome(**outcome)
+    return VariantResult(**content["outcome"])
 
 
-def _judge(
-    name: str, weights: Path, run: TrainConfig, dataset: Dataset, max_frames: int
-) -> Outcome:
-    device = resolve_device(run.loop.device)
-    network = load_network(weights, device)
-    with torch.inference_mode():
-        apart = separation(network, run, CropCache(Path(run.cache)))
-    return Outcome(name, sequence_figures(network, dataset, max_frames), apart)
+def _is_config(stored: Mapping[str, Any], run: TrainConfig) -> bool:
+    """Whether a stored configuration, perhaps with old keys, is that of the run."""
+    try:
+        return asdict(stored_config(stored)) == json.loads(json.dumps(asdict(run)))
+    except ConfigError:
+        return False
 
 
-TABLE, DATA, PLOT = "comparison.md", "comparison.json", "comparison.png"
-_SEED = 0
-_HEADINGS = ("loss", "success AUC", "AO", "AUC against the first", "p", "embedding ROC area")
-
-
-def compare_and_report(
-    config: TrainConfig,
-    sequences: str,
-    out: Path,
-    names: Iterable[str] = (),
-    max_frames: int = 0,
-) -> Path:
-    """Compare the default variants; the report is written anew after each of them.
-
-    Args:
-        config: see `default_variants` and `compare`.
-        sequences: see `compare`.
-        out: folder of the comparison.
-        names: of the variants, all if none is given; "response" comes first if it is among them.
-        max_frames: see `compare`.
-
-    Returns:
-        The table.
-
-    Raises:
-        SiamTrackError: see `choose`, `compare` and `write_comparison`.
-    """
-    variants = choose(default_variants(config), names)
-
-    def report(outcomes: list[Outcome]) -> None:
-        write_comparison(outcomes, out)
-
-    compare(config, variants, sequences, out, max_frames=max_frames, after_each=report)
-    return out / TABLE
-
-
-def write_comparison(outcomes: Sequence[Outcome], out: Path) -> None:
+def write_comparison(results: Sequence[VariantResult], out: Path) -> None:
     """Write comparison.md, comparison.json and comparison.png into a folder.
 
     Args:
-        outcomes: in the order of the rows; the first is what the others are compared with.
+        results: in the order of the rows; the others are compared with the first.
         out: the folder.
 
     Raises:
         ConfigError: nothing was tracked, or not the same sequences for all.
         OutputError: the folder cannot be written.
     """
-    rows = summarise(outcomes)
-    content = {"rows": rows, "outcomes": [asdict(outcome) for outcome in outcomes]}
+    rows = summarize(results)
+    content = {"rows": rows, "outcomes": [asdict(result) for result in results]}
     atomic_write(out / DATA, json.dumps(content, indent=2) + "\n")
-    atomic_write(out / TABLE, markdown(rows))
+    atomic_write(out / TABLE, as_markdown(rows))
     picture = io.BytesIO()
     plot(rows).savefig(picture, format="png", dpi=120)
     atomic_write(out / PLOT, picture.getvalue())
 
 
-def summarise(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def summarize(results: Sequence[VariantResult]) -> list[dict[str, Any]]:
     """One row per variant: means over sequences with 95 % bootstrap intervals, as plain data.
 
     Raises:
         ConfigError: see `write_comparison`.
     """
-    names = sorted(outcomes[0].sequences)
+    names = sorted(results[0].sequences)
     if not names:
         raise ConfigError(
             "no sequence was tracked; give a data set with sequences of two visible frames or more"
         )
-    if any(sorted(outcome.sequences) != names for outcome in outcomes):
+    if any(sorted(result.sequences) != names for result in results):
         raise ConfigError("the variants were judged on different sequences; judge them anew")
+    first = [results[0].sequences[name]["success_auc"] for name in names]
     rows = []
-    for outcome in outcomes:
-        figures = {
-            key: np.array([outcome.sequences[name][key] for name in names])
-            for key in ("success_auc", "ao")
-        }
-        row: dict[str, Any] = {"name": outcome.name, "sequences": len(names)}
-        for key, values in figures.items():
-            row[key] = _plain(bootstrap_mean(values, np.random.default_rng(_SEED)))
-        first = [outcomes[0].sequences[name]["success_auc"] for name in names]
-        test = paired_test(figures["success_auc"], first, np.random.default_rng(_SEED))
-        row["against_first"] = {**_plain(test.difference), "p_value": test.p_value}
-        row["separation"] = outcome.separation
+    for result in results:
+        row: dict[str, Any] = {"name": result.name, "sequences": len(names)}
+        for key in ("success_auc", "ao"):
+            scores = np.array([result.sequences[name][key] for name in names])
+            row[key] = _as_json(bootstrap_mean(scores, np.random.default_rng(_SEED)))
+        aucs = np.array([result.sequences[name]["success_auc"] for name in names])
+        test = paired_test(aucs, first, np.random.default_rng(_SEED))
+        row["against_first"] = {**_as_json(test.difference), "p_value": test.p_value}
+        row["separation"] = result.separation
         rows.append(row)
     return rows
 
 
-def _plain(interval: Interval) -> dict[str, float | None]:
-    """JSON knows no NaN: an end that is not known becomes None."""
+def _as_json(interval: Interval) -> dict[str, float | None]:
+    """The interval with None for NaN, which JSON does not have."""
     return {k: float(v) if np.isfinite(v) else None for k, v in asdict(interval).items()}
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """GitHub-flavoured table with what it shows in a line below."""
+def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """GitHub-flavored table with a legend below."""
     lines = [_line(_HEADINGS), _line(["---", *["---:"] * (len(_HEADINGS) - 1)])]
     for number, row in enumerate(rows):
-        against = row["against_first"]
-        apart = row["separation"]
+        against, separation = row["against_first"], row["separation"]
         compared = [_text(against, "+.3f"), f"{against['p_value']:.3f}"] if number else ["", ""]
         cells = [row["name"], _text(row["success_auc"]), _text(row["ao"]), *compared]
-        lines.append(_line([*cells, "" if apart is None else f"{apart:.3f}"]))
+        lines.append(_line([*cells, "" if separation is None else f"{separation:.3f}"]))
     note = (
         f"Means over {rows[0]['sequences']} held-out sequences; in brackets 95 % bootstrap "
         "intervals over sequences. p: sign-flip test of the difference from the first row."
@@ -315,9 +320,9 @@ def plot(rows: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(7.0, 1.2 + 0.38 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for height, row in enumerate(rows):
-        found = row["success_auc"]
-        value = found["value"]
-        low, high = (value if found[end] is None else found[end] for end in ("low", "high"))
+        interval = row["success_auc"]
+        value = interval["value"]
+        low, high = (value if interval[end] is None else interval[end] for end in ("low", "high"))
         spread = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
         axes.errorbar(value, height, xerr=spread, fmt="o", capsize=3, color="#1f77b4")
     axes.axvline(rows[0]["success_auc"]["value"], color="0.6", linewidth=0.8, linestyle=":")

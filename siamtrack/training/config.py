@@ -6,7 +6,6 @@ written to the run's folder and into its checkpoints.
 
 from __future__ import annotations
 
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

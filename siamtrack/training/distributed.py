@@ -1,11 +1,11 @@
-"""Several processes: what torchrun says, and the few collective operations that are needed."""
+"""The processes that torchrun started, and the mean over them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -15,64 +15,62 @@ from siamtrack.errors import TrainingError
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ProcessGroup:
     """The processes of a run.
 
     Attributes:
-        rank: number of this process, 0 writes files.
+        rank: number of this process; 0 writes files.
         size: number of processes.
-        local_rank: number of this process on its machine; chooses its GPU.
-        device: where values have to lie to be exchanged; None for anywhere.
+        device: on which this process trains.
     """
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
-    device: torch.device | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process logs and writes."""
         return self.rank == 0
 
     def mean(self, value: Tensor) -> Tensor:
-        """Mean of a value over the processes; without gradient."""
+        """Mean of a value over the processes, without gradient; all of them must call it."""
         if self.size == 1:
             return value.detach()
         total = value.detach().clone()
-        if self.device is not None:
-            total = total.to(self.device)  # nccl exchanges what lies on a GPU
+        if self.device.type == "cuda":
+            total = total.to(self.device)  # nccl reduces tensors on a GPU only
         dist.all_reduce(total)
         return total / self.size
 
 
 @contextmanager
-def joined_world(device_type: str) -> Iterator[World]:
+def process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started, if it did; leave them at the end.
 
     Args:
-        device_type: "cuda" talks through nccl, everything else through gloo.
+        device: "cuda" communicates through nccl and gives each process a GPU of its own; other
+            devices communicate through gloo.
 
     Raises:
-        TrainingError: torchrun's variables are there but the processes do not meet.
+        TrainingError: torchrun's variables are set but the processes do not connect.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield World()
+        yield ProcessGroup(device=device)
         return
-    backend = "nccl" if device_type == "cuda" else "gloo"
+    backend = "nccl" if device.type == "cuda" else "gloo"
     try:
         dist.init_process_group(backend)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
-            f"{size} processes were to meet through {backend} and did not: {error}; start them "
+            f"{size} processes were to connect through {backend} and did not: {error}; start them "
             "with torchrun"
         ) from error
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if device_type == "cuda":
-        torch.cuda.set_device(local_rank)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
     try:
-        own = torch.device("cuda", local_rank) if device_type == "cuda" else None
-        yield World(dist.get_rank(), size, local_rank, own)
+        yield ProcessGroup(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()

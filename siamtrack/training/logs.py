@@ -1,58 +1,48 @@
-"""What a run leaves to read: one JSON line per event, curves as a picture, TensorBoard if asked."""
+"""What a run logs: one JSON line per event, curves as a picture, TensorBoard if asked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TextIO
 
+import torch
 from matplotlib.figure import Figure
-from tqdm import tqdm
+from torch import Tensor
 
 from siamtrack.errors import ConfigError, OutputError
+from siamtrack.training.distributed import ProcessGroup
+from siamtrack.utils.files import Closing
 
 LOG = "log.jsonl"
 CURVES = "curves.png"
 
 
-class _Writer(Protocol):
-    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def progress(
-    batches: Iterable[Mapping[str, Any]], start: int, steps: int, *, shown: bool
-) -> Iterable[Mapping[str, Any]]:
-    """Show on stderr how far a run is.
+class RunLog(Closing):
+    """Appends events to a run's log; each line is complete once it is written.
 
     Args:
-        batches: what is passed on.
-        start: steps that were done before.
-        steps: of the whole run.
-        shown: whether there is a bar at all.
+        folder: of the run.
+        tensorboard: write TensorBoard files too.
+        resume_at: step at which the run continues. Lines of later steps, which a killed run had
+            written after its last checkpoint, are dropped.
+        enabled: False writes nothing, for processes other than the first.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ConfigError: TensorBoard is asked for and not installed.
     """
-    return tqdm(batches, initial=start, total=steps, unit="step", disable=not shown)
 
-
-class RunLog:
-    """Appends events to a run's log; each line is complete when it is written."""
-
-    def __init__(self, folder: Path, *, tensorboard: bool, resume_at: int = 0) -> None:
-        """Open the log.
-
-        Args:
-            folder: of the run.
-            tensorboard: write TensorBoard files too.
-            resume_at: step at which the run goes on; lines of later steps, which a killed run had
-                written after its last checkpoint, are dropped.
-
-        Raises:
-            OutputError: the folder cannot be written.
-            ConfigError: TensorBoard is asked for and not installed.
-        """
+    def __init__(
+        self, folder: Path, *, tensorboard: bool, resume_at: int = 0, enabled: bool = True
+    ) -> None:
         self.path = folder / LOG
+        self._stream: TextIO | None = None
+        self._writer: Any = None
+        if not enabled:
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
             kept = [r for r in read_log(self.path) if r["step"] <= resume_at]
@@ -61,18 +51,20 @@ class RunLog:
             self._stream = self.path.open("a")
         except OSError as error:
             raise OutputError(f"cannot write log {self.path}: {error.strerror}") from error
-        self._writer = _tensorboard(folder) if tensorboard else None
+        if tensorboard:
+            self._writer = _tensorboard_writer(folder)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one event.
 
         Args:
-            kind: "train", "validation" or "skipped".
+            kind: "train" or "validation".
             step: after which it happened.
-            **values: what is to be read.
+            **values: numbers by name.
         """
-        self._stream.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._stream.flush()
+        if self._stream is not None:
+            self._stream.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            self._stream.flush()
         if self._writer is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -80,12 +72,13 @@ class RunLog:
 
     def close(self) -> None:
         """Close the files."""
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
         if self._writer is not None:
             self._writer.close()
 
 
-def _tensorboard(folder: Path) -> _Writer:
+def _tensorboard_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -94,6 +87,36 @@ def _tensorboard(folder: Path) -> _Writer:
             "pip install 'siamtrack[train]', or set it to false"
         ) from error
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+class AverageMeter:
+    """Means over the steps since the last `read`, and pairs per second."""
+
+    def __init__(self, pairs_per_step: int) -> None:
+        self._pairs = pairs_per_step
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = self._skipped = 0
+        self._since_s = time.perf_counter()
+
+    def add(self, terms: Mapping[str, Tensor], skipped: int) -> None:
+        """Add a step: its scalars, and the number of stored pictures that could not be read."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.detach().float().cpu()
+        self._steps += 1
+        self._skipped += skipped
+
+    def read(self, group: ProcessGroup) -> dict[str, float]:
+        """Means over steps and processes, and start again; all processes must call it."""
+        seconds = max(time.perf_counter() - self._since_s, 1e-9)
+        sums = group.mean(torch.stack(list(self._sums.values()))) / self._steps
+        means = {k: round(v, 6) for k, v in zip(self._sums, sums.tolist(), strict=True)}
+        means["pairs_per_s"] = round(self._steps * self._pairs / seconds, 1)
+        means["skipped"] = self._skipped
+        self._reset()
+        return means
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -110,19 +133,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw every logged value over the steps into one picture.
-
-    Returns:
-        The picture's path.
-    """
-    rows = read_log(folder / LOG)
+    """Draw every logged value over the steps, one panel each; returns the picture's path."""
+    # Steps and values by name and kind of event.
     curves: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
-    for row in rows:
+    for row in read_log(folder / LOG):
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float):
                 steps, values = curves.setdefault(name, {}).setdefault(row["kind"], ([], []))
                 steps.append(row["step"])
                 values.append(value)
+
     names = sorted(curves) or ["nothing logged"]
     columns = 3
     lines = -(-len(names) // columns)

@@ -1,9 +1,10 @@
-"""Optimisers, schedules, frozen parts and the moving average of the weights."""
+"""Learning rate, frozen layers, optimizer, and the moving average of the weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,23 +20,27 @@ _MOMENTUM = 0.9
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """Rate of a step: a pure function, so that a resumed run has the same.
+    """Learning rate of a step: a pure function, so a resumed run has the same.
 
     Args:
         step: 0 is the first.
         steps: of the whole run.
         config: schedule, rate, warm-up and final share.
     """
-    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    # 1. Linear warm-up from 0.
+    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+
+    # 2. Decay from 1 to the final share, or none.
     progress = min(step / max(steps - 1, 1), 1.0)
     if config.schedule == "constant":
-        share = 1.0
+        decay = 1.0
     elif config.schedule == "geometric":
-        share = config.final_share**progress if config.final_share > 0 else 1.0
+        decay = config.final_share**progress if config.final_share > 0 else 1.0
     else:
-        wave = 0.5 * (1.0 + math.cos(math.pi * progress))
-        share = config.final_share + (1.0 - config.final_share) * wave
-    return config.rate * warm * share
+        half_wave = 0.5 * (1.0 + math.cos(math.pi * progress))
+        decay = config.final_share + (1.0 - config.final_share) * half_wave
+
+    return config.rate * warmup * decay
 
 
 def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
@@ -53,22 +58,27 @@ def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
     for backbone in backbones:
         backbone.freeze_below(config.frozen_stages)
     if config.frozen_batch_norm:
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.requires_grad_(False)
+        for norm in _batch_norms(network):
+            norm.requires_grad_(False)
 
 
-def to_training_mode(network: SiameseNetwork, config: OptimConfig) -> None:
-    """Training mode, but for batch norm that is frozen."""
+def to_training_mode(network: TrackerNetwork, config: OptimConfig) -> None:
+    """Training mode, except for batch norm that is frozen."""
     network.train()
     if config.frozen_batch_norm:
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+        for norm in _batch_norms(network):
+            norm.eval()
 
 
-def make_optimiser(network: SiameseNetwork, config: OptimConfig) -> Optimizer:
-    """Optimiser with a group for pretrained layers and one for the rest, frozen ones left out."""
+def _batch_norms(network: TrackerNetwork) -> list[nn.BatchNorm2d]:
+    return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def make_optimizer(network: TrackerNetwork, config: OptimConfig) -> Optimizer:
+    """Optimizer with one group of pretrained parameters and one of the rest, without frozen ones.
+
+    Each group has a "factor" on the learning rate; see `set_rate`.
+    """
     pretrained = {
         id(p)
         for m in network.modules()
@@ -81,48 +91,64 @@ def make_optimiser(network: SiameseNetwork, config: OptimConfig) -> Optimizer:
         {"params": [p for p in trained if id(p) in pretrained], "factor": config.backbone_factor},
     ]
     groups = [g for g in groups if g["params"]]
-    if config.optimiser == "sgd":
+    if config.optimizer == "sgd":
         return SGD(groups, config.rate, momentum=_MOMENTUM, weight_decay=config.weight_decay)
     return AdamW(groups, config.rate, weight_decay=config.weight_decay)
 
 
-def set_rate(optimiser: Optimizer, rate: float) -> None:
-    """Set the rate of all groups, each times its factor."""
-    for group in optimiser.param_groups:
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups, each times its factor."""
+    for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
 
 
-class MovingAverage:
-    """Exponential moving average of a network's weights and buffers, in float32.
+def gradient_norm(parameters: Iterable[Tensor], clip: float) -> Tensor:
+    """Clip the gradients to a norm of `clip` (0: not at all); returns the norm before."""
+    return nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf)
 
-    The decay grows from 0 to its value over the first steps, so that the start is forgotten.
+
+class MovingAverage:
+    """Exponential moving average (EMA) of a network's weights and buffers, in float32.
+
+    The decay rises from 0.1 to its value over the first steps, so the initial weights lose their
+    influence. `torch.optim.swa_utils.AveragedModel` copies the weights at its first update instead.
+
+    Attributes:
+        decay: fraction kept per update; 0 follows the weights exactly.
+        updates: number of updates so far.
+        values: averaged tensor of each name in the network's state.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        """Start from the network's present weights; a decay of 0 follows them exactly."""
         self.decay, self.updates = decay, 0
         self.values = {k: v.detach().clone() for k, v in network.state_dict().items()}
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step: average = keep * average + (1 - keep) * weights."""
         self.updates += 1
         keep = min(self.decay, self.updates / (self.updates + 9.0)) if self.decay else 0.0
-        floats: list[Tensor] = []
-        targets: list[Tensor] = []
+        averages: list[Tensor] = []
+        weights: list[Tensor] = []
         for name, value in network.state_dict().items():
             if value.is_floating_point():
-                targets.append(self.values[name])
-                floats.append(value)
-            else:
+                averages.append(self.values[name])
+                weights.append(value)
+            else:  # a counter, such as batch norm's
                 self.values[name].copy_(value)
-        torch._foreach_lerp_(targets, floats, 1.0 - keep)
+        torch._foreach_lerp_(averages, weights, 1.0 - keep)
 
     def copy_to(self, network: nn.Module) -> None:
-        """Give a network the averaged weights."""
+        """Load the averaged weights into a network."""
         network.load_state_dict(self.values)
 
-
-def gradient_norm(parameters: Iterable[Tensor], clip: float) -> Tensor:
-    """Norm of the gradients before clipping them to `clip` (0: not at all)."""
-    return nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf)
+    @contextmanager
+    def applied_to(self, network: nn.Module) -> Iterator[None]:
+        """Give a network the averaged weights, in evaluation mode; its own come back at the end."""
+        own = {k: v.clone() for k, v in network.state_dict().items()}
+        self.copy_to(network)
+        network.eval()
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)

@@ -1,4 +1,4 @@
-"""One step's forward pass: pairs in, output and labels for the losses out."""
+"""One training step up to the loss: forward pass, labels, regions, weighted losses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from siamtrack.losses.labels import box_target, disc_target
 from siamtrack.losses.metric import pool_region, stack_regions
 from siamtrack.models.network import NetworkOutput, SiameseNetwork, coverage, target_mask
 from siamtrack.models.siamfc import SiamFC
+from siamtrack.training.distributed import ProcessGroup
 
 
 class PairForward(nn.Module):
-    """The network on pairs; what distributed training wraps and torch.compile compiles.
+    """The network on B pairs: the module that is compiled and distributed.
 
-    With `cross`, every exemplar also meets the search region of the next pair of the batch. Those
-    B outputs follow the B of the pairs.
+    With `cross`, every exemplar is also correlated with the search crop of another pair of the
+    batch. The B outputs of these crossed pairs follow the B of the pairs themselves.
     """
 
     def __init__(self, network: SiameseNetwork, *, cross: bool) -> None:
@@ -32,8 +33,8 @@ class PairForward(nn.Module):
         """Run a batch.
 
         Args:
-            z: (B, 3, S, S) RGB in 0..255.
-            x: (B, 3, T, T) RGB in 0..255.
+            z: (B, 3, S, S) RGB in 0..255, the exemplars.
+            x: (B, 3, T, T) RGB in 0..255, the search crops.
             z_box: (B, 4) xywh of the targets in z, px.
 
         Returns:
@@ -44,14 +45,76 @@ class PairForward(nn.Module):
         search = self.network.embed_search(x)
         embedding = getattr(exemplar, "embedding", None)
         if self.cross:
+            # Search crop i meets the exemplar of pair i - 1 as well.
             tensors = (exemplar,) if isinstance(exemplar, Tensor) else tuple(exemplar)
-            both = [torch.cat([t, t.roll(1, dims=0)]) for t in tensors]
-            exemplar = self.network.exemplar_from_tensors(both)
-            search = torch.cat([search, search])
+            both = [torch.cat([t, t.roll(1, dims=0)]) for t in tensors]  # (2 B, ...)
+            exemplar = self.network.exemplar_from(both)
+            search = torch.cat([search, search])  # (2 B, ...)
         return self.network.correlate(exemplar, search), embedding
 
 
-def labels_for(
+def compute_losses(
+    forward: nn.Module,
+    network: TrackerNetwork,
+    loss: CombinedLoss,
+    batch: Mapping[str, Any],
+    *,
+    cross_negatives: float,
+    seed: int,
+    group: ProcessGroup | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run the network on a batch and compute the losses.
+
+    Args:
+        forward: `PairForward` of the network, as it is or wrapped for several processes.
+        network: the one inside.
+        loss: what is minimized.
+        batch: B collated `Pair`s on the network's device.
+        cross_negatives: weight of the crossed pairs; 0 where `forward` does not cross.
+        seed: of the random draws of the losses.
+        group: processes over which positive cells are averaged; None: this one alone.
+
+    Returns:
+        The weighted sum and its terms.
+    """
+    # 1. Forward pass: score map, boxes and embedding map of each pair.
+    output, z_embedding = forward(batch["z"], batch["x"], batch["z_box"])
+    positive = batch["positive"]  # (B,)
+    pairs, response_size = len(positive), output.score_logits.shape[-1]
+
+    # 2. Labels. Summed losses are divided by the positive cells per pair of the whole step.
+    target = make_labels(network, batch["x_box"], positive, response_size)
+    positives_per_pair = mean_positive_cells(target)
+    if group is not None:
+        positives_per_pair = group.mean(positives_per_pair)
+    if cross_negatives:
+        target = _with_crossed_pairs(target, cross_negatives)  # 2 B
+    target = replace(target, seed=seed, positives_per_pair=positives_per_pair)
+
+    # 3. Embeddings of the exemplars, of the boxed objects and of the distractors, in one table.
+    embeddings = None
+    if loss.needs_embeddings and output.embedding is not None and z_embedding is not None:
+        embedding_map, stride = output.embedding[:pairs], network.config.total_stride
+        x_embedding, distractor_embedding = (
+            pool_region(embedding_map, coverage(batch[box], response_size, stride))  # (B, E)
+            for box in ("x_box", "distractor_box")
+        )
+        has_distractor = batch["has_distractor"]
+        embeddings, identities = stack_regions(
+            z_embedding.float(),
+            x_embedding,
+            ~positive,
+            distractor=distractor_embedding,
+            has_distractor=has_distractor,
+        )
+        triplets = pair_triplets(positive, has_distractor)
+        target = replace(target, identities=identities, triplets=triplets)
+
+    # 4. Losses.
+    return loss.evaluate(LossInput(output.score_logits, output.ltrb_px, embeddings), target)
+
+
+def make_labels(
     network: TrackerNetwork, x_box: Tensor, positive: Tensor, response_size: int
 ) -> LossTarget:
     """Labels of the kind that the network learns from.
@@ -64,69 +127,38 @@ def labels_for(
     """
     stride = network.config.total_stride
     if isinstance(network, SiamFC):
-        offset = x_box[:, :2] + x_box[:, 2:] / 2 - network.config.search_size_px / 2
+        offset = x_box[:, :2] + x_box[:, 2:] / 2 - network.config.search_size_px / 2  # (B, 2)
         return disc_target(
             ~positive, response_size=response_size, total_stride=stride, offset_px=offset
         )
     return box_target(x_box, ~positive, response_size=response_size, total_stride=stride)
 
 
-def losses_of(
-    forward: nn.Module,
-    network: SiameseNetwork,
-    loss: CombinedLoss,
-    batch: Mapping[str, Any],
-    *,
-    cross_negatives: float,
-    step: int,
-    positives_per_pair: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run the network on a batch and evaluate the losses.
+def mean_positive_cells(target: LossTarget) -> Tensor:
+    """Positive cells per pair, a scalar."""
+    return (target.positive.sum() / max(len(target.positive), 1)).clamp_min(1e-3)
 
-    Args:
-        forward: `PairForward`, as it is or wrapped.
-        network: the one inside.
-        loss: what to minimise.
-        batch: collated `Pair`s on the network's device.
-        cross_negatives: weight of the crossed pairs; 0 where `forward` does not cross.
-        step: seeds what a loss draws at random.
-        positives_per_pair: see `LossTarget`; None for this batch's own.
 
-    Returns:
-        The weighted sum and its terms.
-    """
-    output, z_embedding = forward(batch["z"], batch["x"], batch["z_box"])
-    positive = batch["positive"]
-    response_size = output.score_logits.shape[-1]
-    target = labels_for(network, batch["x_box"], positive, response_size)
-    own = len(positive)
-    if positives_per_pair is None:
-        positives_per_pair = mean_positive_cells(target)
-    if cross_negatives:
-        target = _with_crossed(target, cross_negatives)
-    target = replace(target, seed=step, positives_per_pair=positives_per_pair)
-    embeddings = None
-    if loss.needs_embeddings and output.embedding is not None and z_embedding is not None:
-        maps, stride = output.embedding[:own], network.config.total_stride
-        found, beside = (
-            pool_region(maps, coverage(batch[name], response_size, stride))
-            for name in ("x_box", "distractor_box")
-        )
-        there = batch["has_distractor"]
-        embeddings, identities = stack_regions(
-            z_embedding.float(), found, ~positive, distractor=beside, has_distractor=there
-        )
-        triplets = pair_triplets(positive, there)
-        target = replace(target, identities=identities, triplets=triplets)
-    tracked = LossInput(output.score_logits, output.ltrb_px, embeddings)
-    return loss.evaluate(tracked, target)
+def _with_crossed_pairs(target: LossTarget, weight: float) -> LossTarget:
+    """Append B pairs of this weight that are background everywhere."""
+    nothing = torch.zeros_like(target.positive)
+    ltrb = target.ltrb_px
+    # The mean over 2 B pairs halves the part of each; doubling the weights undoes that.
+    pair_weight = 2.0 * target.positive.new_ones(len(target.positive), dtype=torch.float32)
+    return replace(
+        target,
+        positive=torch.cat([target.positive, nothing]),
+        background=torch.cat([target.background, ~nothing]),
+        ltrb_px=None if ltrb is None else torch.cat([ltrb, torch.zeros_like(ltrb)]),
+        pair_weight=torch.cat([pair_weight, weight * pair_weight]),
+    )
 
 
 def pair_triplets(positive: Tensor, has_distractor: Tensor) -> Tensor:
-    """Triplets that come with the pairs, without looking at embeddings.
+    """Triplets of the pairs themselves, for "offline" mining.
 
-    Each positive pair gives exemplar, search and what is not the target: the distractor of its
-    search crop, or the search region of the next pair where it has none.
+    The anchor is the exemplar of a positive pair, the positive is its search region. The negative
+    is the distractor of its search crop, or the search region of the next pair if it has none.
 
     Args:
         positive: (B,) bool.
@@ -135,31 +167,11 @@ def pair_triplets(positive: Tensor, has_distractor: Tensor) -> Tensor:
     Returns:
         (T, 3) int64 rows of the table that `stack_regions` makes.
     """
-    own = len(positive)
-    anchor = torch.arange(own, device=positive.device)
-    beside = 2 * own + has_distractor.cumsum(0) - 1
-    other = torch.where(has_distractor, beside, own + anchor.roll(-1))
-    usable = positive & (other != own + anchor)
-    return torch.stack([anchor, own + anchor, other], dim=1)[usable]
-
-
-def mean_positive_cells(target: LossTarget) -> Tensor:
-    """Positive cells over pairs: what summed losses are divided by."""
-    return (target.positive.sum() / max(len(target.positive), 1)).clamp_min(1e-3)
-
-
-def _with_crossed(target: LossTarget, weight: float) -> LossTarget:
-    """Append as many pairs that are background everywhere, of this weight.
-
-    The mean over twice as many pairs halves every pair's part; doubling the weights undoes it.
-    """
-    nothing = torch.zeros_like(target.positive)
-    ltrb = target.ltrb_px
-    pair_weight = target.positive.new_ones(len(target.positive), dtype=torch.float32)
-    return replace(
-        target,
-        positive=torch.cat([target.positive, nothing]),
-        background=torch.cat([target.background, ~nothing]),
-        ltrb_px=None if ltrb is None else torch.cat([ltrb, torch.zeros_like(ltrb)]),
-        pair_weight=torch.cat([2.0 * pair_weight, 2.0 * weight * pair_weight]),
-    )
+    # Rows: B exemplars, B search regions, then the distractors that exist.
+    pairs = len(positive)
+    anchor = torch.arange(pairs, device=positive.device)
+    distractor = 2 * pairs + has_distractor.cumsum(0) - 1
+    negative = torch.where(has_distractor, distractor, pairs + anchor.roll(-1))
+    # In a batch of one pair, the next pair is the pair itself.
+    usable = positive & (negative != pairs + anchor)
+    return torch.stack([anchor, pairs + anchor, negative], dim=1)[usable]

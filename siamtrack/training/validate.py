@@ -1,4 +1,4 @@
-"""How good a network is by now: the loss on held-out pairs, and tracking held-out sequences."""
+"""How good a network is: loss on held-out pairs, tracking of sequences, embedding separation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
-from torch import Tensor, nn
+from torch import Tensor
 
 from siamtrack.data.cache import CropCache
-from siamtrack.data.datasets import open_dataset
-from siamtrack.data.pairs import PairDataset
 from siamtrack.data.sequence import Dataset
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
@@ -22,65 +20,59 @@ from siamtrack.models.network import SiameseNetwork, coverage
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 from siamtrack.tracking.tracker import Tracker
-from siamtrack.training.batches import StepSampler, make_loader, pairs_of
+from siamtrack.training.batches import StepSampler, make_loader, make_pair_dataset
 from siamtrack.training.config import TrainConfig
-from siamtrack.training.distributed import World
-from siamtrack.training.step import PairForward, losses_of
+from siamtrack.training.distributed import ProcessGroup
+from siamtrack.training.step import PairForward, compute_losses
 
 
-class Validator:
-    """Judges the networks of one run, always on the same pairs and sequences.
+def validate(
+    network: TrackerNetwork,
+    loss: CombinedLoss,
+    config: TrainConfig,
+    batches: Iterable[Mapping[str, Any]],
+    sequences: Dataset | None,
+) -> dict[str, float]:
+    """Validate a network; every call of a run uses the same pairs and sequences.
 
-    Attributes:
-        latest: figures of the last judgement.
+    Args:
+        network: in evaluation mode.
+        loss: of the run.
+        config: of the run.
+        batches: of held-out pairs, `config.validation.batches` of them.
+        sequences: for one-pass evaluation; None leaves it out.
+
+    Returns:
+        "loss" and its terms if there are batches, "success_auc" and "ao" if there are sequences.
     """
-
-    def __init__(
-        self, config: TrainConfig, pairs: PairDataset, loss: CombinedLoss, device: torch.device
-    ) -> None:
-        """Open what the network is judged on.
-
-        Raises:
-            ConfigError, DatasetError: the sequences cannot be opened.
-        """
-        self.config, self.loss, self.device = config, loss, device
-        self.latest: dict[str, float] = {}
-        loop, wanted = config.loop, config.validation
-        self._sequences = open_dataset(wanted.sequences) if wanted.sequences else None
-        sampler = StepSampler(0, wanted.batches, loop.batch_size, World())
-        self._batches = make_loader(pairs, sampler, workers=0)
-
-    def judge(self, network: SiameseNetwork) -> dict[str, float]:
-        """Figures of a network in evaluation mode: loss and terms, success AUC and AO if asked."""
-        loop, wanted = self.config.loop, self.config.validation
-        figures: dict[str, float] = {}
-        if wanted.batches:
-            forward = PairForward(network, cross=loop.cross_negatives > 0)
-            moved = ({k: v.to(self.device) for k, v in b.items()} for b in self._batches)
-            figures = held_out_loss(
-                forward, network, self.loss, moved, cross_negatives=loop.cross_negatives
-            )
-        if self._sequences is not None:
-            figures |= one_pass(network, self._sequences, wanted.max_frames)
-        self.latest = figures
-        return figures
+    scores: dict[str, float] = {}
+    if config.validation.batches:
+        scores |= held_out_loss(network, loss, batches, config.loop.cross_negatives)
+    if sequences is not None:
+        by_sequence = list(
+            track_sequences(network, sequences, config.validation.max_frames).values()
+        )
+        for name in ("success_auc", "ao"):
+            scores[name] = float(np.mean([s[name] for s in by_sequence] or [0.0]))
+    return scores
 
 
 @torch.no_grad()
 def held_out_loss(
-    forward: nn.Module,
-    network: SiameseNetwork,
+    network: TrackerNetwork,
     loss: CombinedLoss,
     batches: Iterable[Mapping[str, Any]],
-    *,
     cross_negatives: float,
 ) -> dict[str, float]:
-    """Mean of the loss and of its terms over batches, in evaluation mode."""
+    """Mean of the loss and of its terms over batches."""
+    device = next(network.parameters()).device
+    forward = PairForward(network, cross=cross_negatives > 0)
     sums: dict[str, float] = {}
     count = 0
     for number, batch in enumerate(batches):
-        total, terms = losses_of(
-            forward, network, loss, batch, cross_negatives=cross_negatives, step=number
+        inputs = {k: v.to(device) for k, v in batch.items()}
+        total, terms = compute_losses(
+            forward, network, loss, inputs, cross_negatives=cross_negatives, seed=number
         )
         for name, value in {"loss": total, **terms}.items():
             sums[name] = sums.get(name, 0.0) + value.item()
@@ -88,46 +80,43 @@ def held_out_loss(
     return {name: value / max(count, 1) for name, value in sums.items()}
 
 
-def one_pass(network: SiameseNetwork, sequences: Dataset, max_frames: int = 0) -> dict[str, float]:
-    """Mean success AUC and AO over sequences; arguments as `sequence_figures`, 0 without any."""
-    figures = list(sequence_figures(network, sequences, max_frames).values())
-    return {k: float(np.mean([f[k] for f in figures] or [0.0])) for k in ("success_auc", "ao")}
-
-
-def sequence_figures(
-    network: SiameseNetwork, sequences: Dataset, max_frames: int = 0
+def track_sequences(
+    network: TrackerNetwork, sequences: Dataset, max_frames: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Success AUC and AO of each sequence, from the frame after the first on.
+    """Track each sequence from its first visible frame on, without re-initialization.
 
     Args:
-        network: in evaluation mode, on the device where it is to run.
+        network: in evaluation mode, on the device where it runs.
         sequences: what is tracked; those without two visible frames are left out.
         max_frames: of each sequence; 0 for all.
 
     Returns:
-        By name of the sequence "success_auc" (21 thresholds, as OTB) and "ao".
+        "success_auc" (21 thresholds, as OTB) and "ao" (mean IoU) by name of the sequence; the first
+        frame does not count.
     """
     device = next(network.parameters()).device
     options = ScalePyramidOptions() if isinstance(network, SiamFC) else BoxHeadOptions()
-    tracker = Tracker(TorchEngine(network, str(device)), options)
-    figures = {}
+    tracker = Tracker(TorchEngine(network, device), options)
+    scores = {}
     for sequence in sequences:
         if sequence.visible.sum() < 2:
             continue
         overlaps = overlaps_of(sequence, *track_sequence(tracker, sequence, max_frames))
         if not np.isnan(overlaps).all():
             ao = float(np.nanmean(overlaps))
-            figures[sequence.name] = {"success_auc": success_auc(overlaps), "ao": ao}
-    return figures
+            scores[sequence.name] = {"success_auc": success_auc(overlaps), "ao": ao}
+    return scores
 
 
-def separation(network: SiameseNetwork, config: TrainConfig, cache: CropCache) -> float | None:
-    """Probability that another view of a target is nearer to its exemplar than something else.
+def embedding_separation(
+    network: TrackerNetwork, config: TrainConfig, cache: CropCache
+) -> float | None:
+    """Probability that an exemplar is closer to its own target than to another object.
 
-    The area under the ROC curve of the cosine between the exemplar's embedding and that of a region
-    of the search crop: 0.5 tells nothing apart, 1 everything. The other view is the target in held
-    out pairs; something else is a distractor in the same search crop, the object of a negative, and
-    the target of the next pair.
+    This is the area under the ROC curve of the cosine between the embedding of an exemplar and that
+    of a region of a search crop: 0.5 is chance, 1 is perfect. Regions of the same target come from
+    positive pairs. Regions of other objects are distractors in the search crop, the objects of
+    negative pairs, and the target of the next pair.
 
     Args:
         network: in evaluation mode.
@@ -135,40 +124,41 @@ def separation(network: SiameseNetwork, config: TrainConfig, cache: CropCache) -
         cache: of the run, open.
 
     Returns:
-        The area; None for a network without embeddings, or without both kinds.
+        The area; None for a network without embeddings, or without both kinds of regions.
     """
-    sampler = StepSampler(0, max(config.validation.batches, 1), config.loop.batch_size, World())
-    pairs = pairs_of(config, cache, network.config, "held_out")
+    sampler = StepSampler(
+        0, max(config.validation.batches, 1), config.loop.batch_size, ProcessGroup()
+    )
+    pairs = make_pair_dataset(config, cache, network.config, "held_out")
     device = next(network.parameters()).device
     same: list[Tensor] = []
     different: list[Tensor] = []
-    for batch in make_loader(pairs, sampler, workers=0):
-        near, far = _cosines(network, {k: v.to(device) for k, v in batch.items()})
-        same.append(near)
-        different.append(far)
+    for loaded in make_loader(pairs, sampler, workers=0):
+        batch = {k: v.to(device) for k, v in loaded.items()}
+        output, exemplar = PairForward(network, cross=False)(batch["z"], batch["x"], batch["z_box"])
+        if output.embedding is None or exemplar is None:
+            return None
+
+        # Embeddings of the boxed object and of the distractor in the search crop, (B, E).
+        cells, stride = output.embedding.shape[-1], network.config.total_stride
+        target, distractor = (
+            pool_region(output.embedding, coverage(batch[box], cells, stride))
+            for box in ("x_box", "distractor_box")
+        )
+
+        # Their cosine to the exemplar, (B,).
+        to_target = torch.cosine_similarity(exemplar, target)
+        to_distractor = torch.cosine_similarity(exemplar, distractor)
+        positive = batch["positive"]
+        same.append(to_target[positive].cpu())
+        different += [to_target[~positive].cpu(), to_distractor[batch["has_distractor"]].cpu()]
+        if len(exemplar) > 1:
+            different.append(torch.cosine_similarity(exemplar, target.roll(-1, dims=0)).cpu())
     near, far = torch.cat(same), torch.cat(different)
-    return area_under_curve(near, far) if len(near) and len(far) else None
+    return roc_auc(near, far) if len(near) and len(far) else None
 
 
-def area_under_curve(same: Tensor, different: Tensor) -> float:
-    """Share of (same, different) pairs of values in which the first is larger; ties count half."""
+def roc_auc(same: Tensor, different: Tensor) -> float:
+    """Fraction of (same, different) pairs whose first value is larger; ties count 1/2."""
     statistic = mannwhitneyu(same.double().numpy(), different.double().numpy()).statistic
     return float(statistic) / (len(same) * len(different))
-
-
-def _cosines(network: SiameseNetwork, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    output, z = PairForward(network, cross=False)(batch["z"], batch["x"], batch["z_box"])
-    if output.embedding is None or z is None:
-        return torch.zeros(0), torch.zeros(0)
-    cells, stride = output.embedding.shape[-1], network.config.total_stride
-    target, distractor = (
-        pool_region(output.embedding, coverage(batch[name], cells, stride))
-        for name in ("x_box", "distractor_box")
-    )
-    positive, there = batch["positive"], batch["has_distractor"]
-    own = torch.cosine_similarity(z, target)
-    beside = torch.cosine_similarity(z, distractor)[there]
-    parts = [own[~positive], beside]
-    if len(z) > 1:
-        parts.append(torch.cosine_similarity(z, target.roll(-1, dims=0)))
-    return own[positive].cpu(), torch.cat(parts).cpu()

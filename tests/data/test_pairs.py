@@ -13,7 +13,7 @@ from siamtrack.data.cache import CropCache
 from siamtrack.data.pairs import PairConfig, PairDataset, rotate_about_box
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.training.batches import StepSampler, make_loader
-from siamtrack.training.distributed import World
+from siamtrack.training.distributed import ProcessGroup
 
 PLAIN = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
 CLEAN = PairConfig(negative=0, rotation=0, fill_replicate=0, fill_photo=0, augment=PLAIN)
@@ -90,7 +90,7 @@ def opencv_threads():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_do_not_change_the_batches(squares, workers):
     pairs = PairDataset(squares, PairConfig(), seed=3)
-    loader = make_loader(pairs, StepSampler(5, 8, 4, World()), workers=workers)
+    loader = make_loader(pairs, StepSampler(5, 8, 4, ProcessGroup()), workers=workers)
     batches = list(loader)
     assert [b["index"].tolist() for b in batches] == [
         [20 + 4 * s + i for i in range(4)] for s in range(3)
@@ -99,7 +99,7 @@ def test_workers_do_not_change_the_batches(squares, workers):
 
 
 def test_processes_share_a_step_without_overlap():
-    whole = list(StepSampler(3, 5, 4, World()))
+    whole = list(StepSampler(3, 5, 4, ProcessGroup()))
     parts = [list(StepSampler(3, 5, 2, World(rank, 2))) for rank in range(2)]
     assert [a + b for a, b in zip(*parts, strict=True)] == whole
 

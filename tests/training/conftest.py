@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from siamtrack.data.cache import CacheConfig, TrackFrames, build_cache
-from siamtrack.training.config import config_from
+from siamtrack.training.config import stored_config
 
 
 def _sources():
@@ -50,6 +50,6 @@ def small_run(clips_cache):
                 values[section] = {**values.get(section, {}), **changes}
             else:
                 values[section] = changes
-        return config_from(values)
+        return stored_config(values)
 
     return make

@@ -1,9 +1,11 @@
+import json
 import warnings
+from dataclasses import asdict
 
 import pytest
 
 from siamtrack.errors import ConfigError
-from siamtrack.training.config import TrainConfig, config_from, config_to, load_config
+from siamtrack.training.config import TrainConfig, load_config, stored_config
 
 
 def test_file_overrides_defaults_and_assignments_override_the_file(tmp_path):
@@ -19,7 +21,7 @@ def test_file_overrides_defaults_and_assignments_override_the_file(tmp_path):
 
 def test_a_configuration_survives_being_plain_data():
     config = load_config(None, ("pairs.set_weights.clips=3", "loss.triplet.margin=0.2"))
-    assert config_from(config_to(config)) == config
+    assert stored_config(json.loads(json.dumps(asdict(config)))) == config
 
 
 @pytest.mark.parametrize(
@@ -34,9 +36,12 @@ def test_a_configuration_survives_being_plain_data():
         ("loop.batch_size=0", "loop.batch_size is 0"),
         ("loop.batch_size=1", "cross_negatives needs"),
         ("loop.precision=int8", "unknown loop.precision 'int8'"),
-        ("optim.optimiser=adam", r"unknown optim.optimiser 'adam'.*'adamw'"),
+        ("optim.optimizer=adam", r"unknown optim.optimizer 'adam'.*'adamw'"),
         ("optim.schedule=cosin", r"did you mean 'cosine'"),
         ("optim.ema_decay=1.0", "optim.ema_decay is 1.0"),
+        ("optim.final_share=1.1", "optim.final_share is 1.1"),
+        ("validation.held_out=1.0", "validation.held_out is 1.0"),
+        ("pairs.negative=1.0", "pairs.negative is 1.0"),
         ("optim=3", "optim is 3; it is a section"),
         ("pairs.set_weights=3", "pairs.set_weights is 3; give a table"),
         ("pairs.set_weights.clips=many", "pairs.set_weights.clips is 'many'"),
@@ -60,9 +65,28 @@ def test_old_keys_of_the_augmentation_load_and_warn_where_they_are_typed(tmp_pat
     assert (augment.color, augment.gray, augment.color_joint) == (0.1, 0.2, 0.3)
     with warnings.catch_warnings():  # a checkpoint's
         warnings.simplefilter("error")
-        assert config_from({"pairs": {"augment": {"colour": 0.1}}}).pairs.augment.color == 0.1
+        assert stored_config({"pairs": {"augment": {"colour": 0.1}}}).pairs.augment.color == 0.1
     with pytest.raises(ConfigError, match="'color' is given twice"):
-        config_from({"pairs": {"augment": {"colour": 0.1, "color": 0.1}}})
+        stored_config({"pairs": {"augment": {"colour": 0.1, "color": 0.1}}})
+
+
+def test_the_old_key_of_the_optimizer_loads_and_warns_where_it_is_typed(tmp_path):
+    written = tmp_path / "old.toml"
+    written.write_text('[optim]\noptimiser = "sgd"\n')
+    with pytest.warns(FutureWarning, match="'optimiser' is now 'optimizer'"):
+        assert load_config(written).optim.optimizer == "sgd"
+    with pytest.warns(FutureWarning, match="'optimiser' is now 'optimizer'"):
+        assert load_config(None, ("optim.optimiser=sgd",)).optim.optimizer == "sgd"
+    with pytest.warns(FutureWarning):  # the assignment counts, whichever name the file has
+        assert load_config(written, ("optim.optimizer=adamw",)).optim.optimizer == "adamw"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert stored_config({"optim": {"optimiser": "sgd"}}).optim.optimizer == "sgd"
+
+
+def test_a_table_replaces_its_section():
+    config = load_config(None, ("optim.rate=0.5", "optim={schedule = 'constant'}"))
+    assert config.optim.schedule == "constant" and config.optim.rate == TrainConfig().optim.rate
 
 
 def test_an_assignment_into_a_value_is_refused():

@@ -13,7 +13,7 @@ from siamtrack.training.optim import (
     freeze,
     gradient_norm,
     learning_rate,
-    make_optimiser,
+    make_optimizer,
     set_rate,
     to_training_mode,
 )
@@ -49,7 +49,7 @@ def test_groups_have_their_factors_and_leave_frozen_weights_out():
     network = SiamTrackLite0()
     config = OptimConfig(frozen_stages=3, backbone_factor=0.1)
     freeze(network, config)
-    optimizer = make_optimiser(network, config)
+    optimizer = make_optimizer(network, config)
     set_rate(optimizer, 0.5)
     head, backbone = optimizer.param_groups
     assert (head["lr"], backbone["lr"]) == (0.5, 0.05)
@@ -62,7 +62,7 @@ def test_groups_have_their_factors_and_leave_frozen_weights_out():
 
 def test_siamfc_trains_with_sgd_and_has_no_stages_to_freeze():
     network = SiamFC()
-    optimizer = make_optimiser(network, OptimConfig(optimiser="sgd", frozen_stages=0))
+    optimizer = make_optimizer(network, OptimConfig(optimizer="sgd", frozen_stages=0))
     assert isinstance(optimizer, torch.optim.SGD) and len(optimizer.param_groups) == 1
     with pytest.raises(ConfigError, match="no stages to freeze"):
         freeze(network, OptimConfig(frozen_stages=2))

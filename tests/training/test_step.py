@@ -4,7 +4,7 @@ import torch
 
 from siamtrack.losses.combined import build_loss
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
-from siamtrack.training.step import PairForward, losses_of, pair_triplets
+from siamtrack.training.step import PairForward, compute_losses, pair_triplets
 
 SIZES = Lite0Config(exemplar_size_px=32, search_size_px=64, neck_channels=8, kernel_cells=2,
                     head_channels=8)  # fmt: skip
@@ -37,7 +37,7 @@ class Recorder:
 def recorded(has_distractor):
     network, loss = SiamTrackLite0(SIZES).eval(), Recorder()
     forward = PairForward(network, cross=False)
-    losses_of(forward, network, loss, batch(has_distractor), cross_negatives=0.0, step=3)
+    compute_losses(forward, network, loss, batch(has_distractor), cross_negatives=0.0, seed=3)
     return network, loss
 
 
@@ -72,9 +72,9 @@ def test_every_mining_trains_on_a_batch():
     for mining in ("random", "batch-all", "batch-hard", "semi-hard", "offline"):
         loss = build_loss({"triplet": {"mining": mining, "distance": "cosine", "margin": 0.3}})
         network.zero_grad()
-        total, _ = losses_of(
+        total, _ = compute_losses(
             PairForward(network, cross=True), network, loss, batch([True, False, True, False]),
-            cross_negatives=0.5, step=0,
+            cross_negatives=0.5, seed=0,
         )  # fmt: skip
         total.backward()
         assert network.search_branch.neck.weight.grad.abs().sum() > 0, mining

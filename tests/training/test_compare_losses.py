@@ -15,24 +15,24 @@ from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.network import coverage
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.training import compare_losses as module
-from siamtrack.training.batches import pairs_of
+from siamtrack.training.batches import make_pair_dataset
 from siamtrack.training.compare_losses import (
-    Outcome,
-    Variant,
-    choose,
+    LossVariant,
+    VariantResult,
+    as_markdown,
     compare,
     compare_and_report,
     default_variants,
-    markdown,
-    summarise,
+    select_variants,
+    summarize,
     write_comparison,
 )
-from siamtrack.training.config import TrainConfig, config_from
-from siamtrack.training.validate import area_under_curve, separation
+from siamtrack.training.config import TrainConfig, stored_config
+from siamtrack.training.validate import embedding_separation, roc_auc
 
 PAIR = (
-    Variant("response", {"iou_aware": 1.0, "giou": 1.5}),
-    Variant("triplet", {"iou_aware": 1.0, "giou": 1.5, "triplet": {"mining": "offline"}}),
+    LossVariant("response", {"iou_aware": 1.0, "giou": 1.5}),
+    LossVariant("triplet", {"iou_aware": 1.0, "giou": 1.5, "triplet": {"mining": "offline"}}),
 )
 
 
@@ -70,29 +70,29 @@ def test_variants_add_one_thing_each_to_the_response_losses():
 
 def test_a_configuration_without_response_loss_is_refused():
     with pytest.raises(ConfigError, match="hold no response loss"):
-        default_variants(config_from({"loss": {"triplet": 1.0}}))
+        default_variants(stored_config({"loss": {"triplet": 1.0}}))
 
 
 def test_variants_are_chosen_by_name_in_their_own_order():
     variants = default_variants(TrainConfig())
-    assert [v.name for v in choose(variants, ["euclidean", "response"])] == [
+    assert [v.name for v in select_variants(variants, ["euclidean", "response"])] == [
         "response", "euclidean",
     ]  # fmt: skip
-    assert choose(variants, []) == variants
+    assert select_variants(variants, []) == variants
     with pytest.raises(ConfigError, match=r"unknown variant 'euclid'.*'euclidean'"):
-        choose(variants, ["euclid"])
+        select_variants(variants, ["euclid"])
 
 
 def test_a_comparison_goes_on_where_it_stopped(small_run, held_out, tmp_path, monkeypatch):
     config, out = small_run(loop={"steps": 2}), tmp_path / "out"
     trained = []
-    original = module.fit
+    original = module.train
 
     def counted(run, folder, *, resume):
         trained.append((folder.name, resume))
         return original(run, folder, resume=resume)
 
-    monkeypatch.setattr(module, "fit", counted)
+    monkeypatch.setattr(module, "train", counted)
     seen = []
     short = {"max_frames": 2}
     first = compare(
@@ -141,19 +141,19 @@ def test_the_report_is_table_data_and_plot(small_run, held_out, tmp_path):
 
 def outcome(name, aucs, apart=None):
     figures = {f"s{i}": {"success_auc": a, "ao": a / 2} for i, a in enumerate(aucs)}
-    return Outcome(name, figures, apart)
+    return VariantResult(name, figures, apart)
 
 
 def test_rows_give_means_intervals_and_the_difference_from_the_first():
     aucs = np.linspace(0.3, 0.7, 12)
-    rows = summarise([outcome("a", aucs), outcome("b", aucs + 0.1, 0.9)])
+    rows = summarize([outcome("a", aucs), outcome("b", aucs + 0.1, 0.9)])
     assert rows[0]["success_auc"]["value"] == pytest.approx(0.5)
     assert rows[0]["success_auc"]["low"] < 0.5 < rows[0]["success_auc"]["high"]
     assert rows[1]["ao"]["value"] == pytest.approx(0.3)
     against = rows[1]["against_first"]
     assert [against[k] for k in ("value", "low", "high")] == pytest.approx([0.1, 0.1, 0.1])
     assert against["p_value"] < 0.01 and rows[0]["against_first"]["p_value"] == 1.0
-    lines = markdown(rows).splitlines()
+    lines = as_markdown(rows).splitlines()
     assert lines[2].endswith("|  |  |  |") and "+0.100 [+0.100, +0.100]" in lines[3]
     assert lines[3].endswith("| 0.900 |") and "12 held-out sequences" in lines[-1]
 
@@ -167,14 +167,14 @@ def test_one_sequence_has_no_interval(tmp_path):
 
 def test_outcomes_that_cannot_be_compared_are_refused():
     with pytest.raises(ConfigError, match="no sequence was tracked"):
-        summarise([outcome("a", [])])
+        summarize([outcome("a", [])])
     with pytest.raises(ConfigError, match="different sequences"):
-        summarise([outcome("a", [0.5, 0.5]), outcome("b", [0.5])])
+        summarize([outcome("a", [0.5, 0.5]), outcome("b", [0.5])])
 
 
 def test_area_by_hand():
     same, different = torch.tensor([0.9, 0.5]), torch.tensor([0.1, 0.5, 0.6])
-    assert area_under_curve(same, different) == pytest.approx((3 + 1.5) / 6)
+    assert roc_auc(same, different) == pytest.approx((3 + 1.5) / 6)
 
 
 def test_separation_counts_who_is_nearer_to_the_exemplar(small_run):
@@ -183,7 +183,7 @@ def test_separation_counts_who_is_nearer_to_the_exemplar(small_run):
     )
     network = SiamTrackLite0(Lite0Config(**config.network.config)).eval()
     cache = CropCache(Path(config.cache))
-    pairs = pairs_of(config, cache, network.config, "all")
+    pairs = make_pair_dataset(config, cache, network.config, "all")
     same, different = [], []
     with torch.inference_mode():
         for start in (0, 4):
@@ -195,7 +195,9 @@ def test_separation_counts_who_is_nearer_to_the_exemplar(small_run):
                     different.append(float(z @ beside))
                 different.append(float(z @ codes[(number + 1) % 4][1]))
         wins = [(a > b) + 0.5 * (a == b) for a in same for b in different]
-        assert separation(network, config, cache) == pytest.approx(np.mean(wins), abs=0.02)
+        assert embedding_separation(network, config, cache) == pytest.approx(
+            np.mean(wins), abs=0.02
+        )
     assert len(same) < 8 and len(different) > 8
 
 
@@ -214,4 +216,4 @@ def test_networks_without_embeddings_have_no_separation(small_run):
     config = small_run(loop={"batch_size": 2})
     cache = CropCache(Path(config.cache))
     with torch.inference_mode():
-        assert separation(SiamFC().eval(), config, cache) is None
+        assert embedding_separation(SiamFC().eval(), config, cache) is None
