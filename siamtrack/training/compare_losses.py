@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from siamtrack.data.cache import CropCache
 from siamtrack.data.datasets import open_dataset
-from siamtrack.engines.torch_engine import resolve_device
+from siamtrack.engines.devices import resolve_device
 from siamtrack.errors import ConfigError, OutputError
 from siamtrack.evaluation.statistics import Interval, bootstrap_mean, paired_test
 from siamtrack.losses.combined import LOSSES

@@ -62,7 +62,7 @@ def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
             norm.requires_grad_(False)
 
 
-def to_training_mode(network: TrackerNetwork, config: OptimConfig) -> None:
+def to_training_mode(network: SiameseNetwork, config: OptimConfig) -> None:
     """Training mode, except for batch norm that is frozen."""
     network.train()
     if config.frozen_batch_norm:
@@ -70,11 +70,11 @@ def to_training_mode(network: TrackerNetwork, config: OptimConfig) -> None:
             norm.eval()
 
 
-def _batch_norms(network: TrackerNetwork) -> list[nn.BatchNorm2d]:
+def _batch_norms(network: SiameseNetwork) -> list[nn.BatchNorm2d]:
     return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-def make_optimizer(network: TrackerNetwork, config: OptimConfig) -> Optimizer:
+def make_optimizer(network: SiameseNetwork, config: OptimConfig) -> Optimizer:
     """Optimizer with one group of pretrained parameters and one of the rest, without frozen ones.
 
     Each group has a "factor" on the learning rate; see `set_rate`.

@@ -48,14 +48,14 @@ class PairForward(nn.Module):
             # Search crop i meets the exemplar of pair i - 1 as well.
             tensors = (exemplar,) if isinstance(exemplar, Tensor) else tuple(exemplar)
             both = [torch.cat([t, t.roll(1, dims=0)]) for t in tensors]  # (2 B, ...)
-            exemplar = self.network.exemplar_from(both)
+            exemplar = self.network.exemplar_from_tensors(both)
             search = torch.cat([search, search])  # (2 B, ...)
         return self.network.correlate(exemplar, search), embedding
 
 
 def compute_losses(
     forward: nn.Module,
-    network: TrackerNetwork,
+    network: SiameseNetwork,
     loss: CombinedLoss,
     batch: Mapping[str, Any],
     *,
@@ -115,7 +115,7 @@ def compute_losses(
 
 
 def make_labels(
-    network: TrackerNetwork, x_box: Tensor, positive: Tensor, response_size: int
+    network: SiameseNetwork, x_box: Tensor, positive: Tensor, response_size: int
 ) -> LossTarget:
     """Labels of the kind that the network learns from.
 

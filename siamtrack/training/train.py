@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from siamtrack.data.cache import CropCache
 from siamtrack.data.datasets import open_dataset
-from siamtrack.engines.torch_engine import resolve_device
+from siamtrack.engines.devices import resolve_device
 from siamtrack.errors import ConfigError, OutputError, TrainingError
 from siamtrack.losses.combined import build_loss
 from siamtrack.models.efficientnet import EfficientNetLite0
 from siamtrack.models.network import SiameseNetwork
 from siamtrack.models.siamfc import SiamFC
-from siamtrack.models.weights import build_network, find_architecture, load_network, save_network
+from siamtrack.models.weights import build_network, config_class, load_network, save_network
 from siamtrack.training.batches import StepSampler, make_loader, make_pair_dataset
 from siamtrack.training.config import NetworkChoice, TrainConfig
 from siamtrack.training.distributed import ProcessGroup, process_group
@@ -79,7 +79,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
     loop = config.loop
 
     # 1. Device and processes.
-    device = resolve_device(loop.device)
+    device = torch.device(resolve_device(loop.device))
     if loop.precision == "float16" and device.type != "cuda":
         raise ConfigError(
             f'loop.precision is "float16", which trains on cuda only, and the device is {device}; '
@@ -221,7 +221,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                 network,
                 weights,
                 training_data=sorted({track.set_name for track in cache.tracks}),
-                licence="not stated",
+                license="not stated",
                 pairs=state.step * loop.batch_size * group.size,
                 figures={f"held_out_{name}": round(value, 4) for name, value in scores.items()},
                 overwrite=True,
@@ -250,13 +250,13 @@ def default_loss(architecture: str) -> dict[str, Any]:
     Raises:
         ConfigError: the architecture is unknown or has no default.
     """
-    find_architecture(architecture)
+    config_class(architecture)
     if architecture not in _DEFAULT_LOSSES:
         raise ConfigError(f"{architecture} has no default losses; give them in section [loss]")
     return _DEFAULT_LOSSES[architecture]
 
 
-def make_network(choice: NetworkChoice, *, random: bool = False) -> TrackerNetwork:
+def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwork:
     """Build the network to train with its initial weights.
 
     Args:
@@ -277,7 +277,7 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> TrackerNetwo
     if choice.start != "imagenet":
         initial = load_network(choice.start)
         try:
-            network.load_state_dict(initial.state_at(network.config))
+            network.load_state_dict(initial.resized_state_dict(network.config))
         except ConfigError as error:
             raise ConfigError(f"network.start {choice.start!r}: {error}") from error
         return network
@@ -314,7 +314,7 @@ class TrainState:
         best: best validation score so far: success AUC, or else the negative held-out loss.
     """
 
-    network: TrackerNetwork
+    network: SiameseNetwork
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     average: MovingAverage

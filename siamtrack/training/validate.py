@@ -27,7 +27,7 @@ from siamtrack.training.step import PairForward, compute_losses
 
 
 def validate(
-    network: TrackerNetwork,
+    network: SiameseNetwork,
     loss: CombinedLoss,
     config: TrainConfig,
     batches: Iterable[Mapping[str, Any]],
@@ -59,7 +59,7 @@ def validate(
 
 @torch.no_grad()
 def held_out_loss(
-    network: TrackerNetwork,
+    network: SiameseNetwork,
     loss: CombinedLoss,
     batches: Iterable[Mapping[str, Any]],
     cross_negatives: float,
@@ -81,7 +81,7 @@ def held_out_loss(
 
 
 def track_sequences(
-    network: TrackerNetwork, sequences: Dataset, max_frames: int = 0
+    network: SiameseNetwork, sequences: Dataset, max_frames: int = 0
 ) -> dict[str, dict[str, float]]:
     """Track each sequence from its first visible frame on, without re-initialization.
 
@@ -96,7 +96,7 @@ def track_sequences(
     """
     device = next(network.parameters()).device
     options = ScalePyramidOptions() if isinstance(network, SiamFC) else BoxHeadOptions()
-    tracker = Tracker(TorchEngine(network, device), options)
+    tracker = Tracker(TorchEngine(network, str(device)), options)
     scores = {}
     for sequence in sequences:
         if sequence.visible.sum() < 2:
@@ -109,7 +109,7 @@ def track_sequences(
 
 
 def embedding_separation(
-    network: TrackerNetwork, config: TrainConfig, cache: CropCache
+    network: SiameseNetwork, config: TrainConfig, cache: CropCache
 ) -> float | None:
     """Probability that an exemplar is closer to its own target than to another object.
 
