@@ -205,4 +205,5 @@ def _graph_engine(
         ) from error
 
 
-__getattr__ = renamed_attributes(__name__, {"Source": "ModelSource", "Choice": "EngineChoice"})
+if not TYPE_CHECKING:  # a type checker would then accept any name
+    __getattr__ = renamed_attributes(__name__, {"Source": "ModelSource", "Choice": "EngineChoice"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -163,6 +163,7 @@ def _covered(edges: Tensor, start: Tensor, length: Tensor, stride: int) -> Tenso
     return (high - low).clamp_min(0) / stride
 
 
-__getattr__ = renamed_attributes(
-    __name__, {"TrackerNetwork": "SiameseNetwork", "TrackerOutput": "NetworkOutput"}
-)
+if not TYPE_CHECKING:  # a type checker would then accept any name
+    __getattr__ = renamed_attributes(
+        __name__, {"TrackerNetwork": "SiameseNetwork", "TrackerOutput": "NetworkOutput"}
+    )

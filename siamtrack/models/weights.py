@@ -251,24 +251,10 @@ def save_network(
     notes: str = "",
     overwrite: bool = False,
 ) -> ModelCard:
-    """Write a network's weights and their card.
+    """Write a network's weights to `path`, which ends in .safetensors, and their card beside it.
 
-    The arguments between `path` and `overwrite` are fields of the `ModelCard`.
-
-    Args:
-        network: what to save, on any device.
-        path: the file to write, ending in .safetensors; the card gets the same name and .json.
-        training_data: see `ModelCard`, as for the next six.
-        license: see `ModelCard`.
-        pairs: see `ModelCard`.
-        commit: see `ModelCard`.
-        figures: see `ModelCard`.
-        tracker: see `ModelCard`.
-        notes: see `ModelCard`.
-        overwrite: replace weights that exist; an interrupted write leaves the old ones.
-
-    Returns:
-        The card that was written.
+    The arguments from `training_data` to `notes` are fields of the `ModelCard`, which is returned.
+    Weights that exist are replaced only with `overwrite`; an interrupted write leaves them whole.
 
     Raises:
         OutputError: `path` exists, has another suffix or cannot be written.
@@ -522,4 +508,5 @@ def _not_safetensors(path: Path) -> WeightsError:
     return WeightsError(f"{path} is not a safetensors file; {advice}")
 
 
-__getattr__ = renamed_attributes(__name__, {"WeightsCard": "ModelCard"})
+if not TYPE_CHECKING:  # a type checker would then accept any name
+    __getattr__ = renamed_attributes(__name__, {"WeightsCard": "ModelCard"})

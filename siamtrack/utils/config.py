@@ -290,6 +290,8 @@ def warn_renamed(kind: str, old: str, new: str) -> None:
 def renamed_attributes(module: str, new_names: Mapping[str, str]) -> Callable[[str], Any]:
     """A `__getattr__` for a module: its names by their old spelling, with a warning.
 
+    Assign it under `if not TYPE_CHECKING`, or type checkers accept any name from the module.
+
     Args:
         module: its `__name__`.
         new_names: new name of each old one.
