@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,15 +43,15 @@ def run_task(
     Raises:
         SiamTrackError: the tracker failed, or the data set cannot be read.
     """
-    global _runner
-    if _runner is None:
-        cv2.setNumThreads(setup["threads"])
-        _runner = TaskRunner(open_benchmark(setup["dataset"], Path(setup["root"])))
-    return _runner.run(Task.from_plain(task), heartbeat)
+    runner = _task_runner(setup["dataset"], setup["root"], setup["threads"])
+    return runner.run(Task.from_plain(task), heartbeat)
 
 
-_runner: TaskRunner | None = None
-"""Kept from task to task: all tasks of a process share one setup."""
+@lru_cache(maxsize=1)
+def _task_runner(dataset: str, root: str, threads: int) -> TaskRunner:
+    """Kept from task to task: all tasks of a process share one setup."""
+    cv2.setNumThreads(threads)
+    return TaskRunner(open_benchmark(dataset, Path(root)))
 
 
 class TaskRunner:
