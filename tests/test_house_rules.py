@@ -199,7 +199,6 @@ def classes_by_name(sources: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.xfail(strict=False, reason="renaming is under way")
 def test_no_class_name_has_two_meanings() -> None:
     sources = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in PACKAGE}
     twice = {name: paths for name, paths in classes_by_name(sources).items() if len(paths) > 1}

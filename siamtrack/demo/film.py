@@ -69,9 +69,9 @@ def film(frame_count: int, seed: int) -> Iterator[SceneFrame]:
     rng = np.random.default_rng(seed)
     photograph = read_image(_PICTURES / "dandelions.jpg", upright=False).astype(np.float32)
     mask = read_image(_PICTURES / "dandelion-mask.png", upright=False)[..., 0]
-    foreground = mask.astype(np.float32) / 255  # (H, W)
+    foreground = mask.astype(np.float32) / np.float32(255)  # (H, W)
     picture = read_image(_PICTURES / "balloon.webp", upright=False, alpha=True)
-    cutout = Cutout(picture[..., :3], picture[..., 3].astype(np.float32) / 255)
+    cutout = Cutout(picture[..., :3], picture[..., 3].astype(np.float32) / np.float32(255))
     flight, camera = _flight(frame_count, rng), _camera(frame_count, rng)
     balloon = FlatLayer(cutout, flight, perspective=0.25)
     noise = [rng.normal(0, _GRAIN, (FRAME_WH[1], FRAME_WH[0], 1)) for _ in range(5)]
