@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from siamtrack.crops import stack_rgb
@@ -164,6 +163,10 @@ class OnnxEngine(GraphEngine):
             ConfigError: an unknown precision.
             EngineError: see `GraphEngine`; or ONNX Runtime cannot use the device.
         """
+        # Not above: the OpenVINO engine, which shares this file, need not wait for ONNX Runtime.
+        import onnxruntime
+
+        self._runtime = onnxruntime
         if precision not in PRECISIONS:
             raise ConfigError.unknown("precision", precision, PRECISIONS)
         self.precision = precision
@@ -171,6 +174,7 @@ class OnnxEngine(GraphEngine):
         super().__init__(weights, weights_sha256, device=device)
 
     def _open(self, path: Path) -> Graph:
+        ort = self._runtime
         provider = _PROVIDERS.get(self.device.partition(":")[0])
         if provider not in ort.get_available_providers():
             raise EngineError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pytest
 
 from siamtrack.geometry import iou
 
@@ -41,3 +42,27 @@ def test_a_clip_is_tracked_into_a_table_and_a_video(clip: Any, tmp_path: Path) -
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == clip.frames
     size = (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FRAME_HEIGHT))
     assert size == clip.wh
+
+
+WITHOUT = ("torch", "matplotlib", "scipy", "skimage", "got10k", "PIL")
+LIGHT = f"""
+import sys
+from siamtrack.cli import main
+code = main(sys.argv[1:])
+print(code, [name for name in {WITHOUT} if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("engine", ["auto", "onnx", "openvino"])
+def test_tracking_imports_no_package_it_does_not_need(
+    engine: str, clip: Any, tmp_path: Path
+) -> None:
+    arguments = ["track", str(clip.path), "--box", "30,40,30,30", "--no-display"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, *arguments, "--csv", "boxes.csv", "--engine", engine],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "0 []\n", done.stderr
