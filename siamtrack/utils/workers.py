@@ -164,7 +164,7 @@ class WorkerPool(Closing):
     def close(self) -> None:
         """Let the processes end; the next `run` would start others."""
         for process in self._processes:
-            process.close()
+            process.end(kill=False)
 
 
 class _WorkerProcess:
@@ -184,30 +184,35 @@ class _WorkerProcess:
             self._send(task)
             return self._receive(on_progress)
         except OSError as error:
-            self.kill()
+            self.end(kill=True)
             return None, f"the worker process cannot be used: {error}"
 
     def stop(self) -> None:
         """Kill the process and start no other; for use by another thread."""
         self._stopped.set()
-        self.kill()
+        self.end(kill=True)
 
-    def kill(self) -> None:
+    def end(self, *, kill: bool) -> None:
+        """End the process, at once or by closing its input; the next task starts another."""
         process, self._process = self._process, None
-        if process is not None:
+        if process is None:
+            return
+        if kill:
             process.kill()
-            _wait_for_end(process)
-
-    def close(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            _wait_for_end(process)
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        try:
+            process.wait(CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _send(self, task: Any) -> None:
         if self._pool.fresh(task) and not self._is_unused:
-            self.close()
+            self.end(kill=False)
         if self._process is None or self._process.poll() is not None:
-            self.kill()
+            self.end(kill=True)
             self._process = self._start()
             if self._stopped.is_set():
                 raise OSError("the run was stopped")
@@ -245,7 +250,7 @@ class _WorkerProcess:
             try:
                 line = self._answers.get(timeout=limit)
             except Empty:
-                self.kill()
+                self.end(kill=True)
                 return None, f"hung {position}: no answer for {limit:g} s, killed"
             if line is None:
                 return None, f"its process died {position}{self._exit_reason()}"
@@ -260,7 +265,7 @@ class _WorkerProcess:
     def _exit_reason(self) -> str:
         """How the process ended and the last line it printed."""
         code = self._process.wait() if self._process is not None else 0
-        self.kill()
+        self.end(kill=True)
         how = f" (signal {-code})" if code < 0 else f" (exit code {code})"
         if self._log is None:
             return how
@@ -287,17 +292,6 @@ def _pass_lines(output: IO[str], answers: Queue[str | None]) -> None:
         for line in output:
             answers.put(line)
     answers.put(None)
-
-
-def _wait_for_end(process: subprocess.Popen[str]) -> None:
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-    try:
-        process.wait(CLOSE_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def main() -> None:
