@@ -19,6 +19,7 @@ from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.datasets import Benchmark
 from siamtrack.evaluation.task import SequenceRun
 from siamtrack.evaluation.trackers import TrackerEntry
+from siamtrack.tracking.options import rename_options
 from siamtrack.types import FloatArray
 from siamtrack.utils.files import atomic_write
 
@@ -135,13 +136,14 @@ class ResultStore:
         Up to version 0.1 a key had a hash of the source code in place of engine, precision and
         revision. Such results are never taken for those of today.
         """
+        given = rename_options(tracker.spec.options, warn=False)
         keys = []
         for path in sorted(self.tracker_folder(variant, tracker.key).parent.glob("*.json")):
             note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if (
                 "code_sha256" in note
                 and note["weights_sha256"] == tracker.identity.get("weights_sha256")
-                and note["options"] == dict(tracker.spec.options)
+                and rename_options(note["options"], warn=False) == given
             ):
                 keys.append(path.stem)
         return keys

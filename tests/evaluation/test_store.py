@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,8 +134,10 @@ def test_results_of_an_older_siamtrack_are_found_by_weights_and_options(clips, t
     )
     store.describe("ope", tracker.key, identity)
     assert store.older_keys("ope", tracker) == []
-    folder = store.tracker_folder("ope", "").parent / "clips"
+    folder = store.tracker_folder("ope", tracker.key).parent
     older_note(folder, "siamtrack-old")
     older_note(folder, "siamtrack-tuned", options={"engine": "torch", "framing": 0})
     older_note(folder, "siamtrack-trained", weights_sha256="def")
     assert store.older_keys("ope", tracker) == ["siamtrack-old"]
+    tuned = TrackerSpec("siamtrack", {"engine": "torch", "box_correction": 0})
+    assert store.older_keys("ope", replace(tracker, spec=tuned)) == ["siamtrack-tuned"]
