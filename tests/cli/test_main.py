@@ -50,8 +50,8 @@ def test_help_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFix
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for name in cli.cli.list_commands(click.Context(cli.cli)):
         assert main([name, "--help"]) == 0
-        told = capsys.readouterr().out
-        assert told.startswith(f"Usage: siamtrack {name}") and "--debug" in told
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"Usage: siamtrack {name}") and "--debug" in printed
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +60,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["trak"], "did you mean 'track'"),
         (["track", "clip.mp4", "--bx", "1,2,3,4"], "--bx"),
@@ -71,11 +71,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     (line,) = error_lines(capsys)
-    assert line.startswith("siamtrack: error: ") and told in line
+    assert line.startswith("siamtrack: error: ") and message in line
 
 
 def all_errors() -> list[type[SiamTrackError]]:
@@ -130,7 +130,7 @@ def test_the_code_of_a_command_is_that_of_the_program(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "told"),
+    ("number", "code", "message"),
     [
         (signal.SIGINT, 130, "siamtrack: interrupted"),
         (signal.SIGTERM, 143, "siamtrack: stopped"),
@@ -139,14 +139,14 @@ def test_the_code_of_a_command_is_that_of_the_program(monkeypatch: pytest.Monkey
 def test_signals_end_it_quietly(
     number: signal.Signals,
     code: int,
-    told: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     command_that(monkeypatch, lambda: signal.raise_signal(number))
     assert main(["track"]) == code
-    assert error_lines(capsys) == [told]
+    assert error_lines(capsys) == [message]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
