@@ -78,6 +78,7 @@ def prepare(config: RunConfig) -> Evaluation:
         EvaluationError: a tracker that cannot be built.
         WeightsError: weights that are missing or damaged.
     """
+    # 1. The data set, and the ways of running that it allows.
     benchmark = open_benchmark(config.dataset, config.root)
     is_vot = benchmark.protocol.layout == "vot"
     families = list(dict.fromkeys(config.protocols or ["supervised" if is_vot else "ope"]))
@@ -90,6 +91,7 @@ def prepare(config: RunConfig) -> Evaluation:
         raise ConfigError(
             f"the truth of {benchmark.name} is withheld, so it can only be run with ope"
         )
+    # 2. Its sequences; everything that is wrong with them is told at once.
     place = f"{config.dataset} at {config.root}"
     usable, problems = benchmark.check(benchmark.select(config.only))
     if problems and not config.partial:
@@ -99,6 +101,7 @@ def prepare(config: RunConfig) -> Evaluation:
         )
     if not usable:
         raise DatasetError(f"{place} has no usable sequence: {'; '.join(problems)}")
+    # 3. The trackers, each built once.
     trackers = resolve_trackers(config.trackers)
     store = ResultStore(config.out, benchmark)
     return Evaluation(config, benchmark, usable, trackers, variants, store, problems)
@@ -141,6 +144,7 @@ def run(
             write_failures()
         on_result(worker, result)
 
+    # 1. Notes beside the results.
     for tracker in evaluation.trackers:
         for variant in evaluation.variants:
             store.describe(variant.name, tracker.key, tracker.identity)
@@ -152,8 +156,8 @@ def run(
                 store.tracker_folder(evaluation.variants[0].name, older),
             )
     write_failures()
+    # 2. Whatever has no result yet, here or on a cluster, whose machines need a full path.
     groups = evaluation.pending()
-    # Workers may stand in another folder.
     absolute = replace(config, root=evaluation.benchmark.root.resolve())
     if config.scheduler:
         run_on_cluster(groups, absolute, lambda result: record(0, result))

@@ -78,6 +78,7 @@ def corrupt(image: Image, kind: str, strength: int, sequence: str, frame: int) -
             sees the same noise, whatever process it runs in.
         frame: 0-based.
     """
+    # crc32, because Python's own hash of a string differs from process to process.
     rng = np.random.default_rng([zlib.crc32(sequence.encode()), frame, strength])
     return CORRUPTIONS[kind](image, strength, rng)
 
@@ -127,6 +128,7 @@ class Variant:
         """(4,) the box the tracker is given, from the true one."""
         if self.scale == 1.0 and self.shift_xy == (0.0, 0.0):
             return box_xywh.copy()
+        # The size is scaled about the center, which moves by a share of the unscaled size.
         size = box_xywh[2:] * self.scale
         center = box_xywh[:2] + box_xywh[2:] / 2 + np.array(self.shift_xy) * box_xywh[2:]
         return np.concatenate([center - size / 2, size])
@@ -145,6 +147,7 @@ class Variant:
         """
         if self.segment == 0:
             return 0
+        # The last visible frame is left out: after it there is nothing to score.
         usable = np.flatnonzero(visible)[:-1]
         if len(usable) == 0:
             raise EvaluationError(
@@ -192,6 +195,7 @@ def variant_named(name: str) -> Variant:
     Raises:
         ConfigError: there is none.
     """
+    # The rate of realtime is free, so it is read from the name; all others are listed.
     rate = name.removeprefix("realtime-")
     if rate != name and rate.replace(".", "", 1).isdigit():
         return variants_of("realtime", fps=float(rate))[0]
@@ -249,12 +253,13 @@ class TimedTracker:
 
     def _call(self, frame: int, name: str, call: Callable[[], object]) -> tuple[object, float]:
         self._heartbeat(frame)
+        # The clock covers the call alone: neither decoding nor the heartbeat before it.
         start = self._clock()
         try:
             output = call()
         except SiamTrackError as error:
             raise EvaluationError(f"frame {frame}: {name}: {error}") from error
-        except Exception as error:
+        except Exception as error:  # other people's trackers may raise anything
             raise EvaluationError(
                 f"frame {frame}: {name} raised {type(error).__name__}: {error}"
             ) from error
@@ -266,6 +271,7 @@ class TimedTracker:
 VOT_SKIP = 5
 """Frames from a failure to the restart, Kristan et al., VOT challenges 2013 to 2019."""
 VOT_INIT, VOT_FAILURE, VOT_SKIPPED = 1.0, 2.0, 0.0
+"""Codes that stand in the place of a box, as the VOT toolkit writes them."""
 
 
 def run_variant(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -> SequenceRun:
@@ -289,6 +295,7 @@ def _one_pass(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -
     for frame, image in _decoded(sequence, start):
         if variant.corruption is not None:
             image = corrupt(image, *variant.corruption, sequence.name, frame)
+        # The first row is the box that was given.
         if frame == start:
             box = variant.first_box(sequence.boxes_xywh[start])
             seconds = tracker.init(frame, image, box)
@@ -306,6 +313,8 @@ def _real_time(tracker: TimedTracker, sequence: EvalSequence, fps: float) -> Seq
     so a late frame keeps the old box. A tracker that becomes free takes the newest frame that has
     arrived and never sees the ones between. `init` is free of charge.
     """
+    # `current` is the newest finished box, `pending` the one that is finished at `free_at` (s).
+    # `next_frame` is the first frame that the tracker sees once it is free.
     period = 1.0 / fps
     boxes: list[FloatArray] = []
     times: list[float] = []
@@ -322,6 +331,7 @@ def _real_time(tracker: TimedTracker, sequence: EvalSequence, fps: float) -> Seq
             current = pending  # the frame before this one was finished first
             pending, seconds = tracker.update(frame, image)
             free_at = max(free_at, frame * period) + seconds
+            # 1e-9: a tracker that is free exactly when a frame arrives takes it.
             next_frame = max(frame + 1, math.floor(free_at * fps + 1e-9))
         # 2. A box that is finished when this frame's is due counts.
         if free_at <= (frame + 1) * period + 1e-9:
@@ -340,12 +350,15 @@ def _supervised(tracker: TimedTracker, sequence: EvalSequence) -> SequenceRun:
     restart: int | None = 0
     for frame, image in _decoded(sequence):
         seconds = float("nan")
+        # 1. (Re-)initialize with the true box.
         if restart == frame:
             seconds = tracker.init(frame, image, sequence.boxes_xywh[frame])
             restart = None
             rows.append([VOT_INIT])
+        # 2. After a failure, skip frames until the restart.
         elif restart is not None:
             rows.append([VOT_SKIPPED])
+        # 3. Track; the overlap is that of the areas inside the image.
         else:
             box, seconds = tracker.update(frame, image)
             row = sequence.to_file(box[None])[0]
@@ -373,7 +386,7 @@ def _file_rows(sequence: EvalSequence, boxes: list[FloatArray]) -> list[list[flo
 
 # --- Runs of our own tracker in memory ------------------------------------------------------------
 
-OTB_THRESHOLDS = 21
+OTB_THRESHOLDS = 21  # 0, 0.05, ..., 1
 
 
 def track_sequence(
@@ -414,7 +427,7 @@ def overlaps_of(sequence: VideoSequence, first: int, results: list[Result]) -> F
     """
     truth = sequence.boxes[first : first + len(results)]
     overlaps = iou([result.box for result in results], truth)
-    overlaps[0] = np.nan
+    overlaps[0] = np.nan  # its box was given
     return overlaps
 
 

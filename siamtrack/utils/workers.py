@@ -209,14 +209,16 @@ class _WorkerProcess:
             process.wait()
 
     def _send(self, task: Any) -> None:
+        # 1. A process that can take the task: alive, and unused if the task needs that.
         if self._pool.fresh(task) and not self._is_unused:
             self.end(kill=False)
         if self._process is None or self._process.poll() is not None:
             self.end(kill=True)
             self._process = self._start()
-            if self._stopped.is_set():
+            if self._stopped.is_set():  # meanwhile, by another thread
                 raise OSError("the run was stopped")
             _write_line(self._process.stdin, self._pool.greeting)
+        # 2. The task.
         self._is_unused = False
         _write_line(self._process.stdin, task)
 
@@ -245,6 +247,7 @@ class _WorkerProcess:
         return process
 
     def _receive(self, on_progress: Callable[[int], None]) -> tuple[Any, str]:
+        # Start-up has a limit of its own; every heartbeat then starts that of a frame anew.
         limit, position = self._pool.start_timeout_s, "before its first frame"
         while True:
             try:
@@ -296,6 +299,7 @@ def _pass_lines(output: IO[str], answers: Queue[str | None]) -> None:
 
 def main() -> None:
     """The child: serve on standard input and output; what libraries print goes to stderr."""
+    # Keep stdout for answers, and let file descriptor 1, which C libraries print to, be stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     serve(_lines_of_stdin(), channel)
