@@ -1,14 +1,12 @@
-"""What a choice among many trials is worth on sequences that had no part in it.
+"""Cross-validation of the choice among many trials: what it gains on other sequences.
 
-K-fold cross-validation of the choice itself (Stone 1974; Varma and Simon 2006 on the optimism of
-the best of many): the sequences are split into K folds, the best options on all folds but one are
-judged on that one, and so for each. As trials are kept with the AUC of each sequence, this costs
-no tracking, and is repeated over random splits so that no single split decides.
+K-fold cross-validation of the selection itself (Stone 1974; Varma and Simon 2006 on the optimism of
+the best of many): the options that are best on all folds but one are evaluated on that fold. Trials
+store the AUC of each sequence, so this needs no tracking. It is repeated over random splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,17 +20,17 @@ REPEATS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SelectionResult:
     """Outcome of a search.
 
     Attributes:
         folds: K.
         best: row of the candidate that is best on all sequences.
-        optimistic: its mean, judged on the sequences that chose it.
-        cross_validated: mean over sequences when others choose.
+        optimistic: its mean on the sequences that chose it.
+        cross_validated: mean over sequences when other sequences choose.
         default: mean of the first candidate, the options before the search.
         gain: `cross_validated` minus `default`, sequence by sequence.
-        chosen: (T,) in which share of the folds each candidate was chosen.
+        chosen: (T,) share of the folds in which each candidate was chosen.
     """
 
     folds: int
@@ -45,29 +43,27 @@ class Verdict:
 
     @property
     def recommended(self) -> bool:
-        """Whether the best options are to be used: choosing so gains on sequences it has not seen.
-
-        The interval of the gain says how sure that is; with few sequences it is seldom narrow.
-        """
+        """Whether choosing gains on unseen sequences; the interval of `gain` says how sure."""
         return self.best != 0 and self.gain.difference.value > 0
 
 
-def judge_choice(aucs: FloatArray, folds: int, seed: int = 0) -> Verdict:
-    """Judge the choice of the best of several candidates.
+def cross_validate_choice(aucs: FloatArray, folds: int, seed: int = 0) -> SelectionResult:
+    """Estimate what choosing the best of several candidates gains.
 
     Args:
-        aucs: (T, S) success AUC of each candidate on each sequence; the first candidate is what
-            the others have to beat, and is chosen where none does.
-        folds: K, from 2 to S. Raising it chooses from more sequences at a time, closer to the
-            choice from all of them.
+        aucs: (T, S) success AUC of each candidate on each sequence; the first candidate is the
+            baseline, and is chosen where no other is better.
+        folds: K, from 2 to S. Raising it chooses on more sequences at a time, closer to the
+            choice on all of them.
         seed: of splits and intervals.
 
     Raises:
         ConfigError: fewer sequences than folds, or fewer folds than two.
     """
     check_folds(folds, aucs.shape[1])
+    # Average over random splits: choose on all folds but one, evaluate on that one.
     rng = np.random.default_rng(seed)
-    gain = np.zeros(aucs.shape[1])  # not the mean itself, whose rounding would count as a gain
+    gain = np.zeros(aucs.shape[1])  # sums of means would count rounding as a gain
     chosen = np.zeros(len(aucs))
     for _ in range(REPEATS):
         for fold in np.array_split(rng.permutation(aucs.shape[1]), folds):
@@ -76,7 +72,7 @@ def judge_choice(aucs: FloatArray, folds: int, seed: int = 0) -> Verdict:
             gain[fold] += (aucs[winner, fold] - aucs[0, fold]) / REPEATS
             chosen[winner] += 1 / (REPEATS * folds)
     best = best_candidate(aucs)
-    return Verdict(
+    return SelectionResult(
         folds=folds,
         best=best,
         optimistic=bootstrap_mean(aucs[best], rng),
@@ -93,17 +89,12 @@ def best_candidate(aucs: FloatArray) -> int:
     return int(np.flatnonzero(means >= means.max() - 1e-12)[0])
 
 
-def check_folds(folds: int, sequences: int | Sequence[str]) -> None:
-    """Refuse folds that cannot be made.
-
-    Raises:
-        ConfigError: fewer sequences than folds, or fewer folds than two.
-    """
-    count = sequences if isinstance(sequences, int) else len(sequences)
+def check_folds(folds: int, sequences: int) -> None:
+    """Raise ConfigError unless `sequences` can be split into `folds` folds, at least two."""
     if folds < 2:
         raise ConfigError(f"{folds} fold(s) leave nothing to choose from; give 2 or more")
-    if count < folds:
+    if sequences < folds:
         raise ConfigError(
-            f"{count} sequence(s) cannot be split into {folds} folds; give more sequences or "
+            f"{sequences} sequence(s) cannot be split into {folds} folds; give more sequences or "
             "fewer folds"
         )

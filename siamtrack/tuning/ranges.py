@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,7 +14,7 @@ from siamtrack.tracking.options import (
     TrackerOptions,
     rename_options,
 )
-from siamtrack.utils.config import parse_value
+from siamtrack.utils.config import parse_assignment, parse_value, read_toml
 
 Number = int | float
 
@@ -51,14 +50,13 @@ DEFAULT_RANGES: Mapping[type[TrackerOptions], Mapping[str, Range]] = {
         "scale_lr": Range(0.2, 0.9),
     },
 }
-"""What is searched unless told, by the loop that the network asks for: options that move the box in
-every frame, around the values that the field uses."""
+"""Searched by default, per kind of options: those that move the box in every frame."""
 
 
 def read_ranges(
     present: TrackerOptions, file: Path | None = None, texts: Sequence[str] = ()
 ) -> dict[str, Range]:
-    """Ranges of a search; what is given is searched and nothing else, without any the defaults.
+    """Read the ranges of a search: those given and no others, or else the defaults.
 
     Args:
         present: options that the search starts from; their class says what there is to search.
@@ -66,11 +64,11 @@ def read_ranges(
         texts: `option=low:high` or `option=low:high:step`, over those of the file.
 
     Raises:
-        ConfigError: a file that cannot be read, an option that is unknown or not numeric, a range
-            that is not one or is beyond what the option allows.
+        ConfigError: a file that cannot be read, an unknown or non-numeric option, a malformed range
+            or one beyond what the option allows.
     """
     given = {
-        **rename_options(_from_file(file)),
+        **rename_options(read_toml(file, "ranges") if file else {}),
         **rename_options(dict(_from_text(text) for text in texts)),
     }
     known = {f.name: f.default for f in fields(present) if _numeric(f.default)}
@@ -92,22 +90,9 @@ def _numeric(default: object) -> bool:
     return isinstance(default, int | float) and not isinstance(default, bool)
 
 
-def _from_file(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read ranges {path}: {error}; give a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"ranges {path} are not TOML: {error}") from error
-
-
 def _from_text(text: str) -> tuple[str, list[Any]]:
-    name, equals, rest = text.partition("=")
-    if not equals:
-        raise ConfigError(f"range {text!r} has no option; write option=low:high")
-    return name.strip(), [parse_value(part) for part in rest.split(":")]
+    name, limits = parse_assignment(text, "option=low:high")
+    return name, [parse_value(part) for part in limits.split(":")]
 
 
 def _range(name: str, given: Any, integer: bool) -> Range:
@@ -133,7 +118,7 @@ def _range(name: str, given: Any, integer: bool) -> Range:
 
 
 def _check_ends(present: TrackerOptions, ranges: Mapping[str, Range]) -> None:
-    """Both corners of the search must be options; what lies between may still contradict itself."""
+    """Check that both corners of the search are valid options."""
     for end in ("low", "high"):
         corner = {name: getattr(found, end) for name, found in ranges.items()}
         try:

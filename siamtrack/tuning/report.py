@@ -1,4 +1,4 @@
-"""The outcome of a search as data, as a table and as a plot."""
+"""Result of a search: trials.json, a Markdown table and a plot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from siamtrack.evaluation.report.plots import COLOURS, figure_bytes, style
 from siamtrack.evaluation.statistics import Interval
-from siamtrack.tuning.crossvalidation import Verdict, judge_choice
+from siamtrack.tuning.crossvalidation import SelectionResult, cross_validate_choice
 from siamtrack.tuning.ranges import Number
 from siamtrack.tuning.study import Trial
 from siamtrack.types import FloatArray
@@ -33,14 +33,14 @@ def auc_table(trials: Sequence[Trial]) -> FloatArray:
 
 
 def write_trials(
-    trials: Sequence[Trial], verdict: Verdict | None, identity: Mapping[str, Any], out: Path
+    trials: Sequence[Trial], result: SelectionResult | None, identity: Mapping[str, Any], out: Path
 ) -> None:
     """Write trials.json.
 
     Args:
         trials: the options before the search first.
-        verdict: on them; None while the search goes on.
-        identity: what was searched, on what.
+        result: of the cross-validation; None while the search runs.
+        identity: see `search.tune`.
         out: folder of the search.
 
     Raises:
@@ -50,9 +50,9 @@ def write_trials(
         "searched": dict(identity),
         "trials": [{**asdict(trial), "objective": trial.objective} for trial in trials],
     }
-    if verdict is not None:
-        content["verdict"] = _plain(asdict(verdict))
-        content["recommended"] = trials[verdict.best].options if verdict.recommended else None
+    if result is not None:
+        content["verdict"] = _plain(asdict(result))
+        content["recommended"] = trials[result.best].options if result.recommended else None
     atomic_write(out / DATA, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
@@ -63,40 +63,40 @@ def write_report(
     *,
     folds: int,
     seed: int = 0,
-) -> Verdict:
-    """Judge the choice and write trials.json, tuning.md and tuning.png.
+) -> SelectionResult:
+    """Cross-validate the choice and write trials.json, tuning.md and tuning.png.
 
     Args:
         trials: the options before the search first.
-        identity: what was searched, on what.
+        identity: see `search.tune`.
         out: folder of the search.
-        folds: see `judge_choice`.
-        seed: see `judge_choice`.
+        folds: see `cross_validate_choice`.
+        seed: see `cross_validate_choice`.
 
     Raises:
-        ConfigError: see `judge_choice`.
+        ConfigError: see `cross_validate_choice`.
         OutputError: the folder cannot be written.
     """
-    verdict = judge_choice(auc_table(trials), folds, seed)
-    write_trials(trials, verdict, identity, out)
-    atomic_write(out / TABLE, markdown(trials, verdict))
-    atomic_write(out / PLOT, figure_bytes(plot(trials, verdict), "png"))
-    return verdict
+    result = cross_validate_choice(auc_table(trials), folds, seed)
+    write_trials(trials, result, identity, out)
+    atomic_write(out / TABLE, markdown(trials, result))
+    atomic_write(out / PLOT, figure_bytes(plot(trials, result), "png"))
+    return result
 
 
-def markdown(trials: Sequence[Trial], verdict: Verdict) -> str:
-    """What the choice is worth, whether to take it, and the best trials."""
+def markdown(trials: Sequence[Trial], result: SelectionResult) -> str:
+    """The estimated gain, the recommendation, and the best trials."""
     options = list(trials[0].options)
-    sequences, gain = len(trials[0].aucs), verdict.gain
+    sequences, gain = len(trials[0].aucs), result.gain
     lines = [
         _line(("success AUC", "mean", "95 % interval")),
         _line(("---", "---:", "---")),
         *(
             _line((name, f"{found.value:.4f}", _interval(found)))
             for name, found in (
-                ("options before the search", verdict.default),
-                ("best options, judged on the sequences that chose them", verdict.optimistic),
-                ("choosing, judged on sequences left out", verdict.cross_validated),
+                ("options before the search", result.default),
+                ("best options, judged on the sequences that chose them", result.optimistic),
+                ("choosing, judged on sequences left out", result.cross_validated),
             )
         ),
         _line(
@@ -107,29 +107,29 @@ def markdown(trials: Sequence[Trial], verdict: Verdict) -> str:
             )
         ),
         "",
-        f"{len(trials) - 1} trials on {sequences} sequences, {verdict.folds} folds; better on "
+        f"{len(trials) - 1} trials on {sequences} sequences, {result.folds} folds; better on "
         f"{gain.wins} sequences, equal on {gain.ties}, p = {gain.p_value:.3f} (sign flips). "
         "Intervals are bootstrapped over sequences. The second row is too high: part of its lead "
         "is luck with these sequences. The third is what to expect elsewhere.",
         "",
-        _advice(trials, verdict),
+        _advice(trials, result),
         "",
         _line(("trial", *options, "success AUC", "chosen")),
         _line(("---:", *["---:"] * len(options), "---:", "---:")),
     ]
     ranked = sorted(range(len(trials)), key=lambda row: -trials[row].objective)[:_LISTED]
-    lines += [_row(trials[row], verdict.chosen[row]) for row in ranked]
+    lines += [_row(trials[row], result.chosen[row]) for row in ranked]
     if 0 not in ranked:
-        lines.append(_row(trials[0], verdict.chosen[0]))
+        lines.append(_row(trials[0], result.chosen[0]))
     note = "Trial 0: before the search. chosen: share of the folds in which it was the choice."
     return "\n".join([*lines, "", note]) + "\n"
 
 
-def _advice(trials: Sequence[Trial], verdict: Verdict) -> str:
-    if not verdict.recommended:
+def _advice(trials: Sequence[Trial], result: SelectionResult) -> str:
+    if not result.recommended:
         return "**Keep the options**: choosing others gains nothing on sequences left out."
-    best = trials[verdict.best].options
-    sure = verdict.gain.difference.low > 0
+    best = trials[result.best].options
+    sure = result.gain.difference.low > 0
     tail = "" if sure else " The interval of the gain includes 0: it may be luck still."
     options = ", ".join(f"`{name} = {_number(value)}`" for name, value in best.items())
     return f"**Recommended**: {options}.{tail}"
@@ -161,7 +161,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def plot(trials: Sequence[Trial], verdict: Verdict) -> Figure:
+def plot(trials: Sequence[Trial], result: SelectionResult) -> Figure:
     """The objective over trials, and each option against it, later trials darker."""
     options = list(trials[0].options)
     rows = -(-(len(options) + 1) // _COLUMNS)
@@ -170,32 +170,34 @@ def plot(trials: Sequence[Trial], verdict: Verdict) -> Figure:
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     objective = np.array([trial.objective for trial in trials])
     numbers = np.array([trial.number for trial in trials])
-    _history(panels[0], numbers, objective, verdict)
+    _history(panels[0], numbers, objective, result)
     for axes, name in zip(panels[1:], options, strict=False):
         values = np.array([trial.options[name] for trial in trials])
         style(axes, "", name, "")
         axes.scatter(values[1:], objective[1:], c=numbers[1:], cmap="Blues", s=18, vmin=-len(trials)
                      / 2, edgecolors="none")  # fmt: skip
-        _marks(axes, values, objective, verdict)
+        _marks(axes, values, objective, result)
     for axes in panels[1 + len(options) :]:
         axes.set_visible(False)
     return figure
 
 
-def _history(axes: Axes, numbers: FloatArray, objective: FloatArray, verdict: Verdict) -> None:
+def _history(
+    axes: Axes, numbers: FloatArray, objective: FloatArray, result: SelectionResult
+) -> None:
     style(axes, "", "trial", "success AUC")
     axes.plot(numbers, objective, ".", color=COLOURS[1], alpha=0.6)
     best = np.maximum.accumulate(objective)
     axes.step(numbers, best, color=COLOURS[1], where="post", label="best so far")
-    expected = verdict.cross_validated.value
+    expected = result.cross_validated.value
     axes.axhline(expected, color=COLOURS[4], linewidth=1, linestyle="--", label="cross-validated")
-    _marks(axes, numbers, objective, verdict)
+    _marks(axes, numbers, objective, result)
     axes.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
-def _marks(axes: Axes, values: FloatArray, objective: FloatArray, verdict: Verdict) -> None:
-    """Where the search began and what was best."""
+def _marks(axes: Axes, values: FloatArray, objective: FloatArray, result: SelectionResult) -> None:
+    """Mark the options before the search and the best ones."""
     axes.axhline(objective[0], color="0.6", linewidth=0.8, linestyle=":")
     axes.plot(values[0], objective[0], "D", color="0.3", markersize=5, label="before the search")
-    best = verdict.best
+    best = result.best
     axes.plot(values[best], objective[best], "*", color=COLOURS[0], markersize=10, label="best")

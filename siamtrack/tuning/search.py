@@ -1,4 +1,4 @@
-"""A whole search in one call: from weights and sequences to a recommendation."""
+"""One search of tracker options, from weights and sequences to a recommendation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tqdm import tqdm
 
 from siamtrack.api import DEFAULT_WEIGHTS, options_for, read_source
 from siamtrack.data.datasets import open_dataset
-from siamtrack.data.sequence import VideoSequence as TargetSequence
+from siamtrack.data.sequence import VideoSequence
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation.trackers import TRACKING_REVISION
 from siamtrack.models.weights import find_weights
 from siamtrack.tracking.options import TrackerOptions, rename_options
 from siamtrack.tuning.crossvalidation import check_folds
-from siamtrack.tuning.objective import Job, JudgePool
+from siamtrack.tuning.objective import AucBySequence, ObjectivePool, TuneConfig
 from siamtrack.tuning.ranges import Range, read_ranges
 from siamtrack.tuning.report import TABLE, write_report, write_trials
-from siamtrack.tuning.study import Judging, Search
+from siamtrack.tuning.study import Search
 from siamtrack.utils.config import parse_assignments
 from siamtrack.utils.files import sha256
 
@@ -47,23 +47,23 @@ def tune(
     engine: str = "auto",
     progress: bool = False,
 ) -> Path:
-    """Search tracker options on sequences, and judge the choice by cross-validation.
+    """Search tracker options on sequences, and cross-validate the choice.
 
-    What is finished in `out` is not repeated: a search that was stopped or killed goes on, and one
-    with more trials than it has is extended. However it ends, the report tells what is finished.
+    An interrupted search continues, and one with fewer trials than asked for is extended. The
+    report is written however it ends.
 
     Args:
         out: folder of the search.
-        sequences: data set, `kind:root`. The search uses it up: report figures on others.
+        sequences: data set, `kind:root`. Report figures on others: these choose.
         weights: name or file.
         assignments: `option=value` of the tracker, over those of the weights' card, in every trial.
         ranges_file: see `read_ranges`.
         ranges: see `read_ranges`.
         trials: how many options are tried besides the present ones.
-        folds: of the cross-validation, see `judge_choice`.
+        folds: of the cross-validation, see `cross_validate_choice`.
         workers: processes that track, one thread each.
         max_frames: of each sequence; 0 for all.
-        memory_mb: see `Job`.
+        memory_mb: see `TuneConfig`.
         seed: of what is tried and how sequences are split.
         engine: see `siamtrack.engines.make_engine`.
         progress: draw a bar on standard error.
@@ -80,19 +80,24 @@ def tune(
     """
     _check_numbers(trials=trials, workers=workers, max_frames=max_frames, memory_mb=memory_mb)
     fixed = rename_options(parse_assignments(assignments))
-    job = Job(weights, sequences, fixed, engine, max_frames, memory_mb)
-    source, tuned = read_source(job.weights)
-    present = options_for(source, {**tuned, **job.fixed})
+    config = TuneConfig(weights, sequences, fixed, engine, max_frames, memory_mb)
+    source, tuned = read_source(config.weights)
+    present = options_for(source, {**tuned, **config.fixed})
     searched = read_ranges(present, ranges_file, ranges)
-    usable = _usable(job)
+    usable = _usable_sequences(config)
     check_folds(folds, len(usable))
     frames = {name: min(max_frames or len(s), len(s)) for name, s in usable.items()}
-    with JudgePool(job, frames, workers) as pool:
-        identity = _identity(job, present, searched, usable, pool.engine)
+    with ObjectivePool(config, frames, workers) as pool:
+        identity = _identity(config, present, searched, usable, pool.engine)
         search = Search(out, searched, identity, seed=seed)
-        judge = _checked(present, pool.judge)
+
+        def evaluate(options: Mapping[str, Any]) -> AucBySequence:
+            # Contradictory options are refused here, before a process gets them.
+            type(present).from_mapping({**asdict(present), **options})
+            return pool.evaluate(options)
+
         try:
-            search.begin(asdict(present), judge)
+            search.begin(asdict(present), evaluate)
             before = len(search.trials) - 1
             with tqdm(total=trials, initial=before, unit="trial", disable=not progress) as bar:
 
@@ -102,7 +107,7 @@ def tune(
                     bar.set_postfix(best=f"{max(t.objective for t in finished):.4f}")
                     bar.update()
 
-                search.run(judge, trials, after_each)
+                search.run(evaluate, trials, after_each)
         finally:
             finished = search.trials
             if finished:
@@ -117,12 +122,12 @@ def _check_numbers(**values: int) -> None:
             raise ConfigError(f"{name} is {value}; give {least} or more")
 
 
-def _usable(job: Job) -> dict[str, TargetSequence]:
-    """Sequences with a box to start from and one to be judged by, by name."""
+def _usable_sequences(config: TuneConfig) -> dict[str, VideoSequence]:
+    """Sequences that show their target in at least two frames, by name."""
     found = {}
-    for sequence in open_dataset(job.sequences):
+    for sequence in open_dataset(config.sequences):
         visible = np.flatnonzero(sequence.visible)
-        if len(visible) < 2 or (job.max_frames and visible[1] >= visible[0] + job.max_frames):
+        if len(visible) < 2 or (config.max_frames and visible[1] >= visible[0] + config.max_frames):
             logger.warning(
                 "sequence %s is left out: its target is not seen in two frames", sequence.name
             )
@@ -130,39 +135,29 @@ def _usable(job: Job) -> dict[str, TargetSequence]:
             found[sequence.name] = sequence
     if not found:
         raise DatasetError(
-            f"{job.sequences} shows no target in two frames; give sequences with truth"
+            f"{config.sequences} shows no target in two frames; give sequences with truth"
         )
     return found
 
 
-def _checked(present: TrackerOptions, judge: Judging) -> Judging:
-    """Refuse options that contradict each other before a process gets them."""
-
-    def checked(options: Mapping[str, Any]) -> dict[str, float]:
-        type(present).from_mapping({**asdict(present), **options})
-        return judge(options)
-
-    return checked
-
-
 def _identity(
-    job: Job,
+    config: TuneConfig,
     present: TrackerOptions,
     ranges: Mapping[str, Range],
-    sequences: Mapping[str, TargetSequence],
+    sequences: Mapping[str, VideoSequence],
     engine: str,
 ) -> dict[str, Any]:
-    """What figures depend on; trials of searches that differ in it cannot be compared."""
+    """Everything that figures depend on; only trials with the same identity are comparable."""
     truths = {
         name: hashlib.sha256(sequence.boxes.tobytes()).hexdigest()[:16]
         for name, sequence in sequences.items()
     }
     return {
-        "weights": sha256(find_weights(job.weights)),
+        "weights": sha256(find_weights(config.weights)),
         "options": asdict(present),
         "ranges": {name: asdict(found) for name, found in ranges.items()},
         "sequences": truths,
-        "max_frames": job.max_frames,
+        "max_frames": config.max_frames,
         "engine": engine,
         "tracking_revision": TRACKING_REVISION,
     }

@@ -1,7 +1,7 @@
-"""The search: Optuna's tree-structured Parzen estimator over an SQLite file that keeps every trial.
+"""The Optuna study of a search: TPE sampler over an SQLite file that stores every trial.
 
-Watanabe, "Tree-structured Parzen estimator", 2023, explains the sampler. Each trial draws from a
-seed of its own, so that a search that was stopped and resumed tries what it would have tried.
+TPE: Watanabe, "Tree-structured Parzen estimator", 2023. Each trial has a seed of its own: a resumed
+search tries what an uninterrupted one would have tried.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ logger = logging.getLogger(__name__)
 STUDY = "study.db"
 _NAME, _IDENTITY, _AUCS, _PRESENT = "tuning", "identity", "aucs", "present"
 
-Judging = Callable[[Mapping[str, Any]], dict[str, float]]
+Evaluate = Callable[[Mapping[str, Any]], dict[str, float]]
+"""From options to success AUC by sequence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Options and what they reached.
+    """Options and their success AUC.
 
     Attributes:
         number: 0 for the options before the search, then 1, 2, ... in order.
@@ -49,7 +50,7 @@ class Trial:
 
 
 class Search:
-    """A search in a folder; made anew or gone on with."""
+    """A search in a folder, new or resumed."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Search:
         Args:
             out: folder of the search.
             ranges: what is searched.
-            identity: plain data that all trials must have in common, ranges included.
+            identity: plain data that all trials must have in common.
             seed: of what is tried.
 
         Raises:
@@ -90,17 +91,17 @@ class Search:
         if present is None:
             return []
         found = [Trial(0, present["options"], present["aucs"])]
-        for trial in self._settled():
+        for trial in self._finished():
             if _AUCS in trial.user_attrs and _PRESENT not in trial.user_attrs:
                 found.append(Trial(len(found), trial.params, trial.user_attrs[_AUCS]))
         return found
 
-    def begin(self, present: Mapping[str, Number], judge: Judging) -> None:
-        """Judge the options before the search, unless that was done."""
+    def begin(self, present: Mapping[str, Number], evaluate: Evaluate) -> None:
+        """Evaluate the options before the search, unless that was done."""
         if self._study.user_attrs.get(_PRESENT) is not None:
             return
         options = {name: present[name] for name in self._ranges}
-        aucs = judge(options)
+        aucs = evaluate(options)
         if all(d._contains(d.to_internal_repr(options[n])) for n, d in self._ranges.items()):
             # The sampler learns from it as from any other.
             known = self._optuna.trial.create_trial(
@@ -112,12 +113,12 @@ class Search:
             self._study.add_trial(known)
         self._study.set_user_attr(_PRESENT, {"options": options, "aucs": aucs})
 
-    def run(self, judge: Judging, trials: int, after_each: Callable[[], None]) -> None:
-        """Go on until there are as many trials, those of earlier runs and refused ones included.
+    def run(self, evaluate: Evaluate, trials: int, after_each: Callable[[], None]) -> None:
+        """Continue until there are that many trials, earlier and refused ones included.
 
         Args:
-            judge: from options to success AUC by sequence; a ConfigError means that these options
-                contradict each other, and the next ones are tried.
+            evaluate: raises ConfigError for options that contradict each other; the next ones are
+                tried then.
             trials: besides the options before the search.
             after_each: called after each trial.
 
@@ -133,7 +134,7 @@ class Search:
             trial = self._study.ask(self._ranges)
             key = tuple(sorted(trial.params.items()))
             try:
-                aucs = dict(done[key]) if key in done else judge(trial.params)
+                aucs = dict(done[key]) if key in done else evaluate(trial.params)
             except ConfigError as error:
                 refusal = error
                 logger.warning("trial left out: %s", error)
@@ -146,22 +147,22 @@ class Search:
         if refusal is not None and len(self.trials) == 1:
             raise refusal
 
-    def _settled(self) -> list[optuna.trial.FrozenTrial]:
+    def _finished(self) -> list[optuna.trial.FrozenTrial]:
         states = self._optuna.trial.TrialState
         return self._study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
 
     def _tried(self) -> int:
-        return sum(_PRESENT not in trial.user_attrs for trial in self._settled())
+        return sum(_PRESENT not in trial.user_attrs for trial in self._finished())
 
     def _check(self, out: Path, identity: Mapping[str, Any]) -> None:
-        """Refuse a folder with a search of something else; clear up after one that was killed."""
+        """Refuse a folder with another search; discard a trial that a kill interrupted."""
         known = self._study.user_attrs.get(_IDENTITY)
         if known is None:
             self._study.set_user_attr(_IDENTITY, identity)
         elif changed := differences(known, identity):
             raise OutputError(
                 f"{out} holds a search with other {', '.join(changed)}; give another folder, or "
-                "what it was begun with"
+                "what it was started with"
             )
         states = self._optuna.trial.TrialState
         for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):

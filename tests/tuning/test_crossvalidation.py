@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import ConfigError
-from siamtrack.tuning.crossvalidation import judge_choice
+from siamtrack.tuning.crossvalidation import cross_validate_choice
 
 
 def test_leaving_one_out_is_what_a_loop_over_sequences_gives(rng):
@@ -18,13 +18,13 @@ def test_leaving_one_out_is_what_a_loop_over_sequences_gives(rng):
         winner = max(range(5), key=means.__getitem__)
         expected.append(aucs[winner][left_out])
         chosen.append(winner)
-    verdict = judge_choice(aucs, folds=7)
-    assert verdict.cross_validated.value == pytest.approx(np.mean(expected), abs=1e-12)
-    assert verdict.gain.difference.value == pytest.approx(np.mean(expected - aucs[0]), abs=1e-12)
-    assert verdict.chosen == pytest.approx([chosen.count(k) / 7 for k in range(5)], abs=1e-12)
-    assert verdict.best == max(range(5), key=lambda k: aucs[k].mean())
-    assert verdict.optimistic.value == pytest.approx(aucs.mean(axis=1).max())
-    assert verdict.default.value == pytest.approx(aucs[0].mean())
+    result = cross_validate_choice(aucs, folds=7)
+    assert result.cross_validated.value == pytest.approx(np.mean(expected), abs=1e-12)
+    assert result.gain.difference.value == pytest.approx(np.mean(expected - aucs[0]), abs=1e-12)
+    assert result.chosen == pytest.approx([chosen.count(k) / 7 for k in range(5)], abs=1e-12)
+    assert result.best == max(range(5), key=lambda k: aucs[k].mean())
+    assert result.optimistic.value == pytest.approx(aucs.mean(axis=1).max())
+    assert result.default.value == pytest.approx(aucs[0].mean())
 
 
 def test_two_folds_average_over_all_halves(rng):
@@ -34,7 +34,7 @@ def test_two_folds_average_over_all_halves(rng):
     for half in itertools.combinations(range(6), 3):
         rest = [s for s in range(6) if s not in half]
         estimates.append(aucs[np.argmax(aucs[:, rest].mean(axis=1)), list(half)].mean())
-    found = judge_choice(aucs, folds=2).cross_validated.value
+    found = cross_validate_choice(aucs, folds=2).cross_validated.value
     spread = np.std(estimates) / np.sqrt(50)
     assert found == pytest.approx(np.mean(estimates), abs=4 * spread)
 
@@ -45,40 +45,40 @@ def test_luck_is_not_recommended():
     for seed in range(20):
         rng = np.random.default_rng(seed)
         aucs = np.clip(rng.normal(0.5, 0.2, 12) + rng.normal(0, 0.05, (60, 12)), 0, 1)
-        verdict = judge_choice(aucs, folds=4, seed=seed)
-        assert verdict.optimistic.value > verdict.cross_validated.value
-        recommended += verdict.recommended
+        result = cross_validate_choice(aucs, folds=4, seed=seed)
+        assert result.optimistic.value > result.cross_validated.value
+        recommended += result.recommended
     assert recommended <= 14
     better = np.full((3, 6), 0.5)
     better[2] = 0.6
-    verdict = judge_choice(better, folds=3)
-    assert verdict.recommended and verdict.best == 2
-    assert verdict.gain.difference.low == pytest.approx(0.1)
+    result = cross_validate_choice(better, folds=3)
+    assert result.recommended and result.best == 2
+    assert result.gain.difference.low == pytest.approx(0.1)
 
 
 def test_where_nothing_is_better_the_first_stays():
     worse = np.stack([np.full(6, 0.6), np.full(6, 0.5), np.full(6, 0.6)])
-    verdict = judge_choice(worse, folds=3)
-    assert verdict.best == 0 and not verdict.recommended
-    assert verdict.gain.difference.value == 0 and verdict.chosen[0] == pytest.approx(1)
+    result = cross_validate_choice(worse, folds=3)
+    assert result.best == 0 and not result.recommended
+    assert result.gain.difference.value == 0 and result.chosen[0] == pytest.approx(1)
 
 
 def test_a_choice_that_loses_on_sequences_left_out_is_not_recommended():
     """Each trial shines on one sequence and is worse on all others."""
     aucs = np.full((7, 6), 0.5)
     aucs[1:] = 0.4 + 0.65 * np.eye(6) - 0.02 * np.eye(6)[::-1]
-    verdict = judge_choice(aucs, folds=6)
-    assert verdict.best != 0 and verdict.gain.difference.value < 0
-    assert not verdict.recommended
+    result = cross_validate_choice(aucs, folds=6)
+    assert result.best != 0 and result.gain.difference.value < 0
+    assert not result.recommended
 
 
-def test_the_same_trials_give_the_same_verdict(rng):
+def test_the_same_trials_give_the_same_result(rng):
     aucs = rng.random((8, 9))
-    first, second = (judge_choice(aucs, folds=3, seed=4) for _ in range(2))
+    first, second = (cross_validate_choice(aucs, folds=3, seed=4) for _ in range(2))
     assert first.gain == second.gain and first.cross_validated == second.cross_validated
 
 
 @pytest.mark.parametrize(("folds", "said"), [(1, "give 2 or more"), (5, "4 sequence")])
 def test_folds_that_cannot_be_made_are_refused(folds, said):
     with pytest.raises(ConfigError, match=said):
-        judge_choice(np.zeros((2, 4)), folds)
+        cross_validate_choice(np.zeros((2, 4)), folds)

@@ -43,7 +43,7 @@ def test_what_is_given_is_searched_and_nothing_else(tmp_path):
         ("lost_after=1.5:8", "give two integers"),
         ("window_influence=0:1:0", "has the step 0.0"),
         ("window_influence=0:1:2", "has the step 2.0"),
-        ("window_influence", "has no option"),
+        ("window_influence", "write option=low:high"),
         ("window_influence=0:1.5", "high end of a range cannot be used: window_influence is 1.5"),
         ("lost_below=0:0.9", "high end of a range cannot be used: lost_below is 0.9"),
     ],
@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match="cannot read ranges"):
         read_ranges(BOX, file)
     file.write_text("size_lr = [0, ")
-    with pytest.raises(ConfigError, match="not TOML"):
+    with pytest.raises(ConfigError, match="is not TOML"):
         read_ranges(BOX, file)
     file.write_text("size_lr = 3\n")
     with pytest.raises(ConfigError, match="give two numbers"):

@@ -1,6 +1,9 @@
 """`siamtrack tune` with the bundled tracker on clips made by code, and the processes behind it."""
 
 import json
+import os
+import signal
+import subprocess
 
 import cv2
 import numpy as np
@@ -11,7 +14,13 @@ from siamtrack.cli import main, weights
 from siamtrack.data.datasets import open_dataset
 from siamtrack.errors import EvaluationError
 from siamtrack.models.weights import find_weights
-from siamtrack.tuning.objective import Job, Judge, JudgePool, KeptFrames, share_out
+from siamtrack.tuning.objective import (
+    CachedFrames,
+    Objective,
+    ObjectivePool,
+    TuneConfig,
+    split_by_length,
+)
 
 
 def refused(capsys, *arguments):
@@ -93,24 +102,36 @@ def test_a_data_set_that_is_not_there_is_one_line(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_process_that_fails_or_dies_is_named(scenes, tmp_path):
-    broken = Job(DEFAULT_WEIGHTS, scenes)
-    with JudgePool(broken, {"clip0": 6}, workers=3) as pool:
-        pool._workers[0][0].kill()
-        with pytest.raises(EvaluationError, match=r"a worker process died \(exit code -9\)"):
-            pool.judge({})
+    with ObjectivePool(TuneConfig(DEFAULT_WEIGHTS, scenes), {"clip0": 6}, workers=3) as pool:
+        children = worker_processes()
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(EvaluationError, match=r"the same command continues after the last"):
+            pool.evaluate({})
     with pytest.raises(EvaluationError, match="no weights"):
-        JudgePool(Job(str(tmp_path / "none.safetensors"), scenes), {"clip0": 6}, workers=1)
+        ObjectivePool(
+            TuneConfig(str(tmp_path / "none.safetensors"), scenes), {"clip0": 6}, workers=1
+        )
+
+
+def worker_processes():
+    """Process numbers of this process's children that run tasks."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(os.getpid()), "-f", "siamtrack.utils.workers"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return [int(pid) for pid in found.stdout.split()]
 
 
 @pytest.mark.parametrize("memory_mb", [0.0, 0.4, 100.0])
 def test_memory_changes_speed_alone(scenes, memory_mb):
-    judge = Judge(Job(DEFAULT_WEIGHTS, scenes), ["clip0", "clip2"], memory_mb)
-    kept = [isinstance(sequence.frames, KeptFrames) for sequence in judge._sequences]
+    objective = Objective(TuneConfig(DEFAULT_WEIGHTS, scenes), ["clip0", "clip2"], memory_mb)
+    kept = [isinstance(sequence.frames, CachedFrames) for sequence in objective.sequences]
     assert kept == {0.0: [False, False], 0.4: [True, False], 100.0: [True, True]}[memory_mb]
-    first = judge.judge({"window_influence": 0.2})
-    assert judge.judge({"window_influence": 0.2}) == first
-    free = Judge(Job(DEFAULT_WEIGHTS, scenes), ["clip0", "clip2"], 0.0)
-    assert free.judge({"window_influence": 0.2}) == first
+    first = objective.evaluate({"window_influence": 0.2})
+    assert objective.evaluate({"window_influence": 0.2}) == first
+    free = Objective(TuneConfig(DEFAULT_WEIGHTS, scenes), ["clip0", "clip2"], 0.0)
+    assert free.evaluate({"window_influence": 0.2}) == first
 
 
 def test_kept_frames_are_decoded_once(scenes):
@@ -126,7 +147,7 @@ def test_kept_frames_are_decoded_once(scenes):
                 decoded.append(index)
                 yield sequence.read(index)
 
-    kept = KeptFrames(Counting())
+    kept = CachedFrames(Counting())
     wanted = [2, 3, 4], [0, 1, 2, 3, 4, 5], [5, 0]
     for indices in wanted:
         for index, image in zip(indices, kept.iterate(indices), strict=True):
@@ -137,10 +158,10 @@ def test_kept_frames_are_decoded_once(scenes):
 
 def test_sequences_are_shared_out_by_their_length():
     frames = {"a": 100, "b": 90, "c": 50, "d": 40, "e": 10}
-    shares = share_out(frames, 2)
+    shares = split_by_length(frames, 2)
     assert sorted([*shares[0], *shares[1]]) == sorted(frames)
     assert sorted(sum(frames[name] for name in share) for share in shares) == [140, 150]
-    assert share_out({"a": 1, "b": 1}, 5) == [["a"], ["b"]]
+    assert split_by_length({"a": 1, "b": 1}, 5) == [["a"], ["b"]]
 
 
 def test_the_default_weights_are_the_packages():
