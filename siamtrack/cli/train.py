@@ -75,10 +75,11 @@ def compare_losses(
 
     Runs and report go into the folder OUT; the table is printed as well.
     """
-    from siamtrack.training.compare_losses import compare_and_report
+    from siamtrack.training.compare_losses import TABLE, compare, default_variants, select_variants
 
-    table = compare_and_report(config, sequences, out, only, max_frames)
-    click.echo(table.read_text(), nl=False)
+    variants = select_variants(default_variants(config), only)
+    compare(config, variants, sequences, out, max_frames=max_frames)
+    click.echo((out / TABLE).read_text(), nl=False)
 
 
 @click.command("throughput", cls=WordsCommand)

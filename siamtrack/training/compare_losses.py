@@ -1,7 +1,7 @@
 """Compare losses under equal budget: the same network, pairs, steps and sequences for each.
 
-`compare_and_report` trains and evaluates the variants one after the other (`compare`) and writes
-the report after each of them (`write_comparison`).
+`compare` trains and evaluates the variants one after the other. `write_comparison` makes a table, a
+plot and JSON of the results.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -117,39 +117,6 @@ def select_variants(
     return tuple(v for v in known.values() if not wanted or v.name in wanted)
 
 
-def compare_and_report(
-    config: TrainConfig,
-    sequences: str,
-    out: Path,
-    names: Iterable[str] = (),
-    max_frames: int = 0,
-) -> Path:
-    """Compare the default variants and rewrite the report after each of them.
-
-    Args:
-        config: see `default_variants` and `compare`.
-        sequences: see `compare`.
-        out: folder of the comparison.
-        names: of the variants, all if none is given.
-        max_frames: see `compare`.
-
-    Returns:
-        The table.
-
-    Raises:
-        SiamTrackError: see `select_variants`, `compare` and `write_comparison`.
-    """
-    compare(
-        config,
-        select_variants(default_variants(config), names),
-        sequences,
-        out,
-        max_frames=max_frames,
-        after_each=lambda results: write_comparison(results, out),
-    )
-    return out / TABLE
-
-
 def compare(
     config: TrainConfig,
     variants: Iterable[LossVariant],
@@ -157,20 +124,18 @@ def compare(
     out: Path,
     *,
     max_frames: int = 0,
-    after_each: Callable[[list[VariantResult]], None] = lambda results: None,
 ) -> list[VariantResult]:
-    """Train and evaluate variants one after the other.
+    """Train and evaluate variants one after the other; rewrite the report after each of them.
 
     Results that are in `out` are read instead of repeated. An interrupted variant continues from
     its last checkpoint.
 
     Args:
         config: of every run; loss and network are changed by the variants.
-        variants: what to compare.
+        variants: what to compare; the report compares the others with the first.
         sequences: data set for the evaluation, `kind:root`, on which nothing was trained or tuned.
-        out: folder with a run's folder for each variant.
+        out: folder of the report, with a run's folder for each variant.
         max_frames: of each sequence; 0 for all.
-        after_each: called with the results so far.
 
     Raises:
         OutputError: `out` holds a variant that was trained or evaluated in another way.
@@ -201,7 +166,7 @@ def compare(
             content = {"config": asdict(run), **evaluated_on, "outcome": asdict(result)}
             atomic_write(folder / RESULT, json.dumps(content, indent=2) + "\n")
         results.append(result)
-        after_each(results)
+        write_comparison(results, out)
     return results
 
 

@@ -389,6 +389,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise TrainingError(f"{path} is not a checkpoint of this version; start the run anew")
     return state
-
-
-fit = train

@@ -1,6 +1,7 @@
 """Comparing losses: equal terms, nothing done twice, and a table that says how sure it is."""
 
 import json
+import warnings
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,6 @@ from siamtrack.training.compare_losses import (
     VariantResult,
     as_markdown,
     compare,
-    compare_and_report,
     default_variants,
     select_variants,
     summarize,
@@ -93,12 +93,9 @@ def test_a_comparison_goes_on_where_it_stopped(small_run, held_out, tmp_path, mo
         return original(run, folder, resume=resume)
 
     monkeypatch.setattr(module, "train", counted)
-    seen = []
     short = {"max_frames": 2}
-    first = compare(
-        config, PAIR[:1], held_out, out, after_each=lambda o: seen.append(len(o)), **short
-    )
-    assert trained == [("response", False)] and seen == [1]
+    first = compare(config, PAIR[:1], held_out, out, **short)
+    assert trained == [("response", False)]
     both = compare(config, PAIR, held_out, out, **short)
     assert trained == [("response", False), ("triplet", False)]
     assert both[0] == first[0]
@@ -129,7 +126,9 @@ def test_a_missing_data_set_is_refused_before_anything_is_trained(small_run, tmp
 def test_the_report_is_table_data_and_plot(small_run, held_out, tmp_path):
     names = ["response", "pseudo-response"]
     config = small_run(loop={"steps": 1})
-    table = compare_and_report(config, held_out, tmp_path / "out", names, 2)
+    variants = select_variants(default_variants(config), names)
+    compare(config, variants, held_out, tmp_path / "out", max_frames=2)
+    table = tmp_path / "out" / "comparison.md"
     assert table.read_text().splitlines()[2].startswith("| response | ")
     data = json.loads((table.parent / "comparison.json").read_text())
     assert [row["name"] for row in data["rows"]] == names
@@ -217,3 +216,16 @@ def test_networks_without_embeddings_have_no_separation(small_run):
     cache = CropCache(Path(config.cache))
     with torch.inference_mode():
         assert embedding_separation(SiamFC().eval(), config, cache) is None
+
+
+def test_a_run_stored_with_old_keys_is_continued(small_run, held_out, tmp_path):
+    config, out = small_run(loop={"steps": 1}), tmp_path / "out"
+    first = compare(config, PAIR[:1], held_out, out, max_frames=2)
+    for name in ("config.json", "result.json"):
+        path = out / "response" / name
+        text = path.read_text()
+        assert '"optimizer"' in text and '"color"' in text
+        path.write_text(text.replace('"optimizer"', '"optimiser"').replace('"color"', '"colour"'))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        assert compare(config, PAIR[:1], held_out, out, max_frames=2) == first
