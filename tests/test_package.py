@@ -68,6 +68,7 @@ def test_graph_engines_track_without_torch(engine: str, tmp_path: Path) -> None:
     name, *loaded = run_python(TRACKING, "cpu", engine, cwd=tmp_path).split()
     assert name == engine.partition(":")[0]
     assert not {"torch", "matplotlib", "scipy", "skimage", "got10k"}.intersection(loaded)
+    assert ("onnxruntime" in loaded) == (name == "onnx")
 
 
 def test_auto_tracks_without_torch_where_no_gpu_is_possible(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def command(
 
     from siamtrack.bench import report as bench
     from siamtrack.bench.stages import make_clip, parse_size, read_clip
-    from siamtrack.engines.onnx_engine import default_threads
+    from siamtrack.engines.graphs import default_threads
     from siamtrack.evaluation.trackers import parse_trackers
 
     config = bench.BenchConfig(

@@ -3,9 +3,8 @@
 Reading order:
     base: `Engine` and what it takes and returns, `Exemplar` and `Response`.
     torch_engine: PyTorch, the reference, on any device.
-    graphs: names, paths and metadata of the two exported graphs.
-    onnx_engine: ONNX Runtime, and what both engines that run graphs share.
-    openvino_engine: OpenVINO, the fastest on a CPU.
+    graphs: the two exported graphs, and what both engines that run them share.
+    onnx_engine, openvino_engine: ONNX Runtime, and OpenVINO, the fastest on a CPU.
     devices: "auto", "cpu", "cuda:1" and so on.
 """
 

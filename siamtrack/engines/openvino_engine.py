@@ -14,7 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from siamtrack.engines.base import Exemplar, Response
-from siamtrack.engines.onnx_engine import Graph, GraphEngine, default_threads, to_response
+from siamtrack.engines.graphs import Graph, GraphEngine, default_threads, to_response
 from siamtrack.errors import ConfigError, EngineError
 from siamtrack.types import Float32Array, Image
 

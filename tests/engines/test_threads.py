@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from siamtrack.engines.onnx_engine import default_threads
+from siamtrack.engines.graphs import default_threads
 from siamtrack.engines.openvino_engine import OpenVinoEngine
 from siamtrack.utils.files import sha256
 
