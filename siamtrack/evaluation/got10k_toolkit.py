@@ -1,4 +1,4 @@
-"""Import the toolkit and keep it quiet."""
+"""The got10k toolkit: imported when it is needed, patched for today's numpy, kept quiet."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def toolkit_module(name: str) -> ModuleType:
             f"the got10k toolkit cannot be imported ({error}); pip install got10k six wget shapely"
         ) from error
     if name == "experiments.vot" and not isinstance(module.np, _NumpyWithNaN):
-        _mend_vot(module)
+        _patch_vot(module)
     return module
 
 
-def _mend_vot(module: ModuleType) -> None:
-    """Let the toolkit's VOT experiment run on today's numpy.
+def _patch_vot(module: ModuleType) -> None:
+    """Let the toolkit's VOT experiment run on numpy 2.
 
-    Besides `NaN` it relies on an array of numbers and one-element arrays being made into numbers.
+    Besides `NaN` it needs one-element arrays that turn into numbers by themselves.
     """
     poly_iou = module.poly_iou
 
