@@ -10,12 +10,8 @@ from siamtrack.engines import ModelSource, make_engine
 from siamtrack.engines.base import Engine
 from siamtrack.models.weights import open_weights
 from siamtrack.tracking.multi import MultiTracker
-from siamtrack.tracking.options import (
-    BoxHeadOptions,
-    ScalePyramidOptions,
-    TrackerOptions,
-    rename_options,
-)
+from siamtrack.tracking.old_names import rename_options
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.redetection import TimeBudget
 from siamtrack.tracking.tracker import Tracker
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from siamtrack.errors import InvalidBoxError, InvalidFrameError
 from siamtrack.geometry import CropMap
-from siamtrack.types import FloatArray, Image
+from siamtrack.types import Box, FloatArray, Image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +39,6 @@ def check_frame(image: object) -> Image:
 
     Raises:
         InvalidFrameError: not an array, no pixels, not uint8, or not 1, 3 or 4 channels.
-
-    Example:
-        >>> check_frame(np.zeros((48, 64), np.uint8)).shape
-        (48, 64, 3)
     """
     need = "a uint8 BGR array of shape (H, W, 3), as OpenCV reads it"
     if not isinstance(image, np.ndarray):
@@ -74,9 +70,9 @@ def crop_square(
 ) -> tuple[Image, CropMap]:
     """Cut the square window of about `side_px` around a point and resample it to `size_px`.
 
-    The window is moved and sized to whole pixels, which are cut fastest. The map describes the
-    window that was cut, so coordinates lose nothing. In windows wider than 768 px, only some of
-    the pixels are read: a target that fills a 4K frame costs little more than one in a webcam's.
+    The window is moved and sized to whole pixels, which are cut fastest; the returned map is that
+    of the window that was cut. In windows wider than 768 px only some of the pixels are read: a
+    target that fills a 4K frame costs little more than one in a webcam's.
 
     Args:
         image: uint8 (H, W, 3) BGR.
@@ -86,7 +82,7 @@ def crop_square(
         fill_bgr: color outside the image; SiamFC uses the frame's mean.
 
     Returns:
-        uint8 (size_px, size_px, 3) BGR, newly allocated, and the map from crop to image.
+        uint8 (size_px, size_px, 3) BGR, and the map between crop and image.
 
     Raises:
         InvalidBoxError: the window is not finite or has no area.
@@ -130,8 +126,7 @@ def crop_window(
 
     Shrinking by two or more first averages blocks of 2, 4, 8... pixels, which avoids aliasing in a
     fraction of the time of exact averages; the rest is linear interpolation. Output pixel i shows
-    the point `(i + 0.5) * w / size` of the window. Windows of whole pixels take less than half the
-    time of others.
+    the point `(i + 0.5) * w / size` of the window. Windows of whole pixels are twice as fast.
 
     Args:
         image: uint8 (H, W, 3).
@@ -139,9 +134,6 @@ def crop_window(
         size_wh: width and height of the output, px.
         fill_bgr: color outside the image if `border` is `cv2.BORDER_CONSTANT`.
         border: an OpenCV border mode; all others extrapolate the visible part.
-
-    Returns:
-        uint8 (size_h, size_w, 3), newly allocated.
 
     Raises:
         InvalidBoxError: the window is not finite or has no area.
@@ -169,25 +161,15 @@ def crop_window(
     patch = _average_blocks(image[y0:y1, x0:x1], blocks)
     rx, ry = (x1 - x0) / patch.shape[1], (y1 - y0) / patch.shape[0]  # exact: sizes were rounded
     step_x, step_y = w / size_wh[0] / rx, h / size_wh[1] / ry
-    to_patch = np.array(
-        [
-            [step_x, 0.0, (x - x0) / rx + 0.5 * step_x - 0.5],
-            [0.0, step_y, (y - y0) / ry + 0.5 * step_y - 0.5],
-        ]
-    )
+    shift_x, shift_y = (x - x0) / rx + 0.5 * step_x - 0.5, (y - y0) / ry + 0.5 * step_y - 0.5
     return cv2.warpAffine(  # type: ignore[return-value]
-        patch,
-        to_patch,
-        size_wh,
+        patch, np.array([[step_x, 0.0, shift_x], [0.0, step_y, shift_y]]), size_wh,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=border,
-        borderValue=tuple(float(v) for v in fill_bgr),
-    )
+        borderMode=border, borderValue=tuple(float(v) for v in fill_bgr),
+    )  # fmt: skip
 
 
-def _check_window(
-    window_xywh: Sequence[float] | FloatArray,
-) -> tuple[float, float, float, float]:
+def _check_window(window_xywh: Sequence[float] | FloatArray) -> Box:
     x, y, w, h = (float(v) for v in window_xywh)
     if not (math.isfinite(x + y + w + h) and w > 0 and h > 0):
         raise InvalidBoxError(f"crop window {(x, y, w, h)} needs finite x, y and positive w, h")
@@ -195,12 +177,7 @@ def _check_window(
 
 
 def _block_side(length: float, size: int) -> int:
-    """Pixels averaged along an axis: the power of two that leaves a factor below two.
-
-    Example:
-        >>> _block_side(500, 100), _block_side(100, 100), _block_side(50, 100)
-        (4, 1, 1)
-    """
+    """Pixels averaged along an axis: the power of two that leaves a factor below two."""
     return 1 << max(0, math.floor(math.log2(max(length / size, 1.0))))
 
 

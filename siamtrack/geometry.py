@@ -25,10 +25,6 @@ def parse_box(box: Sequence[float] | ArrayLike) -> FloatArray:
 
     Raises:
         InvalidBoxError: not four finite numbers, or a width or height that is not positive.
-
-    Example:
-        >>> parse_box((10, 20, 30, 40)).tolist()
-        [10.0, 20.0, 30.0, 40.0]
     """
     need = "give four numbers x, y, w, h in pixels"
     try:
@@ -108,17 +104,6 @@ def _clamp(value: float, high: float) -> float:
     return min(max(value, 0.0), float(high))
 
 
-def xywh_to_cxcywh(boxes: ArrayLike) -> FloatArray:
-    """(..., 4) top-left corner and size to center and size.
-
-    Example:
-        >>> xywh_to_cxcywh([10, 20, 4, 6]).tolist()
-        [12.0, 23.0, 4.0, 6.0]
-    """
-    b = np.asarray(boxes, dtype=np.float64)
-    return np.concatenate([b[..., :2] + b[..., 2:] / 2, b[..., 2:]], axis=-1)
-
-
 def iou(a_xywh: ArrayLike, b_xywh: ArrayLike) -> FloatArray:
     """Intersection over union of (..., 4) boxes, with broadcasting over the leading axes.
 
@@ -135,18 +120,6 @@ def iou(a_xywh: ArrayLike, b_xywh: ArrayLike) -> FloatArray:
     inter = np.prod(np.clip(right_bottom - left_top, 0.0, None), axis=-1)
     union = np.prod(a[..., 2:], axis=-1) + np.prod(b[..., 2:], axis=-1) - inter
     return np.where(union == 0, 0.0, inter / np.where(union == 0, 1.0, union))
-
-
-def center_distance(a_xywh: ArrayLike, b_xywh: ArrayLike) -> FloatArray:
-    """(...) Euclidean distance between the centers of (..., 4) boxes, px.
-
-    Example:
-        >>> float(center_distance([0, 0, 2, 2], [3, 4, 2, 2]))
-        5.0
-    """
-    a, b = np.asarray(a_xywh, dtype=np.float64), np.asarray(b_xywh, dtype=np.float64)
-    delta = (a[..., :2] + a[..., 2:] / 2) - (b[..., :2] + b[..., 2:] / 2)
-    return np.hypot(delta[..., 0], delta[..., 1])
 
 
 def context_side(w: ArrayLike, h: ArrayLike, context_amount: float = 0.5) -> FloatArray:

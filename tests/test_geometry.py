@@ -64,12 +64,6 @@ def test_a_box_that_left_is_kept_at_the_edge_it_left_by():
     assert g.keep_in_frame((700, 100, 40, 30), (640, 480)).tolist() == [638, 100, 2, 30]
 
 
-@given(boxes)
-def test_center_boxes_keep_center_and_size(box):
-    x, y, w, h = box
-    np.testing.assert_allclose(g.xywh_to_cxcywh(box), [x + w / 2, y + h / 2, w, h], atol=1e-9)
-
-
 def test_iou_by_hand():
     assert g.iou([0, 0, 2, 2], [1, 1, 2, 2]) == pytest.approx(1 / 7)
     assert g.iou([0, 0, 2, 2], [2, 0, 2, 2]) == 0
@@ -83,10 +77,6 @@ def test_iou_is_the_toolkits(pairs):
     # The toolkit's rect_iou changes its arguments.
     np.testing.assert_allclose(g.iou(a, b), rect_iou(a.copy(), b.copy()), atol=1e-9)
     np.testing.assert_allclose(g.iou(a, b), g.iou(b, a))
-
-
-def test_center_distance():
-    assert g.center_distance([0, 0, 2, 2], [3, 4, 2, 2]) == 5
 
 
 def test_context_side_by_hand():

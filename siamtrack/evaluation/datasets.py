@@ -25,7 +25,6 @@ from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
 from siamtrack.evaluation.protocols import Protocol
-from siamtrack.geometry import xywh_to_cxcywh
 from siamtrack.types import BoolArray, FloatArray
 from siamtrack.video.decode import Frames
 
@@ -476,7 +475,7 @@ def computed_attributes(boxes_xywh: FloatArray) -> frozenset[str]:
     if not present.all():
         names.add("out of view")
     # The center moves by more than 20 px between two frames.
-    step = np.diff(xywh_to_cxcywh(boxes)[:, :2], axis=0)
+    step = np.diff(boxes[:, :2] + boxes[:, 2:] / 2, axis=0)
     if np.any(np.hypot(step[:, 0], step[:, 1]) > FAST_PX):
         names.add("fast motion")
     # Size or aspect leaves [1/2, 2] of the first frame's.

@@ -19,7 +19,7 @@ from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.datasets import Benchmark
 from siamtrack.evaluation.task import SequenceRun
 from siamtrack.evaluation.trackers import TrackerEntry
-from siamtrack.tracking.options import rename_options
+from siamtrack.tracking.old_names import rename_options
 from siamtrack.types import FloatArray
 from siamtrack.utils.files import atomic_write
 

@@ -81,10 +81,7 @@ def decode(
     """
     if isinstance(options, ScalePyramidOptions):
         return decode_scale_pyramid(response, maps, last_xywh, config, options)
-    return decode_box_head(
-        response, maps[0], last_xywh, config, options,
-        window_influence=options.window_influence, min_peak=options.min_peak,
-    )  # fmt: skip
+    return decode_box_head(response, maps[0], last_xywh, config, options)
 
 
 def decode_box_head(
@@ -93,27 +90,20 @@ def decode_box_head(
     last_xywh: FloatArray,
     config: NetworkConfig,
     options: BoxHeadOptions,
-    *,
-    window_influence: float,
-    min_peak: float,
 ) -> Prediction:
-    """Take the box predicted at the best cell of one window (SiamRPN, section 4.4).
-
-    `window_influence` and `min_peak` take the place of those in `options`: they are 0 in windows
-    away from the last box.
-    """
+    """Take the box predicted at the best cell of one window (SiamRPN, section 4.4)."""
     if response.ltrb_px is None:
         raise TypeError("this network has no box head; give ScalePyramidOptions")
     logits = response.score_logits[0]  # (R, R)
     ltrb = response.ltrb_px[0]  # (4, R, R), crop px
     sides = ltrb[:2] + ltrb[2:]  # (2, R, R): width, height
     last_wh = (last_xywh[2:] / crop_map.scale).astype(np.float32)  # crop px
-    score = sigmoid(logits)
+    score = (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32, copy=False)  # sigmoid
 
     # Penalize changes of size and aspect, then add the cosine window.
     penalty = shape_penalty(sides, last_wh, options.shape_penalty)
-    window = cosine_window(len(logits))
-    ranked = score * penalty * (1.0 - window_influence) + window * window_influence  # (R, R)
+    window, influence = cosine_window(len(logits)), options.window_influence
+    ranked = score * penalty * (1.0 - influence) + window * influence  # (R, R)
 
     # Best cell. The window lifts excluded cells too, so they are taken out if one of them wins.
     best = divmod(int(ranked.argmax()), ranked.shape[1])
@@ -121,21 +111,22 @@ def decode_box_head(
         ranked[logits == -np.inf] = -1.0
         best = divmod(int(ranked.argmax()), ranked.shape[1])
 
-    # Cues of the score.
-    peak, logit = float(score[best]), float(logits[best])
-    similarity = 1.0
+    # Cues of the score. Targets are seldom centered on a cell: take the best similarity around it.
+    row, column = best
+    peak, logit, similarity = float(score[best]), float(logits[best]), 1.0
     if response.similarity is not None:
-        similarity = max_in_neighborhood(response.similarity[0], best)
+        around = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
+        similarity = float(response.similarity[0][around].max())
     margin = peak_margin(logits, best, (ltrb[:, *best] / config.total_stride).tolist())
-    if peak < min_peak:
+    if peak < options.min_peak:
         return Prediction(last_xywh, logit, similarity, margin)
 
     # Box: center from the four distances, size smoothed with a rate of penalty, score and size_lr.
     left, top, right, bottom = ltrb[:, *best]
     centers = cell_centers(len(logits), config.total_stride, config.search_size_px)
     centers = centers.astype(np.float32)
-    center_x = centers[best[1]] + (right - left) / 2
-    center_y = centers[best[0]] + (bottom - top) / 2
+    center_x = centers[column] + (right - left) / 2
+    center_y = centers[row] + (bottom - top) / 2
     rate = float(penalty[best]) * peak * options.size_lr
     size = last_wh * (1.0 - rate) + sides[:, *best] * rate
     box = np.array([center_x - size[0] / 2, center_y - size[1] / 2, *size])
@@ -222,14 +213,17 @@ def scale_factors(options: ScalePyramidOptions) -> FloatArray:
     return np.power(options.scale_step, steps)
 
 
+@lru_cache(maxsize=8)
 def cell_centers(cells: int, stride_px: int, crop_px: int) -> FloatArray:
-    """(cells,) centers of the response cells along either axis of the crop, px.
+    """(cells,) centers of the response cells along either axis of the crop, px; read-only.
 
     Example:
         >>> cell_centers(3, 8, 100).tolist()
         [42.0, 50.0, 58.0]
     """
-    return (np.arange(cells, dtype=np.float64) - (cells - 1) / 2) * stride_px + crop_px / 2
+    centers = (np.arange(cells, dtype=np.float64) - (cells - 1) / 2) * stride_px + crop_px / 2
+    centers.flags.writeable = False
+    return centers
 
 
 def decode_ltrb(
@@ -271,17 +265,6 @@ def peak_margin(logits: Float32Array, cell: tuple[int, int], reach: Iterable[flo
     return float(logits[cell] - best)
 
 
-def max_in_neighborhood(similarity: Float32Array, cell: tuple[int, int]) -> float:
-    """Maximum over a cell and its eight neighbors: targets are seldom centered on a cell.
-
-    Example:
-        >>> max_in_neighborhood(np.float32([[0, 1, 2], [3, 4, 5]]), (0, 0))
-        4.0
-    """
-    row, column = cell
-    return float(similarity[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max())
-
-
 @lru_cache(maxsize=8)
 def cosine_window(size: int) -> Float32Array:
     """(size, size) outer product of Hann windows without their zero ends; read-only.
@@ -294,13 +277,3 @@ def cosine_window(size: int) -> Float32Array:
     window = np.outer(hann, hann).astype(np.float32)
     window.flags.writeable = False
     return window
-
-
-def sigmoid(x: Float32Array) -> Float32Array:
-    """Logistic function without overflow.
-
-    Example:
-        >>> sigmoid(np.float32([-1000, 0, 1000])).tolist()
-        [0.0, 0.5, 1.0]
-    """
-    return (0.5 * (1.0 + np.tanh(0.5 * x))).astype(np.float32, copy=False)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from siamtrack.crops import check_frame
 from siamtrack.engines.base import Exemplar, Response, track_each
 from siamtrack.errors import ConfigError, NotInitializedError
-from siamtrack.geometry import CropMap, center_distance, iou
+from siamtrack.geometry import CropMap, iou
 from siamtrack.tracking.decode import decode_ltrb
 from siamtrack.tracking.redetection import SEPARATE_IOU, TimeBudget
 from siamtrack.tracking.result import Result
@@ -187,8 +187,10 @@ class TargetUpdate:
     @property
     def cost(self) -> float:
         """Negative log of the probability of the result, given the target's last box."""
-        size = math.sqrt(float(np.prod(self.before.box_xywh[2:])))
-        step = float(center_distance(self.result.box, self.before.box_xywh)) / size
+        x, y, w, h = self.before.box_xywh
+        now_x, now_y, now_w, now_h = self.result.box
+        step_x, step_y = now_x + now_w / 2 - (x + w / 2), now_y + now_h / 2 - (y + h / 2)
+        step = float(np.hypot(step_x, step_y)) / math.sqrt(float(w * h))
         return _MOTION_COST * step**2 - math.log(max(self.result.score, _MIN_SCORE))
 
 

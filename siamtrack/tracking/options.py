@@ -7,37 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from siamtrack.errors import ConfigError
-from siamtrack.utils.config import check_ranges, ranged, replace_old_names
+from siamtrack.utils.config import check_ranges, ranged
 
 INF = float("inf")
-
-OLD_NAMES = {
-    "framing": "box_correction",
-    "hold_below": "min_peak",
-    "scan_crops": "redetect_windows",
-    "found_above": "redetect_score",
-    "found_similarity": "redetect_similarity",
-    "doubt_frames": "verify_frames",
-    "overruled_above": "switch_score",
-    "size_rate": "size_lr",
-    "scale_rate": "scale_lr",
-    "scale_count": "scale_num",
-    "response_upsampling": "response_up",
-}
-"""New name of every renamed option; old ones work until two minor releases after 0.1."""
-
-
-def rename_options(values: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:
-    """The same values under today's names.
-
-    Args:
-        values: by option, as a user typed them or a weights card has them.
-        warn: about old names; False for cards, which siamtrack wrote itself.
-
-    Raises:
-        ConfigError: an option is given under both names.
-    """
-    return replace_old_names(values, OLD_NAMES, "tracker option" if warn else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -128,11 +128,9 @@ def decode_redetection(
 
     The target may be anywhere in it, so there is no cosine window.
     """
+    options = replace(options, window_influence=0.0, min_peak=0.0)
     best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
-    return decode_box_head(
-        response[best : best + 1], maps[best], last_xywh, config, options,
-        window_influence=0.0, min_peak=0.0,
-    )  # fmt: skip
+    return decode_box_head(response[best : best + 1], maps[best], last_xywh, config, options)
 
 
 def accept_redetection(found: Prediction, similarity: float, options: BoxHeadOptions) -> bool:

@@ -43,17 +43,11 @@ _SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
 
 @dataclass(frozen=True, slots=True)
 class StatusFilter:
-    """Hysteresis between tracked, uncertain and lost.
-
-    Attributes:
-        status: of the last frame.
-        low_frames: consecutive frames with a score below `lost_below`.
-        high_frames: consecutive frames with a score of at least `tracked_above`.
-    """
+    """Hysteresis between tracked, uncertain and lost."""
 
     status: Status = "tracked"
-    low_frames: int = 0
-    high_frames: int = 0
+    low_frames: int = 0  # consecutive frames with a score below lost_below
+    high_frames: int = 0  # consecutive frames with a score of at least tracked_above
 
     def step(self, score: float, options: TrackerOptions) -> StatusFilter:
         """The filter after one more frame."""
@@ -71,32 +65,18 @@ class StatusFilter:
 
 @dataclass(frozen=True, slots=True)
 class TrackState:
-    """Everything a tracker remembers; replaced in every frame, never changed.
-
-    Attributes:
-        exemplar: embedded target.
-        box_xywh: (4,) last box, frame px.
-        frame_wh: size of the last frame, px.
-        fill_bgr: mean color of the first frame, used outside of frames.
-        status_filter: status and its hysteresis.
-        box_correction: bias of the network's boxes, measured on the first frame.
-        verification: of a recovered target; None if there is nothing to verify.
-        similarity: running mean of the similarity to the exemplar while tracked.
-        grid_index: windows of the search grid visited since the target was lost.
-        refine_center_xy: best cell of the last frame's coarse windows, frame px.
-        last_prediction: None on the first frame.
-    """
+    """Everything a tracker remembers; replaced in every frame, never changed."""
 
     exemplar: Exemplar
-    box_xywh: FloatArray
-    frame_wh: tuple[int, int]
-    fill_bgr: tuple[float, float, float]
+    box_xywh: FloatArray  # (4,) last box, frame px
+    frame_wh: tuple[int, int]  # size of the last frame, px
+    fill_bgr: tuple[float, float, float]  # mean color of the first frame, used outside of frames
     status_filter: StatusFilter
-    box_correction: BoxCorrection = NO_CORRECTION
-    verification: Verification | None = None
-    similarity: float = 1.0
-    grid_index: int = 0
-    refine_center_xy: tuple[float, float] | None = None
+    box_correction: BoxCorrection = NO_CORRECTION  # measured on the first frame
+    verification: Verification | None = None  # of a recovered target
+    similarity: float = 1.0  # running mean of the similarity to the exemplar while tracked
+    grid_index: int = 0  # windows of the search grid visited since the target was lost
+    refine_center_xy: tuple[float, float] | None = None  # best coarse cell of the last frame
     last_prediction: Prediction | None = None
 
 

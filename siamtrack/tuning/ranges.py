@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError
-from siamtrack.tracking.options import (
-    BoxHeadOptions,
-    ScalePyramidOptions,
-    TrackerOptions,
-    rename_options,
-)
+from siamtrack.tracking.old_names import rename_options
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.utils.config import parse_assignment, parse_value, read_toml
 
 Number = int | float

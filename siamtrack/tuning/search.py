@@ -18,7 +18,8 @@ from siamtrack.data.sequence import VideoSequence
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation.trackers import TRACKING_REVISION
 from siamtrack.models.weights import find_weights
-from siamtrack.tracking.options import TrackerOptions, rename_options
+from siamtrack.tracking.old_names import rename_options
+from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tuning.crossvalidation import check_folds
 from siamtrack.tuning.objective import AucBySequence, ObjectivePool, TuneConfig
 from siamtrack.tuning.ranges import Range, read_ranges

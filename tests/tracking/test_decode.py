@@ -14,7 +14,6 @@ from siamtrack.tracking.decode import (
     decode,
     peak_margin,
     shape_penalty,
-    sigmoid,
     window_sides,
 )
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
@@ -35,10 +34,12 @@ def decode_box(response, crop_map, box, **options):
     return decode(response, [crop_map], box, CONFIG, BoxHeadOptions(**options))
 
 
-def test_sigmoid_is_stable():
-    x = np.array([-1e4, -2.0, 0.0, 2.0, 1e4], np.float32)
+def test_extreme_logits_do_not_overflow():
+    box = np.array([100.0, 80.0, 40.0, 40.0])
+    response = response_with({(0, 0): -1e4, (3, 4): 1e4})
     with np.errstate(all="raise", under="ignore"):
-        np.testing.assert_allclose(sigmoid(x), [0, 0.119203, 0.5, 0.880797, 1], atol=1e-6)
+        found = decode_box(response, CropMap.around((120, 100), 160, 256), box)
+    assert found.peak_logit == 1e4
 
 
 def test_cosine_window_is_positive_symmetric_and_shared_read_only():

@@ -5,12 +5,8 @@ import pytest
 import siamtrack
 from siamtrack.errors import ConfigError
 from siamtrack.models.weights import find_weights, read_card
-from siamtrack.tracking.options import (
-    OLD_NAMES,
-    BoxHeadOptions,
-    ScalePyramidOptions,
-    rename_options,
-)
+from siamtrack.tracking.old_names import OLD_NAMES, rename_options
+from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 
 
 def test_unknown_options_name_the_nearest():
