@@ -286,7 +286,8 @@ def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[
         update = updates[target]
         for column, one in choices[row]:
             costs[row, column] = min(costs[row, column], one.cost)
-        if all(_were_close(update, updates[k]) for k in group):
+        before = np.array([updates[k].before.box_xywh for k in group])
+        if (iou(update.before.box_xywh, before) >= SEPARATE_IOU).all():  # one occludes the other
             costs[row, len(objects) + row] = update.cost + _SHARE_COST
         costs[row, len(objects) + size + row] = _KEEP_COST
 
@@ -302,11 +303,6 @@ def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[
         update.tracker.set_state(chosen.after)
         results[group[row]] = chosen.result
     return results
-
-
-def _were_close(one: TargetUpdate, other: TargetUpdate) -> bool:
-    """Whether two targets overlapped before, so that one may occlude the other now."""
-    return bool(iou(one.before.box_xywh, other.before.box_xywh) >= SEPARATE_IOU)
 
 
 def _object_index(objects: list[Box], box: Box) -> int:
