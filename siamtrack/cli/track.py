@@ -14,7 +14,6 @@ from siamtrack.errors import SiamTrackError
 
 if TYPE_CHECKING:
     from siamtrack.tracking.multi import MultiTracker
-    from siamtrack.video.outputs import OutputPaths
     from siamtrack.video.run import FrameHook, RunStats
     from siamtrack.video.source import Source
 
@@ -98,66 +97,22 @@ def command(
             click.get_current_context(),
         )
     # Imports are in the functions: --help need not wait for numpy and OpenCV.
-    from siamtrack.video.outputs import OutputPaths
-
-    model = {
-        "weights": weights,
-        "device": device,
-        "engine": engine,
-        **tracker_options(settings),
-        **({} if budget_ms is None else {"budget_ms": budget_ms}),
-    }
-    return run_track(
-        source,
-        boxes,
-        OutputPaths(csv, json, save),
-        overwrite=overwrite,
-        start_frame=start_frame,
-        display=not no_display,
-        model=model,
-    )
-
-
-def run_track(
-    source: str,
-    boxes: tuple[tuple[float, ...], ...],
-    paths: OutputPaths,
-    *,
-    overwrite: bool,
-    start_frame: int,
-    display: bool,
-    model: dict[str, Any],
-) -> int:
-    """Open everything, track, close everything, and print a line of summary.
-
-    Args:
-        source: as for `siamtrack.open_source`.
-        boxes: xywh px on frame `start_frame`; without any they are drawn in the window.
-        paths: the files to write.
-        overwrite: replace files that exist.
-        start_frame: index of the first frame to look at.
-        display: open a window where that is possible.
-        model: arguments of `siamtrack.load_multi`.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        SiamTrackError: something cannot be opened, tracked or written. What was finished before is
-            kept, and the summary says so.
-    """
     import siamtrack
     from siamtrack.utils.progress import FrameProgress
-    from siamtrack.video.outputs import Outputs
+    from siamtrack.video.outputs import OutputPaths, Outputs
     from siamtrack.video.run import RunStats, prefetch, run
 
+    model = {"weights": weights, "device": device, "engine": engine, **tracker_options(settings)}
+    if budget_ms is not None:
+        model["budget_ms"] = budget_ms
+    paths = OutputPaths(csv, json, save)
     paths.check(source)
     stats, code = RunStats(), 0
     with siamtrack.open_source(source) as video:
         outputs = Outputs(paths, video, overwrite=overwrite)
         try:
             with outputs, ExitStack() as stack:
-                has_window = display and _can_open_window(must_draw=not boxes)
+                has_window = not no_display and _can_open_window(must_draw=not boxes)
                 if not has_window and not paths.given:
                     logger.warning("nothing will be written; add --csv, --json or --save")
                 tracker = siamtrack.load_multi(**model)
@@ -189,6 +144,7 @@ def run_track(
             code = getattr(stop, "exit_code", 130)
             click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
         except SiamTrackError:
+            # What was finished before the error is kept, and the summary says so.
             if stats.frames:
                 click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
             raise

@@ -81,16 +81,12 @@ def open_source(
         )
     text = str(source).strip()
     if re.fullmatch(r"-?\d+", text):
-        return _open_camera(text, live, timeout_s, fps)
+        if int(text) < 0:
+            raise VideoError(f"camera {text} does not exist; cameras are counted from 0")
+        return _deliver(CameraReader(int(text), fps=fps), live is not False, timeout_s)
     if address := _ADDRESS.match(text):
         return _open_address(text, address[1].lower(), live, timeout_s, fps)
     return _open_path(text, live, timeout_s, fps)
-
-
-def _open_camera(text: str, live: bool | None, timeout_s: float, fps: float | None) -> Source:
-    if int(text) < 0:
-        raise VideoError(f"camera {text} does not exist; cameras are counted from 0")
-    return _deliver(CameraReader(int(text), fps=fps), live is not False, timeout_s)
 
 
 def _open_address(
