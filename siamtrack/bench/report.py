@@ -184,6 +184,10 @@ def _engine_runs(
 
 def report_to_dict(report: BenchReport) -> dict[str, Any]:
     """The report, ready for JSON."""
+
+    def timings(stages: Mapping[str, Timing]) -> dict[str, dict[str, float]]:
+        return {stage: asdict(timing) for stage, timing in stages.items()}
+
     return {
         "weights": report.weights,
         "frame_wh": list(report.frame_wh),
@@ -193,12 +197,12 @@ def report_to_dict(report: BenchReport) -> dict[str, Any]:
             {"precision": precision, "threads": threads, "macs_per_s": peak}
             for (precision, threads), peak in report.peaks.items()
         ],
-        "video": _timings_to_dict(report.video),
+        "video": timings(report.video),
         "trackers": [
             {
                 "name": row.name,
                 "threads": row.threads,
-                "stages": _timings_to_dict(row.stages),
+                "stages": timings(row.stages),
                 "fps": row.fps,
                 "limit_ms": row.limit_ms,
                 "share_of_limit": row.share_of_limit,
@@ -207,10 +211,6 @@ def report_to_dict(report: BenchReport) -> dict[str, Any]:
         ],
         "skipped": report.skipped,
     }
-
-
-def _timings_to_dict(stages: Mapping[str, Timing]) -> dict[str, dict[str, float]]:
-    return {stage: asdict(timing) for stage, timing in stages.items()}
 
 
 def report_text(report: BenchReport) -> str:
@@ -331,15 +331,9 @@ def targets_text(rows: Sequence[TargetsRow]) -> str:
 
 def targets_to_dict(rows: Sequence[TargetsRow]) -> list[dict[str, Any]]:
     """The table, ready for JSON."""
-    return [
-        {
-            "name": row.name,
-            "threads": row.threads,
-            "targets": row.targets,
-            "median_ms": row.update.median_ms,
-            "p95_ms": row.update.p95_ms,
-            "per_target_ms": row.per_target_ms,
-            "ratio": row.ratio,
-        }
-        for row in rows
-    ]
+    plain = []
+    for row in rows:
+        run = {"name": row.name, "threads": row.threads, "targets": row.targets}
+        times = {**asdict(row.update), "per_target_ms": row.per_target_ms, "ratio": row.ratio}
+        plain.append({**run, **times})
+    return plain

@@ -16,14 +16,7 @@ from siamtrack.errors import DatasetError
 @click.command("prepare")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("specs", metavar=f"{DATASET_METAVAR}...", nargs=-1, required=True)
-@click.option(
-    "--max-frames",
-    type=int,
-    default=150,
-    show_default=True,
-    metavar="N",
-    help="Most frames of one target.",
-)
+@click.option("--max-frames", default=150, show_default=True, help="Most frames of one target.")
 @click.option("--partial", is_flag=True, help="Use incomplete data sets as well.")
 def prepare(out: Path, specs: tuple[str, ...], max_frames: int, partial: bool) -> None:
     """Crop data sets once into the folder OUT, so that training never decodes whole frames.
@@ -62,13 +55,9 @@ def check_dataset(specs: tuple[str, ...], quick: bool) -> int:
 @click.command("make-synthetic")
 @click.argument("pictures", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--clips", type=int, default=100, show_default=True, metavar="N", help="Size of the data set."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Varies the clips.")
-@click.option(
-    "--workers", type=int, default=1, show_default=True, metavar="N", help="Rendering processes."
-)
+@click.option("--clips", default=100, show_default=True, help="Size of the data set.")
+@click.option("--seed", default=0, show_default=True, help="Varies the clips.")
+@click.option("--workers", default=1, show_default=True, help="Rendering processes.")
 @click.option(
     "--config",
     "config_file",

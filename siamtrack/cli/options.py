@@ -106,6 +106,11 @@ def model_options(function: Decorated) -> Decorated:
     return function
 
 
+max_frames_option = click.option(
+    "--max-frames", default=0, help="Most frames of a sequence.  [default: all]"
+)
+
+
 def tracker_options(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The values of `--set` as keyword arguments of `siamtrack.load`.
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from siamtrack.cli.options import DATASET_METAVAR, WordsCommand, WordsOption, training_options
+from siamtrack.cli.options import (
+    DATASET_METAVAR,
+    WordsCommand,
+    WordsOption,
+    max_frames_option,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from siamtrack.training.config import TrainConfig
@@ -33,8 +39,8 @@ def train(out: Path, config: TrainConfig, resume: bool) -> None:
 @click.command("show-pairs")
 @click.argument("out", type=click.Path(path_type=Path))
 @training_options
-@click.option("--first", type=int, default=0, show_default=True, help="Index of the first pair.")
-@click.option("--count", type=int, default=64, show_default=True, help="Number of pairs.")
+@click.option("--first", default=0, show_default=True, help="Index of the first pair.")
+@click.option("--count", default=64, show_default=True, help="Number of pairs.")
 def show_pairs(out: Path, config: TrainConfig, first: int, count: int) -> None:
     """Draw the pairs of a training run with their labels into the PNG file OUT.
 
@@ -61,13 +67,7 @@ def show_pairs(out: Path, config: TrainConfig, first: int, count: int) -> None:
 @click.option(
     "--only", cls=WordsOption, multiple=True, metavar="NAME...", help="Compare these losses only."
 )
-@click.option(
-    "--max-frames",
-    type=int,
-    default=0,
-    metavar="N",
-    help="Most frames of a sequence.  [default: all]",
-)
+@max_frames_option
 def compare_losses(
     out: Path, sequences: str, config: TrainConfig, only: tuple[str, ...], max_frames: int
 ) -> None:
@@ -93,7 +93,7 @@ def compare_losses(
     metavar="N...",
     help="Frozen stages of the backbone, one run for each number.  [default: 3 0]",
 )
-@click.option("--steps", type=int, default=40, show_default=True, help="Steps of each run.")
+@click.option("--steps", default=40, show_default=True, help="Steps of each run.")
 def throughput(config: TrainConfig, frozen: tuple[int, ...], steps: int) -> None:
     """Measure pairs per second on this machine, of loading alone and of training."""
     from siamtrack.training.throughput import as_markdown, measure
@@ -105,11 +105,7 @@ def throughput(config: TrainConfig, frozen: tuple[int, ...], steps: int) -> None
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("sources", metavar="WEIGHTS...", nargs=-1, required=True)
 @click.option(
-    "--search-size",
-    type=int,
-    default=0,
-    metavar="PX",
-    help="Side of the search crop.  [default: that of the first source]",
+    "--search-size", default=0, help="Side of the search crop in px.  [default: the first source's]"
 )
 def average_weights(out: Path, sources: tuple[str, ...], search_size: int) -> None:
     """Write the mean of WEIGHTS (names or files) into the file OUT.

@@ -11,19 +11,13 @@ from siamtrack.cli.options import (
     DATASET_METAVAR,
     WordsCommand,
     WordsOption,
+    max_frames_option,
     settings_option,
     tracker_options,
 )
 
 _weights_option = click.option(
     "--weights", default="siamtrack-lite0", show_default=True, metavar="W", help="Name or file."
-)
-_max_frames_option = click.option(
-    "--max-frames",
-    type=int,
-    default=0,
-    metavar="N",
-    help="Most frames of a sequence.  [default: all]",
 )
 
 
@@ -43,11 +37,7 @@ _max_frames_option = click.option(
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 def import_weights(
-    source: str,
-    destination: str,
-    training_data: tuple[str, ...],
-    licence: str,
-    overwrite: bool,
+    source: str, destination: str, training_data: tuple[str, ...], licence: str, overwrite: bool
 ) -> None:
     """Convert a SiamFC checkpoint of another program into a .safetensors file with a card.
 
@@ -56,11 +46,7 @@ def import_weights(
     from siamtrack.models.import_siamfc import import_siamfc
 
     card = import_siamfc(
-        source,
-        destination,
-        training_data=training_data,
-        license=licence,
-        overwrite=overwrite,
+        source, destination, training_data=training_data, license=licence, overwrite=overwrite
     )
     click.echo(f"{destination}: {card.architecture}, sha256 {card.sha256}")
 
@@ -112,18 +98,12 @@ def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: boo
     metavar="F.toml",
     help="Ranges as lines option = [low, high].",
 )
-@click.option("--trials", type=int, default=100, show_default=True, help="Sets of options to try.")
-@click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Processes that track.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the search.")
-@_max_frames_option
-@click.option(
-    "--memory-mb",
-    type=int,
-    default=3000,
-    show_default=True,
-    help="Memory for decoded frames, all processes together.",
-)
+@click.option("--trials", default=100, show_default=True, help="Sets of options to try.")
+@click.option("--folds", default=5, show_default=True, help="Of the cross-validation.")
+@click.option("--workers", default=1, show_default=True, help="Processes that track.")
+@click.option("--seed", default=0, show_default=True, help="Of the search.")
+@max_frames_option
+@click.option("--memory-mb", default=3000, show_default=True, help="For decoded frames, in all.")
 def tune(**arguments: Any) -> None:
     """Search tracker options on sequences with ground truth, cross-validated over sequences.
 
@@ -161,8 +141,8 @@ def absence(weights: str, specs: tuple[str, ...], settings: tuple[tuple[str, Any
 @click.argument("sequences", metavar=DATASET_METAVAR)
 @_weights_option
 @settings_option
-@click.option("--worst", type=int, default=5, show_default=True, help="Sequences that are drawn.")
-@_max_frames_option
+@click.option("--worst", default=5, show_default=True, help="Sequences that are drawn.")
+@max_frames_option
 def gallery(
     out: Path,
     sequences: str,
@@ -180,12 +160,6 @@ def gallery(
     from siamtrack.evaluation.report.failures import write_gallery
 
     tracker = load(weights, **tracker_options(settings))
-    index = write_gallery(
-        tracker,
-        open_dataset(sequences),
-        out,
-        worst=worst,
-        max_frames=max_frames,
-        progress=True,
-    )
+    dataset = open_dataset(sequences)
+    index = write_gallery(tracker, dataset, out, worst=worst, max_frames=max_frames, progress=True)
     click.echo(index.read_text(), nl=False)
