@@ -30,6 +30,7 @@ import numpy as np
 
 from siamtrack.errors import ConfigError, EvaluationError, SiamTrackError
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
+from siamtrack.tracking.old_names import OLD_NAMES
 from siamtrack.types import Box, FloatArray, Image
 from siamtrack.utils.config import parse_assignment, parse_value
 from siamtrack.utils.files import sha256
@@ -518,7 +519,13 @@ def result_key(spec: TrackerSpec, identity: Mapping[str, object] | None = None) 
     """
     if identity is None:
         identity = result_identity(spec, spec.build())
-    text = json.dumps(identity, sort_keys=True)
+    hashed = dict(identity)
+    if spec.is_ours:
+        # Options under the first names they had: renaming one keeps all keys.
+        first_names = {new: old for old, new in OLD_NAMES.items()}
+        options: Any = hashed["options"]
+        hashed["options"] = {first_names.get(name, name): v for name, v in options.items()}
+    text = json.dumps(hashed, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     name = spec.name
     if "/" in name or "\\" in name:

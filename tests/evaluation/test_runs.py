@@ -181,7 +181,7 @@ SEEN = np.ones(100, dtype=bool)
         ("sre-scale-1.2", [96, 48, 48, 24]),
     ],
 )
-def test_first_boxes_are_shifted_by_a_tenth_or_scaled_about_the_centre(name, box):
+def test_first_boxes_are_shifted_by_a_tenth_or_scaled_about_the_center(name, box):
     np.testing.assert_allclose(variant_named(name).first_box(BOX), box)
 
 

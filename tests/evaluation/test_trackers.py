@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import make_dataclass
 from types import SimpleNamespace
 
 import cv2
@@ -26,6 +27,7 @@ from siamtrack.evaluation.trackers import (
     result_key,
 )
 from siamtrack.models.weights import build_network, save_network
+from siamtrack.tracking.old_names import OLD_NAMES
 from siamtrack.tracking.options import BoxHeadOptions
 
 
@@ -162,6 +164,14 @@ def test_the_key_follows_the_revision_of_the_tracking_and_no_source(monkeypatch)
     }  # fmt: skip
     monkeypatch.setattr(trackers_module, "TRACKING_REVISION", 10**6)
     assert key_of(built()) != before
+
+
+def test_renaming_an_option_keeps_the_key(monkeypatch):
+    renamed = make_dataclass("Renamed", [("window_weight", float, 0.4)])
+    before = key_of(built(BoxHeadOptions(window_influence=0.1)))
+    assert key_of(built(renamed(0.1))) != before
+    monkeypatch.setitem(OLD_NAMES, "window_influence", "window_weight")
+    assert key_of(built(renamed(0.1))) == before
 
 
 def test_the_key_follows_opencv_and_its_model_files(tmp_path, monkeypatch):
