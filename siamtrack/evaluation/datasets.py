@@ -247,48 +247,37 @@ class BenchmarkEntry:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def _otb(version: int | str) -> BenchmarkEntry:
-    return BenchmarkEntry(
-        "otb", f"OTB{version}", protocols.OTB, "ExperimentOTB", {"version": version}
-    )
-
-
-def _vot(year: int) -> BenchmarkEntry:
-    settings = {"version": year, "experiments": "supervised"}
-    return BenchmarkEntry("vot", f"VOT{year}", protocols.VOT, "ExperimentVOT", {}, settings)
-
-
-def _nfs(fps: int) -> BenchmarkEntry:
-    return BenchmarkEntry("nfs", f"NfS/{fps}", protocols.OTB, "ExperimentNfS", {"fps": fps})
-
-
-def _uav(version: str) -> BenchmarkEntry:
-    options = {"version": version}
-    return BenchmarkEntry("uav123", version, protocols.UAV, "ExperimentUAV123", options)
-
-
-def _got10k(subset: str, protocol: Protocol) -> BenchmarkEntry:
-    return BenchmarkEntry("got10k", "GOT-10k", protocol, "ExperimentGOT10k", {"subset": subset})
-
-
 TOOLKIT_BENCHMARKS: dict[str, BenchmarkEntry] = {
-    "got10k-val": _got10k("val", protocols.GOT10K),
-    "got10k-test": _got10k("test", protocols.GOT10K_TEST),
-    "otb2013": _otb(2013),
-    "otb50": _otb("tb50"),
-    "otb100": _otb(2015),
-    **{f"vot{year}": _vot(year) for year in range(2013, 2020)},
-    "nfs30": _nfs(30),
-    "nfs240": _nfs(240),
-    "uav123": _uav("UAV123"),
-    "uav20l": _uav("UAV20L"),
+    "got10k-val": BenchmarkEntry(
+        "got10k", "GOT-10k", protocols.GOT10K, "ExperimentGOT10k", {"subset": "val"}
+    ),
+    "got10k-test": BenchmarkEntry(
+        "got10k", "GOT-10k", protocols.GOT10K_TEST, options={"subset": "test"}
+    ),
+    **{
+        name: BenchmarkEntry("otb", f"OTB{v}", protocols.OTB, "ExperimentOTB", {"version": v})
+        for name, v in {"otb2013": 2013, "otb50": "tb50", "otb100": 2015}.items()
+    },
+    **{
+        f"vot{year}": BenchmarkEntry("vot", f"VOT{year}", protocols.VOT, "ExperimentVOT", {},
+                                     {"version": year, "experiments": "supervised"})
+        for year in range(2013, 2020)
+    },
+    **{
+        f"nfs{f}": BenchmarkEntry("nfs", f"NfS/{f}", protocols.OTB, "ExperimentNfS", {"fps": f})
+        for f in (30, 240)
+    },
+    **{
+        v.lower(): BenchmarkEntry("uav123", v, protocols.UAV, "ExperimentUAV123", {"version": v})
+        for v in ("UAV123", "UAV20L")
+    },
     "dtb70": BenchmarkEntry("dtb70", "DTB70", protocols.OTB, "ExperimentDTB70"),
     "tcolor128": BenchmarkEntry("tcolor128", "TColor128", protocols.OTB, "ExperimentTColor128"),
     "lasot": BenchmarkEntry("lasot", "LaSOT", protocols.LASOT, options={"subset": "test"}),
     "trackingnet": BenchmarkEntry(
         "trackingnet", "TrackingNet", protocols.TRACKINGNET_TEST, options={"subset": "test"}
     ),
-}
+}  # fmt: skip
 
 
 class ToolkitBenchmark(Benchmark):
