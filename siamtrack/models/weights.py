@@ -3,6 +3,9 @@
 A weights file is a .safetensors file that also names its network. Its card, a JSON file beside it,
 says where the weights come from, and holds the hash of the file. Nothing here imports torch before
 tensors are needed: `open_weights` verifies a file without it.
+
+In this order: the records `ModelCard` and `WeightsFile`; finding; opening and loading; saving;
+cards; networks by name; the header of a safetensors file.
 """
 
 from __future__ import annotations

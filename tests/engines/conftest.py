@@ -35,24 +35,24 @@ def photographs() -> list[np.ndarray]:
 
 
 @pytest.fixture
-def answers(photographs):
-    """What an engine says of real crops: `searches` of them against `targets` exemplars."""
+def responses(photographs):
+    """Response of an engine to real crops: `searches` of them against `targets` exemplars."""
 
     def crops(count, size_px, side_px, shift_px):
         found = []
         for picture in photographs[:count]:
-            centre = np.array(picture.shape[1::-1]) / 2 + shift_px
-            found.append(crop_square(picture, centre, side_px, size_px, fill_bgr=(90, 90, 90))[0])
+            center = np.array(picture.shape[1::-1]) / 2 + shift_px
+            found.append(crop_square(picture, center, side_px, size_px, fill_bgr=(90, 90, 90))[0])
         return found
 
-    def answer(engine, targets, searches):
+    def respond(engine, targets, searches):
         config = engine.config
         size = config.exemplar_size_px
         boxes = np.tile(np.array([0.25, 0.25, 0.5, 0.5]) * size, (targets, 1))
         exemplar = engine.embed_exemplar(crops(targets, size, 120.0, 0.0), boxes)
         return engine.track(exemplar, crops(searches, config.search_size_px, 240.0, 9.0))
 
-    return answer
+    return respond
 
 
 @pytest.fixture(scope="session")

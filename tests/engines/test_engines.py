@@ -38,24 +38,24 @@ def graph_engine(request):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("targets", "searches"), [(1, 1), (1, 3), (3, 3)])
-def test_graphs_give_what_torch_gives(graph_engine, exported, answers, targets, searches):
-    expected = answers(TorchEngine(load_network(exported), "cpu"), targets, searches)
-    found = answers(graph_engine(exported), targets, searches)
+def test_graphs_give_what_torch_gives(graph_engine, exported, responses, targets, searches):
+    expected = responses(TorchEngine(load_network(exported), "cpu"), targets, searches)
+    found = responses(graph_engine(exported), targets, searches)
     for a, b in zip(astuple(found), astuple(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
-def test_bf16_is_near(exported, answers):
+def test_bf16_is_near(exported, responses):
     """Products keep 8 bits: 1 part in 256 each, which 20 layers add up to a few in 100."""
-    expected = answers(TorchEngine(load_network(exported), "cpu"), 3, 3)
+    expected = responses(TorchEngine(load_network(exported), "cpu"), 3, 3)
     try:
         engine = OpenVinoEngine(exported, sha256(exported), inference_precision="bf16")
     except EngineError as error:
         assert "does not compute in bf16" in str(error)
         pytest.skip("this CPU has no bf16")
     assert engine.precision == "bf16"
-    for a, b in zip(astuple(answers(engine, 3, 3)), astuple(expected), strict=True):
+    for a, b in zip(astuple(responses(engine, 3, 3)), astuple(expected), strict=True):
         assert 0 < np.abs(a - b).max() < 0.03 * np.abs(b).max()
 
 
@@ -109,12 +109,12 @@ def test_a_target_that_cannot_be_cut_leaves_the_engine_fit_for_the_next_frame(jo
 
 
 @pytest.mark.slow
-def test_an_answer_stays_when_the_next_one_comes(graph_engine, exported, answers):
+def test_an_answer_stays_when_the_next_one_comes(graph_engine, exported, responses):
     engine = graph_engine(exported)
-    first = answers(engine, 1, 1)
+    first = responses(engine, 1, 1)
     kept = astuple(first)  # copies
-    answers(engine, 1, 3)
-    answers(engine, 2, 2)
+    responses(engine, 1, 3)
+    responses(engine, 2, 2)
     for a, b in zip(astuple(first), kept, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -177,28 +177,28 @@ def test_export_does_not_overwrite_unasked(exported, capsys):
 
 @pytest.mark.parametrize("name", ["siamtrack-lite0", "siamtrack-nano"])
 @pytest.mark.parametrize("engine", ["onnx", "openvino:f32"])
-def test_bundled_graphs_belong_to_the_bundled_weights(engine, name, answers):
+def test_bundled_graphs_belong_to_the_bundled_weights(engine, name, responses):
     fast = siamtrack.load(name, device="cpu", engine=engine).engine
     assert fast.name == engine.partition(":")[0]
     reference = siamtrack.load(name, device="cpu", engine="torch").engine
-    for a, b in zip(astuple(answers(fast, 3, 3)), astuple(answers(reference, 3, 3)), strict=True):
+    for a, b in zip(astuple(responses(fast, 3, 3)), astuple(responses(reference, 3, 3)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_bundled_weights_lose_little_in_bf16(answers):
+def test_bundled_weights_lose_little_in_bf16(responses):
     near = siamtrack.load(device="cpu", engine="openvino").engine
     if near.precision != "bf16":
         pytest.skip("this CPU has no bf16")
-    found = answers(near, 3, 3)
-    expected = answers(siamtrack.load(device="cpu", engine="torch").engine, 3, 3)
+    found = responses(near, 3, 3)
+    expected = responses(siamtrack.load(device="cpu", engine="torch").engine, 3, 3)
     np.testing.assert_allclose(expit(found.score_logits), expit(expected.score_logits), atol=0.05)
     np.testing.assert_allclose(found.ltrb_px, expected.ltrb_px, atol=2.0)
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=0.06)
 
 
-def test_siamfc_runs_three_crops_against_one_exemplar(answers):
+def test_siamfc_runs_three_crops_against_one_exemplar(responses):
     torch.manual_seed(0)
-    assert answers(TorchEngine(SiamFC(), "cpu"), 1, 3).score_logits.shape == (3, 17, 17)
+    assert responses(TorchEngine(SiamFC(), "cpu"), 1, 3).score_logits.shape == (3, 17, 17)
 
 
 def test_exporting_without_the_packages_says_what_installs_them(monkeypatch, tmp_path):

@@ -28,12 +28,12 @@ SMALL = Lite0Config(exemplar_size_px=64, search_size_px=128)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize(("targets", "searches"), [(1, 1), (1, 3), (3, 3)])
-def test_int8_is_near_what_torch_gives(quantized, answers, name, targets, searches):
+def test_int8_is_near_what_torch_gives(quantized, responses, name, targets, searches):
     """Every layer is off by about 1 part in 100, which twenty layers add up to a few."""
-    expected = answers(TorchEngine(load_network(quantized), "cpu"), targets, searches)
+    expected = responses(TorchEngine(load_network(quantized), "cpu"), targets, searches)
     engine = siamtrack.load(quantized, device="cpu", engine=name).engine
     assert (engine.name, engine.precision) == (name.partition(":")[0], "int8")
-    for a, b in zip(astuple(answers(engine, targets, searches)), astuple(expected), strict=True):
+    for a, b in zip(astuple(responses(engine, targets, searches)), astuple(expected), strict=True):
         assert 0 < np.abs(a - b).max() < 0.15 * np.abs(b).max()
 
 
@@ -66,7 +66,7 @@ def test_the_backbone_is_in_8_bits_and_nothing_behind_it(quantized):
 def test_onnx_runtime_computes_the_backbone_in_8_bits(quantized, tmp_path):
     """Where it finds a convolution between tensors of two types it runs that in float."""
     options = ort.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
     ort.InferenceSession(graph_paths(quantized, "int8")["track"], options)
     nodes = onnx.load(options.optimized_model_filepath).graph.node

@@ -1,4 +1,4 @@
-"""How many threads an engine takes when nobody says."""
+"""Default number of threads of an engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_there_are_never_more_threads_than_cores(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
-def test_an_engine_may_use_every_core_while_it_works(exported, answers):
+def test_an_engine_may_use_every_core_while_it_works(exported, responses):
     whole, seen, stop = os.sched_getaffinity(0), set(), threading.Event()
     worker = threading.get_native_id()
 
@@ -44,7 +44,7 @@ def test_an_engine_may_use_every_core_while_it_works(exported, answers):
     watcher.start()
     try:
         for _ in range(20):
-            answers(engine, 1, 1)
+            responses(engine, 1, 1)
     finally:
         stop.set()
         watcher.join()

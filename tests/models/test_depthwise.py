@@ -1,4 +1,4 @@
-"""The depth-wise convolution is `nn.Conv2d` to the eye and to the optimiser."""
+"""The depth-wise convolution is `nn.Conv2d` in its output and its gradients."""
 
 import pytest
 import torch

@@ -111,7 +111,7 @@ def write_port(path: Path, state: object, **how: Any) -> Path:
 def plain_forward(
     image: Tensor,
     filters: Callable[[int], tuple[Tensor, Tensor]],
-    normalise: Callable[[int, Tensor], Tensor],
+    normalize: Callable[[int, Tensor], Tensor],
     last_pool_stride: int,
 ) -> Tensor:
     """Table 1 with functional layers, in double precision."""
@@ -120,7 +120,7 @@ def plain_forward(
         stride = 2 if block == 1 else 1
         image = F.conv2d(image, weight.double(), bias.double(), stride=stride, groups=groups)
         if block < 5:
-            image = F.relu(normalise(block, image))
+            image = F.relu(normalize(block, image))
         if block <= 2:
             image = F.max_pool2d(image, 3, 2 if block == 1 else last_pool_stride)
     return image
@@ -130,14 +130,14 @@ def port_forward(state: State, image: Tensor, last_pool_stride: int = 2) -> Tens
     def filters(block: int) -> tuple[Tensor, Tensor]:
         return state[f"{nested(block, 0)}.weight"], state[f"{nested(block, 0)}.bias"]
 
-    def normalise(block: int, x: Tensor) -> Tensor:
+    def normalize(block: int, x: Tensor) -> Tensor:
         m, b, mean, var = (
             state[f"{nested(block, 1)}.{leaf}"].double().reshape(1, -1, 1, 1)
             for leaf in ("weight", "bias", "running_mean", "running_var")
         )
         return m * (x - mean) / (var + PORT_EPS).sqrt() + b
 
-    return plain_forward(image, filters, normalise, last_pool_stride)
+    return plain_forward(image, filters, normalize, last_pool_stride)
 
 
 def mat_forward(params: Params, prefix: str, image: Tensor, last_pool_stride: int) -> Tensor:
@@ -148,13 +148,13 @@ def mat_forward(params: Params, prefix: str, image: Tensor, last_pool_stride: in
         weight = tensor(f"conv{block}f").permute(3, 2, 0, 1)
         return weight, tensor(f"conv{block}b").reshape(-1)
 
-    def normalise(block: int, x: Tensor) -> Tensor:
+    def normalize(block: int, x: Tensor) -> Tensor:
         # vl_nnbnorm: y = g (x - mu) / sigma + b, sigma being what is stored.
         mean, sigma = tensor(f"bn{block}x").T.reshape(2, 1, -1, 1, 1)
         gain = tensor(f"bn{block}m").reshape(1, -1, 1, 1)
         return gain * (x - mean) / sigma + tensor(f"bn{block}b").reshape(1, -1, 1, 1)
 
-    return plain_forward(image, filters, normalise, last_pool_stride)
+    return plain_forward(image, filters, normalize, last_pool_stride)
 
 
 def picture(size: int) -> Tensor:

@@ -21,13 +21,13 @@ def pictures(count, size, seed=0):
     return torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
 
 
-def centred_mask(count, cells=8):
+def centered_mask(count, cells=8):
     return coverage(torch.tensor([[32.0, 32.0, 64.0, 64.0]] * count), cells, 16)
 
 
 @torch.inference_mode()
 def test_shapes(network):
-    z = network.embed_exemplar(pictures(2, 128), centred_mask(2))
+    z = network.embed_exemplar(pictures(2, 128), centered_mask(2))
     x = network.embed_search(pictures(2, 256))
     out = network.correlate(z, x)
     assert z.cells.shape == (2, 96, 8, 8) and z.kernel.shape == (2, 96, 4, 4)
@@ -40,7 +40,7 @@ def test_shapes(network):
 
 @torch.inference_mode()
 def test_other_search_sizes_give_other_responses(network):
-    z = network.embed_exemplar(pictures(1, 128), centred_mask(1))
+    z = network.embed_exemplar(pictures(1, 128), centered_mask(1))
     for size in (128, 320):
         out = network.correlate(z, network.embed_search(pictures(1, size)))
         assert out.score_logits.shape[-1] == size // 16
@@ -49,7 +49,7 @@ def test_other_search_sizes_give_other_responses(network):
 @torch.inference_mode()
 def test_shifting_the_search_by_the_stride_shifts_the_response_by_a_cell(network):
     """Away from the border, where the padding is seen."""
-    z = network.embed_exemplar(pictures(1, 128), centred_mask(1))
+    z = network.embed_exemplar(pictures(1, 128), centered_mask(1))
     large = pictures(1, 1040)
     stride = network.config.total_stride
     a = network.correlate(z, network.embed_search(large[..., :1024, :1024]))
@@ -65,7 +65,7 @@ def test_shifting_the_search_by_the_stride_shifts_the_response_by_a_cell(network
 
 @torch.inference_mode()
 def test_one_exemplar_meets_every_search(network):
-    z = network.embed_exemplar(pictures(1, 128), centred_mask(1))
+    z = network.embed_exemplar(pictures(1, 128), centered_mask(1))
     x = network.embed_search(pictures(3, 256))
     together = network.correlate(z, x).score_logits
     for n in range(3):
@@ -75,7 +75,7 @@ def test_one_exemplar_meets_every_search(network):
 
 @torch.inference_mode()
 def test_pairs_of_a_batch_do_not_mix(network):
-    z, x, mask = pictures(2, 128), pictures(2, 256), centred_mask(2)
+    z, x, mask = pictures(2, 128), pictures(2, 256), centered_mask(2)
     both = network(z, x, mask).score_logits
     alone = network(z[1:], x[1:], mask[1:]).score_logits
     torch.testing.assert_close(both[1:], alone, atol=1e-4, rtol=1e-4)
@@ -102,7 +102,7 @@ def test_gradients_reach_every_trained_part():
     torch.manual_seed(0)
     network = SiamTrackLite0().train()
     nn.init.normal_(network.target_code)
-    out = network(pictures(2, 128), pictures(2, 256), centred_mask(2))
+    out = network(pictures(2, 128), pictures(2, 256), centered_mask(2))
     (out.score_logits.square().sum() + out.ltrb_px.log().square().sum()).backward()
     silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []

@@ -187,7 +187,7 @@ def test_siamese_branches_share_and_pseudo_siamese_ones_do_not() -> None:
 
 
 @torch.no_grad()
-def test_input_is_normalised_once_as_the_config_says(network: SiamFC) -> None:
+def test_input_is_normalized_once_as_the_config_says(network: SiamFC) -> None:
     scaled = build(input_mean=(10.0, 20.0, 30.0), input_std=(2.0, 4.0, 8.0))
     scaled.load_state_dict(network.state_dict())
     image = picture(127)

@@ -193,7 +193,7 @@ def test_unknown_name_lists_the_known_and_the_nearest(
         load_network("tinny")
 
 
-def test_missing_path_points_at_the_neighbour(weights: Path) -> None:
+def test_missing_path_suggests_a_file_beside_it(weights: Path) -> None:
     with pytest.raises(WeightsError, match=r"did you mean '.*tiny\.safetensors'\?"):
         load_network(weights.with_name("tinny.safetensors"))
 
