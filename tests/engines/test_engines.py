@@ -181,7 +181,9 @@ def test_bundled_graphs_belong_to_the_bundled_weights(engine, name, responses):
     fast = siamtrack.load(name, device="cpu", engine=engine).engine
     assert fast.name == engine.partition(":")[0]
     reference = siamtrack.load(name, device="cpu", engine="torch").engine
-    for a, b in zip(astuple(responses(fast, 3, 3)), astuple(responses(reference, 3, 3)), strict=True):
+    for a, b in zip(
+        astuple(responses(fast, 3, 3)), astuple(responses(reference, 3, 3)), strict=True
+    ):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
