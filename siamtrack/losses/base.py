@@ -94,7 +94,6 @@ class Loss:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        """Check the options."""
         check_ranges(self, f"loss.{self.name}.")
         check_choice("reduction", self.reduction, get_args(Reduction))
 

@@ -36,7 +36,6 @@ class MetricLoss(Loss):
     distance: Distance = "euclidean"
 
     def __post_init__(self) -> None:
-        """Check the options."""
         super().__post_init__()
         check_choice("distance", self.distance, get_args(Distance))
 
@@ -146,7 +145,6 @@ class TripletLoss(MetricLoss):
     active_only: bool = False
 
     def __post_init__(self) -> None:
-        """Check the options."""
         super().__post_init__()
         check_choice("mining", self.mining, get_args(Mining))
         if not isinstance(self.active_only, bool):

@@ -26,11 +26,9 @@ class StepSampler(Sampler[list[int]]):
         self.start, self.steps, self.batch_size, self.group = start, steps, batch_size, group
 
     def __len__(self) -> int:
-        """Batches left."""
         return max(self.steps - self.start, 0)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Indices of each batch."""
         for step in range(self.start, self.steps):
             first = (step * self.group.size + self.group.rank) * self.batch_size
             yield list(range(first, first + self.batch_size))

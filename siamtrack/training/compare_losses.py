@@ -174,8 +174,8 @@ def _read_result(
     folder: Path, run: TrainConfig, evaluated_on: Mapping[str, Any]
 ) -> VariantResult | None:
     """Result of a variant in a folder; None if there is none yet."""
-    begun = folder / CONFIG
-    if begun.is_file() and not _is_config(json.loads(begun.read_text()), run):
+    stored = folder / CONFIG
+    if stored.is_file() and not _is_config(json.loads(stored.read_text()), run):
         raise OutputError(
             f"{folder} holds a run with another configuration; give another folder, or the "
             "configuration that is in it"
@@ -188,7 +188,7 @@ def _read_result(
         content["config"], run
     ):
         raise OutputError(
-            f"{folder} was judged on {content['sequences']} with max_frames "
+            f"{folder} was evaluated on {content['sequences']} with max_frames "
             f"{content['max_frames']}; give the same, or remove {path}"
         )
     return VariantResult(**content["outcome"])
@@ -234,7 +234,7 @@ def summarize(results: Sequence[VariantResult]) -> list[dict[str, Any]]:
             "no sequence was tracked; give a data set with sequences of two visible frames or more"
         )
     if any(sorted(result.sequences) != names for result in results):
-        raise ConfigError("the variants were judged on different sequences; judge them anew")
+        raise ConfigError("the variants were evaluated on different sequences; evaluate them again")
     first = [results[0].sequences[name]["success_auc"] for name in names]
     rows = []
     for result in results:

@@ -84,7 +84,6 @@ class OptimConfig:
     ema_decay: float = ranged(0.998, 0.0, below=1.0)
 
     def __post_init__(self) -> None:
-        """Check ranges and choices."""
         check_ranges(self, "optim.")
         check_choice("optim.optimizer", self.optimizer, ("adamw", "sgd"))
         check_choice("optim.schedule", self.schedule, ("cosine", "geometric", "constant"))
@@ -127,7 +126,6 @@ class LoopConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        """Check ranges, choices, and that there are pairs to cross."""
         check_ranges(self, "loop.")
         check_choice("loop.precision", self.precision, ("float32", "bfloat16", "float16"))
         if self.cross_negatives and self.batch_size < 2:
@@ -155,7 +153,6 @@ class ValidationConfig:
     max_frames: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_ranges(self, "validation.")
 
 
@@ -179,7 +176,6 @@ class TrainConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self) -> None:
-        """Check the one range that is not checked by its own section."""
         check_number("pairs.negative", self.pairs.negative, 0.0, below=1.0)
 
 

@@ -387,5 +387,5 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise TrainingError(f"checkpoint {path} is damaged ({error}); use an older one") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise TrainingError(f"{path} is not a checkpoint of this version; start the run anew")
+        raise TrainingError(f"{path} is not a checkpoint of this version; start a new run")
     return state

@@ -113,7 +113,7 @@ def test_results_of_another_run_are_not_mixed_in(small_run, held_out, tmp_path):
     compare(small_run(loop={"steps": 1}), PAIR[:1], held_out, out)
     with pytest.raises(OutputError, match="another configuration"):
         compare(small_run(loop={"steps": 2}), PAIR[:1], held_out, out)
-    with pytest.raises(OutputError, match=r"was judged on .* with max_frames 0; give the same"):
+    with pytest.raises(OutputError, match=r"was evaluated on .* with max_frames 0; give the same"):
         compare(small_run(loop={"steps": 1}), PAIR[:1], held_out, out, max_frames=2)
 
 

@@ -1,17 +1,23 @@
-"""Whole runs: learning, resuming after a kill, two processes, and what stops a run."""
+"""Whole runs: learning, resuming, two processes, errors; checkpoints; the initial network."""
 
+import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 
 from siamtrack.errors import ConfigError, DatasetError, OutputError, TrainingError
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.models.siamfc import SiamFCConfig
 from siamtrack.models.weights import load_network, read_card
 from siamtrack.training import train as module
+from siamtrack.training.config import NetworkChoice
 from siamtrack.training.logs import read_log
 
 TRAIN = "import json, sys; from pathlib import Path; from siamtrack.training.config import stored_config; from siamtrack.training.train import train; train(stored_config(json.loads(sys.argv[1])), Path(sys.argv[2]), resume=len(sys.argv) > 3)"  # noqa: E501
@@ -37,7 +43,7 @@ def test_a_run_leaves_weights_a_card_logs_and_curves(small_run, tmp_path):
     assert list(losses(weights.parent, "validation")) == [4]
 
 
-def test_the_network_learns_eight_pairs_by_heart(small_run, tmp_path, monkeypatch):
+def test_the_network_overfits_eight_pairs(small_run, tmp_path, monkeypatch):
     """The loss falls to a twentieth when the same eight pairs are shown again and again."""
     original = module.StepSampler.__iter__
 
@@ -87,8 +93,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(small_run, tmp_path, monkeypa
 
 
 def test_a_killed_process_is_resumed(small_run, tmp_path):
-    import json
-
     text = json.dumps(asdict(small_run(loop={"steps": 300, "checkpoint_every": 1})))
     folder = tmp_path / "run"
     first = subprocess.Popen(
@@ -107,10 +111,8 @@ def test_a_killed_process_is_resumed(small_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_with_the_joined_batch_does(small_run, tmp_path):
+def test_two_processes_train_as_one_with_the_joined_batch(small_run, tmp_path):
     """Same losses to 1e-3: batch norm is frozen, as its statistics are those of one process."""
-    import json
-
     common = {"optim": {"frozen_batch_norm": True, "frozen_stages": 0, "warmup_steps": 2}}
     shared = {"steps": 4, "cross_negatives": 0.0, "threads": 1}
     loss = {"iou_aware": 1.0, "giou": 1.5}
@@ -165,12 +167,12 @@ def test_resuming_with_another_network_is_refused(small_run, tmp_path):
         module.train(other, tmp_path / "run", resume=True)
 
 
-def test_resuming_nothing_is_refused(small_run, tmp_path):
+def test_resuming_without_a_checkpoint_is_refused(small_run, tmp_path):
     with pytest.raises(TrainingError, match="start the run without --resume"):
         module.train(small_run(), tmp_path / "run", resume=True)
 
 
-def test_what_cannot_be_had_is_refused(small_run, tmp_path):
+def test_missing_data_devices_losses_and_weights_are_refused(small_run, tmp_path):
     with pytest.raises(DatasetError, match="not a finished crop cache"):
         module.train(small_run(cache=str(tmp_path)), tmp_path / "a")
     with pytest.raises(ConfigError, match="trains on cuda only"):
@@ -180,3 +182,110 @@ def test_what_cannot_be_had_is_refused(small_run, tmp_path):
     imagenet = {"architecture": "siamfc", "config": {}, "start": "imagenet"}
     with pytest.raises(ConfigError, match="no such weights for siamfc"):
         module.train(small_run(network=imagenet), tmp_path / "d")
+
+
+def test_a_checkpoint_is_read_back(tmp_path):
+    path = tmp_path / "run" / "last.pt"
+    module.write_checkpoint(path, {"step": 3, "weights": {"a": torch.arange(4.0)}})
+    state = module.read_checkpoint(path)
+    assert state["step"] == 3 and state["weights"]["a"].tolist() == [0, 1, 2, 3]
+    assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    module.write_checkpoint(path, {"step": 1})
+
+    def fill_up(state, stream):
+        stream.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module.torch, "save", fill_up)
+    with pytest.raises(OutputError, match=r"No space left.*before it is intact"):
+        module.write_checkpoint(path, {"step": 2})
+    monkeypatch.undo()
+    assert module.read_checkpoint(path)["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+    with pytest.raises(TrainingError, match="there is no checkpoint"):
+        module.read_checkpoint(tmp_path / "last.pt")
+    damaged = tmp_path / "damaged.pt"
+    module.write_checkpoint(damaged, {"step": 1, "x": torch.zeros(1000)})
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    with pytest.raises(TrainingError, match="damaged"):
+        module.read_checkpoint(damaged)
+    other = tmp_path / "other.pt"
+    torch.save({"state_dict": {}}, other)
+    with pytest.raises(TrainingError, match="not a checkpoint of this version"):
+        module.read_checkpoint(other)
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
+    path = tmp_path / "last.pt"
+    torch.save({"format": module.FORMAT, "step": Payload()}, path)
+    with pytest.raises(TrainingError, match="damaged"):
+        module.read_checkpoint(path)
+    assert capsys.readouterr().out == ""
+
+
+def test_lite0_is_fine_tuned_at_another_search_size():
+    choice = NetworkChoice(config={"search_size_px": 192}, start="siamtrack-lite0")
+    network, initial = module.make_network(choice), load_network("siamtrack-lite0")
+    assert network.config.search_size_px == 192
+    for name, value in initial.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value)
+
+
+def test_siamfc_is_fine_tuned_at_another_exemplar_size():
+    choice = NetworkChoice("siamfc", {"exemplar_size_px": 111, "search_size_px": 239}, "siamfc")
+    network, initial = module.make_network(choice), load_network("siamfc")
+    for name, value in initial.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value)
+
+
+def test_pixelwise_weights_are_resampled_for_a_smaller_exemplar():
+    big = SiamTrackLite0(Lite0Config(neck_channels=8, head_channels=4))
+    row, column = np.mgrid[0:1:8j, 0:1:8j]
+    weight = big.fuse_pixelwise[0].weight
+    with torch.no_grad():
+        for k in range(4):
+            plane = torch.from_numpy(1.0 + k * row - 2.0 * column).float()
+            weight[k, :64, 0, 0] = plane.flatten()
+    config = Lite0Config(exemplar_size_px=96, kernel_cells=3, neck_channels=8, head_channels=4)
+    state = big.resized_state_dict(config)
+    row, column = np.mgrid[0:1:6j, 0:1:6j]
+    for k in range(4):
+        expected = (1.0 + k * row - 2.0 * column) * 64 / 36
+        found = state["fuse_pixelwise.0.weight"][k, :36, 0, 0].reshape(6, 6).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(state["fuse_pixelwise.0.weight"][:, 36:], weight[:, 64:])
+    small = SiamTrackLite0(config)
+    small.load_state_dict(state)
+    assert big.fuse_pixelwise[0].weight.shape[1] == 72
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [({"neck_channels": 64}, "neck_channels"), ({"head_channels": 32, "kernel_cells": 2}, "head_")],
+)
+def test_weights_of_another_network_are_refused(config, word):
+    with pytest.raises(ConfigError, match=rf"'siamtrack-lite0': weights of .* differs in {word}"):
+        module.make_network(NetworkChoice(config=config, start="siamtrack-lite0"))
+
+
+def test_weights_of_another_architecture_are_refused():
+    with pytest.raises(ConfigError, match=r"weights of siamfc .* do not fit Lite0Config"):
+        module.make_network(NetworkChoice(start="siamfc"))
+    with pytest.raises(ConfigError, match="differs in its class"):
+        load_network("siamfc").resized_state_dict(_OtherConfig())
+
+
+class _OtherConfig(SiamFCConfig):
+    """The same fields in another class."""
