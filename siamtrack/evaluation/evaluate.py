@@ -27,6 +27,7 @@ from siamtrack.evaluation.task import RunConfig, Task, TaskGroup, TaskResult
 from siamtrack.evaluation.trackers import TrackerEntry, resolve_trackers
 from siamtrack.evaluation.worker import make_pool
 from siamtrack.utils.files import Closing, atomic_write
+from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
 
 logger = logging.getLogger(__name__)
 
@@ -195,10 +196,6 @@ def _older_keys(evaluation: Evaluation, tracker: TrackerEntry) -> list[str]:
     return store.older_keys(variant, tracker)
 
 
-LOG_INTERVAL_S = 10.0
-"""Where stderr goes to a file, a line now and then takes the place of moving bars."""
-
-
 class EvaluationProgress(Closing):
     """Bars on a terminal: frames of all runs, and a line for each worker.
 
@@ -221,7 +218,7 @@ class EvaluationProgress(Closing):
             unit=" frames",
             desc=f"0 of {len(tasks)} runs",
             file=stream,
-            mininterval=0.1 if is_terminal else LOG_INTERVAL_S,
+            mininterval=TERMINAL_INTERVAL_S if is_terminal else FILE_INTERVAL_S,
             dynamic_ncols=True,
         )
         self._lines: list[tqdm[NoReturn]] = [
