@@ -65,7 +65,7 @@ def make_loader(
     """Loader of the sampler's batches.
 
     Args:
-        pairs: each worker process gets a copy, which opens the cache anew.
+        pairs: each worker process gets a copy, which opens the cache again.
         sampler: which pairs are in which batch.
         workers: processes that load, with one thread each; 0 loads in this process.
         pin_memory: for transfers to a GPU.

@@ -328,7 +328,7 @@ class TrainState:
             "best": self.best,
             "config": asdict(config),
             "network": self.network.state_dict(),
-            "optimiser": self.optimizer.state_dict(),
+            "optimiser": self.optimizer.state_dict(),  # keys of format 1 stay as they are
             "scaler": self.scaler.state_dict(),
             "average": self.average.values,
             "updates": self.average.updates,

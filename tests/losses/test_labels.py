@@ -63,7 +63,7 @@ def test_box_labels_of_a_large_box() -> None:
     target = box_target(torch.tensor([[64.0, 64.0, 128.0, 96.0]]), PRESENT)
     rows = draw(target)
     assert rows[3] == "-" * 16
-    # Cells lie 8, 24 and 40 px from the centre: (24/32)^2 + (8/24)^2 < 1, but 24/24 is the rim.
+    # Cells lie 8, 24 and 40 px from the center: (24/32)^2 + (8/24)^2 < 1, but 24/24 is the rim.
     assert rows[4] == rows[5] == rows[8] == rows[9] == "----........----"
     assert rows[6] == rows[7] == "----..++++..----"
     assert rows[10] == "-" * 16
@@ -79,11 +79,11 @@ def slow_box_target(box: list[float], size: int, stride: float) -> tuple[list[st
             reach_x, reach_y = max(w / 4, 10), max(h / 4, 10)
             dx, dy = cx - (x + w / 2), cy - (y + h / 2)
             in_ellipse = math.hypot(dx / reach_x, dy / reach_y) <= 1
-            holds_centre = (
+            holds_center = (
                 j * stride <= x + w / 2 < (j + 1) * stride
                 and i * stride <= y + h / 2 < (i + 1) * stride
             )
-            if in_ellipse or holds_centre:
+            if in_ellipse or holds_center:
                 row += "+"
                 ltrb[:, i, j] = cx - x, cy - y, x + w - cx, y + h - cy
             else:
@@ -93,8 +93,8 @@ def slow_box_target(box: list[float], size: int, stride: float) -> tuple[list[st
 
 
 def test_box_labels_cell_by_cell(rng: np.random.Generator) -> None:
-    centres, sizes = rng.uniform(-20, 276, (60, 2)), np.exp(rng.uniform(0.5, 5.3, (60, 2)))
-    boxes = torch.from_numpy(np.concatenate([centres - sizes / 2, sizes], axis=1)).float()
+    centers, sizes = rng.uniform(-20, 276, (60, 2)), np.exp(rng.uniform(0.5, 5.3, (60, 2)))
+    boxes = torch.from_numpy(np.concatenate([centers - sizes / 2, sizes], axis=1)).float()
     target = box_target(boxes, torch.zeros(60, dtype=torch.bool))
     for pair in range(60):
         rows, ltrb = slow_box_target(boxes[pair].tolist(), 16, 16.0)
@@ -102,9 +102,9 @@ def test_box_labels_cell_by_cell(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(target.ltrb_px[pair].numpy(), ltrb, atol=1e-3)
 
 
-def test_every_target_centred_in_the_crop_has_a_positive_cell(rng: np.random.Generator) -> None:
-    centres = rng.uniform(0, 256, (500, 2))
-    boxes = torch.from_numpy(np.concatenate([centres - 1, np.full((500, 2), 2.0)], axis=1))
+def test_every_target_centered_in_the_crop_has_a_positive_cell(rng: np.random.Generator) -> None:
+    centers = rng.uniform(0, 256, (500, 2))
+    boxes = torch.from_numpy(np.concatenate([centers - 1, np.full((500, 2), 2.0)], axis=1))
     target = box_target(boxes, torch.zeros(500, dtype=torch.bool))
     assert target.positive.flatten(1).any(dim=1).all()
 

@@ -367,7 +367,7 @@ def test_rounding_makes_no_cosine_distance_negative(rng: np.random.Generator) ->
     assert (pair_distance(rows, 3 * rows, "cosine") >= 0).all()
 
 
-def test_near_neighbours_far_from_the_origin_are_told_apart() -> None:
+def test_near_neighbors_far_from_the_origin_are_told_apart() -> None:
     rows = torch.tensor([[1000.0, 1000.0], [1000.001, 1000.0]])
     assert all_distances(rows)[0, 1].item() == pytest.approx(0.001, rel=0.05)
 
