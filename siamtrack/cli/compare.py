@@ -14,7 +14,7 @@ from siamtrack.cli.options import BoxType, opencv_model_options
 from siamtrack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from siamtrack.evaluation.compare import Contender
+    from siamtrack.evaluation.compare import TrackerRun
     from siamtrack.types import FloatArray, Image
     from siamtrack.video.window import Window
 
@@ -68,7 +68,7 @@ def command(
     """
     import siamtrack
     from siamtrack.data.formats.folder import read_boxes
-    from siamtrack.evaluation.compare import contend, panels_wh, side_by_side
+    from siamtrack.evaluation.compare import draw_panels, panels_wh, run_side_by_side
     from siamtrack.evaluation.trackers import parse_trackers, resolve_trackers
     from siamtrack.utils.progress import FrameProgress
     from siamtrack.video.outputs import OutputPaths
@@ -80,7 +80,7 @@ def command(
     truth_boxes = read_boxes(truth) if truth is not None else None
     first_box = _first_box(box, truth_boxes)
     entries = resolve_trackers(specs)
-    contenders: Sequence[Contender] = ()
+    runs: Sequence[TrackerRun] = ()
     with siamtrack.open_source(source) as frames, ExitStack() as stack:
         progress = stack.enter_context(
             FrameProgress(frames, frames.name, frames.frame_count, dropped=lambda: frames.dropped)
@@ -100,11 +100,11 @@ def command(
                 time_s = frame.time_s
                 yield frame.image
 
-        for moment in contend(entries, images(), first_box, truth_boxes):
-            contenders = moment.contenders
+        for compared in run_side_by_side(entries, images(), first_box, truth_boxes):
+            runs = compared.runs
             if sink is None and window is None:
                 continue
-            panels = side_by_side(moment)
+            panels = draw_panels(compared)
             if sink is not None:
                 sink.write(panels, time_s)
             if window is not None:
@@ -112,11 +112,11 @@ def command(
                 if not _should_continue(window):
                     break
 
-    click.echo(_table(contenders))
-    for contender in contenders:
-        if contender.failure:
-            click.echo(f"siamtrack: failed: {contender.label}: {contender.failure}", err=True)
-    return 3 if any(contender.failure for contender in contenders) else 0
+    click.echo(_table(runs))
+    for run in runs:
+        if run.failure:
+            click.echo(f"siamtrack: failed: {run.label}: {run.failure}", err=True)
+    return 3 if any(run.failure for run in runs) else 0
 
 
 def _first_box(box: Sequence[float] | None, truth: FloatArray | None) -> Sequence[float]:
@@ -147,12 +147,11 @@ def _should_continue(window: Window) -> bool:
             return True
 
 
-def _table(contenders: Sequence[Contender]) -> str:
-    lines = ["| tracker | fps | frames | overlap |", "| --- | ---: | ---: | ---: |"]
-    for contender in contenders:
-        overlap = contender.average_overlap
-        lines.append(
-            f"| {contender.label} | {contender.fps:.1f} | {len(contender.times_s)} | "
-            f"{'-' if math.isnan(overlap) else f'{overlap:.3f}'} |"
-        )
-    return "\n".join(lines)
+def _table(runs: Sequence[TrackerRun]) -> str:
+    from siamtrack.evaluation.report.tables import markdown_table
+
+    rows = []
+    for run in runs:
+        overlap = "-" if math.isnan(run.average_overlap) else f"{run.average_overlap:.3f}"
+        rows.append([run.label, f"{run.fps:.1f}", str(len(run.times_s)), overlap])
+    return markdown_table(["tracker", "fps", "frames", "overlap"], rows)

@@ -211,7 +211,8 @@ def _report(
             err=True,
         )
     click.echo(f"siamtrack: report in {report.page}", err=True)
-    return report.failures
+    failures: list[dict[str, str]] = report.content["failures"]
+    return failures
 
 
 def _submit(evaluation: Evaluation, failed: Sequence[TaskResult]) -> None:

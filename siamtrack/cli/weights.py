@@ -60,18 +60,25 @@ def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: boo
     """Fit the score of WEIGHTS to sequences they have never seen, and write it into their card."""
     from siamtrack.api import load
     from siamtrack.data.datasets import open_dataset
-    from siamtrack.evaluation.calibration import curves_of, error_of, write
+    from siamtrack.evaluation.calibration import (
+        calibration_curves,
+        expected_calibration_error,
+        write_calibration,
+    )
     from siamtrack.evaluation.report.plots import save_reliability
 
     tracker = load(weights)
     sequences = [sequence for spec in specs for sequence in open_dataset(spec)]
-    curves, seen, found = curves_of(tracker.engine, tracker.options, sequences, check=check)
+    curves, observed, found = calibration_curves(
+        tracker.engine, tracker.options, sequences, check=check
+    )
     if plot:
-        save_reliability(plot, curves, seen.good, seen.weights)
+        save_reliability(plot, curves, observed.good, observed.weights)
     if not check:
-        write(weights, found)
+        write_calibration(weights, found)
     for name, scores in curves.items():
-        click.echo(f"{name}: expected calibration error {error_of(scores, seen):.3f}")
+        error = expected_calibration_error(scores, observed.good, observed.weights)
+        click.echo(f"{name}: expected calibration error {error:.3f}")
 
 
 @click.command("tune")
@@ -126,14 +133,14 @@ def absence(weights: str, specs: tuple[str, ...], settings: tuple[tuple[str, Any
     """
     from siamtrack.api import load
     from siamtrack.data.datasets import open_dataset
-    from siamtrack.evaluation.absence import PresenceReport, measure_presence
+    from siamtrack.evaluation.absence import AbsenceReport, measure_absences
 
-    tracker, total = load(weights, **tracker_options(settings)), PresenceReport()
+    tracker, total = load(weights, **tracker_options(settings)), AbsenceReport()
     for spec in specs:
-        report = measure_presence(tracker, open_dataset(spec))
+        report = measure_absences(tracker, open_dataset(spec))
         total += report
-        click.echo("\n  ".join([spec, *report.lines()]))
-    click.echo("\n  ".join(["all", *total.lines()]))
+        click.echo("\n  ".join([spec, *report.summary_lines()]))
+    click.echo("\n  ".join(["all", *total.summary_lines()]))
 
 
 @click.command("gallery")

@@ -1,7 +1,7 @@
-"""How truthfully a tracker says that its target is gone, and how soon it finds it again.
+"""How reliably a tracker reports that its target is gone, and how soon it finds it again.
 
-An *absence* is a stretch of frames, at least 15 long, in which the truth shows no target. What is
-counted is whether and when "lost" is said after a disappearance, how often it is said although the
+An *absence* is a stretch of at least 15 frames in which the truth shows no target. Counted are
+whether and when the status becomes "lost" after a disappearance, how often it does although the
 box is right, and whether and when the target is tracked again after its return.
 """
 
@@ -12,39 +12,38 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from siamtrack.data.sequence import VideoSequence
 from siamtrack.evaluation.calibration import GOOD_OVERLAP
 from siamtrack.evaluation.runs import track_sequence
 from siamtrack.geometry import iou
 from siamtrack.tracking.tracker import Tracker
+from siamtrack.types import BoolArray
 
-LEAST_ABSENCE = 15
-"""Shorter ones are blinks, over which a tracker does well to say nothing."""
+MIN_ABSENCE = 15
+"""Shortest absence in frames; over shorter ones a tracker does well to report nothing."""
 
-IN_TIME = 15
+LOST_WITHIN = 15
 """Frames within which a loss should be reported."""
 
-FOUND_IN_TIME = 30
+FOUND_WITHIN = 30
 """Frames within which a target that is back should be tracked again."""
 
-_FOLLOWED = 15  # frames before a disappearance in one of which the box was right
+_BEFORE = 15  # frames before a disappearance in one of which the box must have been right
 
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """One disappearance and what the tracker made of it.
+    """One disappearance and the tracker's reaction.
 
     Attributes:
-        followed: whether the box was right shortly before. Who follows something else cannot
-            notice.
-        lost_after: frames until "lost" was said, 1 being the first without the target; None
-            where it was not said before the target returned.
+        followed: the box was right shortly before; else the tracker cannot notice.
+        lost_after: frames until "lost", 1 being the first without the target; None if the target
+            returned before.
         found_after: frames from the return until the target was tracked again, 1 being the first
-            with it; None where that never happened before it left again.
-        judged: whether there were `FOUND_IN_TIME` frames after the return to find it in, or it
-            was found in fewer.
+            with it; None if it left again before.
+        judged: the return was followed by `FOUND_WITHIN` frames, or the target was found in fewer.
     """
 
     followed: bool
@@ -54,102 +53,83 @@ class Absence:
 
 
 @dataclass(frozen=True, slots=True)
-class PresenceReport:
-    """Figures over sequences.
-
-    Attributes:
-        absences: all of them.
-        right_frames: frames in which the target was there and the box on it.
-        false_alarms: how many times "lost" began to be said in such a frame.
-    """
+class AbsenceReport:
+    """Absences, frames with a right box, and false alarms: "lost" begins in such a frame."""
 
     absences: tuple[Absence, ...] = ()
     right_frames: int = 0
     false_alarms: int = 0
 
-    def __add__(self, other: PresenceReport) -> PresenceReport:
-        """Both together."""
-        return PresenceReport(
+    def __add__(self, other: AbsenceReport) -> AbsenceReport:
+        return AbsenceReport(
             self.absences + other.absences,
             self.right_frames + other.right_frames,
             self.false_alarms + other.false_alarms,
         )
 
-    def lines(self) -> list[str]:
-        """The report in words, a figure a line."""
+    def summary_lines(self) -> list[str]:
+        """The report as text, one figure per line."""
         followed = [a for a in self.absences if a.followed]
         returns = [a for a in self.absences if a.judged]
-        said = [a.lost_after for a in self.absences]
+        lost = [a.lost_after for a in self.absences]
         found = [a.found_after for a in returns]
         rate = 1000 * self.false_alarms / max(self.right_frames, 1)
         return [
-            f"lost within {IN_TIME} frames: {_share(said, IN_TIME)} of absences, "
-            f"{_share([a.lost_after for a in followed], IN_TIME)} of those from a right box; "
-            f"median delay {_median(said)}",
+            f"lost within {LOST_WITHIN} frames: {_share(lost, LOST_WITHIN)} of absences, "
+            f"{_share([a.lost_after for a in followed], LOST_WITHIN)} of those from a right box; "
+            f"median delay {_median(lost)}",
             f"false alarms: {self.false_alarms} in {self.right_frames} frames with a right box, "
             f"{rate:.2f} per 1,000",
-            f"tracked again within {FOUND_IN_TIME} frames: {_share(found, FOUND_IN_TIME)} of "
-            f"returns, {_share([a.found_after for a in returns if a.followed], FOUND_IN_TIME)} of "
+            f"tracked again within {FOUND_WITHIN} frames: {_share(found, FOUND_WITHIN)} of "
+            f"returns, {_share([a.found_after for a in returns if a.followed], FOUND_WITHIN)} of "
             f"those from a right box; median delay {_median(found)}",
         ]
 
 
-def measure_presence(tracker: Tracker, sequences: Iterable[VideoSequence]) -> PresenceReport:
-    """Follow sequences once each; those that never show their target are left out.
-
-    Args:
-        tracker: whatever it tracked before is forgotten.
-        sequences: with truth.
-    """
-    report = PresenceReport()
+def measure_absences(tracker: Tracker, sequences: Iterable[VideoSequence]) -> AbsenceReport:
+    """Track sequences with truth once each; those that never show their target are left out."""
+    report = AbsenceReport()
     for sequence in sequences:
-        if not sequence.visible.any():
-            continue
-        first, results = track_sequence(tracker, sequence)
-        truth = sequence.boxes[first : first + len(results)]
-        overlaps = iou([result.box for result in results], truth)
-        lost = np.array([result.status == "lost" for result in results])
-        tracked = np.array([result.status == "tracked" for result in results])
-        report += presence_of(overlaps, lost, tracked)
+        if sequence.visible.any():
+            first, results = track_sequence(tracker, sequence)
+            truth = sequence.boxes[first : first + len(results)]
+            overlaps = iou([result.box for result in results], truth)
+            status = np.array([result.status for result in results])
+            report += count_absences(overlaps, status == "lost", status == "tracked")
     return report
 
 
-def presence_of(overlaps: ArrayLike, lost: ArrayLike, tracked: ArrayLike) -> PresenceReport:
+def count_absences(overlaps: ArrayLike, lost: ArrayLike, tracked: ArrayLike) -> AbsenceReport:
     """The report of one sequence.
 
     Args:
         overlaps: (N,) of the box with the truth; NaN where the target is absent.
-        lost: (N,) bool, the tracker said "lost".
-        tracked: (N,) bool, the tracker said "tracked".
+        lost: (N,) bool, the status is "lost".
+        tracked: (N,) bool, the status is "tracked".
     """
     overlaps = np.asarray(overlaps, np.float64)
     lost, tracked = np.asarray(lost, bool), np.asarray(tracked, bool)
     right = np.nan_to_num(overlaps) > GOOD_OVERLAP
-    began = lost & ~np.concatenate([[False], lost[:-1]])
-    long = [(a, b) for a, b in _stretches(np.isnan(overlaps)) if b - a >= LEAST_ABSENCE]
+    lost_begins = lost & ~np.concatenate([[False], lost[:-1]])
+    # Start and stop of every run of frames without the target.
+    change = np.diff(np.concatenate([[0], np.isnan(overlaps).astype(np.int8), [0]]))
+    runs = zip(np.flatnonzero(change == 1), np.flatnonzero(change == -1), strict=True)
+    long = [(int(a), int(b)) for a, b in runs if b - a >= MIN_ABSENCE]
     absences = []
-    for (start, stop), (following, _) in pairwise([*long, (len(overlaps), len(overlaps))]):
-        found = _first(right[stop:following] & tracked[stop:following])
-        enough = following - stop >= FOUND_IN_TIME
+    for (start, stop), (next_start, _) in pairwise([*long, (len(overlaps), len(overlaps))]):
+        found = _first(right[stop:next_start] & tracked[stop:next_start])
         absences.append(
             Absence(
-                followed=bool(right[max(start - _FOLLOWED, 0) : start].any()),
+                followed=bool(right[max(start - _BEFORE, 0) : start].any()),
                 lost_after=_first(lost[start:stop]),
                 found_after=found,
-                judged=enough or found is not None,
+                judged=next_start - stop >= FOUND_WITHIN or found is not None,
             )
         )
-    return PresenceReport(tuple(absences), int(right.sum()), int((began & right).sum()))
+    return AbsenceReport(tuple(absences), int(right.sum()), int((lost_begins & right).sum()))
 
 
-def _stretches(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Start and stop of every run of true."""
-    change = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
-    starts, stops = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
-    return list(zip(starts.tolist(), stops.tolist(), strict=True))
-
-
-def _first(flags: NDArray[np.bool_]) -> int | None:
+def _first(flags: BoolArray) -> int | None:
     """Number of the first true one, counted from 1."""
     return int(np.argmax(flags)) + 1 if flags.any() else None
 

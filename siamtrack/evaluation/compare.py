@@ -1,4 +1,4 @@
-"""Several trackers side by side on one video."""
+"""Several trackers side by side on one video: `run_side_by_side`, and the panels that show it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from siamtrack.evaluation.runs import TimedTracker
 from siamtrack.evaluation.trackers import TrackerEntry
 from siamtrack.geometry import iou, parse_first_box
 from siamtrack.types import Color, FloatArray, Image
+from siamtrack.video.draw import draw_outlines
 
 PANEL_WIDTH_PX = 640
 TITLE_PX = 30
-FONT = cv2.FONT_HERSHEY_SIMPLEX
 TITLE_BGR: Color = (30, 28, 28)
-INK_BGR: Color = (245, 245, 245)
+TEXT_BGR: Color = (245, 245, 245)
 TRUTH_BGR: Color = (90, 220, 60)
-COLOURS_BGR: tuple[Color, ...] = (
+COLORS_BGR: tuple[Color, ...] = (
     (50, 60, 250),
     (240, 150, 30),
     (40, 200, 250),
@@ -32,20 +32,20 @@ COLOURS_BGR: tuple[Color, ...] = (
 
 
 @dataclass(slots=True)
-class Contender:
-    """One tracker as it goes.
+class TrackerRun:
+    """One tracker up to the present frame.
 
     Attributes:
-        label: how it is called.
-        session: calls it.
-        box: where it says the target is, xywh px.
-        times_s: seconds per frame so far.
-        overlaps: with the truth, where there is one.
-        failure: why it is no longer asked; empty while it works.
+        label: its name in titles.
+        tracker: under the clock.
+        box: (4,) the last one it gave, xywh px.
+        times_s: seconds per frame.
+        overlaps: with the truth, where there is one; the first frame does not count.
+        failure: why it is no longer called; empty while it works.
     """
 
     label: str
-    session: TimedTracker
+    tracker: TimedTracker
     box: FloatArray
     times_s: list[float] = field(default_factory=list)
     overlaps: list[float] = field(default_factory=list)
@@ -61,25 +61,36 @@ class Contender:
         """Mean overlap with the truth; NaN without one."""
         return float(np.mean(self.overlaps)) if self.overlaps else float("nan")
 
+    def step(self, number: int, image: Image) -> None:
+        """Track one frame. A tracker that fails keeps its last box and is not called again."""
+        if self.failure:
+            return
+        try:
+            if number == 0:
+                seconds = self.tracker.init(number, image, self.box)
+            else:
+                self.box, seconds = self.tracker.update(number, image)
+            self.times_s.append(seconds)
+        except EvaluationError as error:
+            self.failure = str(error)
+
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """One frame of a comparison: the picture, every contender, the true box or None."""
+class ComparedFrame:
+    """One frame of a comparison: the picture, every tracker, the true box or None."""
 
     image: Image
-    contenders: Sequence[Contender]
+    runs: Sequence[TrackerRun]
     truth: FloatArray | None
 
 
-def contend(
+def run_side_by_side(
     trackers: Sequence[TrackerEntry],
     images: Iterable[Image],
     box: Sequence[float],
     truth: FloatArray | None = None,
-) -> Iterator[Moment]:
+) -> Iterator[ComparedFrame]:
     """Run every tracker over the same frames, one after another on each.
-
-    A tracker that fails keeps its last box and is asked no more.
 
     Args:
         trackers: what runs.
@@ -91,67 +102,51 @@ def contend(
         InvalidBoxError: a box that cannot be tracked.
         EvaluationError: a tracker that cannot be built.
     """
-    contenders: list[Contender] = []
+    runs: list[TrackerRun] = []
     for number, image in enumerate(images):
         if number == 0:
             first = parse_first_box(box, (image.shape[1], image.shape[0]))
-            contenders = [
-                Contender(entry.label, TimedTracker(entry.spec.build()), first.copy())
-                for entry in trackers
+            runs = [
+                TrackerRun(t.label, TimedTracker(t.spec.build()), first.copy()) for t in trackers
             ]
         known = truth[number] if truth is not None and number < len(truth) else None
-        for contender in contenders:
-            _step(contender, number, image)
+        for run in runs:
+            run.step(number, image)
             if number and known is not None and np.isfinite(known).all():
-                contender.overlaps.append(float(iou(contender.box, known)))
-        yield Moment(image, contenders, known)
-
-
-def _step(contender: Contender, number: int, image: Image) -> None:
-    if contender.failure:
-        return
-    try:
-        if number == 0:
-            contender.times_s.append(contender.session.init(number, image, contender.box))
-        else:
-            contender.box, spent = contender.session.update(number, image)
-            contender.times_s.append(spent)
-    except EvaluationError as error:
-        contender.failure = str(error)
+                run.overlaps.append(float(iou(run.box, known)))
+        yield ComparedFrame(image, runs, known)
 
 
 def panels_wh(count: int, frame_wh: tuple[int, int]) -> tuple[int, int]:
-    """Size of the picture of `side_by_side` in px."""
+    """Size in px of the picture of `draw_panels` with `count` trackers."""
     width, height = _panel_wh(frame_wh)
     columns, rows = _grid(count)
     return width * columns, (height + TITLE_PX) * rows
 
 
-def side_by_side(moment: Moment) -> Image:
-    """A panel per tracker with its name, speed and overlap above and its box on the frame.
-
-    Args:
-        moment: from `contend`.
+def draw_panels(frame: ComparedFrame) -> Image:
+    """A panel per tracker: name, speed and overlap above, its box and the truth on the frame.
 
     Returns:
         uint8 (H, W, 3) BGR of `panels_wh`.
     """
-    frame_wh = (moment.image.shape[1], moment.image.shape[0])
+    frame_wh = (frame.image.shape[1], frame.image.shape[0])
     width, height = _panel_wh(frame_wh)
-    columns, rows = _grid(len(moment.contenders))
+    columns, rows = _grid(len(frame.runs))
     canvas = np.full((rows * (height + TITLE_PX), columns * width, 3), 18, np.uint8)
     method = cv2.INTER_AREA if width < frame_wh[0] else cv2.INTER_LINEAR
-    resized = cv2.resize(moment.image, (width, height), interpolation=method)
+    resized = cv2.resize(frame.image, (width, height), interpolation=method)
     small = np.asarray(resized, dtype=np.uint8)
     scale = np.array([width / frame_wh[0], height / frame_wh[1]] * 2)
-    for index, contender in enumerate(moment.contenders):
-        panel = small.copy()
-        if moment.truth is not None:
-            _draw_box(panel, moment.truth * scale, TRUTH_BGR)
-        _draw_box(panel, contender.box * scale, COLOURS_BGR[index % len(COLOURS_BGR)])
+    for index, run in enumerate(frame.runs):
+        color = COLORS_BGR[index % len(COLORS_BGR)]
+        boxes = [(run.box * scale, color)]
+        if frame.truth is not None:
+            boxes.insert(0, (frame.truth * scale, TRUTH_BGR))
         top, left = (index // columns) * (height + TITLE_PX), (index % columns) * width
-        _draw_title(canvas[top : top + TITLE_PX, left : left + width], contender, index)
-        canvas[top + TITLE_PX : top + TITLE_PX + height, left : left + width] = panel
+        _draw_title(canvas[top : top + TITLE_PX, left : left + width], run, color)
+        panel = canvas[top + TITLE_PX : top + TITLE_PX + height, left : left + width]
+        panel[:] = draw_outlines(small, boxes)
     return canvas
 
 
@@ -166,23 +161,23 @@ def _panel_wh(frame_wh: tuple[int, int]) -> tuple[int, int]:
     return width, max(2, round(frame_wh[1] * width / frame_wh[0]))
 
 
-def _draw_box(panel: Image, box: FloatArray, colour: Color) -> None:
-    if not np.isfinite(box).all():
-        return
-    corners = np.rint([*box[:2], *(box[:2] + box[2:])]).astype(int).tolist()
-    for ink, width in (((0, 0, 0), 4), (colour, 2)):
-        cv2.rectangle(panel, tuple(corners[:2]), tuple(corners[2:]), ink, width, cv2.LINE_AA)
+def _draw_title(title: Image, run: TrackerRun, color: Color) -> None:
+    """Fill a (TITLE_PX, W, 3) part of the picture: color, label, and figures flush right."""
 
+    def write(text: str, x: int) -> None:
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(title, text, (x, 20), font, 0.5, TEXT_BGR, 1, cv2.LINE_AA)
 
-def _draw_title(title: Image, contender: Contender, index: int) -> None:
+    def width_px(text: str) -> int:
+        return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+
     title[:] = TITLE_BGR
-    cv2.rectangle(title, (8, 8), (21, 21), COLOURS_BGR[index % len(COLOURS_BGR)], cv2.FILLED)
-    said = contender.failure or f"{contender.fps:.0f} fps"
-    if contender.overlaps and not contender.failure:
-        said += f", overlap {contender.average_overlap:.2f}"
-    width = cv2.getTextSize(said, FONT, 0.5, 1)[0][0]
-    room = title.shape[1] - width - 12
-    cv2.putText(title, contender.label, (30, 20), FONT, 0.5, INK_BGR, 1, cv2.LINE_AA)
-    if room < 30 + cv2.getTextSize(contender.label, FONT, 0.5, 1)[0][0]:
+    cv2.rectangle(title, (8, 8), (21, 21), color, cv2.FILLED)
+    figures = run.failure or f"{run.fps:.0f} fps"
+    if run.overlaps and not run.failure:
+        figures += f", overlap {run.average_overlap:.2f}"
+    room = title.shape[1] - width_px(figures) - 12
+    write(run.label, 30)
+    if room < 30 + width_px(run.label):  # the figures cover the end of a long label
         cv2.rectangle(title, (room - 8, 0), (title.shape[1], TITLE_PX), TITLE_BGR, cv2.FILLED)
-    cv2.putText(title, said, (max(room, 30), 20), FONT, 0.5, INK_BGR, 1, cv2.LINE_AA)
+    write(figures, max(room, 30))

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from siamtrack.evaluation.report.plots import COLOURS, figure_bytes, style
+from siamtrack.evaluation.report.plots import COLORS, figure_bytes, style
 from siamtrack.evaluation.statistics import Interval
 from siamtrack.tuning.crossvalidation import SelectionResult, cross_validate_choice
 from siamtrack.tuning.ranges import Number
@@ -186,11 +186,11 @@ def _history(
     axes: Axes, numbers: FloatArray, objective: FloatArray, result: SelectionResult
 ) -> None:
     style(axes, "", "trial", "success AUC")
-    axes.plot(numbers, objective, ".", color=COLOURS[1], alpha=0.6)
+    axes.plot(numbers, objective, ".", color=COLORS[1], alpha=0.6)
     best = np.maximum.accumulate(objective)
-    axes.step(numbers, best, color=COLOURS[1], where="post", label="best so far")
+    axes.step(numbers, best, color=COLORS[1], where="post", label="best so far")
     expected = result.cross_validated.value
-    axes.axhline(expected, color=COLOURS[4], linewidth=1, linestyle="--", label="cross-validated")
+    axes.axhline(expected, color=COLORS[4], linewidth=1, linestyle="--", label="cross-validated")
     _marks(axes, numbers, objective, result)
     axes.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
@@ -200,4 +200,4 @@ def _marks(axes: Axes, values: FloatArray, objective: FloatArray, result: Select
     axes.axhline(objective[0], color="0.6", linewidth=0.8, linestyle=":")
     axes.plot(values[0], objective[0], "D", color="0.3", markersize=5, label="before the search")
     best = result.best
-    axes.plot(values[best], objective[best], "*", color=COLOURS[0], markersize=10, label="best")
+    axes.plot(values[best], objective[best], "*", color=COLORS[0], markersize=10, label="best")

@@ -6,14 +6,14 @@ Everything scales with the frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 
-from siamtrack.types import Box, Color, Image
+from siamtrack.types import Box, Color, FloatArray, Image
 
 if TYPE_CHECKING:
     from siamtrack.tracking.result import Result
@@ -125,6 +125,25 @@ def draw_selection(image_bgr: Image, box_xywh: Box) -> Image:
     """Draw the box that a user is dragging, xywh px; returns a new picture."""
     canvas = image_bgr.copy()
     _draw_box(canvas, _corners(box_xywh), _SELECTION, Style.for_frame(canvas), "tracked")
+    return canvas
+
+
+def draw_outlines(
+    image_bgr: Image, boxes: Iterable[tuple[FloatArray, Color]], line_px: int = 2
+) -> Image:
+    """Draw plain boxes, (4,) xywh px each with its color; those with a NaN are left out.
+
+    Returns:
+        (H, W, 3) uint8 BGR, a new picture.
+    """
+    canvas = image_bgr.copy()
+    for box, color in boxes:
+        if np.isfinite(box).all():
+            left, top, right, bottom = (
+                np.rint([*box[:2], *(box[:2] + box[2:])]).astype(int).tolist()
+            )
+            for ink, width in (((0, 0, 0), line_px + 2), (color, line_px)):
+                cv2.rectangle(canvas, (left, top), (right, bottom), ink, width, cv2.LINE_AA)
     return canvas
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from siamtrack.cli import main
 from siamtrack.errors import InvalidBoxError
-from siamtrack.evaluation.compare import contend, panels_wh, side_by_side
+from siamtrack.evaluation.compare import draw_panels, panels_wh, run_side_by_side
 from siamtrack.evaluation.trackers import TrackerSpec, resolve_trackers
 from siamtrack.video.interactive import Closed, Key
 
@@ -159,9 +159,11 @@ def test_boxes_are_drawn_where_the_trackers_say(pictures):
     )
     images = [cv2.imread(str(pictures / f"{number}.png")) for number in range(FRAMES)]
     truth = np.full((3, 4), np.nan)
-    moments = [(m, side_by_side(m)) for m in contend(trackers, images, (10, 20, 16, 14), truth)]
-    assert moments[-1][0].truth is None and not moments[-1][0].contenders[0].overlaps
-    panel = moments[-1][1]
+    frames = [
+        (f, draw_panels(f)) for f in run_side_by_side(trackers, images, (10, 20, 16, 14), truth)
+    ]
+    assert frames[-1][0].truth is None and not frames[-1][0].runs[0].overlaps
+    panel = frames[-1][1]
     assert panel.shape[1::-1] == panels_wh(2, (100, 60))
     half, scale = panel.shape[1] // 2, panel.shape[1] / 2 / 100
     for left, x in ((0, 10), (half, 24)):
@@ -181,4 +183,4 @@ def test_panels_are_laid_out_for_a_screen(count, columns, rows):
 def test_boxes_that_cannot_be_tracked_are_refused():
     trackers = resolve_trackers([TrackerSpec("identity")])
     with pytest.raises(InvalidBoxError):
-        list(contend(trackers, [np.zeros((20, 20, 3), np.uint8)], (1, 1, -5, 5)))
+        list(run_side_by_side(trackers, [np.zeros((20, 20, 3), np.uint8)], (1, 1, -5, 5)))

@@ -9,10 +9,9 @@ from siamtrack.errors import DatasetError, OutputError
 from siamtrack.evaluation.calibration import (
     Calibration,
     Observations,
-    error_of,
     expected_calibration_error,
     fit,
-    left_out,
+    leave_one_out,
     probabilities,
     reliability,
 )
@@ -28,6 +27,10 @@ def frames(cues, good, weights=None, sequences=None):
     weights = np.full(count, 1 / count) if weights is None else weights
     sequences = np.zeros(count, np.int64) if sequences is None else sequences
     return Observations(cues, np.asarray(good), weights, sequences)
+
+
+def error(scores, seen):
+    return expected_calibration_error(scores, seen.good, seen.weights)
 
 
 def drawn(found, count=20_000):
@@ -65,8 +68,8 @@ def test_no_cue_counts_against_the_target():
 
 def test_fitting_makes_scores_true():
     seen = drawn(Calibration(0.5, -2.0, 3.0, 0.2))
-    before = error_of(probabilities(seen, Calibration(1.0, 0.0, 0.0, 0.0)), seen)
-    assert before > 0.1 and error_of(probabilities(seen, fit(seen)), seen) < 0.02
+    before = error(probabilities(seen, Calibration(1.0, 0.0, 0.0, 0.0)), seen)
+    assert before > 0.1 and error(probabilities(seen, fit(seen)), seen) < 0.02
 
 
 def test_the_score_of_a_tracker_is_the_one_that_was_fitted():
@@ -99,14 +102,14 @@ def test_a_sequence_that_is_left_out_has_no_say_in_its_own_scores():
     numbers = np.repeat([3, 5, 8], 4)
     good[numbers == 8] = ~good[numbers == 8]  # the odd one out
     seen = frames(logits, good, sequences=numbers)
-    scores = left_out(seen)
+    scores = leave_one_out(seen)
     odd = numbers == 8
     np.testing.assert_allclose(
-        scores[odd], probabilities(seen.part(odd), fit(seen.part(~odd))), rtol=1e-9
+        scores[odd], probabilities(seen.select(odd), fit(seen.select(~odd))), rtol=1e-9
     )
-    assert error_of(scores, seen) > error_of(probabilities(seen, fit(seen)), seen)
+    assert error(scores, seen) > error(probabilities(seen, fit(seen)), seen)
     with pytest.raises(DatasetError, match="one sequence"):
-        left_out(seen.part(odd))
+        leave_one_out(seen.select(odd))
 
 
 def test_reliability_and_error_by_hand():
@@ -131,7 +134,7 @@ def test_one_kind_of_frames_is_no_data(value, says):
 
 def test_the_diagram_is_a_picture_with_a_curve_for_every_fit(tmp_path):
     seen = drawn(Calibration(0.5, -2.0, 3.0, 0.2), count=500)
-    curves = {"fitted": probabilities(seen, fit(seen)), "left out": left_out(seen)}
+    curves = {"fitted": probabilities(seen, fit(seen)), "left out": leave_one_out(seen)}
     save_reliability(tmp_path / "r.png", curves, seen.good, seen.weights)
     picture = cv2.imread(str(tmp_path / "r.png"))
     saturated = np.ptp(picture.astype(int), axis=2) > 60

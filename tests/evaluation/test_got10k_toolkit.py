@@ -19,8 +19,8 @@ from siamtrack.errors import ConfigError, DatasetError, EvaluationError
 from siamtrack.evaluation.datasets import open_benchmark
 from siamtrack.evaluation.evaluate import prepare
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
-from siamtrack.evaluation.report.report import score_all
 from siamtrack.evaluation.runs import TimedTracker, run_variant, variant_named
+from siamtrack.evaluation.scores import score_all
 from siamtrack.evaluation.store import StoredRun
 from siamtrack.evaluation.task import RunConfig, SequenceRun
 from siamtrack.evaluation.trackers import (
@@ -88,8 +88,8 @@ def test_otb_figures_are_those_of_experiment_otb(small_otb, tmp_path, rng, capsy
     theirs = experiment.report(keys)
     for tracker in scores:
         overall = theirs[tracker.entry.key]["overall"]
-        assert_equal(tracker.summary.success_curve, overall["success_curve"])
-        assert_equal(tracker.summary.precision_curve, overall["precision_curve"])
+        assert_equal(tracker.summary.curves["success"], overall["success_curve"])
+        assert_equal(tracker.summary.curves["precision"], overall["precision_curve"])
         figures = tracker.summary.figures
         assert_equal(figures["success_auc"].value, overall["success_score"])
         assert_equal(figures["precision_20px"].value, overall["precision_score"])
@@ -97,8 +97,8 @@ def test_otb_figures_are_those_of_experiment_otb(small_otb, tmp_path, rng, capsy
         rates = [score.toolkit_fps for score in tracker.sequences.values()]
         assert_equal(np.mean(rates), overall["speed_fps"])
         for name, row in theirs[tracker.entry.key]["seq_wise"].items():
-            assert_equal(tracker.sequences[name].success_auc, row["success_score"])
-            assert_equal(tracker.sequences[name].precision_20px, row["precision_score"])
+            assert_equal(tracker.sequences[name].figures["success_auc"], row["success_score"])
+            assert_equal(tracker.sequences[name].figures["precision_20px"], row["precision_score"])
     assert verify(evaluation, {"ope": scores}) <= 1e-9
 
 
@@ -115,9 +115,9 @@ def test_got10k_figures_are_those_of_experiment_got10k(got10k, tmp_path, rng, ca
         overall = theirs[tracker.entry.key]["overall"]
         assert_equal(tracker.summary.figures["average_overlap"].value, overall["ao"])
         assert_equal(tracker.summary.figures["success_rate_50"].value, overall["sr"])
-        assert_equal(tracker.summary.success_curve, overall["succ_curve"])
+        assert_equal(tracker.summary.curves["success"], overall["succ_curve"])
         for name, row in theirs[tracker.entry.key]["seq_wise"].items():
-            assert_equal(tracker.sequences[name].average_overlap, row["ao"])
+            assert_equal(tracker.sequences[name].figures["average_overlap"], row["ao"])
     assert verify(evaluation, {"ope": scores}) <= 1e-9
 
 
@@ -134,7 +134,9 @@ def test_the_clipping_quirk_is_in_got10k_figures(got10k, tmp_path):
         "ope", key, name, SequenceRun(np.maximum(cut, 0).tolist(), [1.0] * len(cut))
     )
     score = score_all(evaluation)["ope"][0].sequences[name]
-    assert score.average_overlap < 0.9  # the visible part of the target, exactly, is no full hit
+    assert (
+        score.figures["average_overlap"] < 0.9
+    )  # the visible part of the target, exactly, is no full hit
 
 
 def test_vot_runs_and_figures_are_those_of_experiment_vot(vot, tmp_path, monkeypatch, capsys):
@@ -169,7 +171,7 @@ def test_vot_runs_and_figures_are_those_of_experiment_vot(vot, tmp_path, monkeyp
         other = theirs / path.relative_to(evaluation.store.toolkit_results("supervised"))
         assert path.read_text().strip() == other.read_text().strip()
     overall = experiment.report([key])[key]
-    figures = score_all(evaluation)["supervised"][0].supervised
+    figures = score_all(evaluation)["supervised"][0].summary.figures
     assert figures["robustness"].value > 1
     assert_equal(figures["accuracy"].value, overall["accuracy"])
     assert_equal(figures["robustness"].value, overall["robustness"])
@@ -321,5 +323,5 @@ def test_uav123_figures_are_those_of_experiment_uav123(uav123, tmp_path, rng, mo
     )
     monkeypatch.setattr(experiment, "plot_curves", lambda names: None)
     theirs = experiment.report([scores[0].entry.key])[scores[0].entry.key]["overall"]
-    assert_equal(scores[0].summary.success_curve, theirs["success_curve"])
-    assert_equal(scores[0].summary.precision_curve, theirs["precision_curve"])
+    assert_equal(scores[0].summary.curves["success"], theirs["success_curve"])
+    assert_equal(scores[0].summary.curves["precision"], theirs["precision_curve"])

@@ -27,7 +27,7 @@ def two_sets_of_boxes(draw):
 
 @given(two_sets_of_boxes())
 def test_overlap_is_the_toolkits_to_the_last_bit(boxes):
-    ours = metrics.overlap(*boxes)
+    ours = metrics.toolkit_overlap(*boxes)
     np.testing.assert_array_equal(ours, rect_iou(*(b.copy() for b in boxes)))
     np.testing.assert_allclose(ours, iou(*boxes), atol=1e-6)
 
@@ -42,15 +42,15 @@ def test_clipped_overlap_is_the_toolkits_and_changes_nothing(boxes, bound):
 
 
 @given(two_sets_of_boxes())
-def test_centre_error_is_the_toolkits_to_the_last_bit(boxes):
-    np.testing.assert_array_equal(metrics.centre_error(*boxes), center_error(*boxes))
+def test_center_error_is_the_toolkits_to_the_last_bit(boxes):
+    np.testing.assert_array_equal(metrics.center_error(*boxes), center_error(*boxes))
 
 
 def test_toolkit_clipping_shifts_a_box_over_the_left_border_instead_of_cutting_it():
     over, visible = [[-10, 20, 30, 40]], [[0, 20, 20, 40]]
     quirk = metrics.overlap_after_toolkit_clipping(over, visible, (100, 100))
     assert quirk[0] == pytest.approx(2 / 3)
-    assert metrics.overlap(over, visible)[0] == pytest.approx(2 / 3)
+    assert metrics.toolkit_overlap(over, visible)[0] == pytest.approx(2 / 3)
     # Over the right border it cuts, as one would expect: 20 of 30 px remain.
     right = metrics.overlap_after_toolkit_clipping(
         [[80, 20, 30, 40]], [[80, 20, 20, 40]], (100, 100)
@@ -59,7 +59,7 @@ def test_toolkit_clipping_shifts_a_box_over_the_left_border_instead_of_cutting_i
 
 
 def test_nan_coordinates_give_nan_overlap():
-    assert np.isnan(metrics.overlap([[np.nan, 0, 1, 1]], [[0, 0, 1, 1]])).all()
+    assert np.isnan(metrics.toolkit_overlap([[np.nan, 0, 1, 1]], [[0, 0, 1, 1]])).all()
 
 
 def test_success_curve_is_strict_and_precision_curve_is_not():
@@ -82,10 +82,10 @@ def test_success_curve_counts_frames(overlaps, count):
     np.testing.assert_allclose(metrics.success_curve(overlaps, count), expected, atol=1e-15)
 
 
-def test_normalised_error_divides_each_axis_by_the_true_size():
-    error = metrics.normalised_centre_error([[10, 10, 40, 20]], [[6, 7, 40, 20]])
+def test_normalized_error_divides_each_axis_by_the_true_size():
+    error = metrics.normalized_center_error([[10, 10, 40, 20]], [[6, 7, 40, 20]])
     assert error[0] == pytest.approx(np.hypot(4 / 40, 3 / 20))
-    curve = metrics.normalised_precision_curve(np.array([0.1, 0.25, 9.0]))
+    curve = metrics.normalized_precision_curve(np.array([0.1, 0.25, 9.0]))
     assert curve[10] == pytest.approx(1 / 3)
     assert curve[50] == pytest.approx(2 / 3)
 
@@ -100,4 +100,4 @@ def test_mean_of_inverse_times_flatters_and_frame_rate_does_not():
 @pytest.mark.parametrize("boxes", [np.zeros((3, 4)), np.zeros((2, 3)), np.zeros(4)])
 def test_rows_that_do_not_match_are_refused(boxes):
     with pytest.raises(DatasetError, match="both must be"):
-        metrics.overlap(boxes, np.zeros((2, 4)))
+        metrics.toolkit_overlap(boxes, np.zeros((2, 4)))

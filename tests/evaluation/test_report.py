@@ -14,8 +14,8 @@ import pytest
 from siamtrack.evaluation.evaluate import prepare
 from siamtrack.evaluation.report import page as page_module
 from siamtrack.evaluation.report import report as writing
-from siamtrack.evaluation.report.failures import collapse
-from siamtrack.evaluation.report.report import latex_table, markdown_table, write_report
+from siamtrack.evaluation.report.failures import lasting_failures
+from siamtrack.evaluation.report.report import results_latex, results_markdown, write_report
 from siamtrack.evaluation.task import RunConfig, SequenceRun, Task, TaskResult
 from siamtrack.evaluation.trackers import TrackerSpec
 
@@ -158,7 +158,7 @@ def test_a_tracker_without_any_result_does_not_keep_the_others_from_being_report
     report = write_report(evaluation, command="")
     first = report.content["variants"][0]
     assert first["trackers"][evaluation.trackers[0].label]["scored"] == 0
-    assert "| 0/3 |" in markdown_table(first) and "3/3" in markdown_table(first)
+    assert "| 0/3 |" in results_markdown(first) and "3/3" in results_markdown(first)
 
 
 def test_frames_that_have_gone_cost_the_strips_only(evaluation, no_plots):
@@ -180,19 +180,19 @@ def test_every_way_of_running_has_a_row(written):
 
 def test_tables_for_papers(written):
     variant = written.content["variants"][0]
-    markdown = markdown_table(variant).splitlines()
+    markdown = results_markdown(variant).splitlines()
     assert markdown[0] == "| tracker | AUC | AO | P 20 px | norm. P | fps | sequences |"
     assert "Follows | **" in markdown[2] and "Drift |" in markdown[3]
     assert re.search(r"\*\*0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]\*\*", markdown[2])
-    latex = latex_table(variant)
+    latex = results_latex(variant)
     assert latex.startswith(r"\begin{tabular}{lrrrrrr}") and r"\textbf{0." in latex
     hostile = {**variant, "trackers": {"a_b&c|d%": next(iter(variant["trackers"].values()))}}
-    assert r"a\_b\&c|d\%" in latex_table(hostile)
-    assert r"a_b&c\|d%" in markdown_table(hostile)
+    assert r"a\_b\&c|d\%" in results_latex(hostile)
+    assert r"a_b&c\|d%" in results_markdown(hostile)
 
 
 def test_long_sequences_are_averaged_in_blocks(monkeypatch, evaluation, no_plots):
-    monkeypatch.setattr(page_module, "POINTS", 10)
+    monkeypatch.setattr(page_module, "MAX_POINTS", 10)
     report = write_report(evaluation, command="")
     text = report.page.read_text()
     lines = json.loads(re.search(r'id="timelines">(.*?)</script>', text)[1])
@@ -217,8 +217,9 @@ def test_long_sequences_are_averaged_in_blocks(monkeypatch, evaluation, no_plots
         ([], None),
     ],
 )
-def test_a_collapse_lasts(overlaps, frame):
-    assert collapse(np.array(overlaps)) == frame
+def test_a_failure_lasts(overlaps, frame):
+    starts = [start for start, _ in lasting_failures(np.array(overlaps))]
+    assert starts == ([] if frame is None else [frame])
 
 
 def test_vot_is_reported_too(vot, tmp_path):
@@ -291,8 +292,8 @@ def test_the_page_can_be_looked_at(written, tmp_path):
     chromium(f"{written.page.as_uri()}#sequence=walk", tmp_path, f"--screenshot={shot}")
     picture = cv2.imread(str(shot))
     assert picture.shape == (2600, 1200, 3)
-    # Text and plots all the way down, in the colours of both trackers.
+    # Text and plots all the way down, in the colors of both trackers.
     for part in np.array_split(picture, 6):
         assert part.std() > 8
-    for colour in ((0x28, 0x27, 0xD6), (0xB4, 0x77, 0x1F)):
-        assert (np.abs(picture.astype(int) - colour).max(axis=2) < 12).sum() > 500
+    for color in ((0x28, 0x27, 0xD6), (0xB4, 0x77, 0x1F)):
+        assert (np.abs(picture.astype(int) - color).max(axis=2) < 12).sum() > 500

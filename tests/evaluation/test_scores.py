@@ -8,7 +8,7 @@ import pytest
 from siamtrack.errors import ConfigError, EvaluationError
 from siamtrack.evaluation import protocols
 from siamtrack.evaluation.datasets import Truth
-from siamtrack.evaluation.scores import counted_frames, score_sequence, summarise
+from siamtrack.evaluation.scores import counted_frames, score_sequence, summarize
 
 TRUTH = np.array([[0, 0, 10, 10], [2, 0, 10, 10], [np.nan] * 4, [4, 0, 10, 10]], dtype=float)
 VISIBLE = np.array([True, True, False, True])
@@ -41,23 +41,32 @@ def test_the_given_box_is_a_hit_under_otb_and_nothing_elsewhere():
 def test_an_absent_frame_is_a_miss_only_where_it_counts():
     otb, uav = (score_sequence(p, BOXES, truth()) for p in (protocols.OTB, protocols.UAV))
     assert (otb.frames, uav.frames) == (4, 3)
-    assert (otb.overlaps[2] == 0.0 and np.isinf(otb.errors_px[2])) or otb.errors_px[2] > 1e300
-    assert otb.success_curve[0] == pytest.approx(3 / 4)
-    assert uav.success_curve[0] == pytest.approx(1.0)
+    assert otb.overlaps[2] == 0.0
+    for curve in ("success", "precision", "normalised_precision"):
+        assert otb.curves[curve].max() == pytest.approx(3 / 4)  # infinitely far, too
+        assert uav.curves[curve].max() == pytest.approx(1.0)
 
 
 def test_figures_of_a_sequence_worked_by_hand():
     score = score_sequence(
         protocols.CLIPS, BOXES, truth(), np.array([0.5, 0.1, 0.1, 0.3]), name="walk"
     )
-    hits = np.array([1.0, 50 / 150])
-    assert score.average_overlap == pytest.approx(hits.mean())
-    assert score.success_rate_50 == score.success_rate_75 == 0.5
-    # Thresholds 0 to 0.3 are below both, 0.35 to 0.95 below one of them, 1 below none.
-    assert score.success_auc == pytest.approx((7 * 1.0 + 13 * 0.5) / 21)
-    assert score.precision_20px == 1.0
-    assert score.precision_curve[4] == 0.5
-    assert score.normalised_curve[49] == 0.5 and score.normalised_curve[50] == 1.0
+    overlaps = np.array([1.0, 50 / 150])
+    assert score.figures == pytest.approx(
+        {
+            "average_overlap": overlaps.mean(),
+            "success_rate_50": 0.5,
+            "success_rate_75": 0.5,
+            # Thresholds 0 to 0.3 are below both, 0.35 to 0.95 below one of them, 1 below none.
+            "success_auc": (7 * 1.0 + 13 * 0.5) / 21,
+            "precision_20px": 1.0,
+            # The second error is half a width: only the last of 51 thresholds is as high.
+            "normalised_precision": (50 * 0.5 + 1.0) / 51,
+        }
+    )
+    assert score.curves["precision"][4] == 0.5
+    normalized = score.curves["normalised_precision"]
+    assert normalized[49] == 0.5 and normalized[50] == 1.0
     assert score.fps == pytest.approx(4.0)
 
 
@@ -67,10 +76,10 @@ def test_sequences_weigh_alike_unless_frames_are_pooled(rng):
     right, wrong = long.boxes_xywh, short.boxes_xywh + np.array([30, 0, 0, 0])
     for protocol, expected in ((protocols.CLIPS, 0.5), (protocols.GOT10K, 0.75)):
         scores = [score_sequence(protocol, right, long), score_sequence(protocol, wrong, short)]
-        summary = summarise(protocol, scores, rng)
+        summary = summarize(protocol, scores, rng)
         assert summary.figures["average_overlap"].value == pytest.approx(expected)
-        assert summary.success_curve[0] == pytest.approx(expected)
-        assert (summary.sequences, summary.frames) == (2, 40)
+        assert summary.curves["success"][0] == pytest.approx(expected)
+        assert summary.frames == 40
 
 
 def test_results_of_another_length_are_refused():
@@ -95,7 +104,7 @@ def test_a_sequence_without_a_frame_that_counts_is_refused():
 
 def test_nothing_scored_is_said(rng):
     with pytest.raises(EvaluationError, match="list of failures"):
-        summarise(protocols.OTB, [], rng)
+        summarize(protocols.OTB, [], rng)
 
 
 def test_scoring_changes_no_argument():

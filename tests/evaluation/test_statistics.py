@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import permutation_test
 
 from siamtrack.errors import ConfigError
-from siamtrack.evaluation.statistics import bootstrap_mean, paired_test
+from siamtrack.evaluation.statistics import Interval, bootstrap_mean, paired_test
 
 
 def test_interval_is_that_of_the_normal_approximation(rng):
@@ -72,7 +72,7 @@ def test_with_many_sequences_the_p_value_is_near_that_of_scipy(rng):
 def test_a_tracker_against_itself_is_a_tie(rng):
     test = paired_test([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], rng)
     assert (test.p_value, test.wins, test.ties) == (1.0, 0, 3)
-    assert test.as_dict()["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert test.difference == Interval(0.0, 0.0, 0.0)
 
 
 def test_one_common_sequence_proves_nothing(rng):

@@ -1,8 +1,8 @@
 """What people and programs read after an evaluation.
 
-- `content`: every figure as plain data, which is `report.json`;
-- `plots`: success, precision, attributes, robustness, speed against accuracy, with matplotlib;
-- `strips`: pictures of the moments in which trackers lose their target;
-- `page`: `report.html`, one file without anything from elsewhere;
-- `tables`: Markdown and LaTeX.
+- `report`: every figure as plain data (`report.json`), its tables, and the writing of all files.
+- `tables`: Markdown tables and strict JSON, shared with the reports of training and tuning.
+- `plots`: success, precision, attributes, robustness, speed and accuracy, calibration.
+- `failures`: pictures of the moments in which trackers lose their target, and the gallery.
+- `page`: `report.html`, one file that loads nothing else.
 """

@@ -1,9 +1,14 @@
-"""Pictures of the moments in which a tracker loses its target."""
+"""Pictures of the moments in which a tracker loses its target.
+
+In order: `lasting_failures` (when), `failure_strips` (rows of pictures for the page),
+`trace_sequence` and `diagnose_failure` (what our own tracker saw, and what went wrong),
+`write_gallery` (a picture of each of the worst sequences).
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +24,9 @@ from tqdm import tqdm
 from siamtrack.crops import crop_window
 from siamtrack.data.sequence import Dataset, VideoSequence
 from siamtrack.errors import ConfigError, DatasetError, EvaluationError, SiamTrackError
-from siamtrack.evaluation.datasets import EvalSequence
 from siamtrack.evaluation.evaluate import Evaluation
-from siamtrack.evaluation.report.plots import COLOURS, figure_bytes, style
+from siamtrack.evaluation.report.plots import COLORS, figure_bytes, style
+from siamtrack.evaluation.report.tables import markdown_table
 from siamtrack.evaluation.runs import overlaps_of, start_sequence, success_auc
 from siamtrack.evaluation.scores import SequenceScore, TrackerScores
 from siamtrack.geometry import CropMap
@@ -30,13 +35,31 @@ from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Float32Array, FloatArray, Image
 from siamtrack.utils.files import atomic_write
+from siamtrack.video.draw import draw_outlines
 
-COLLAPSED = 0.1
+FAILED_OVERLAP = 0.1
 """Overlap below which a tracker is on something else."""
-LASTS = 5
-"""Counted frames in a row for which it must stay there, so that a blink is no collapse."""
+MIN_FRAMES = 5
+"""Counted frames in a row below `FAILED_OVERLAP` that make a failure."""
 OFFSETS = (-10, -3, 0, 5, 20)
-"""Frames shown, relative to the collapse."""
+"""Frames shown, relative to the first one of a failure."""
+
+
+def lasting_failures(overlaps: FloatArray) -> list[tuple[int, int]]:
+    """First frame and number of counted frames of each failure that lasts.
+
+    Args:
+        overlaps: (N,) NaN where the frame does not count; such frames neither make nor end one.
+    """
+    counted = np.flatnonzero(~np.isnan(overlaps))
+    low = np.concatenate([[False], overlaps[counted] < FAILED_OVERLAP, [False]])
+    turns = np.flatnonzero(low[1:] != low[:-1])
+    runs = zip(turns[::2], turns[1::2], strict=True)
+    return [(int(counted[a]), int(b - a)) for a, b in runs if b - a >= MIN_FRAMES]
+
+
+# --- Strips for the page --------------------------------------------------------------------------
+
 HEIGHT_PX = 150
 JPEG_QUALITY = 82
 TRUTH_BGR = (90, 220, 60)
@@ -54,7 +77,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One collapse of one tracker."""
+    """The first failure of one tracker on one sequence, as a row of pictures."""
 
     tracker: str
     sequence: str
@@ -62,124 +85,87 @@ class Strip:
     pictures: Sequence[Picture]
 
 
-def collapse(overlaps: FloatArray) -> int | None:
-    """First frame of the first lasting collapse, or None; see `collapses`."""
-    return next((start for start, _ in collapses(overlaps)), None)
-
-
-def collapses(overlaps: FloatArray) -> list[tuple[int, int]]:
-    """Lasting collapses: the first frame and the number of counted frames of each.
-
-    Args:
-        overlaps: (N,) NaN where the frame does not count; such frames neither make nor break one.
-    """
-    counted = np.flatnonzero(~np.isnan(overlaps))
-    low = np.concatenate([[False], overlaps[counted] < COLLAPSED, [False]])
-    turns = np.flatnonzero(low[1:] != low[:-1])
-    runs = zip(turns[::2], turns[1::2], strict=True)
-    return [(int(counted[a]), int(b - a)) for a, b in runs if b - a >= LASTS]
-
-
 def failure_strips(
     evaluation: Evaluation, trackers: Sequence[TrackerScores], limit: int
 ) -> list[Strip]:
-    """Strips of every tracker's worst sequences, at most `limit` per tracker."""
+    """Strips of every tracker's worst sequences by average overlap, at most `limit` per tracker."""
     strips: list[Strip] = []
     for tracker in trackers:
-        found = _collapses(tracker.sequences)
-        for name, frame in found[:limit]:
+        failed = []
+        for name, score in tracker.sequences.items():
+            if isinstance(score, SequenceScore):
+                starts = [(score.figures["average_overlap"], name, start)
+                          for start, _ in lasting_failures(score.overlaps)]  # fmt: skip
+                failed += starts[:1]
+        for _, name, frame in sorted(failed)[:limit]:
             try:
-                strips.append(_strip(evaluation, tracker, name, frame))
+                strips.append(_make_strip(evaluation, tracker, name, frame))
             except (SiamTrackError, OSError):
-                # Frames that have gone since the run do not keep the figures from being reported.
+                # Frames that were removed since the run cost their strip, not the whole report.
                 continue
     return strips
 
 
-def _collapses(scores: Mapping[str, object]) -> list[tuple[str, int]]:
-    found = []
-    for name, score in scores.items():
-        if isinstance(score, SequenceScore):
-            frame = collapse(score.overlaps)
-            if frame is not None:
-                found.append((score.average_overlap, name, frame))
-    return [(name, frame) for _, name, frame in sorted(found)]
-
-
-def _strip(evaluation: Evaluation, tracker: TrackerScores, name: str, frame: int) -> Strip:
-    variant = evaluation.variants[0]
-    sequence = evaluation.sequences[name]
-    store, key = evaluation.store, tracker.entry.key
-    run = store.read(variant.name, key, name)
+def _make_strip(evaluation: Evaluation, tracker: TrackerScores, name: str, frame: int) -> Strip:
+    variant, store, key = evaluation.variants[0], evaluation.store, tracker.entry.key
+    sequence, overlaps = evaluation.sequences[name], tracker.sequences[name].overlaps
+    rows = store.read(variant.name, key, name).boxes(store.boxes_path(variant.name, key, name))
+    boxes = sequence.from_file(rows)
+    # Results begin at `start`, the frames of a failure are counted from there.
     start = variant.start_frame(sequence.truth.visible)
-    boxes = sequence.from_file(run.boxes(store.boxes_path(variant.name, key, name)))
-    score = tracker.sequences[name]
     shown = sorted({int(np.clip(frame + offset, 0, len(boxes) - 1)) for offset in OFFSETS})
     images = sequence.frames.iterate([start + index for index in shown])
-    pictures = [
-        Picture(
-            start + index,
-            None if np.isnan(score.overlaps[index]) else float(score.overlaps[index]),
-            _url(_drawn(image, sequence, start + index, boxes[index])),
-        )
-        for index, image in zip(shown, images, strict=True)
-    ]
+    pictures = []
+    for index, image in zip(shown, images, strict=True):
+        drawn = _draw_closeup(image, sequence.boxes_xywh[start + index], boxes[index])
+        encoded, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if not encoded:
+            raise EvaluationError("a picture of the report cannot be encoded")
+        url = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+        overlap = None if np.isnan(overlaps[index]) else float(overlaps[index])
+        pictures.append(Picture(start + index, overlap, url))
     return Strip(tracker.entry.label, name, start + frame, pictures)
 
 
-def _drawn(image: Image, sequence: EvalSequence, frame: int, box: FloatArray) -> Image:
-    """Truth and box over the part of the frame around both, enlarged or shrunk to the strip."""
-    truth = sequence.boxes_xywh[frame]
-    seen = [b for b in (truth, box) if np.isfinite(b).all()]
-    left, top, right, bottom = view_around(seen, (image.shape[1], image.shape[0]))
+def _draw_closeup(image: Image, truth: FloatArray, box: FloatArray) -> Image:
+    """Truth and box over the part of the frame around both, resized to the strip's height."""
+    known = [b for b in (truth, box) if np.isfinite(b).all()]
+    left, top, right, bottom = view_around(known, (image.shape[1], image.shape[0]))
     scale = HEIGHT_PX / (bottom - top)
-    size = (max(1, round((right - left) * scale)), HEIGHT_PX)
+    size_wh = (max(1, round((right - left) * scale)), HEIGHT_PX)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    made = cv2.resize(image[top:bottom, left:right], size, interpolation=method)
-    for b, colour in ((truth, TRUTH_BGR), (box, BOX_BGR)):
-        if np.isfinite(b).all():
-            corner = (b[:2] - (left, top)) * scale
-            far = corner + b[2:] * scale
-            start, end = (tuple(int(v) for v in np.rint(p)) for p in (corner, far))
-            cv2.rectangle(made, start, end, (0, 0, 0), 4, cv2.LINE_AA)
-            cv2.rectangle(made, start, end, colour, 2, cv2.LINE_AA)
-    return np.asarray(made, dtype=np.uint8)
+    resized = cv2.resize(image[top:bottom, left:right], size_wh, interpolation=method)
+    in_view = [((b - (left, top, 0, 0)) * scale, color)
+               for b, color in ((truth, TRUTH_BGR), (box, BOX_BGR))]  # fmt: skip
+    return draw_outlines(np.asarray(resized, dtype=np.uint8), in_view)
 
 
 def view_around(
     boxes: Sequence[FloatArray], frame_wh: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """4:3 window around `boxes` with room about them, at least a third of the frame, inside it."""
+    """4:3 window around `boxes` with a margin, at least a third of the frame, inside it."""
     width, height = frame_wh
     low = np.min([b[:2] for b in boxes], axis=0)
     high = np.max([b[:2] + b[2:] for b in boxes], axis=0)
     side = max(1.6 * (high[1] - low[1]), 1.2 * (high[0] - low[0]), height / 3)
     half_h = min(side, height) / 2
     half_w = min(half_h * 4 / 3, width / 2)
-    centre = (low + high) / 2
-    x = float(np.clip(centre[0], half_w, width - half_w))
-    y = float(np.clip(centre[1], half_h, height - half_h))
+    center = (low + high) / 2
+    x = float(np.clip(center[0], half_w, width - half_w))
+    y = float(np.clip(center[1], half_h, height - half_h))
     left, top = int(x - half_w), int(y - half_h)
     return left, top, max(left + 1, int(x + half_w)), max(top + 1, int(y + half_h))
 
 
-def _url(image: Image) -> str:
-    encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not encoded:
-        raise EvaluationError("a picture of the report cannot be encoded")
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
-
-
-_CENTRED = 0.5
-"""Distance of a box from the target, in sizes of the target, up to which it is on it."""
+# --- What our tracker saw -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What a tracker saw in one frame.
+class FrameTrace:
+    """Responses in one frame.
 
     Attributes:
-        logits: (W, R, R) response of every window that was looked at, before sigmoid.
+        logits: (W, R, R) of every search window, before sigmoid.
         maps: of the windows.
     """
 
@@ -187,48 +173,43 @@ class Sight:
     maps: tuple[CropMap, ...]
 
     def scores(self, number: int) -> FloatArray:
-        """(R, R) response of a window between 0 and 1, as the network gave it."""
+        """(R, R) response of a window between 0 and 1."""
         return expit(self.logits[number].astype(np.float64))
 
-    def deciding(self, box_xywh: FloatArray) -> int:
-        """Number of the window with the highest peak of those that hold the centre of a box."""
-        centre = box_xywh[:2] + box_xywh[2:] / 2
-        holding = [k for k, crop_map in enumerate(self.maps) if holds(crop_map, centre)]
-        return max(holding or [0], key=lambda k: float(self.logits[k].max()))
+    def deciding_window(self, box_xywh: FloatArray) -> int:
+        """The window with the highest peak among those that contain the center of a box."""
+        center = box_xywh[:2] + box_xywh[2:] / 2
+        candidates = [k for k, crop_map in enumerate(self.maps) if contains(crop_map, center)]
+        return max(candidates or [0], key=lambda k: float(self.logits[k].max()))
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class SequenceTrace:
     """One pass over a sequence.
 
     Attributes:
-        sequence: that was followed.
-        first: frame that it was begun on.
+        sequence: that was tracked.
+        first: frame that tracking started on.
         results: (N,) from that frame on.
         overlaps: (N,) NaN on the first frame and where the target is absent.
-        sights: (N,) None on the first frame.
-        fill_bgr: colour that the network saw outside the frame.
+        frames: (N,) None on the first frame.
+        fill_bgr: color that the network saw outside the frame.
     """
 
     sequence: VideoSequence
     first: int
     results: list[Result]
     overlaps: FloatArray
-    sights: list[Sight | None]
+    frames: list[FrameTrace | None]
     fill_bgr: tuple[float, float, float]
 
     @property
     def success_auc(self) -> float:
-        """See `siamtrack.evaluation.runs.success_auc`."""
+        """Mean of the success curve."""
         return success_auc(self.overlaps)
 
-    @property
-    def average_overlap(self) -> float:
-        """Mean over the frames that count."""
-        return float(np.nanmean(self.overlaps))
-
     def box(self, index: int) -> FloatArray:
-        """(4,) xywh px that the tracker gave for result number `index`."""
+        """(4,) xywh px of result number `index`."""
         return np.array(self.results[index].box)
 
     def truth(self, index: int) -> FloatArray:
@@ -236,35 +217,22 @@ class Watched:
         return self.sequence.boxes[self.first + index]
 
 
-def watch(tracker: Tracker, sequence: VideoSequence, max_frames: int = 0) -> Watched:
-    """Follow as `siamtrack.evaluation.runs.track_sequence` does, and keep what the tracker saw.
-
-    Args:
-        tracker: whatever it tracked before is forgotten.
-        sequence: shows its target at least once.
-        max_frames: frames that are tracked, the first included; 0 for all.
-    """
-    first, images, begun = start_sequence(tracker, sequence, max_frames)
-    results = [begun]
-    sights: list[Sight | None] = [None]
+def trace_sequence(tracker: Tracker, sequence: VideoSequence, max_frames: int = 0) -> SequenceTrace:
+    """Record search windows and responses of every frame; else as `runs.track_sequence`."""
+    first, images, first_result = start_sequence(tracker, sequence, max_frames)
+    results, frames = [first_result], list[FrameTrace | None]([None])
     for image in images:
-        result, sight = _update(tracker, image)
-        results.append(result)
-        sights.append(sight)
+        # `Tracker.update` in its two halves.
+        crops, maps = tracker.crop_search_windows(image)
+        response = tracker.engine.track(tracker.exemplar, crops)
+        frames.append(FrameTrace(np.array(response.score_logits), tuple(maps)))
+        results.append(tracker.update_from_response(response, maps))
     fill_bgr = tracker.state.fill_bgr if tracker.state else (0.0, 0.0, 0.0)
     overlaps = overlaps_of(sequence, first, results)
-    return Watched(sequence, first, results, overlaps, sights, fill_bgr)
+    return SequenceTrace(sequence, first, results, overlaps, frames, fill_bgr)
 
 
-def _update(tracker: Tracker, image: Image) -> tuple[Result, Sight]:
-    """`Tracker.update` in its two halves."""
-    crops, maps = tracker.crop_search_windows(image)
-    response = tracker.engine.track(tracker.exemplar, crops)
-    sight = Sight(np.array(response.score_logits), tuple(maps))
-    return tracker.update_from_response(response, maps), sight
-
-
-def holds(crop_map: CropMap, point_xy: FloatArray) -> bool:
+def contains(crop_map: CropMap, point_xy: FloatArray) -> bool:
     """Whether a point of the frame is inside a window."""
     inside = (point_xy - np.array(crop_map.origin_xy)) / crop_map.scale
     return bool(((inside >= 0) & (inside < crop_map.size_px)).all())
@@ -280,40 +248,37 @@ def cell_at(
     return row, column
 
 
-def explain(watched: Watched, index: int, config: NetworkConfig) -> str:
-    """What went wrong in a frame, as far as numbers say.
-
-    The target is out of sight, something else responds more, the box did not follow the peak (the
-    cosine window, penalties or `min_peak` had more to say), or the box has the wrong size.
-
-    Args:
-        watched: one pass.
-        index: number of a result; the target is there and it is not the first.
-        config: of the tracker's network.
-    """
-    sight, truth, box = watched.sights[index], watched.truth(index), watched.box(index)
-    if sight is None or not np.isfinite(truth).all():
+def diagnose_failure(trace: SequenceTrace, index: int, config: NetworkConfig) -> str:
+    """Say what went wrong at a result that is not the first, as far as numbers show it."""
+    frame, truth, box = trace.frames[index], trace.truth(index), trace.box(index)
+    if frame is None or not np.isfinite(truth).all():
         return "there is nothing to compare with"
-    number = sight.deciding(box)
-    crop_map, scores = sight.maps[number], sight.scores(number)
-    centre = truth[:2] + truth[2:] / 2
-    away = float((np.abs(centre - box[:2] - box[2:] / 2) / truth[2:]).max())
-    if not holds(crop_map, centre):
+    number = frame.deciding_window(box)
+    crop_map, scores = frame.maps[number], frame.scores(number)
+    center = truth[:2] + truth[2:] / 2
+    away = float((np.abs(center - box[:2] - box[2:] / 2) / truth[2:]).max())
+    # 1. The network did not see the target.
+    if not contains(crop_map, center):
         return f"the target is outside the search window, {away:.1f} of its sizes away"
-    row, column = cell_at(centre, crop_map, len(scores), config)
+    # 2. Something else has a higher response.
+    row, column = cell_at(center, crop_map, len(scores), config)
     near = scores[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-    there, here = float(scores.max()), float(near.max())
-    if here < there:
-        return f"the response is {there:.2f} elsewhere and {here:.2f} on the target"
-    if away > _CENTRED:
-        return f"the peak is on the target ({here:.2f}), the box {away:.1f} of its sizes away"
+    peak, on_target = float(scores.max()), float(near.max())
+    if on_target < peak:
+        return f"the response is {peak:.2f} elsewhere and {on_target:.2f} on the target"
+    # 3. The box did not follow the peak: cosine window, penalties or `min_peak`.
+    if away > 0.5:
+        return f"the peak is on the target ({on_target:.2f}), the box {away:.1f} of its sizes away"
+    # 4. The size is wrong.
     size = box[2] * box[3] / (truth[2] * truth[3])
-    return f"the peak is on the target ({here:.2f}); the box has {size:.2f} of its area"
+    return f"the peak is on the target ({on_target:.2f}); the box has {size:.2f} of its area"
 
+
+# --- The gallery ----------------------------------------------------------------------------------
 
 INDEX = "index.md"
-COLLAPSES = 2
-"""Rows of a picture: the longest collapses, in order of time."""
+MAX_FAILURES = 2
+"""Rows of a picture: the longest failures, in order of time."""
 PANEL_IN = 2.5
 TRUTH, BOX, WINDOW = "#3cdc5a", "#fa3c32", "#ffb000"
 
@@ -330,8 +295,8 @@ def write_gallery(
     """Track every sequence once and draw the worst ones.
 
     Args:
-        tracker: to be watched.
-        dataset: sequences; those whose target is not seen in two frames are left out.
+        tracker: whose failures are drawn.
+        dataset: sequences; those that show the target in fewer than two frames are left out.
         out: folder that gets a PNG per sequence and `index.md`.
         worst: how many sequences, those with the lowest success AUC.
         max_frames: of each sequence; 0 for all.
@@ -350,118 +315,108 @@ def write_gallery(
             f"worst is {worst}, max_frames {max_frames}; give 1 or more and 0 or more"
         )
     config = tracker.engine.config
-    seen = []
+    traces = []
     for sequence in tqdm(dataset, total=len(dataset), unit="sequence", disable=not progress):
         if sequence.visible.any():
-            watched = watch(tracker, sequence, max_frames)
-            if not np.isnan(watched.overlaps).all():
-                seen.append(watched)
-    if not seen:
+            trace = trace_sequence(tracker, sequence, max_frames)
+            if not np.isnan(trace.overlaps).all():
+                traces.append(trace)
+    if not traces:
         raise DatasetError(
             f"{dataset.spec} shows no target in two frames; give sequences with truth"
         )
-    seen.sort(key=lambda watched: (watched.success_auc, watched.sequence.name))
-    lines = [
-        f"The {min(worst, len(seen))} worst of {len(seen)} sequences by success AUC. Green is the "
-        "truth, red the tracker's box, orange what it looked at.",
-        "",
-        "| sequence | success AUC | AO | frames | what the numbers say |",
-        "|---|---:|---:|---:|---|",
-    ]
-    for watched in seen[:worst]:
-        name = f"{watched.sequence.name.replace('/', '_')}.png"
-        atomic_write(out / name, figure_bytes(draw(watched, config), "png"))
-        said = "; ".join(
-            f"frame {watched.first + index}: {explain(watched, index, config)}"
-            for index in moments(watched.overlaps)
+    traces.sort(key=lambda trace: (trace.success_auc, trace.sequence.name))
+    rows = []
+    for trace in traces[:worst]:
+        name = f"{trace.sequence.name.replace('/', '_')}.png"
+        atomic_write(out / name, figure_bytes(draw_trace(trace, config), "png"))
+        diagnoses = "; ".join(
+            f"frame {trace.first + index}: {diagnose_failure(trace, index, config)}"
+            for index in shown_failures(trace.overlaps)
         )
-        lines.append(
-            f"| [{watched.sequence.name}]({name}) | {watched.success_auc:.3f} "
-            f"| {watched.average_overlap:.3f} | {len(watched.results)} | {said} |"
-        )
-    atomic_write(out / INDEX, "\n".join(lines) + "\n")
+        figures = (f"{trace.success_auc:.3f}", f"{np.nanmean(trace.overlaps):.3f}")
+        link = f"[{trace.sequence.name}]({name})"
+        rows.append((link, *figures, str(len(trace.results)), diagnoses))
+    headings = ("sequence", "success AUC", "AO", "frames", "what the numbers say")
+    text = (
+        f"The {min(worst, len(traces))} worst of {len(traces)} sequences by success AUC. Green is "
+        "the truth, red the tracker's box, orange what it looked at."
+    )
+    atomic_write(out / INDEX, f"{text}\n\n{markdown_table(headings, rows, 'lrrrl')}\n")
     return out / INDEX
 
 
-def moments(overlaps: FloatArray) -> list[int]:
-    """First frames of the longest collapses in order; the worst frame where nothing collapses.
+def shown_failures(overlaps: FloatArray) -> list[int]:
+    """First frames of the longest failures in order; the worst frame where none lasts.
 
     Args:
         overlaps: (N,) NaN where a frame does not count; at least one does.
     """
-    longest = sorted(collapses(overlaps), key=lambda found: -found[1])[:COLLAPSES]
+    longest = sorted(lasting_failures(overlaps), key=lambda found: -found[1])[:MAX_FAILURES]
     return sorted(start for start, _ in longest) or [int(np.nanargmin(overlaps))]
 
 
-def draw(watched: Watched, config: NetworkConfig) -> Figure:
-    """The picture of a sequence.
-
-    Args:
-        watched: one pass.
-        config: of the tracker's network.
+def draw_trace(trace: SequenceTrace, config: NetworkConfig) -> Figure:
+    """Frames and search windows around each failure, and overlap over time below.
 
     Raises:
         DatasetError: a frame cannot be read.
     """
-    rows, columns = moments(watched.overlaps), len(OFFSETS)
+    rows, columns = shown_failures(trace.overlaps), len(OFFSETS)
     size = (PANEL_IN * columns, PANEL_IN * (1.85 * len(rows) + 0.75))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(2 * len(rows) + 1, columns, height_ratios=[3, 4] * len(rows) + [3])
-    for row, moment in enumerate(rows):
-        shown = sorted({int(np.clip(moment + o, 1, len(watched.results) - 1)) for o in OFFSETS})
-        images = watched.sequence.iter_frames([watched.first + index for index in shown])
+    for row, start in enumerate(rows):
+        shown = sorted({int(np.clip(start + o, 1, len(trace.results) - 1)) for o in OFFSETS})
+        images = trace.sequence.iter_frames([trace.first + index for index in shown])
         for column, (index, image) in enumerate(zip(shown, images, strict=True)):
-            _frame(figure.add_subplot(grid[2 * row, column]), image, watched, index)
+            _draw_frame(figure.add_subplot(grid[2 * row, column]), image, trace, index)
             axes = figure.add_subplot(grid[2 * row + 1, column])
-            _window(axes, image, watched, index, config)
-    _overlaps(figure.add_subplot(grid[-1, :]), watched, rows)
+            _draw_window(axes, image, trace, index, config)
+    _draw_overlaps(figure.add_subplot(grid[-1, :]), trace, rows)
     names = {"truth": TRUTH, "tracker": BOX, "search windows": WINDOW}
+    handles = [Line2D([], [], color=color, label=name) for name, color in names.items()]
     figure.legend(
-        handles=[Line2D([], [], color=colour, label=name) for name, colour in names.items()],
-        loc="outside upper right",
-        ncols=len(names),
-        frameon=False,
-        fontsize=8,
+        handles=handles, loc="outside upper right", ncols=len(names), frameon=False, fontsize=8
     )
-    figure.suptitle(
-        f"{watched.sequence.name}, success AUC {watched.success_auc:.3f}; "
-        f"frame {watched.first + rows[0]}: {explain(watched, rows[0], config)}",
-        fontsize=10,
-        ha="left",
-        x=0.01,
+    title = (
+        f"{trace.sequence.name}, success AUC {trace.success_auc:.3f}; "
+        f"frame {trace.first + rows[0]}: {diagnose_failure(trace, rows[0], config)}"
     )
+    figure.suptitle(title, fontsize=10, ha="left", x=0.01)
     return figure
 
 
-def _frame(axes: Axes, image: Image, watched: Watched, index: int) -> None:
+def _draw_frame(axes: Axes, image: Image, trace: SequenceTrace, index: int) -> None:
     """The part of the frame around truth, box and windows."""
-    sight = watched.sights[index]
-    truth, box = watched.truth(index), watched.box(index)
-    windows = [_square(m) for m in sight.maps] if sight else []
+    frame, truth, box = trace.frames[index], trace.truth(index), trace.box(index)
+    windows = [_window_box(m) for m in frame.maps] if frame else []
     boxes = [b for b in (truth, box, *windows[:1]) if np.isfinite(b).all()]
     left, top, right, bottom = view_around(boxes, (image.shape[1], image.shape[0]))
     _show(axes, image[top:bottom, left:right], (left, right, bottom, top))
     for window in windows:
-        _rectangle(axes, window, WINDOW, "--")
-    _rectangle(axes, truth, TRUTH)
-    _rectangle(axes, box, BOX)
-    overlap, result = watched.overlaps[index], watched.results[index]
+        _add_box(axes, window, WINDOW, "--")
+    _add_box(axes, truth, TRUTH)
+    _add_box(axes, box, BOX)
+    overlap, result = trace.overlaps[index], trace.results[index]
     counted = "absent" if np.isnan(overlap) else f"IoU {overlap:.2f}"
-    axes.set_title(f"frame {watched.first + index}, {counted}, {result.status}", fontsize=8)
+    axes.set_title(f"frame {trace.first + index}, {counted}, {result.status}", fontsize=8)
 
 
-def _window(axes: Axes, image: Image, watched: Watched, index: int, config: NetworkConfig) -> None:
-    """The search window that decided, as the network saw it, under its response."""
-    sight, box = watched.sights[index], watched.box(index)
-    if sight is None:
+def _draw_window(
+    axes: Axes, image: Image, trace: SequenceTrace, index: int, config: NetworkConfig
+) -> None:
+    """The deciding search window as the network saw it, under its response."""
+    frame, box = trace.frames[index], trace.box(index)
+    if frame is None:
         axes.set_visible(False)
         return
-    number = sight.deciding(box)
-    crop_map = sight.maps[number]
+    number = frame.deciding_window(box)
+    crop_map, scores = frame.maps[number], frame.scores(number)
     size = crop_map.size_px
-    crop = crop_window(image, _square(crop_map), (size, size), fill_bgr=watched.fill_bgr)
+    crop = crop_window(image, _window_box(crop_map), (size, size), fill_bgr=trace.fill_bgr)
     _show(axes, crop, (0, size, size, 0))
-    scores = sight.scores(number)
+    # The response covers the middle of the window.
     half = len(scores) * config.total_stride / 2
     reach = (size / 2 - half, size / 2 + half)
     relative = (scores - scores.min()) / max(float(np.ptp(scores)), 1e-12)
@@ -469,13 +424,13 @@ def _window(axes: Axes, image: Image, watched: Watched, index: int, config: Netw
         relative, cmap="turbo", alpha=0.1 + 0.55 * relative, extent=(*reach, *reach[::-1]), vmin=0
     )
     axes.set(xlim=(0, size), ylim=(size, 0))
-    _rectangle(axes, crop_map.to_crop(watched.truth(index)), TRUTH)
-    _rectangle(axes, crop_map.to_crop(box), BOX)
-    which = f", window {number + 1} of {len(sight.maps)}" if len(sight.maps) > 1 else ""
+    _add_box(axes, crop_map.to_crop(trace.truth(index)), TRUTH)
+    _add_box(axes, crop_map.to_crop(box), BOX)
+    which = f", window {number + 1} of {len(frame.maps)}" if len(frame.maps) > 1 else ""
     axes.set_title(f"response up to {scores.max():.2f}{which}", fontsize=8)
 
 
-def _square(crop_map: CropMap) -> FloatArray:
+def _window_box(crop_map: CropMap) -> FloatArray:
     side = crop_map.size_px * crop_map.scale
     return np.array([*crop_map.origin_xy, side, side])
 
@@ -485,24 +440,22 @@ def _show(axes: Axes, image: Image, extent: tuple[float, float, float, float]) -
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
 
 
-def _rectangle(axes: Axes, box: FloatArray, colour: str, line: str = "-") -> None:
+def _add_box(axes: Axes, box: FloatArray, color: str, line: str = "-") -> None:
     if np.isfinite(box).all():
-        corner = (float(box[0]), float(box[1]))
-        axes.add_patch(
-            Rectangle(corner, box[2], box[3], fill=False, edgecolor=colour, lw=1.4, ls=line)
-        )
+        x, y, w, h = box.tolist()
+        axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=color, lw=1.4, ls=line))
 
 
-def _overlaps(axes: Axes, watched: Watched, rows: Sequence[int]) -> None:
-    """Overlap and score over time, the collapses marked."""
+def _draw_overlaps(axes: Axes, trace: SequenceTrace, rows: Sequence[int]) -> None:
+    """Overlap and score over time, the failures marked."""
     style(axes, "", "frame", "")
-    frames = watched.first + np.arange(len(watched.results))
-    scores = [result.score for result in watched.results]
+    frames = trace.first + np.arange(len(trace.results))
+    scores = [result.score for result in trace.results]
     axes.plot(frames, scores, color="0.7", linewidth=0.8, label="score")
-    axes.plot(frames, watched.overlaps, color=COLOURS[1], linewidth=1.3, label="overlap")
-    lost = np.array([result.status == "lost" for result in watched.results])
+    axes.plot(frames, trace.overlaps, color=COLORS[1], linewidth=1.3, label="overlap")
+    lost = np.array([result.status == "lost" for result in trace.results])
     axes.fill_between(frames, 0, 1, where=lost, color="0.92", linewidth=0, label="status lost")
-    for moment in rows:
-        axes.axvline(watched.first + moment, color=BOX, linewidth=1, linestyle="--")
+    for start in rows:
+        axes.axvline(trace.first + start, color=BOX, linewidth=1, linestyle="--")
     axes.set(xlim=(frames[0], frames[-1]), ylim=(0, 1))
     axes.legend(fontsize=7, frameon=False, loc="upper right", ncols=3)

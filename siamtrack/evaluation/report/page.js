@@ -98,13 +98,13 @@
       const frame = Math.round((line.frames - 1) * part / 5);
       svg.append(element("text", {x: x(frame / line.block), y: height - 8, "text-anchor": "middle", "font-size": 12, fill: "#6b6b70"}, frame));
     }
-    line.trackers.forEach(({overlap, colour}) => {
-      svg.append(element("path", {d: path(overlap, x, y), fill: "none", stroke: colour, "stroke-width": 1.5}));
+    line.trackers.forEach(({overlap, color}) => {
+      svg.append(element("path", {d: path(overlap, x, y), fill: "none", stroke: color, "stroke-width": 1.5}));
     });
     const legend = element("p", {class: "legend"});
-    line.trackers.forEach(({label, colour}) => {
+    line.trackers.forEach(({label, color}) => {
       const entry = element("span");
-      entry.append(element("i", {class: "swatch", style: `background: ${colour}`}), label);
+      entry.append(element("i", {class: "swatch", style: `background: ${color}`}), label);
       legend.append(entry);
     });
     const average = line.block > 1 ? `, means of ${line.block} frames` : "";

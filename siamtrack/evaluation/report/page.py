@@ -1,4 +1,4 @@
-"""`report.html`: one file, nothing fetched from anywhere."""
+"""`report.html`: one file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from siamtrack.evaluation.protocols import FIGURES, heading
 from siamtrack.evaluation.report.failures import Strip
-from siamtrack.evaluation.report.plots import as_data_url, colour_of
+from siamtrack.evaluation.report.plots import as_data_url, color_of
+from siamtrack.evaluation.report.tables import without_nan
 from siamtrack.evaluation.scores import TrackerScores
+from siamtrack.types import FloatArray
 
-POINTS = 600
-"""Most points of one overlap curve on the page; longer sequences are averaged in blocks."""
+MAX_POINTS = 600
+"""Points of one overlap curve on the page; longer sequences are averaged in blocks."""
 
 
 def render_page(
@@ -28,7 +29,7 @@ def render_page(
     figures: Mapping[str, Figure],
     strips: Sequence[Strip],
 ) -> str:
-    """The page.
+    """Fill the template.
 
     Args:
         content: of `report.json`.
@@ -39,55 +40,39 @@ def render_page(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["figure"] = _shown
-    environment.globals.update(heading=heading, colour_of=colour_of)
+    environment.filters["figure"] = _figure_text
+    environment.globals.update(heading=heading, color_of=color_of)
     folder = resources.files("siamtrack.evaluation.report")
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     first = content["variants"][0]
+    headline = first["protocol"]["headline"]
+    columns = [*headline[:2], "fps"]
     return template.render(
         content=content,
         first=first,
-        headline=first["protocol"]["headline"],
-        columns=_columns(first),
+        headline=headline,
+        columns=columns,
         plots={name: as_data_url(figure) for name, figure in figures.items()},
         strips=[asdict(strip) for strip in strips],
         style=(folder / "page.css").read_text(encoding="utf-8"),
         script=(folder / "page.js").read_text(encoding="utf-8"),
-        rows=_embedded(_rows(content)),
-        timelines=_embedded(_timelines(scores)),
+        rows=_embed(_sequence_table(content, columns)),
+        timelines=_embed(_timelines(scores)),
     )
 
 
-def _columns(variant: Mapping[str, Any]) -> list[str]:
-    """Figures of the per-sequence table."""
-    shown = list(variant["protocol"]["headline"])
-    return [*shown[:2], "fps"]
-
-
-def _rows(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The per-sequence table: its columns, and per sequence a row of text and numbers."""
-    variant = content["variants"][0]
-    names = _columns(variant)
-    columns: list[dict[str, Any]] = [
-        {"figure": "", "digits": 0, "start": False, "higher": True},
-        {"figure": "", "digits": 0, "start": False, "higher": True},
-    ]
-    for _ in variant["trackers"]:
-        for name in names:
-            digits = 1 if name in ("fps", "robustness") else 3
-            start, higher = name == names[0], FIGURES[name][1]
-            columns.append({"figure": name, "digits": digits, "start": start, "higher": higher})
+def _sequence_table(content: Mapping[str, Any], figures: Sequence[str]) -> dict[str, Any]:
+    """Columns, and per sequence a row of its name, length and every tracker's figures."""
+    trackers = content["variants"][0]["trackers"].values()
+    name_or_length = {"figure": "", "digits": 0, "start": False, "higher": True}
+    columns = [name_or_length] * 2 + [
+        {"figure": name, "digits": _digits(name), "start": name == figures[0],
+         "higher": FIGURES[name][1]}
+        for _ in trackers for name in figures
+    ]  # fmt: skip
     rows = [
-        [
-            sequence,
-            length,
-            *(
-                tracker["sequences"].get(sequence, {}).get(name)
-                for tracker in variant["trackers"].values()
-                for name in names
-            ),
-        ]
-        for sequence, length in content["dataset"]["lengths"].items()
+        [name, length, *(t["sequences"].get(name, {}).get(f) for t in trackers for f in figures)]
+        for name, length in content["dataset"]["lengths"].items()
     ]
     return {"columns": columns, "rows": rows}
 
@@ -97,37 +82,35 @@ def _timelines(scores: Sequence[TrackerScores]) -> dict[str, Any]:
     lines: dict[str, Any] = {}
     for index, tracker in enumerate(scores):
         for name, score in tracker.sequences.items():
-            entry = lines.setdefault(
-                name, {"frames": len(score.overlaps), "block": 1, "trackers": []}
-            )
-            block = -(-len(score.overlaps) // POINTS)
-            entry["block"] = block
-            entry["trackers"].append(
-                {
-                    "label": tracker.entry.label,
-                    "colour": colour_of(index),
-                    "overlap": _blocks(score.overlaps, block),
-                }
-            )
+            frames = len(score.overlaps)
+            entry = lines.setdefault(name, {"frames": frames, "block": 1, "trackers": []})
+            entry["block"] = -(-frames // MAX_POINTS)
+            points = _block_means(score.overlaps, entry["block"])
+            line = {"label": tracker.entry.label, "color": color_of(index), "overlap": points}
+            entry["trackers"].append(line)
     return lines
 
 
-def _blocks(overlaps: NDArray[np.float64], block: int) -> list[float | None]:
+def _block_means(overlaps: FloatArray, block: int) -> list[float | None]:
+    """Mean of every `block` frames; None where no frame counts."""
     padded = np.full(-(-len(overlaps) // block) * block, np.nan)
     padded[: len(overlaps)] = overlaps
     rows = padded.reshape(-1, block)
     counts = np.sum(~np.isnan(rows), axis=1)
-    empty = np.full(len(rows), -1.0)
+    empty = np.full(len(rows), np.nan)
     means = np.divide(np.nansum(rows, axis=1), counts, where=counts > 0, out=empty)
-    return [None if mean < 0 else round(float(mean), 3) for mean in means]
+    points: list[float | None] = without_nan([round(float(mean), 3) for mean in means])
+    return points
 
 
-def _embedded(data: object) -> str:
+def _embed(data: object) -> str:
     """JSON that can stand inside a script element."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _shown(value: float | None, name: str = "") -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if name in ("fps", "robustness") else f"{value:.3f}"
+def _digits(figure: str) -> int:
+    return 1 if figure in ("fps", "robustness") else 3
+
+
+def _figure_text(value: float | None, figure: str = "") -> str:
+    return "-" if value is None else f"{value:.{_digits(figure)}f}"

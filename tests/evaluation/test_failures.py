@@ -14,13 +14,12 @@ from siamtrack.engines.base import Exemplar, Response
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation.report.failures import (
     cell_at,
-    collapse,
-    collapses,
-    draw,
-    explain,
-    holds,
-    moments,
-    watch,
+    contains,
+    diagnose_failure,
+    draw_trace,
+    lasting_failures,
+    shown_failures,
+    trace_sequence,
     write_gallery,
 )
 from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
@@ -50,110 +49,116 @@ def clips(tmp_path_factory, write_clips):
     return open_dataset(f"folder:{folder}")
 
 
-def test_collapses_are_told_with_their_lengths():
+def test_lasting_failures_have_a_start_and_a_length():
     overlaps = np.array(
         [NAN, 0.8, 0.0, 0.0, 0.7, *[0.05] * 5, 0.5, 0.0, NAN, *[0.0] * 6, 0.6, *[0.0] * 4]
     )
-    assert collapses(overlaps) == [(5, 5), (11, 7)]
-    assert collapse(overlaps) == 5
-    assert collapses(np.full(9, 0.1)) == [] and collapses(np.zeros(5)) == [(0, 5)]
+    assert lasting_failures(overlaps) == [(5, 5), (11, 7)]
+    assert lasting_failures(np.full(9, 0.1)) == [] and lasting_failures(np.zeros(5)) == [(0, 5)]
 
 
-def test_the_longest_collapses_are_shown_in_order_or_the_worst_frame():
+def test_the_longest_failures_are_shown_in_order_or_the_worst_frame():
     overlaps = np.concatenate([[NAN], *([*[0.0] * n, 0.9] for n in (9, 5, 12, 7))])
-    assert moments(overlaps) == [1, 17]
-    assert moments(np.array([NAN, 0.8, 0.3, NAN, 0.6])) == [2]
+    assert shown_failures(overlaps) == [1, 17]
+    assert shown_failures(np.array([NAN, 0.8, 0.3, NAN, 0.6])) == [2]
 
 
-def test_watching_changes_nothing(tracker, clips):
+def test_tracing_changes_nothing(tracker, clips):
     sequence = clips["bad"]
-    watched = watch(tracker, sequence)
+    trace = trace_sequence(tracker, sequence)
     first, results = track_sequence(tracker, sequence)
-    assert (watched.first, watched.results) == (first, results)
+    assert (trace.first, trace.results) == (first, results)
     overlaps = overlaps_of(sequence, first, results)
-    assert np.array_equal(watched.overlaps, overlaps, equal_nan=True)
+    assert np.array_equal(trace.overlaps, overlaps, equal_nan=True)
     assert np.flatnonzero(np.isnan(overlaps)).tolist() == [0, 20]
-    assert watched.success_auc == success_auc(overlaps)
-    assert len(watch(tracker, sequence, 5).results) == 5
+    assert trace.success_auc == success_auc(overlaps)
+    assert len(trace_sequence(tracker, sequence, 5).results) == 5
 
 
-def test_what_is_kept_is_what_the_tracker_saw(tracker, clips):
+def test_a_trace_holds_what_the_tracker_saw(tracker, clips):
     """Track by hand: the window around the last box, the network's answer to it."""
     sequence = clips["good"]
-    watched = watch(tracker, sequence)
+    trace = trace_sequence(tracker, sequence)
     frames = list(sequence.iter_frames())
     tracker.init(frames[0], sequence.boxes[0])
     for index in range(1, 4):
         crops, maps = tracker.crop_search_windows(frames[index])
         answer = tracker.engine.track(tracker.exemplar, crops)
-        assert watched.sights[index].maps == tuple(maps)
-        assert np.array_equal(watched.sights[index].logits, answer.score_logits)
+        assert trace.frames[index].maps == tuple(maps)
+        assert np.array_equal(trace.frames[index].logits, answer.score_logits)
         tracker.update_from_response(answer, maps)
-    assert watched.sights[0] is None
-    scores = watched.sights[1].scores(0)
-    assert scores == pytest.approx(1 / (1 + np.exp(-watched.sights[1].logits[0])), abs=1e-6)
+    assert trace.frames[0] is None
+    scores = trace.frames[1].scores(0)
+    assert scores == pytest.approx(1 / (1 + np.exp(-trace.frames[1].logits[0])), abs=1e-6)
 
 
 def test_the_window_that_decided_holds_the_box_and_has_the_highest_peak(tracker, clips):
-    sight = watch(tracker, clips["good"]).sights[3]
+    frame_trace = trace_sequence(tracker, clips["good"]).frames[3]
     box = np.array([40.0, 30, 10, 10])
     here, wider, away = (
         CropMap.around(c, s, 256) for c, s in (((45, 35), 60), ((45, 35), 90), ((200, 35), 60))
     )
     logits = np.zeros((3, 4, 4), np.float32)
     logits[0, 1, 1], logits[1, 2, 2], logits[2, 0, 0] = 1.0, 2.0, 9.0
-    seen = replace(sight, logits=logits, maps=(here, wider, away))
-    assert seen.deciding(box) == 1
-    assert replace(seen, maps=(away, away, away)).deciding(box) == 0
+    seen = replace(frame_trace, logits=logits, maps=(here, wider, away))
+    assert seen.deciding_window(box) == 1
+    assert replace(seen, maps=(away, away, away)).deciding_window(box) == 0
 
 
-def test_cells_lie_where_the_localiser_reads_them(tracker):
+def test_cells_lie_where_the_decoder_reads_them(tracker):
     config = tracker.engine.config
     crop_map = CropMap((10.0, 20.0), 0.5, 256)
     cells = 256 // config.total_stride
     for row, column in ((0, 0), (3, 11), (cells - 1, cells - 1)):
-        centre = np.array([column + 0.5, row + 0.5]) * config.total_stride * 0.5 + (10, 20)
+        center = np.array([column + 0.5, row + 0.5]) * config.total_stride * 0.5 + (10, 20)
         for shift in (-3.0, 0.0, 3.0):
-            assert cell_at(centre + shift, crop_map, cells, config) == (row, column)
+            assert cell_at(center + shift, crop_map, cells, config) == (row, column)
     assert cell_at(np.array([-900.0, 900.0]), crop_map, cells, config) == (cells - 1, 0)
-    assert holds(crop_map, np.array([10.0, 147.9])) and not holds(crop_map, np.array([10.0, 148.0]))
+    assert contains(crop_map, np.array([10.0, 147.9])) and not contains(
+        crop_map, np.array([10.0, 148.0])
+    )
 
 
-def test_what_went_wrong_is_told_by_numbers(tracker, clips):
+def test_failures_are_diagnosed_by_numbers(tracker, clips):
     config = tracker.engine.config
-    watched = watch(tracker, clips["good"])
-    truth = watched.truth(3)
-    centre = truth[:2] + truth[2:] / 2
-    cells = watched.sights[3].logits.shape[1]
+    trace = trace_sequence(tracker, clips["good"])
+    truth = trace.truth(3)
+    center = truth[:2] + truth[2:] / 2
+    cells = trace.frames[3].logits.shape[1]
     logits = np.full((1, cells, cells), -9.0, np.float32)
 
-    def told(side, peak, box):
-        crop_map = CropMap.around(centre + 5, side, 256)
-        row, column = cell_at(centre, crop_map, cells, config)
+    def diagnosis(side, peak, box):
+        crop_map = CropMap.around(center + 5, side, 256)
+        row, column = cell_at(center, crop_map, cells, config)
         found = logits.copy()
         found[0, (row + peak) % cells, column] = 0.0
-        sights = [None] * 3 + [replace(watched.sights[3], logits=found, maps=(crop_map,))]
-        results = [None] * 3 + [replace(watched.results[3], box=tuple(box))]
-        return explain(replace(watched, sights=sights, results=results), 3, config)
+        frames_seen = [None] * 3 + [replace(trace.frames[3], logits=found, maps=(crop_map,))]
+        results = [None] * 3 + [replace(trace.results[3], box=tuple(box))]
+        return diagnose_failure(replace(trace, frames=frames_seen, results=results), 3, config)
 
-    assert told(80.0, 7, truth) == "the response is 0.50 elsewhere and 0.00 on the target"
+    assert diagnosis(80.0, 7, truth) == "the response is 0.50 elsewhere and 0.00 on the target"
     small = [*truth[:2], truth[2] / 2, truth[3]]
-    assert told(80.0, 0, small) == "the peak is on the target (0.50); the box has 0.50 of its area"
+    assert (
+        diagnosis(80.0, 0, small)
+        == "the peak is on the target (0.50); the box has 0.50 of its area"
+    )
     behind = truth - np.array([0, 0.8 * truth[3], 0, 0])
     said = "the peak is on the target (0.50), the box 0.8 of its sizes away"
-    assert told(80.0, 0, behind) == said
+    assert diagnosis(80.0, 0, behind) == said
     aside = truth + np.array([2.5 * truth[2], 0, 0, 0])
-    assert told(8.0, 0, aside) == "the target is outside the search window, 2.5 of its sizes away"
-    assert explain(watched, 0, config) == "there is nothing to compare with"
+    assert (
+        diagnosis(8.0, 0, aside) == "the target is outside the search window, 2.5 of its sizes away"
+    )
+    assert diagnose_failure(trace, 0, config) == "there is nothing to compare with"
 
 
 def test_a_gallery_shows_the_worst_with_frames_and_an_index(tracker, clips, tmp_path):
     index = write_gallery(tracker, clips, tmp_path / "out", worst=1)
     assert sorted(path.name for path in index.parent.iterdir()) == ["bad.png", "index.md"]
     text = index.read_text()
-    watched = watch(tracker, clips["bad"])
+    trace = trace_sequence(tracker, clips["bad"])
     assert "The 1 worst of 2 sequences" in text
-    assert f"| [bad](bad.png) | {watched.success_auc:.3f} |" in text
+    assert f"| [bad](bad.png) | {trace.success_auc:.3f} |" in text
     assert "frame 12: " in text
     picture = cv2.imread(str(index.parent / "bad.png"))
     for bgr in ((90, 220, 60), (50, 60, 250), (0, 176, 255)):
@@ -163,8 +168,8 @@ def test_a_gallery_shows_the_worst_with_frames_and_an_index(tracker, clips, tmp_
 
 def test_the_window_is_drawn_as_the_network_saw_it(tracker, clips):
     """The picture under the response is the crop itself, not another cut of the frame."""
-    watched = watch(tracker, clips["bad"])
-    figure = draw(watched, tracker.engine.config)
+    trace = trace_sequence(tracker, clips["bad"])
+    figure = draw_trace(trace, tracker.engine.config)
     panels = [a for a in figure.axes if a.get_title().startswith("response up to")]
     assert len(panels) == 5
     shown = [
@@ -197,8 +202,8 @@ def test_a_scale_pyramid_is_drawn_too(clips):
             return Response(logits, None, None)
 
     tracker = Tracker(Engine(), ScalePyramidOptions())
-    watched = watch(tracker, clips["good"])
-    figure = draw(watched, Engine.config)
+    trace = trace_sequence(tracker, clips["good"])
+    figure = draw_trace(trace, Engine.config)
     titles = [a.get_title() for a in figure.axes]
     assert any("window 2 of 3" in title for title in titles)
     heat = next(a for a in figure.axes if a.get_title().startswith("response")).images[1]

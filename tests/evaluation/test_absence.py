@@ -1,14 +1,14 @@
-"""Figures of presence on sequences told by letters, so that they can be counted by eye."""
+"""Absences of sequences written as letters, to be counted by eye."""
 
 import numpy as np
 
-from siamtrack.evaluation.absence import Absence, PresenceReport, presence_of
+from siamtrack.evaluation.absence import Absence, AbsenceReport, count_absences
 
 
 def report_of(truth, said):
     """Truth: `o` box on it, `x` box elsewhere, `.` absent. Said: tracked, uncertain, lost."""
     overlaps = [{"o": 0.8, "x": 0.2, ".": np.nan}[letter] for letter in truth]
-    return presence_of(overlaps, [s == "l" for s in said], [s == "t" for s in said])
+    return count_absences(overlaps, [s == "l" for s in said], [s == "t" for s in said])
 
 
 def test_a_loss_that_is_reported_and_a_return_that_is_seen():
@@ -17,7 +17,7 @@ def test_a_loss_that_is_reported_and_a_return_that_is_seen():
         "t" * 20 + "u" * 6 + "l" * 14 + "l" * 5 + "t" * 39,
     )
     # The seventh frame without the target; the sixth frame with it.
-    assert report == PresenceReport((Absence(True, 7, 6, True),), 60, 0)
+    assert report == AbsenceReport((Absence(True, 7, 6, True),), 60, 0)
 
 
 def test_what_is_never_said_or_found_is_none():
@@ -57,7 +57,7 @@ def test_only_beginnings_where_the_box_is_right_are_false_alarms():
 
 
 def test_the_lines_say_shares_and_medians():
-    report = PresenceReport(
+    report = AbsenceReport(
         (
             Absence(True, 7, 6, True),
             Absence(True, 15, 30, True),
@@ -67,9 +67,9 @@ def test_the_lines_say_shares_and_medians():
         500,
         1,
     )
-    lost, alarms, found = (report + PresenceReport((), 500, 0)).lines()
+    lost, alarms, found = (report + AbsenceReport((), 500, 0)).summary_lines()
     assert "2 of 4 (50 %) of absences, 2 of 2 (100 %) of those from a right box" in lost
     assert lost.endswith("median delay 15 frames where it happened")
     assert "1 in 1000 frames with a right box, 1.00 per 1,000" in alarms
     assert "2 of 3 (67 %) of returns, 2 of 2 (100 %)" in found
-    assert PresenceReport().lines()[0].startswith("lost within 15 frames: 0 of 0 (-)")
+    assert AbsenceReport().summary_lines()[0].startswith("lost within 15 frames: 0 of 0 (-)")
