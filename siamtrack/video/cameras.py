@@ -14,22 +14,19 @@ import numpy as np
 from siamtrack.errors import DatasetError, VideoError
 from siamtrack.types import Image
 from siamtrack.utils.images import read_image
-from siamtrack.video.frames import Reader, SourceInfo
+from siamtrack.video.frames import DEFAULT_FPS, Reader, SourceInfo
 
 _log = logging.getLogger(__name__)
 
 READ_ATTEMPTS = 3
 """Working cameras still fail a read now and then, above all while they warm up."""
 
-DEFAULT_FPS = 30.0
-"""Rate assumed for pictures."""
-
 
 class CameraReader(Reader):
-    """Reads a webcam; times are those of arrival.
+    """Read a webcam, by index or device file such as /dev/video0; times are those of arrival.
 
     Args:
-        device: index, 0 for the first camera, or device file such as /dev/video0.
+        device: 0 for the first camera.
         fps: rate to assume when the driver tells none.
 
     Raises:
@@ -108,12 +105,12 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 class ImagesReader(Reader):
-    """Reads picture files in order; unreadable ones are skipped and counted.
+    """Read picture files in order; unreadable ones are skipped, counted, and leave a gap in time.
 
     Args:
         paths: the pictures in their order, at least one.
         name: of the folder or the pattern.
-        fps: rate the pictures are shown at. A skipped picture leaves a gap in time.
+        fps: rate the pictures are shown at.
 
     Raises:
         VideoError: none of the pictures can be read.

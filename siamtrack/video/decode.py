@@ -1,7 +1,7 @@
 """Decoding video with FFmpeg (PyAV), in order or by frame number.
 
-Sections: opening; `ContainerReader`, which reads a file or a stream in order and copes with damage;
-`Frames`, pictures by number, of a clip (`VideoFile`) or of a folder (`ImageFrames`).
+Sections: opening; `ContainerReader`, which reads a file or a stream in order and skips damage;
+`Frames`, pictures by number, of a folder (`ImageFrames`) or of a clip (`VideoFile`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import av
 import av.error
@@ -23,7 +23,7 @@ from av.container import InputContainer
 from siamtrack.errors import DatasetError, VideoError
 from siamtrack.types import Image, IntArray
 from siamtrack.utils.images import read_image
-from siamtrack.video.frames import Reader, SourceInfo
+from siamtrack.video.frames import DEFAULT_FPS, MAX_FPS, Reader, SourceInfo
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -34,33 +34,30 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
-MAX_FPS = 1000.0
-DEFAULT_FPS = 30.0
-"""Rate by which time goes on where neither frames nor container tell."""
 MAX_FAILURES = 100
 """Consecutive failed reads after which the rest of a file is given up."""
 SHORT_TAIL_S = 0.25
 """A file without a frame count may end this much before its duration and still count as whole."""
-QUARTER_TURNS = {
-    1: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    2: cv2.ROTATE_180,
-    3: cv2.ROTATE_90_CLOCKWISE,
+ROTATIONS = {
+    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_CLOCKWISE,
 }
+
+
+# Opening
 
 
 def open_container(
     location: str, shown: str, *, timeout_s: float | None = None, low_latency: bool = False
 ) -> tuple[InputContainer, VideoStream]:
-    """Open a file or an address and find the video in it.
+    """Open a file or an address; returns the container and its main video stream.
 
     Args:
         location: what FFmpeg opens.
         shown: what messages call it.
-        timeout_s: bound on connecting and on every read; None waits forever, as files may.
+        timeout_s: limit for connecting and for every read; None waits forever, as files may.
         low_latency: keep FFmpeg's buffers as short as possible.
-
-    Returns:
-        The container and its main video stream.
 
     Raises:
         VideoError: not found, not reachable or not a video.
@@ -72,26 +69,24 @@ def open_container(
     try:
         container = av.open(location, "r", options=options, timeout=timeout_s)
     except av.error.FFmpegError as error:
+        advice = "it is damaged, unfinished or not a video: see whether a player opens it"
+        if timeout_s is not None:
+            advice = "check the address and the connection"
         raise VideoError(
-            f"{shown} cannot be opened as a video ({_reason(error)}); "
-            + (
-                "check the address and the connection"
-                if timeout_s is not None
-                else "it is damaged, unfinished or not a video: see whether a player opens it"
-            )
+            f"{shown} cannot be opened as a video ({_reason(error)}); {advice}"
         ) from error
     stream = _find_video(container)
-    if stream is None:
-        problem = (
-            "holds no video; give a video file, a folder of pictures, a stream address or the "
-            "number of a camera"
-        )
-    elif getattr(stream, "codec_context", None) is None:
-        problem = "is coded in a way this machine has no decoder for; convert it to H.264"
-    else:
+    if stream is not None and getattr(stream, "codec_context", None) is not None:
         return container, stream
     container.close()
-    raise VideoError(f"{shown} {problem}")
+    if stream is not None:
+        raise VideoError(
+            f"{shown} is coded in a way this machine has no decoder for; convert it to H.264"
+        )
+    raise VideoError(
+        f"{shown} holds no video; give a video file, a folder of pictures, a stream address or the "
+        "number of a camera"
+    )
 
 
 def _find_video(container: InputContainer) -> VideoStream | None:
@@ -113,29 +108,18 @@ def _to_seconds(stream: VideoStream, ticks: int | None) -> float | None:
     return None if ticks is None or stream.time_base is None else float(ticks * stream.time_base)
 
 
-def _frame_rate(stream: VideoStream) -> float | None:
-    """Frames per second; None where the container tells none or an absurd one."""
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= MAX_FPS:
-            return float(rate)
-    return None
-
-
 def _to_image(frame: VideoFrame) -> Image:
     """Convert to (H, W, 3) BGR, turned upright as the display matrix says."""
     image = np.ascontiguousarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
-    quarters, rest = divmod(frame.rotation, 90)
-    turn = QUARTER_TURNS.get(quarters % 4)
-    if rest or turn is None:
-        return image
-    return np.asarray(cv2.rotate(image, turn), dtype=np.uint8)
+    rotation = ROTATIONS.get(frame.rotation % 360)
+    return image if rotation is None else np.asarray(cv2.rotate(image, rotation), dtype=np.uint8)
 
 
 # Reading in order
 
 
 class ContainerReader(Reader):
-    """Decodes the main video stream of a container, upright, with its own time stamps.
+    """Decode the main video stream of a container, upright, with its own time stamps.
 
     Damage is skipped and counted: packets that are cut off or do not decode, and frames missing at
     the end, where the container tells how many frames or seconds it should have.
@@ -143,23 +127,21 @@ class ContainerReader(Reader):
     Args:
         container: from `open_container`; the reader closes it.
         stream: from `open_container`.
-        name: short name of the source.
-        shown: what messages call it.
+        shown: what messages call it: the path, or the address without password.
         is_stream: it comes over a network, where the end of reading may be a failure.
         low_latency: decode each frame as it comes rather than several at a time.
         fps: rate to assume where the container tells none.
 
     Raises:
-        VideoError: not one frame can be decoded.
+        VideoError: no frame can be decoded.
     """
 
     def __init__(
         self,
         container: InputContainer,
         stream: VideoStream,
-        *,
-        name: str,
         shown: str,
+        *,
         is_stream: bool = False,
         low_latency: bool = False,
         fps: float | None = None,
@@ -169,17 +151,15 @@ class ContainerReader(Reader):
         stream.thread_type = "SLICE" if low_latency else "AUTO"
         self._shown = shown
         self._is_stream = is_stream
-        self._fps = _frame_rate(stream) or fps
-        self._clock = _PresentationClock(
-            None if is_stream else _to_seconds(stream, stream.start_time),
-            1 / (self._fps or DEFAULT_FPS),
-        )
+        rates = (stream.average_rate, stream.guessed_rate)
+        self._fps = next((float(rate) for rate in rates if rate and 0 < rate <= MAX_FPS), fps)
+        self._origin_s = 0.0  # time stamp that is shown as time 0
+        self._last_s: float | None = None
         self.unreadable = 0
-        # What was seen of the file, for judging at its end whether something is missing.
+        # What was seen of the file, to judge at its end whether something is missing.
         self._packets_seen = self._discarded = self._decoded = 0
         self._end_s = 0.0
         self._read_failed = False
-        self._failure: VideoError | None = None
         self._frames = self._decode()
         try:
             self._first = self._read_next()
@@ -193,19 +173,40 @@ class ContainerReader(Reader):
             )
         height, width = self._first[0].shape[:2]
         counted, by_duration = self._expected_frames()
+        name = shown if is_stream else Path(shown).name
         self.info = SourceInfo(name, self._fps, (width, height), counted or by_duration or None)
+
+    def close(self) -> None:
+        """Close the file or the connection."""
+        self._frames.close()
+        self._container.close()
 
     def _read_next(self) -> tuple[Image, float] | None:
         frame = next(self._frames, None)
         if frame is None:
             return None
         self._decoded += 1
-        return _to_image(frame), self._clock.time_of(_to_seconds(self._stream, frame.pts))
+        return _to_image(frame), self._time_of(_to_seconds(self._stream, frame.pts))
 
-    def close(self) -> None:
-        """Close the file or the connection."""
-        self._frames.close()
-        self._container.close()
+    def _time_of(self, stamp_s: float | None) -> float:
+        """Turn a time stamp, if there is one, into a time from 0 that never goes back."""
+        interval_s = 1 / (self._fps or DEFAULT_FPS)
+        if self._last_s is None:
+            start_s = (
+                None if self._is_stream else _to_seconds(self._stream, self._stream.start_time)
+            )
+            self._origin_s = min((s for s in (start_s, stamp_s) if s is not None), default=0.0)
+            time_s = 0.0 if stamp_s is None else stamp_s - self._origin_s
+        elif stamp_s is None:
+            time_s = self._last_s + interval_s
+        else:
+            time_s = stamp_s - self._origin_s
+            if time_s < self._last_s:
+                # The sender started over: continue from here.
+                time_s = self._last_s + interval_s
+                self._origin_s = stamp_s - time_s
+        self._last_s = time_s
+        return time_s
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         """Decode packet by packet; damaged ones are skipped and counted."""
@@ -220,14 +221,13 @@ class ContainerReader(Reader):
                 self.unreadable += 1
                 continue
             yield from frames
-        if self._failure is not None:
-            raise self._failure
         self.unreadable = max(self.unreadable, self._count_missing(), int(self._read_failed))
 
     def _packets(self) -> Iterator[Packet[Stream] | None]:
         """Packets in order, then None, which makes the decoder return what it still holds."""
         failures = 0
-        while failures < MAX_FAILURES and self._failure is None:
+        broke_off: VideoError | None = None
+        while failures < MAX_FAILURES and broke_off is None:
             try:
                 for packet in self._container.demux():
                     if not packet.size:
@@ -247,12 +247,14 @@ class ContainerReader(Reader):
                 failures += 1
                 self._read_failed = True
                 if self._is_stream and not isinstance(error, av.error.InvalidDataError):
-                    self._failure = VideoError(
+                    broke_off = VideoError(
                         f"{self._shown} broke off after {self._decoded} frame(s) "
                         f"({_reason(error)}); check the sender and the connection"
                     )
-                    self._failure.__cause__ = error
+                    broke_off.__cause__ = error
         yield None
+        if broke_off is not None:
+            raise broke_off
 
     def _expected_frames(self) -> tuple[int, int]:
         """Frames by the container's own count, and by its duration; 0 where it does not tell."""
@@ -280,51 +282,20 @@ class ContainerReader(Reader):
         duration_s = self._container.duration / av.time_base
         if duration_s - self._end_s < SHORT_TAIL_S:
             return 0
-        tail_s = duration_s - (self._clock.last_s or 0.0) - 1 / self._fps
+        tail_s = duration_s - (self._last_s or 0.0) - 1 / self._fps
         return self.unreadable + max(0, round(tail_s * self._fps))
-
-
-class _PresentationClock:
-    """Turns time stamps into times that start at 0 and never go back."""
-
-    def __init__(self, start_s: float | None, interval_s: float) -> None:
-        self._start_s = start_s
-        self._origin_s = 0.0
-        self._interval_s = interval_s
-        self.last_s: float | None = None
-
-    def time_of(self, stamp_s: float | None) -> float:
-        """Return the time of the next frame, given its time stamp if it has one."""
-        if self.last_s is None:
-            known = [stamp for stamp in (self._start_s, stamp_s) if stamp is not None]
-            self._origin_s = min(known, default=0.0)
-            time_s = 0.0 if stamp_s is None else stamp_s - self._origin_s
-        elif stamp_s is None:
-            time_s = self.last_s + self._interval_s
-        else:
-            time_s = stamp_s - self._origin_s
-            if time_s < self.last_s:
-                # The sender started over: continue from here.
-                time_s = self.last_s + self._interval_s
-                self._origin_s = stamp_s - time_s
-        self.last_s = time_s
-        return time_s
 
 
 # Reading by frame number
 
 
 class Frames(Protocol):
-    """Pictures by number, uint8 (H, W, 3) BGR."""
+    """Pictures by number, uint8 (H, W, 3) BGR; unreadable or missing ones raise `DatasetError`."""
 
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> Image:
-        """Decode one frame.
-
-        Raises:
-            DatasetError: it is missing or cannot be decoded, or there is no such frame.
-        """
+        """Decode one frame."""
 
     def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
         """Decode several frames, efficiently when `indices` ascend."""
@@ -353,6 +324,14 @@ class ImageFrames:
     def __len__(self) -> int:
         return len(self.names)
 
+    def read(self, index: int) -> Image:
+        """Decode one frame."""
+        return read_image(self.path(index), upright=self.upright)
+
+    def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
+        """Decode several frames in the order given."""
+        return map(self.read, indices)
+
     def path(self, index: int) -> Path:
         """File of the frame."""
         _check_index(index, len(self.names), self.folder)
@@ -362,27 +341,18 @@ class ImageFrames:
         """Path of the file."""
         return str(self.path(index))
 
-    def read(self, index: int) -> Image:
-        """Decode one frame."""
-        return read_image(self.path(index), upright=self.upright)
 
-    def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
-        """Decode several frames in the order given."""
-        return map(self.read, indices)
-
-
-_Numbered: TypeAlias = Iterator[tuple[int, "VideoFrame"]]
-"""Decoded frames with their numbers."""
-
-
-@dataclass(frozen=True)
-class _ClipIndex:
-    """Presentation times of all frames in order, and the numbers of the key frames."""
+class _ClipIndex(NamedTuple):
+    """Presentation times of all frames in order, and the numbers of those to start decoding at."""
 
     times: IntArray
     starts: IntArray
     fps: float | None
-    timed: bool = True
+    is_timed: bool
+
+
+_Numbered: TypeAlias = Iterator[tuple[int, "VideoFrame"]]
+"""Decoded frames with their numbers."""
 
 
 class VideoFile:
@@ -417,23 +387,56 @@ class VideoFile:
         return next(self.iterate([index]))
 
     def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
-        """Decode several frames, seeking over what is not needed.
-
-        Raises:
-            DatasetError: the clip is damaged, or there is no such frame.
-        """
+        """Decode several frames, seeking over what is not needed."""
         decoded: _Numbered = iter(())
         position, image = -1, np.empty(0, np.uint8)
         for index in indices:
             _check_index(index, len(self), self.file)
             if index != position:
-                start = self._key_frame_before(index)
+                starts = self._index.starts
+                start = int(starts[np.searchsorted(starts, index, side="right") - 1])
                 # Seek backwards, and forwards only over a key frame: else decode on.
                 if position < 0 or index < position or start > position + 1:
                     decoded = self._decode(start)
                 decoded, image = self._advance(decoded, index)
                 position = index
             yield image.copy()
+
+    def _advance(self, decoded: _Numbered, index: int) -> tuple[_Numbered, Image]:
+        """Decode up to a frame; from the beginning where seeking led beyond it."""
+        for frames in (decoded, self._decode(0)):
+            for number, frame in frames:
+                if number == index:
+                    return frames, _to_image(frame)
+                if number > index:
+                    break
+        raise DatasetError(f"frame {index} of clip {self.file} cannot be decoded; copy it again")
+
+    def _decode(self, start: int) -> _Numbered:
+        """Frames with their numbers, from a key frame on, or from wherever seeking led instead."""
+        times, _, _, is_timed = self._index
+        with self._open() as (container, stream):
+            if start:
+                container.seek(int(times[start]), stream=stream)
+            for count, frame in enumerate(container.decode(stream)):
+                has_time = is_timed and frame.pts is not None
+                yield int(np.searchsorted(times, frame.pts or 0)) if has_time else count, frame
+
+    @cached_property
+    def _index(self) -> _ClipIndex:
+        with self._open() as (container, stream):
+            fps = float(stream.average_rate) if stream.average_rate else None
+            packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+            # AVI has no presentation times: FFmpeg makes them up, in coding order.
+            if container.format.name != "avi" and all(p.pts is not None for p in packets):
+                times = np.sort(np.array([p.pts for p in packets], np.int64))
+                key_times = np.array([p.pts for p in packets if p.is_keyframe], np.int64)
+                starts = np.union1d([0], np.searchsorted(times, key_times))
+                return _ClipIndex(times, starts, fps, is_timed=True)
+        # Without times, count the frames by decoding, and always start at the first.
+        with self._open() as (container, stream):
+            times = np.arange(sum(1 for _ in container.decode(stream)))
+        return _ClipIndex(times, np.zeros(1, np.int64), fps, is_timed=False)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -449,48 +452,6 @@ class VideoFile:
             raise DatasetError(
                 f"clip {self.file} cannot be decoded: {reason}; copy it again"
             ) from error
-
-    @cached_property
-    def _index(self) -> _ClipIndex:
-        with self._open() as (container, stream):
-            fps = float(stream.average_rate) if stream.average_rate else None
-            packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-            # AVI has no presentation times: FFmpeg makes them up, in coding order.
-            if container.format.name != "avi" and all(p.pts is not None for p in packets):
-                times = np.sort(np.array([p.pts for p in packets], np.int64))
-                keys = np.sort(np.array([p.pts for p in packets if p.is_keyframe], np.int64))
-                return _ClipIndex(times, np.searchsorted(times, keys), fps)
-        # Without times, count the frames by decoding, and always start at the first.
-        count = sum(1 for _ in self._frames_from(None))
-        return _ClipIndex(np.arange(count), np.zeros(1, np.int64), fps, timed=False)
-
-    def _key_frame_before(self, index: int) -> int:
-        before = np.searchsorted(self._index.starts, index, side="right") - 1
-        return int(self._index.starts[before]) if before >= 0 else 0
-
-    def _frames_from(self, time: int | None) -> Iterator[VideoFrame]:
-        """Decode from the key frame before a presentation time, or from the beginning."""
-        with self._open() as (container, stream):
-            if time is not None:
-                container.seek(time, stream=stream)
-            yield from container.decode(stream)
-
-    def _decode(self, start: int) -> _Numbered:
-        """Frames with their numbers, from a key frame on, or from wherever seeking led instead."""
-        clip = self._index
-        for count, frame in enumerate(self._frames_from(int(clip.times[start]) if start else None)):
-            is_timed = clip.timed and frame.pts is not None
-            yield int(np.searchsorted(clip.times, frame.pts or 0)) if is_timed else count, frame
-
-    def _advance(self, decoded: _Numbered, index: int) -> tuple[_Numbered, Image]:
-        """Decode up to a frame; from the beginning where seeking led beyond it."""
-        for frames in (decoded, self._decode(0)):
-            for number, frame in frames:
-                if number == index:
-                    return frames, _to_image(frame)
-                if number > index:
-                    break
-        raise DatasetError(f"frame {index} of clip {self.file} cannot be decoded; copy it again")
 
 
 def _check_index(index: int, count: int, where: Path) -> None:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from siamtrack.types import Image
 
+DEFAULT_FPS = 30.0
+"""Rate assumed where a source tells none."""
+MAX_FPS = 1000.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:

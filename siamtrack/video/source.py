@@ -1,6 +1,7 @@
-"""Opening any video source, and delivering its frames: every one in turn, or always the newest.
+"""Opening any video source, and delivering its frames.
 
-Sections: `open_source`; `Source` and its two ways of delivery; recordings played in real time.
+Sections: `open_source`; `Source`, which delivers every frame in turn; `LiveSource`, which delivers
+the newest; `RealTimeReader`, which plays a recording as if it were live.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import re
 import stat
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -83,27 +83,30 @@ def open_source(
     if re.fullmatch(r"-?\d+", text):
         if int(text) < 0:
             raise VideoError(f"camera {text} does not exist; cameras are counted from 0")
-        return _deliver(CameraReader(int(text), fps=fps), live is not False, timeout_s)
-    if address := _ADDRESS.match(text):
-        return _open_address(text, address[1].lower(), live, timeout_s, fps)
-    return _open_path(text, live, timeout_s, fps)
+        reader: Reader = CameraReader(int(text), fps=fps)
+        live = live is not False
+    elif address := _ADDRESS.match(text):
+        reader, live = _open_address(text, address[1].lower(), live, timeout_s, fps)
+    else:
+        reader, live = _open_path(text, live, fps)
+    return LiveSource(reader, timeout_s=timeout_s) if live else Source(reader)
 
 
 def _open_address(
     text: str, scheme: str, live: bool | None, timeout_s: float, fps: float | None
-) -> Source:
+) -> tuple[Reader, bool]:
+    """Open a stream, or a recording behind an address; returns whether it is live, too."""
     shown = re.sub(r"(?<=://)[^/]+@", "", text)  # without user name and password
     may_wait = live is False or (live is None and scheme in _MAYBE_RECORDED)
     container, stream = open_container(text, shown, timeout_s=timeout_s, low_latency=not may_wait)
     if live is None:
         live = scheme not in _MAYBE_RECORDED or container.duration is None
-    reader = ContainerReader(
-        container, stream, name=shown, shown=shown, is_stream=True, low_latency=live, fps=fps
-    )
-    return _deliver(reader, live, timeout_s)
+    reader = ContainerReader(container, stream, shown, is_stream=True, low_latency=live, fps=fps)
+    return reader, live
 
 
-def _open_path(text: str, live: bool | None, timeout_s: float, fps: float | None) -> Source:
+def _open_path(text: str, live: bool | None, fps: float | None) -> tuple[Reader, bool]:
+    """Open a file, a folder, a pattern or a device file; returns whether it is live, too."""
     if not text:
         raise VideoError("the source is empty; give a path, an address or the number of a camera")
     path = Path(text).expanduser()
@@ -119,7 +122,7 @@ def _open_path(text: str, live: bool | None, timeout_s: float, fps: float | None
         reader = _open_images([Path(p) for p in glob.glob(str(path), recursive=True)], text, fps)
     else:
         if stat.S_ISCHR(mode):  # a device file such as /dev/video0
-            return _deliver(CameraReader(text, fps=fps), live is not False, timeout_s)
+            return CameraReader(text, fps=fps), live is not False
         if stat.S_ISDIR(mode):
             reader = _open_images(list(path.iterdir()), text, fps)
         elif is_image(path):
@@ -127,8 +130,8 @@ def _open_path(text: str, live: bool | None, timeout_s: float, fps: float | None
         else:
             # Without the prefix, FFmpeg takes a name with a colon for an address.
             container, stream = open_container(f"file:{path}", text)
-            reader = ContainerReader(container, stream, name=path.name, shown=text, fps=fps)
-    return _deliver(RealTimeReader(reader) if live else reader, bool(live), timeout_s)
+            reader = ContainerReader(container, stream, text, fps=fps)
+    return (RealTimeReader(reader) if live else reader), bool(live)
 
 
 def _open_images(found: Sequence[Path], text: str, fps: float | None) -> ImagesReader:
@@ -141,12 +144,8 @@ def _open_images(found: Sequence[Path], text: str, fps: float | None) -> ImagesR
     return ImagesReader(images, name=Path(text).name or text, fps=fps)
 
 
-def _deliver(reader: Reader, live: bool, timeout_s: float) -> Source:
-    return LiveSource(reader, timeout_s=timeout_s) if live else SequentialSource(reader)
-
-
-class Source(Closing, ABC):
-    """Frames in order: an iterator, and a context manager that closes the source.
+class Source(Closing):
+    """Frames in order, each read when it is asked for: an iterator and a context manager.
 
     Attributes:
         name, fps, frame_wh: as in `siamtrack.video.frames.SourceInfo`.
@@ -155,7 +154,7 @@ class Source(Closing, ABC):
         dropped: frames of a live source that were read but replaced by a newer one.
     """
 
-    is_live: ClassVar[bool]
+    is_live: ClassVar[bool] = False
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -195,11 +194,11 @@ class Source(Closing, ABC):
             self._release()
             self._report_unreadable()
 
-    @abstractmethod
-    def _next_image(self) -> tuple[Image, float] | None: ...
+    def _next_image(self) -> tuple[Image, float] | None:
+        return self._reader.read()
 
-    @abstractmethod
-    def _release(self) -> None: ...
+    def _release(self) -> None:
+        self._reader.close()
 
     def _report_unreadable(self) -> None:
         if self.unreadable and not self._reported:
@@ -210,18 +209,6 @@ class Source(Closing, ABC):
                 self.unreadable,
                 self._delivered + self.dropped,
             )
-
-
-class SequentialSource(Source):
-    """Every frame in turn, read when it is asked for."""
-
-    is_live = False
-
-    def _next_image(self) -> tuple[Image, float] | None:
-        return self._reader.read()
-
-    def _release(self) -> None:
-        self._reader.close()
 
 
 class LiveSource(Source):
@@ -249,7 +236,7 @@ class LiveSource(Source):
         self._thread.start()
 
     def _read_all(self) -> None:
-        """Body of the thread: read until the end, a failure or `close`, keeping the newest."""
+        """Read in the thread until the end, a failure or `close`, keeping the newest frame."""
         failure: VideoError | None = VideoError(
             f"{self.name}: reading it failed in a way that was not foreseen; open it again"
         )
@@ -298,13 +285,7 @@ class LiveSource(Source):
 
 
 class RealTimeReader(Reader):
-    """Plays a recording as if it were live: no frame comes before its time.
-
-    Args:
-        reader: the recording.
-        clock: monotonic seconds.
-        sleep: waits that many seconds.
-    """
+    """Play a recording as if it were live: no frame comes before its time, by `clock` in s."""
 
     def __init__(
         self,
@@ -323,13 +304,14 @@ class RealTimeReader(Reader):
     def _read_next(self) -> tuple[Image, float] | None:
         delivered = self._reader.read()
         self.unreadable = self._reader.unreadable
-        if delivered is not None:
-            _, time_s = delivered
-            if self._started_s is None:
-                self._started_s = self._clock() - time_s
-            wait_s = self._started_s + time_s - self._clock()
-            if wait_s > 0:
-                self._sleep(wait_s)
+        if delivered is None:
+            return None
+        _, time_s = delivered
+        if self._started_s is None:
+            self._started_s = self._clock() - time_s
+        wait_s = self._started_s + time_s - self._clock()
+        if wait_s > 0:
+            self._sleep(wait_s)
         return delivered
 
     def close(self) -> None:

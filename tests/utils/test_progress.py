@@ -13,7 +13,7 @@ import pytest
 from siamtrack.types import Image
 from siamtrack.utils.progress import FrameProgress
 from siamtrack.video.frames import Frame, SourceInfo
-from siamtrack.video.source import LiveSource, SequentialSource
+from siamtrack.video.source import LiveSource, Source
 
 
 class FakeReader:
@@ -41,7 +41,7 @@ def last_line(shown: str) -> str:
 def test_all_frames_pass_and_stderr_says_how_far_and_how_fast(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    source = SequentialSource(FakeReader(5, 8))
+    source = Source(FakeReader(5, 8))
     with FrameProgress(source, source.name, source.frame_count) as progress:
         frames: Iterator[Frame] = iter(progress)
         assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
@@ -52,14 +52,14 @@ def test_all_frames_pass_and_stderr_says_how_far_and_how_fast(
 
 def test_without_a_known_length_there_is_no_eta() -> None:
     stream = Terminal()
-    source = SequentialSource(FakeReader(5, None))
+    source = Source(FakeReader(5, None))
     list(FrameProgress(source, source.name, None, stream=stream))
     assert re.match(r"clip.mp4: 5 frames in 00:00, [\d.]+ fps", last_line(stream.getvalue()))
 
 
 def test_it_can_be_switched_off() -> None:
     stream = Terminal()
-    source = SequentialSource(FakeReader(5, 5))
+    source = Source(FakeReader(5, 5))
     assert len(list(FrameProgress(source, "clip", 5, enabled=False, stream=stream))) == 5
     assert stream.getvalue() == ""
 
