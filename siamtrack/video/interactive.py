@@ -1,14 +1,7 @@
-"""Interaction with the person at the window: a state machine, and its effects on a run.
+"""Interaction with the person at the window.
 
-`WindowState` knows no window. Events go in (`Key`, `Mouse`, `Closed`), commands come out
-(`AddTarget`, `RedrawTarget`, `Step`, `Snapshot`, `Quit`), and `mode` says whether the video runs:
-
-- SELECT: the frame stands still until a box has been dragged, in any direction.
-- TRACK: the video runs.
-- PAUSED: the frame stands still until the space bar, or for one frame with `n`.
-
-A selection returns to the mode it was begun in. The first one leads to TRACK, unless the space bar
-was pressed before. `InteractiveSession` shows every frame in the window and executes the commands.
+Sections: events and commands; `WindowState`, a state machine from events to commands that knows no
+window; `InteractiveSession`, which shows every frame in the window and executes the commands.
 """
 
 from __future__ import annotations
@@ -18,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -49,12 +42,7 @@ _SMALLEST_SHORT_SIDE_PX = 480
 _LARGEST_WH = (1280, 720)
 
 
-class Mode(StrEnum):
-    """What the window waits for; see the module's description."""
-
-    SELECT = "select"
-    TRACK = "track"
-    PAUSED = "paused"
+# Events and commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,40 +70,45 @@ Event: TypeAlias = Key | Mouse | Closed
 
 
 @dataclass(frozen=True, slots=True)
-class AddTarget:
-    """Track one more target, starting from this xywh box."""
+class StartTarget:
+    """Track what is in this xywh box: as target number `target` from now on, or as a new one."""
 
     box: Box
+    target: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RedrawTarget:
-    """Restart target number `target` from this xywh box."""
+class Action(Enum):
+    """Go on by one frame, save the frame as it is drawn, or end the run."""
 
-    target: int
-    box: Box
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Go on by one frame."""
+    STEP = "step"
+    SNAPSHOT = "snapshot"
+    QUIT = "quit"
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Save the frame as it is drawn."""
+Command: TypeAlias = StartTarget | Action
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
-    """End the run."""
+# State
 
 
-Command: TypeAlias = AddTarget | RedrawTarget | Step | Snapshot | Quit
+class Mode(StrEnum):
+    """What the window waits for.
+
+    SELECT: the frame stands still until a box has been dragged, in any direction.
+    TRACK: the video runs.
+    PAUSED: the frame stands still until the space bar, or for one frame with `n`.
+    """
+
+    SELECT = "select"
+    TRACK = "track"
+    PAUSED = "paused"
 
 
 class WindowState:
     """State of an interactive run.
+
+    A selection returns to the mode it was begun in. The first one leads to TRACK, unless the space
+    bar was pressed before.
 
     Args:
         frame_wh: frame width and height in px; a drag is clipped to it.
@@ -180,36 +173,36 @@ class WindowState:
             ]
         return " | ".join(parts)
 
-    def handle(self, event: Event) -> tuple[Command, ...]:
-        """Change state by one event; returns what is to be done now, mostly nothing."""
+    def handle(self, event: Event) -> Command | None:
+        """Change state by one event; returns what is to be done now."""
         match event:
             case Closed():
-                return (Quit(),)
+                return Action.QUIT
             case Key(name):
                 self.notice = ""
                 return self._handle_key(name)
             case Mouse():
-                return self._handle_mouse(event) if self.mode is Mode.SELECT else ()
+                return self._handle_mouse(event) if self.mode is Mode.SELECT else None
 
     def added(self, target: int) -> None:
-        """Note the number that an `AddTarget` was given."""
+        """Note the number that a new target was given."""
         self.targets = (*self.targets, target)
 
-    def refused(self, command: AddTarget | RedrawTarget, reason: str) -> None:
+    def refused(self, command: StartTarget, reason: str) -> None:
         """Ask again for the box of a command that could not be executed."""
-        self._begin_selection(command.target if isinstance(command, RedrawTarget) else None)
+        self._begin_selection(command.target)
         self.notice = reason
 
-    def _handle_key(self, name: str) -> tuple[Command, ...]:
+    def _handle_key(self, name: str) -> Command | None:
         match name:
             case "q":
-                return (Quit(),)
+                return Action.QUIT
             case "esc":
                 if self.mode is not Mode.SELECT or not self.targets:
-                    return (Quit(),)
+                    return Action.QUIT
                 self._end_selection()
             case "s":
-                return (Snapshot(),)
+                return Action.SNAPSHOT
             case "a":
                 self._begin_selection(None)
             case "r":
@@ -222,31 +215,31 @@ class WindowState:
                 self.mode = Mode.TRACK if self.mode is Mode.PAUSED else Mode.PAUSED
             case "n" if self.mode is Mode.SELECT:
                 # With targets, a frame cannot pass before the selection says what they are.
-                return () if self.targets or self._drag else (Step(),)
+                return None if self.targets or self._drag else Action.STEP
             case "n":
                 self.mode = Mode.PAUSED
-                return (Step(),)
+                return Action.STEP
             case _ if name.isdecimal() and self._redrawing is not None:
                 self._redrawing = int(name) if int(name) in self.targets else self._redrawing
-        return ()
+        return None
 
-    def _handle_mouse(self, event: Mouse) -> tuple[Command, ...]:
+    def _handle_mouse(self, event: Mouse) -> StartTarget | None:
         if event.action == "down":
             self._drag, self.notice = (event, event), ""
-            return ()
+            return None
         if self._drag is None:
-            return ()
+            return None
         self._drag = (self._drag[0], event)
         if event.action == "move":
-            return ()
+            return None
         # The button is up: the drag is complete.
         box, self._drag = self.selection, None
         if box is None or min(box[2:]) < self._min_drag_px:
             self.notice = "That box was empty: hold the left button and drag across the target"
-            return ()
-        target = self._redrawing
+            return None
+        command = StartTarget(box, self._redrawing)
         self._end_selection()
-        return (AddTarget(box) if target is None else RedrawTarget(target, box),)
+        return command
 
     def _begin_selection(self, redrawing: int | None) -> None:
         if self.mode is not Mode.SELECT:
@@ -257,24 +250,23 @@ class WindowState:
         self.mode, self._redrawing, self._drag = self._mode_after_selection, None, None
 
 
-@dataclass(frozen=True, slots=True)
+# Session
+
+
 class DisplayScale:
     """How large a frame is shown: `scale` px of the screen per px of the frame."""
 
-    scale: float
-
-    @classmethod
-    def for_frame(cls, frame_wh: tuple[int, int]) -> DisplayScale:
-        """Enlarge small frames and shrink large ones until texts are readable on both."""
-        scale = max(1.0, _SMALLEST_SHORT_SIDE_PX / min(frame_wh))
-        return cls(min(scale, _LARGEST_WH[0] / frame_wh[0], _LARGEST_WH[1] / frame_wh[1]))
+    def __init__(self, frame_wh: tuple[int, int]) -> None:
+        width, height = frame_wh
+        # Enlarge small frames and shrink large ones until texts are readable on both.
+        enlarged = max(1.0, _SMALLEST_SHORT_SIDE_PX / min(frame_wh))
+        self.scale = min(enlarged, _LARGEST_WH[0] / width, _LARGEST_WH[1] / height)
+        self.screen_wh = max(1, round(width * self.scale)), max(1, round(height * self.scale))
 
     def resize(self, image_bgr: Image) -> Image:
         """Resize a frame to the size it is shown at."""
-        height, width = image_bgr.shape[:2]
-        size = (max(1, round(width * self.scale)), max(1, round(height * self.scale)))
         how = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(image_bgr, size, interpolation=how), dtype=np.uint8)
+        return np.asarray(cv2.resize(image_bgr, self.screen_wh, interpolation=how), dtype=np.uint8)
 
     def to_screen(self, box_xywh: Box) -> Box:
         """Convert a box from frame px to screen px."""
@@ -289,15 +281,15 @@ class DisplayScale:
 
 
 class InteractiveSession:
-    """Shows every frame and executes the person's commands until the video is to go on.
+    """Show every frame and execute the person's commands until the video is to go on.
 
     Args:
         window: shows the frames and returns the events.
-        tracker: told about boxes that were drawn.
+        tracker: starts targets at the boxes that are drawn.
         name: name of the source; snapshots are called after it.
         snapshot_dir: folder for snapshots.
         live: frames come from a camera. They are shown while nothing has been drawn yet, and never
-            held back to the video's own rate.
+            delayed to the video's own rate.
         clock: seconds, monotonic.
     """
 
@@ -322,7 +314,7 @@ class InteractiveSession:
         self._released: tuple[float, float] | None = None
 
     def on_frame(self, frame: Frame, results: dict[int, Result], fps: float | None = None) -> bool:
-        """Show one frame for as long as the person wants; a `siamtrack.video.run.FrameHook`.
+        """Show one frame until the video is to go on; a `siamtrack.video.run.FrameHook`.
 
         Args:
             frame: the frame.
@@ -333,7 +325,7 @@ class InteractiveSession:
             Whether to go on; False after quitting.
         """
         height, width = frame.image.shape[:2]
-        scale = DisplayScale.for_frame((width, height))
+        scale = DisplayScale((width, height))
         if self._state is None:
             self._state = WindowState(
                 (width, height),
@@ -341,31 +333,38 @@ class InteractiveSession:
                 min_drag_px=max(MIN_SIDE_PX, MIN_DRAG_PX / scale.scale),
             )
         state = self._state
-        due_s = self._release_time_s(frame.time_s)
+
+        # 1. Until when the frame is shown while the video runs: as long as its time stamps say.
+        due_s = self._clock()
+        if self._released is not None and not self._live:
+            released_s, released_time_s = self._released
+            # A gap in the time stamps must not look like a hang: at most 1 s.
+            due_s = min(released_s + max(frame.time_s - released_time_s, 0.0), due_s + 1.0)
+
         image = scale.resize(frame.image)
         while True:
-            self._window.show(_draw_screen(image, scale, state, results, fps))
+            # 2. Draw the results, the box being dragged, and what the keys do.
+            shown = {k: replace(r, box=scale.to_screen(r.box)) for k, r in results.items()}
+            drawn = draw_results(image, shown, fps=fps)
+            if state.selection is not None:
+                drawn = draw_selection(drawn, scale.to_screen(state.selection))
+            self._window.show(add_help_bar(drawn, state.help_text))
+
+            # 3. Execute what the person commands; draw again after every event.
             for event in self._wait_for_events(state, due_s):
-                commands = state.handle(scale.to_frame(event))
+                command = state.handle(scale.to_frame(event))
                 if not (isinstance(event, Mouse) and event.action == "move"):
                     logger.debug("frame %d: %s: %s", frame.index, event, state.mode.name)
-                for command in commands:
-                    if isinstance(command, Quit | Step):
-                        self._released = None
-                        return isinstance(command, Step)
-                    self._execute(command, state, frame, results)
+                if command in (Action.QUIT, Action.STEP):
+                    self._released = None
+                    return command is Action.STEP
+                if command is Action.SNAPSHOT:
+                    state.notice = self._save_snapshot(frame, results)
+                elif isinstance(command, StartTarget):
+                    self._start_target(command, state, frame, results)
             if self._should_continue(state, due_s):
                 self._released = (self._clock(), frame.time_s)
                 return True
-
-    def _release_time_s(self, time_s: float) -> float:
-        """Time by the clock at which a frame has been shown long enough."""
-        now_s = self._clock()
-        if self._released is None or self._live:
-            return now_s
-        released_s, released_time_s = self._released
-        # A gap in the time stamps must not look like a hang: at most 1 s.
-        return min(released_s + max(time_s - released_time_s, 0.0), now_s + 1.0)
 
     def _wait_for_events(self, state: WindowState, due_s: float) -> tuple[Event, ...]:
         """Wait until something happens or the frame may go on."""
@@ -380,23 +379,16 @@ class InteractiveSession:
             return self._clock() >= due_s
         return self._live and state.is_previewing
 
-    def _execute(
-        self,
-        command: AddTarget | RedrawTarget | Snapshot,
-        state: WindowState,
-        frame: Frame,
-        results: dict[int, Result],
+    def _start_target(
+        self, command: StartTarget, state: WindowState, frame: Frame, results: dict[int, Result]
     ) -> None:
-        if isinstance(command, Snapshot):
-            state.notice = self._save_snapshot(frame, results)
-            return
+        target = command.target
         try:
-            if isinstance(command, RedrawTarget):
-                target = command.target
-                self._tracker.reinit(target, frame.image, command.box)
-            else:
+            if target is None:
                 target = self._tracker.add(frame.image, command.box)
                 state.added(target)
+            else:
+                self._tracker.reinit(target, frame.image, command.box)
         except InvalidBoxError as error:
             state.refused(command, str(error))
         else:
@@ -416,18 +408,3 @@ class InteractiveSession:
             return f"Snapshot not saved: {error}"
         logger.info("snapshot saved: %s", path)
         return f"Saved {path}"
-
-
-def _draw_screen(
-    image: Image,
-    scale: DisplayScale,
-    state: WindowState,
-    results: Mapping[int, Result],
-    fps: float | None,
-) -> Image:
-    """Draw what the window shows: results, the box being dragged, and what the keys do."""
-    shown = {k: replace(result, box=scale.to_screen(result.box)) for k, result in results.items()}
-    drawn = draw_results(image, shown, fps=fps)
-    if state.selection is not None:
-        drawn = draw_selection(drawn, scale.to_screen(state.selection))
-    return add_help_bar(drawn, state.help_text)

@@ -76,7 +76,9 @@ def frame(index: int = 0, time_s: float = 0.0, wh: tuple[int, int] = FRAME_WH) -
     return Frame(np.full((wh[1], wh[0], 3), 90, np.uint8), index, time_s)
 
 
-def interaction(script: Script, tracker: Still, folder: Path, **more: object) -> InteractiveSession:
+def interactive_session(
+    script: Script, tracker: Still, folder: Path, **more: object
+) -> InteractiveSession:
     arguments = {"name": "clip.mp4", "snapshot_dir": folder, "live": False, **more}
     return InteractiveSession(script, tracker, clock=lambda: script.now_s, **arguments)  # type: ignore[arg-type]
 
@@ -87,34 +89,34 @@ def given(box: tuple[float, ...] = BOX) -> Result:
 
 def test_a_drawn_box_is_given_to_the_tracker_and_put_into_the_results(tmp_path: Path) -> None:
     script, tracker, results = Script((), (), drag(100, 100, 180, 160)), Still(), {}
-    assert interaction(script, tracker, tmp_path).on_frame(frame(), results)
+    assert interactive_session(script, tracker, tmp_path).on_frame(frame(), results)
     assert tracker.told == [("add", 0, BOX)]
     assert results == {0: given()}
 
 
 def test_an_empty_drag_waits_for_another(tmp_path: Path) -> None:
     script, tracker = Script(drag(5, 5, 6, 6), drag(100, 100, 180, 160)), Still()
-    interaction(script, tracker, tmp_path).on_frame(frame(), {})
+    interactive_session(script, tracker, tmp_path).on_frame(frame(), {})
     assert tracker.told == [("add", 0, BOX)]
 
 
 def test_a_shaky_click_on_a_large_frame_is_no_box(tmp_path: Path) -> None:
     """On a 4K frame, three px of the screen are seven of the frame."""
     script, tracker = Script(drag(100, 100, 103, 103), [Key("q")]), Still()
-    interaction(script, tracker, tmp_path).on_frame(frame(wh=(3840, 2160)), {})
+    interactive_session(script, tracker, tmp_path).on_frame(frame(wh=(3840, 2160)), {})
     assert tracker.told == []
 
 
 def test_a_small_target_in_a_small_frame_is_a_box(tmp_path: Path) -> None:
     script, tracker = Script(drag(100, 100, 130, 130), [Key("q")]), Still()
-    interaction(script, tracker, tmp_path).on_frame(frame(wh=(64, 48)), {})
+    interactive_session(script, tracker, tmp_path).on_frame(frame(wh=(64, 48)), {})
     assert tracker.told == [("add", 0, pytest.approx((10, 10, 3, 3)))]
 
 
 def test_a_box_the_tracker_refuses_is_asked_for_again(tmp_path: Path) -> None:
     script = Script(drag(5, 5, 60, 60), drag(100, 100, 180, 160))
     tracker, results = Still(refuse=1), {}
-    interaction(script, tracker, tmp_path).on_frame(frame(), results)
+    interactive_session(script, tracker, tmp_path).on_frame(frame(), results)
     assert tracker.told == [("add", 0, BOX)]
     assert results == {0: given()}
 
@@ -122,7 +124,7 @@ def test_a_box_the_tracker_refuses_is_asked_for_again(tmp_path: Path) -> None:
 def test_redrawing_replaces_the_result_of_this_frame(tmp_path: Path) -> None:
     script, tracker = Script([Key("r")], drag(100, 100, 180, 160)), Still(2)
     results = {0: given((0, 0, 9, 9)), 1: Result((5, 5, 9, 9), 0.1, "lost")}
-    interaction(script, tracker, tmp_path).on_frame(frame(7, 0.3), results)
+    interactive_session(script, tracker, tmp_path).on_frame(frame(7, 0.3), results)
     assert tracker.told == [("reinit", 1, BOX)]
     assert results == {0: given((0, 0, 9, 9)), 1: given()}
 
@@ -130,25 +132,25 @@ def test_redrawing_replaces_the_result_of_this_frame(tmp_path: Path) -> None:
 def test_a_target_can_be_added_while_another_runs(tmp_path: Path) -> None:
     script, tracker = Script([Key("a")], drag(100, 100, 180, 160)), Still(1)
     results = {0: given((0, 0, 9, 9))}
-    interaction(script, tracker, tmp_path).on_frame(frame(7, 0.3), results)
+    interactive_session(script, tracker, tmp_path).on_frame(frame(7, 0.3), results)
     assert list(results) == [0, 1] and results[1] == given()
 
 
 @pytest.mark.parametrize("event", [Key("q"), Key("esc"), Closed()])
 @pytest.mark.parametrize("targets", [0, 1])
 def test_quitting_ends_the_run(event: Event, targets: int, tmp_path: Path) -> None:
-    assert not interaction(Script([event]), Still(targets), tmp_path).on_frame(frame(), {})
+    assert not interactive_session(Script([event]), Still(targets), tmp_path).on_frame(frame(), {})
 
 
 def test_pausing_holds_the_frame_until_the_space_bar(tmp_path: Path) -> None:
     script = Script([Key("space")], *[()] * 50, [Key("space")])
-    assert interaction(script, Still(1), tmp_path).on_frame(frame(), {0: given()})
+    assert interactive_session(script, Still(1), tmp_path).on_frame(frame(), {0: given()})
     assert script.polls >= 52
 
 
 def test_step_lets_one_frame_through(tmp_path: Path) -> None:
     script = Script([Key("space")], (), [Key("n")], (), (), [Key("q")])
-    person = interaction(script, Still(1), tmp_path)
+    person = interactive_session(script, Still(1), tmp_path)
     assert person.on_frame(frame(), {0: given()})
     assert not person.on_frame(frame(1, 0.04), {0: given()})
     assert script.turns == []
@@ -156,7 +158,7 @@ def test_step_lets_one_frame_through(tmp_path: Path) -> None:
 
 def test_a_file_is_played_at_its_own_pace(tmp_path: Path) -> None:
     script = Script()
-    person = interaction(script, Still(1), tmp_path)
+    person = interactive_session(script, Still(1), tmp_path)
     left_s = []
     for k in range(5):
         person.on_frame(frame(k, 0.1 * k), {0: given()})
@@ -166,7 +168,7 @@ def test_a_file_is_played_at_its_own_pace(tmp_path: Path) -> None:
 
 def test_a_slow_tracker_does_not_wait_on_top(tmp_path: Path) -> None:
     script = Script()
-    person = interaction(script, Still(1), tmp_path)
+    person = interactive_session(script, Still(1), tmp_path)
     person.on_frame(frame(), {0: given()})
     script.now_s += 0.5
     started_s = script.now_s
@@ -176,7 +178,7 @@ def test_a_slow_tracker_does_not_wait_on_top(tmp_path: Path) -> None:
 
 def test_a_hole_in_the_time_stamps_does_not_look_like_a_hang(tmp_path: Path) -> None:
     script = Script()
-    person = interaction(script, Still(1), tmp_path)
+    person = interactive_session(script, Still(1), tmp_path)
     person.on_frame(frame(), {0: given()})
     person.on_frame(frame(1, 3600.0), {0: given()})
     assert script.now_s < 1.1
@@ -184,7 +186,7 @@ def test_a_hole_in_the_time_stamps_does_not_look_like_a_hang(tmp_path: Path) -> 
 
 def test_a_live_source_is_never_held_back(tmp_path: Path) -> None:
     script = Script()
-    person = interaction(script, Still(1), tmp_path, live=True)
+    person = interactive_session(script, Still(1), tmp_path, live=True)
     for k in range(5):
         person.on_frame(frame(k, 10.0 * k), {0: given()})
     assert script.now_s < 0.05
@@ -193,21 +195,21 @@ def test_a_live_source_is_never_held_back(tmp_path: Path) -> None:
 def test_a_camera_shows_new_frames_until_a_box_is_begun(tmp_path: Path) -> None:
     script = Script((), (), [Mouse("down", 100, 100)], (), (), [Mouse("up", 180, 160)])
     tracker = Still()
-    person = interaction(script, tracker, tmp_path, live=True)
+    person = interactive_session(script, tracker, tmp_path, live=True)
     assert [person.on_frame(frame(k, k / 30), {}) for k in range(3)] == [True] * 3
     assert tracker.told == [("add", 0, BOX)], "the frame stood still during the drag"
 
 
 def test_a_file_waits_for_the_first_box(tmp_path: Path) -> None:
     script = Script(*[()] * 30, drag(100, 100, 180, 160))
-    assert interaction(script, Still(), tmp_path).on_frame(frame(), {})
+    assert interactive_session(script, Still(), tmp_path).on_frame(frame(), {})
     assert script.polls >= 31
 
 
 def test_window_shows_results_and_the_drag_but_never_writes_on_the_frame(tmp_path: Path) -> None:
     script = Script([Key("a")], [Mouse("down", 300, 300)], [Mouse("move", 400, 400)], [Key("q")])
     image = frame()
-    interaction(script, Still(1), tmp_path).on_frame(image, {0: given()}, 30.0)
+    interactive_session(script, Still(1), tmp_path).on_frame(image, {0: given()}, 30.0)
     assert (image.image == 90).all()
     plain = script.shown[0]
     assert (plain[100:160, 100:180] != 90).any(), "the box"
@@ -217,7 +219,7 @@ def test_window_shows_results_and_the_drag_but_never_writes_on_the_frame(tmp_pat
 
 def test_what_a_paused_window_shows_is_drawn_only_when_something_happens(tmp_path: Path) -> None:
     script = Script([Key("space")], *[()] * 50, [Key("q")])
-    interaction(script, Still(1), tmp_path).on_frame(frame(), {0: given()})
+    interactive_session(script, Still(1), tmp_path).on_frame(frame(), {0: given()})
     assert len(script.shown) <= 3
 
 
@@ -237,7 +239,7 @@ def test_small_frames_are_enlarged_and_large_ones_shrunk(
 ) -> None:
     script = Script(drag(0, 0, 100, 100), [Key("q")])
     tracker = Still()
-    interaction(script, tracker, tmp_path).on_frame(frame(wh=wh), {})
+    interactive_session(script, tracker, tmp_path).on_frame(frame(wh=wh), {})
     height, width = script.shown[0].shape[:2]
     assert width == shown_wh[0]
     assert 10 < height - shown_wh[1] < 60, "the strip with the keys"
@@ -247,7 +249,7 @@ def test_small_frames_are_enlarged_and_large_ones_shrunk(
 
 
 def test_display_scale_maps_boxes_as_it_maps_pixels() -> None:
-    scale = DisplayScale.for_frame((160, 120))
+    scale = DisplayScale((160, 120))
     image = np.zeros((120, 160, 3), np.uint8)
     image[20:60, 40:100] = 255
     x, y, w, h = scale.to_screen((40.0, 20.0, 60.0, 40.0))
@@ -261,7 +263,7 @@ def test_display_scale_maps_boxes_as_it_maps_pixels() -> None:
 def test_snapshots_show_the_results_and_replace_nothing(tmp_path: Path) -> None:
     script = Script([Key("space")], [Key("s")], [Key("s")], [Key("q")])
     folder = tmp_path / "new" / "folder"
-    interaction(script, Still(1), folder).on_frame(frame(12), {0: given()})
+    interactive_session(script, Still(1), folder).on_frame(frame(12), {0: given()})
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["clip-frame000012-1.png", "clip-frame000012.png"]
     for name in names:
@@ -274,7 +276,7 @@ def test_snapshots_show_the_results_and_replace_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["rtsp://user@host/live", "camera 0", "frames/", "...", "ü/x y"])
 def test_snapshots_of_any_source_have_a_usable_name(name: str, tmp_path: Path) -> None:
     script = Script([Key("s")], [Key("q")])
-    interaction(script, Still(1), tmp_path, name=name).on_frame(frame(), {0: given()})
+    interactive_session(script, Still(1), tmp_path, name=name).on_frame(frame(), {0: given()})
     (path,) = tmp_path.iterdir()
     assert path.name.endswith("-frame000000.png")
     assert not set(path.name) & set("/: ")
@@ -285,7 +287,7 @@ def test_a_snapshot_that_cannot_be_saved_does_not_end_the_run(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     script = Script([Key("s")], [Key("space")], [Key("space")])
-    assert interaction(script, Still(1), tmp_path / "file").on_frame(frame(), {0: given()})
+    assert interactive_session(script, Still(1), tmp_path / "file").on_frame(frame(), {0: given()})
     assert "snapshot not saved" in caplog.text
 
 
@@ -295,5 +297,5 @@ def test_a_snapshot_gives_up_when_all_names_are_taken(
     for tail in itertools.chain([""], (f"-{k}" for k in range(1, 1000))):
         (tmp_path / f"clip-frame000000{tail}.png").touch()
     script = Script([Key("s")], [Key("q")])
-    interaction(script, Still(1), tmp_path).on_frame(frame(), {0: given()})
+    interactive_session(script, Still(1), tmp_path).on_frame(frame(), {0: given()})
     assert "snapshot not saved" in caplog.text
