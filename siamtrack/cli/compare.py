@@ -71,12 +71,12 @@ def command(
     from siamtrack.evaluation.compare import draw_panels, panels_wh, run_side_by_side
     from siamtrack.evaluation.trackers import parse_trackers, resolve_trackers
     from siamtrack.utils.progress import FrameProgress
-    from siamtrack.video.outputs import OutputPaths
+    from siamtrack.video.outputs import check_output_paths
     from siamtrack.video.video_writer import VideoSink
     from siamtrack.video.window import Window, display_problem
 
     specs = parse_trackers(trackers, model_files)
-    OutputPaths(video=save).check(source)
+    check_output_paths(source, save)
     truth_boxes = read_boxes(truth) if truth is not None else None
     first_box = _first_box(box, truth_boxes)
     entries = resolve_trackers(specs)

@@ -13,8 +13,7 @@ from siamtrack.cli.options import BoxType, model_options, tracker_options
 from siamtrack.errors import SiamTrackError
 
 if TYPE_CHECKING:
-    from siamtrack.tracking.multi import MultiTracker
-    from siamtrack.video.run import FrameHook, RunStats
+    from siamtrack.video.run import RunStats
     from siamtrack.video.source import Source
 
 logger = logging.getLogger(__name__)
@@ -99,39 +98,52 @@ def command(
     # Imports are in the functions: --help need not wait for numpy and OpenCV.
     import siamtrack
     from siamtrack.utils.progress import FrameProgress
-    from siamtrack.video.outputs import OutputPaths, Outputs
+    from siamtrack.video.outputs import Outputs, check_output_paths
     from siamtrack.video.run import RunStats, prefetch, run
 
     model = {"weights": weights, "device": device, "engine": engine, **tracker_options(settings)}
     if budget_ms is not None:
         model["budget_ms"] = budget_ms
-    paths = OutputPaths(csv, json, save)
-    paths.check(source)
+    check_output_paths(source, csv, json, save)
     stats, code = RunStats(), 0
     with siamtrack.open_source(source) as video:
-        outputs = Outputs(paths, video, overwrite=overwrite)
+        outputs = Outputs(video, csv=csv, json=json, video=save, overwrite=overwrite)
         try:
             with outputs, ExitStack() as stack:
+                # 1. The tracker, and the window if there is a display.
                 has_window = not no_display and _can_open_window(must_draw=not boxes)
-                if not has_window and not paths.given:
+                if not has_window and not (csv or json or save):
                     logger.warning("nothing will be written; add --csv, --json or --save")
                 tracker = siamtrack.load_multi(**model)
                 stats.budget = tracker.budget
-                on_frame = _open_window(video, tracker, stack) if has_window else None
-                # A person acts on the frame that is shown, and a camera's frames must not age in
-                # a queue: only a file without a window is read ahead.
+                on_frame = None
+                if has_window:
+                    from siamtrack.video.interactive import InteractiveSession
+                    from siamtrack.video.window import Window
+
+                    window = stack.enter_context(Window(f"siamtrack - {video.name}"))
+                    on_frame = InteractiveSession(
+                        window, tracker, name=video.name, snapshot_dir=Path(), live=video.is_live
+                    ).on_frame
+
+                # 2. The frames. A person acts on the frame that is shown, and a camera's frames
+                #    must not age in a queue: only a file without a window is read ahead. With a
+                #    window there is no bar: the window shows the rate, and a person may pause.
                 reads_ahead = not has_window and not video.is_live
                 frames = stack.enter_context(prefetch(video) if reads_ahead else nullcontext(video))
-                # With a window there is no bar: the window shows the rate, and a person may pause.
-                progress = FrameProgress(
-                    frames,
-                    video.name,
-                    video.frame_count,
-                    dropped=lambda: video.dropped,
-                    enabled=not has_window,
+                progress = stack.enter_context(
+                    FrameProgress(
+                        frames,
+                        video.name,
+                        video.frame_count,
+                        dropped=lambda: video.dropped,
+                        enabled=not has_window,
+                    )
                 )
+
+                # 3. Track.
                 run(
-                    stack.enter_context(progress),
+                    progress,
                     tracker,
                     boxes=boxes,
                     writers=[outputs.write],
@@ -153,23 +165,8 @@ def command(
     return code
 
 
-def _open_window(video: Source, tracker: MultiTracker, stack: ExitStack) -> FrameHook:
-    """Open the window, which `stack` closes; returns what shows a frame in it."""
-    from siamtrack.video.interactive import InteractiveSession
-    from siamtrack.video.window import Window
-
-    window = stack.enter_context(Window(f"siamtrack - {video.name}"))
-    return InteractiveSession(
-        window, tracker, name=video.name, snapshot_dir=Path(), live=video.is_live
-    ).on_frame
-
-
 def _can_open_window(*, must_draw: bool) -> bool:
-    """Look for a display; only drawing a box needs one.
-
-    Raises:
-        DisplayUnavailableError: a box has to be drawn and there is no display.
-    """
+    """Look for a display; without one, raise if a box has to be drawn, else warn."""
     from siamtrack.video.window import display_problem, require_display
 
     if must_draw:

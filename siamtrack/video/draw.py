@@ -1,4 +1,4 @@
-"""Drawing results on frames: pure functions, each returns a new picture.
+"""Drawing results on frames; every function returns a new picture.
 
 Lines have a dark rim and texts a filled box behind them, to be readable on any background.
 Everything scales with the frame.
@@ -7,7 +7,7 @@ Everything scales with the frame.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
@@ -46,9 +46,8 @@ _Rect: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom in px."""
 
 
-@dataclass(frozen=True, slots=True)
 class Style:
-    """Sizes of what is drawn, in px unless said otherwise.
+    """Sizes of what is drawn, which look the same on small and large frames.
 
     Attributes:
         line_px: width of a box's line.
@@ -57,22 +56,12 @@ class Style:
         pad_px: space around a text.
     """
 
-    line_px: int
-    font_scale: float
-    stroke_px: int
-    pad_px: int
-
-    @classmethod
-    def for_frame(cls, image: Image) -> Style:
-        """Sizes that look the same on a small frame and on a large one."""
+    def __init__(self, image: Image) -> None:
         short_px = min(image.shape[:2])
-        font_scale = float(np.clip(short_px / 1000, 0.4, 4.0))
-        return cls(
-            line_px=max(1, round(short_px / 270)),
-            font_scale=font_scale,
-            stroke_px=max(1, round(1.6 * font_scale)),
-            pad_px=max(2, round(7 * font_scale)),
-        )
+        self.line_px = max(1, round(short_px / 270))
+        self.font_scale = float(np.clip(short_px / 1000, 0.4, 4.0))
+        self.stroke_px = max(1, round(1.6 * self.font_scale))
+        self.pad_px = max(2, round(7 * self.font_scale))
 
     def text_wh(self, text: str) -> tuple[int, int]:
         """Width and height of a line of text in its box, padding included.
@@ -105,7 +94,7 @@ def draw_results(
         (H, W, 3) uint8 BGR, a new picture.
     """
     canvas = image_bgr.copy()
-    style = Style.for_frame(canvas)
+    style = Style(canvas)
     for result in results.values():
         _draw_box(canvas, _corners(result.box), STATUS_BGR[result.status], style, result.status)
     taken: list[_Rect] = []
@@ -124,7 +113,7 @@ def draw_results(
 def draw_selection(image_bgr: Image, box_xywh: Box) -> Image:
     """Draw the box that a user is dragging, xywh px; returns a new picture."""
     canvas = image_bgr.copy()
-    _draw_box(canvas, _corners(box_xywh), _SELECTION, Style.for_frame(canvas), "tracked")
+    _draw_box(canvas, _corners(box_xywh), _SELECTION, Style(canvas), "tracked")
     return canvas
 
 
@@ -148,19 +137,12 @@ def draw_outlines(
 
 
 def add_help_bar(image_bgr: Image, text: str) -> Image:
-    """Put a bar with a text under a picture, where it hides nothing.
+    """Add a bar with a text under a picture; returns (H + bar, W, 3) uint8 BGR, a new picture.
 
-    The bar has the same height for every text, which keeps the window's size; a text that does not
-    fit grows upwards over the picture.
-
-    Args:
-        image_bgr: (H, W, 3) uint8 BGR; not changed.
-        text: wrapped to the picture's width.
-
-    Returns:
-        (H + bar, W, 3) uint8 BGR, a new picture.
+    The bar has the same height for every text, which keeps the window's size. A text is wrapped to
+    the picture's width; one that does not fit grows upwards over the picture.
     """
-    style = Style.for_frame(image_bgr)
+    style = Style(image_bgr)
     frame_h, frame_w = image_bgr.shape[:2]
     line_px = style.text_wh("")[1]
     bar_px = line_px * (1 if frame_w > 1200 * style.font_scale else 2)
@@ -189,14 +171,10 @@ def _corners(box_xywh: Box) -> _Rect:
 
 def _draw_box(canvas: Image, corners: _Rect, color: Color, style: Style, status: str) -> None:
     left, top, right, bottom = corners
-    edges = (
-        ((left, top), (right, top)),
-        ((right, top), (right, bottom)),
-        ((right, bottom), (left, bottom)),
-        ((left, bottom), (left, top)),
-    )
-    dash_px = 6 * style.line_px if status == "lost" else None
-    segments = [piece for start, end in edges for piece in _dashes(start, end, dash_px)]
+    corner_points = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    segments = list(pairwise(corner_points))
+    if status == "lost":
+        segments = [dash for edge in segments for dash in _dashes(*edge, 6 * style.line_px)]
     rim_px = style.line_px + 2 * max(1, style.line_px // 2)
     for line_color, width_px in ((_DARK, rim_px), (color, style.line_px)):
         for start, end in segments:
@@ -204,12 +182,9 @@ def _draw_box(canvas: Image, corners: _Rect, color: Color, style: Style, status:
 
 
 def _dashes(
-    start: tuple[int, int], end: tuple[int, int], dash_px: int | None
+    start: tuple[int, int], end: tuple[int, int], dash_px: int
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Cut a line into dashes as long as the gaps between them; None leaves it whole."""
-    if dash_px is None:
-        yield start, end
-        return
+    """Cut a line into dashes as long as the gaps between them."""
     a, b = np.array(start, dtype=float), np.array(end, dtype=float)
     length = float(np.hypot(*(b - a)))
     # An odd number of pieces puts a dash, never a gap, in every corner of a box.

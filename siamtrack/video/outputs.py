@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,62 +20,59 @@ if TYPE_CHECKING:
     from siamtrack.video.source import Source
 
 
-@dataclass(frozen=True, slots=True)
-class OutputPaths:
-    """Where the table, the JSON lines and the annotated video go; None for not at all."""
+def check_output_paths(source: str, *paths: Path | None) -> None:
+    """Check that no file is written twice, or is the one to be read; None is not written.
 
-    csv: Path | None = None
-    json: Path | None = None
-    video: Path | None = None
-
-    @property
-    def given(self) -> tuple[Path, ...]:
-        """The paths that are not None."""
-        return tuple(path for path in (self.csv, self.json, self.video) if path is not None)
-
-    def check(self, source: int | str | Path) -> None:
-        """Check that no file is written twice, or is the one to be read.
-
-        Raises:
-            OutputError: two outputs in one file, or an output that is the source.
-        """
-        seen: dict[str, Path] = {}
-        for path in self.given:
-            real = os.path.realpath(path.expanduser())
-            if real in seen:
-                raise OutputError(f"{path} is given for two outputs; give each its own file")
-            seen[real] = path
-        if not isinstance(source, int):
-            clash = seen.get(os.path.realpath(Path(source).expanduser()))
-            if clash is not None:
-                raise OutputError(f"{clash} is the video to be read; write to another file")
+    Raises:
+        OutputError: two outputs in one file, or an output that is the source.
+    """
+    seen: dict[str, Path] = {}
+    for path in filter(None, paths):
+        real = os.path.realpath(path.expanduser())
+        if real in seen:
+            raise OutputError(f"{path} is given for two outputs; give each its own file")
+        seen[real] = path
+    if clash := seen.get(os.path.realpath(Path(source).expanduser())):
+        raise OutputError(f"{clash} is the video to be read; write to another file")
 
 
 class Outputs:
-    """Writes every frame to all files; a context manager that finishes them, whatever happened.
+    """Write every frame to all files; a context manager that finishes them, whatever happened.
 
-    The annotated video has the rate and the size of `source`.
+    Args:
+        source: the annotated video takes its rate and its size.
+        csv: path of the table; None writes none, here and below.
+        json: path of the JSON lines.
+        video: path of the annotated video.
+        overwrite: replace files that exist.
 
     Raises:
         OutputError: a file exists and `overwrite` is False, or cannot be written.
     """
 
-    def __init__(self, paths: OutputPaths, source: Source, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        csv: Path | None,
+        json: Path | None,
+        video: Path | None,
+        overwrite: bool,
+    ) -> None:
         self._tables: list[CsvSink | JsonLinesSink] = []
         self._video: VideoSink | None = None
+        self._count = 0
         # If one file cannot be opened, those opened before it are removed.
         with ExitStack() as files:
-            if paths.csv is not None:
-                self._tables.append(files.enter_context(CsvSink(paths.csv, overwrite=overwrite)))
-            if paths.json is not None:
-                lines = JsonLinesSink(paths.json, overwrite=overwrite)
-                self._tables.append(files.enter_context(lines))
-            if paths.video is not None:
+            if csv is not None:
+                self._tables.append(files.enter_context(CsvSink(csv, overwrite=overwrite)))
+            if json is not None:
+                self._tables.append(files.enter_context(JsonLinesSink(json, overwrite=overwrite)))
+            if video is not None:
                 self._video = files.enter_context(
-                    VideoSink(paths.video, source.fps, source.frame_wh, overwrite=overwrite)
+                    VideoSink(video, source.fps, source.frame_wh, overwrite=overwrite)
                 )
             self._files = files.pop_all()
-        self._count = 0
 
     @property
     def kept(self) -> tuple[Path, ...]:
@@ -96,11 +92,7 @@ class Outputs:
             self._files.__exit__(type(error) if error else None, error, trace)
 
     def write(self, frame: Frame, results: Mapping[int, Result]) -> None:
-        """Write one frame and its results.
-
-        Raises:
-            OutputError: a file cannot be written any more.
-        """
+        """Write one frame and its results."""
         for table in self._tables:
             table.write(frame.index, frame.time_s, results)
         if self._video is not None:

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from siamtrack.tracking.redetection import TimeBudget
 
 DEPTH = 3
-"""Frames that wait in a queue at most. More even out slow moments and take memory: a 4K frame is
-25 MB."""
+"""Most frames that wait in a queue. Raising it evens out slow frames and costs memory: a 4K frame
+is 25 MB."""
 
 RATE_WINDOW = 30
 """Frames over which the displayed frames per second are averaged."""
 
 Writer: TypeAlias = Callable[[Frame, Mapping[int, Result]], None]
-"""Is given every frame that has targets, with its results."""
+"""Called with every frame that has targets, and its results."""
 
 FrameHook: TypeAlias = Callable[[Frame, dict[int, Result], float | None], bool]
-"""Is given every frame before it is written, its results, which it may change, and the frames per
-second. Returning False ends the run after this frame."""
+"""Called with every frame before it is written, its results, which it may change, and the frames
+per second. Returning False ends the run after this frame."""
 
 
 @dataclass(slots=True)
@@ -85,17 +85,17 @@ def run(
     """Track through a video.
 
     Frames before the first target (those before `start_frame`, and those a person skips before
-    drawing a box) are neither tracked nor written. Ctrl-C between two frames ends the run by
-    `KeyboardInterrupt` and never interrupts the writing of a frame.
+    drawing a box) are neither tracked nor written. Ctrl-C raises `KeyboardInterrupt` between two
+    frames, never while one is written.
 
     Args:
         frames: the video; an open source.
         tracker: without targets of its own.
         boxes: one target each, xywh px on frame `start_frame`.
         writers: called in order with every frame that has targets.
-        on_frame: the window, if there is one. Without one, `boxes` must not be empty.
-        start_frame: index of the first frame to look at.
-        stats: updated as the run goes on, for a caller that needs it after an error too.
+        on_frame: shows frames in a window. Without one, `boxes` must not be empty.
+        start_frame: index of the first frame to track.
+        stats: updated during the run, for a caller that needs it after an error too.
         write_in_background: write in a thread while the next frames are tracked, with the same
             outcome. Whatever ends the run, everything tracked is written first.
         clock: seconds, monotonic.
@@ -162,11 +162,7 @@ def run(
 
 
 def first_frame_result(box: Sequence[float], image_bgr: Image) -> Result:
-    """Return the result of the frame a box was given on: that box inside the frame, score 1.
-
-    Args:
-        box: xywh px, may stick out of the frame.
-        image_bgr: the frame, (H, W, 3).
+    """Result of the frame a box (xywh px) was given on: that box inside the frame, score 1.
 
     Raises:
         InvalidBoxError: not four finite numbers, without area, or outside the frame.
@@ -177,15 +173,10 @@ def first_frame_result(box: Sequence[float], image_bgr: Image) -> Result:
 
 @contextmanager
 def prefetch(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
-    """Read frames in a thread while earlier ones are processed.
+    """Read frames in a thread while earlier ones are processed; an error keeps its place.
 
-    Not for a live source, whose frames would age in the queue.
-
-    Args:
-        frames: an open source; when the block ends, the thread no longer uses it.
-
-    Returns:
-        The same frames; an error comes after the last frame before it.
+    Not for a live source, whose frames would age in the queue. After the block the thread no longer
+    uses the source.
     """
     source, is_over = iter(frames), False
 
@@ -212,11 +203,7 @@ def prefetch(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
 
 
 class BackgroundWriter:
-    """Writes frames in a thread while the next ones are tracked.
-
-    Args:
-        write: called with every frame in order; never again after it has failed.
-    """
+    """Write frames in a thread and in order; `write` is not called again once it has failed."""
 
     def __init__(self, write: Writer) -> None:
         self._write_one = write
@@ -225,21 +212,13 @@ class BackgroundWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="siamtrack-write")
 
     def __call__(self, frame: Frame, results: Mapping[int, Result]) -> None:
-        """Queue a frame; waits while the queue is full.
-
-        Raises:
-            Exception: what writing an earlier frame raised.
-        """
+        """Queue a frame, waiting while the queue is full; raises what an earlier write raised."""
         while len(self._waiting) >= DEPTH:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._write, frame, results))
 
     def finish(self) -> None:
-        """Wait until everything is written.
-
-        Raises:
-            Exception: what writing a frame raised.
-        """
+        """Wait until everything is written; raises what writing a frame raised."""
         try:
             while self._waiting:
                 self._waiting.popleft().result()
@@ -256,7 +235,7 @@ class BackgroundWriter:
 
 @contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the end of the block, which writes what belongs together.
+    """Delay Ctrl-C and SIGTERM until the end of the block.
 
     Outside the main thread, where Python never delivers signals, this does nothing.
     """

@@ -6,11 +6,11 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
-from siamtrack.utils.files import GrowingFile
+from siamtrack.utils.files import Closing, GrowingFile
 
 CSV_HEADER = "frame,time_s,target,x,y,w,h,score,status"
 TIME_DIGITS = 6
@@ -18,8 +18,8 @@ BOX_DIGITS = 4
 SCORE_DIGITS = 4
 
 
-class _TextSink(ABC):
-    """Passes every frame's lines to the system in one write: a kill leaves whole lines."""
+class _TextSink(Closing, ABC):
+    """Pass the lines of each frame to the system in one write: a kill leaves whole lines."""
 
     _header: ClassVar[str] = ""
 
@@ -71,9 +71,6 @@ class _TextSink(ABC):
         else:
             self._growing.discard()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._finish(keep=self.count > 0 or kind is None)
 
@@ -111,13 +108,6 @@ class JsonLinesSink(_TextSink):
 
     {"frame": 0, "time_s": 0.0, "targets": [{"target": 0, "box": [x, y, w, h], "score": 1.0,
     "status": "tracked"}]}
-
-    Args:
-        path: file to write; its folder is made.
-        overwrite: replace a file that exists, once there is a first line to replace it with.
-
-    Raises:
-        OutputError: the file exists and `overwrite` is False, or cannot be written.
     """
 
     def _lines(self, frame_index: int, time_s: float, results: Mapping[int, Result]) -> str:
@@ -130,9 +120,5 @@ class JsonLinesSink(_TextSink):
             }
             for target, result in results.items()
         ]
-        record = {
-            "frame": frame_index,
-            "time_s": round(float(time_s), TIME_DIGITS),
-            "targets": targets,
-        }
-        return json.dumps(record, allow_nan=False) + "\n"
+        record = {"frame": frame_index, "time_s": round(float(time_s), TIME_DIGITS)}
+        return json.dumps({**record, "targets": targets}, allow_nan=False) + "\n"

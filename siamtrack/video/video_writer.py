@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Self, cast
+from typing import cast
 
 import av
 import av.codec
@@ -24,28 +24,24 @@ from av.video.stream import VideoStream
 
 from siamtrack.errors import OutputError
 from siamtrack.types import Image
-from siamtrack.utils.files import GrowingFile
+from siamtrack.utils.files import Closing, GrowingFile
+from siamtrack.video.frames import DEFAULT_FPS, MAX_FPS
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_FPS = 30.0
-MAX_FPS = 1000.0
 TICKS_PER_S = 60_000
 """Time stamps are rounded to 1/60,000 s: whole ticks for the usual rates, and few enough of them
 for MPEG-4."""
 BT709 = 1
-"""Number of that standard in all tags that describe colors."""
+"""Number of this color standard in all tags of a video."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """An FFmpeg encoder and its settings, none of which holds frames back.
+    """An FFmpeg encoder and its settings, which must not delay frames.
 
     Attributes:
-        name: what FFmpeg calls it.
-        options: its settings.
-        bits_per_px: bit rate to ask for, per pixel and frame; 0 where the settings give the
-            quality.
+        bits_per_px: bit rate per pixel and frame; 0 where the options set the quality.
     """
 
     name: str
@@ -77,8 +73,8 @@ FORMATS: dict[str, tuple[str, dict[str, str], tuple[Encoder, ...]]] = {
 """By suffix: FFmpeg's name of the format, its settings, and its encoders, best first."""
 
 
-class VideoSink:
-    """Writes frames to mp4 or mkv (H.264) or webm (VP9), each with its own time stamp.
+class VideoSink(Closing):
+    """Write frames to mp4 or mkv (H.264) or webm (VP9), each with its own time stamp.
 
     A file that was there before is replaced when the second frame is written.
 
@@ -123,7 +119,7 @@ class VideoSink:
             )
         format_name, options, encoders = FORMATS[self.path.suffix.lower()]
         encoder = _choose_encoder(encoders, self.path)
-        self.count = 0
+        self.count = 0  # frames written
         self._first_s = 0.0
         self._last_tick = -1
         self._intact_bytes = 0
@@ -151,13 +147,13 @@ class VideoSink:
         return stream
 
     def write(self, image: Image, time_s: float | None = None) -> None:
-        """Write one frame.
+        """Write one frame, uint8 (H, W, 3) BGR of size `frame_wh`.
 
         Args:
-            image: uint8 (H, W, 3) BGR of size `frame_wh`.
-            time_s: when it is shown. The video starts with its first frame, whatever its time. A
-                time that is not after the frame before is moved to just after it. None: one step
-                of the nominal rate after the frame before.
+            image: the frame.
+            time_s: when it is shown; the first frame starts the video, whatever its time. A time
+                that is not after the frame before is moved to just after it. None: one step of the
+                nominal rate after the frame before.
 
         Raises:
             OutputError: wrong image or time, or the disk is full or gone; what was written before
@@ -253,9 +249,6 @@ class VideoSink:
                 f"holds {frames} of {size}; check the disk and run again"
             )
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
@@ -268,11 +261,7 @@ class VideoSink:
 
 
 def _choose_encoder(encoders: tuple[Encoder, ...], path: Path) -> Encoder:
-    """Return the best installed encoder; warns if it is not the first.
-
-    Raises:
-        OutputError: none is installed.
-    """
+    """Return the best installed encoder; warn if it is not the first."""
     best = encoders[0]
     for encoder in encoders:
         if not _is_installed(encoder.name):

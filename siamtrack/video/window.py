@@ -1,7 +1,7 @@
 """The window: the only file that uses OpenCV's graphical interface.
 
 Where there is no display, OpenCV's Qt and GTK back ends report no error but abort the whole
-process. So nothing here opens a window before a child process has opened one.
+process. So a child process opens a window first.
 """
 
 from __future__ import annotations
@@ -42,12 +42,10 @@ def display_problem(
 ) -> str | None:
     """Say in a few words why no window can be opened; None when one can.
 
-    Neither hangs nor ends the process.
-
     Args:
         environ: environment variables; None for this process's.
         platform: as `sys.platform`.
-        probe: opens a window in safety and returns what went wrong; None uses a child process.
+        probe: opens a window and returns what went wrong; None uses `probe_in_child`.
     """
     environ = os.environ if environ is None else environ
     if toolkit_name() == "":
@@ -78,11 +76,7 @@ def probe_in_child() -> str | None:
 
 
 def require_display() -> None:
-    """Check that a window can be opened.
-
-    Raises:
-        DisplayUnavailableError: there is no display; the message says how to do without one.
-    """
+    """Raise `DisplayUnavailableError` if no window can be opened."""
     problem = display_problem()
     if problem is not None:
         raise DisplayUnavailableError(
@@ -99,12 +93,11 @@ def toolkit_name() -> str:
 class Window(Closing):
     """One window, to be used by the thread that opened it; a context manager that closes it.
 
-    Args:
-        title: in the title bar; also OpenCV's name for the window, so it must be unique.
+    Call `require_display` before: OpenCV mostly aborts the process where it cannot open a window.
+    The title is also OpenCV's name for the window and must be unique.
 
     Raises:
-        DisplayUnavailableError: OpenCV refused to open it. Call `require_display` before, since
-            OpenCV mostly aborts instead.
+        DisplayUnavailableError: OpenCV refused to open it.
     """
 
     def __init__(self, title: str) -> None:
@@ -134,8 +127,7 @@ class Window(Closing):
     def poll(self, timeout_s: float) -> tuple[Event, ...]:
         """Process the window's events and return them in order.
 
-        Args:
-            timeout_s: longest time to wait; a key ends the wait. OpenCV needs at least 1 ms.
+        Waits `timeout_s`, at least 1 ms, or until a key is pressed.
         """
         code = cv2.waitKeyEx(max(1, round(timeout_s * 1000)))
         name = key_name(code)
@@ -175,15 +167,12 @@ class Window(Closing):
 
 
 def key_name(code: int) -> str | None:
-    """Name a key by the code of `cv2.waitKeyEx`.
+    """Name a key by the code of `cv2.waitKeyEx`: a lower-case character, "space" or "esc".
 
-    Arrows, function keys and modifiers have codes above one byte; they must not be cut to it,
-    where the left arrow would read as `q`.
-
-    Returns:
-        A lower-case character, "space" or "esc"; None for no key or one without a character.
+    None for no key or one without a character.
     """
-    # GTK reports num lock and the like in the bits above the sixteenth.
+    # Arrows, function keys and modifiers have codes above one byte. Cut to one byte, the left arrow
+    # would read as `q`. GTK reports num lock and the like in the bits above the sixteenth.
     code = code & 0xFFFF if code >= 0 else -1
     if code in _KEY_NAMES:
         return _KEY_NAMES[code]
