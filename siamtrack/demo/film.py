@@ -17,7 +17,14 @@ import cv2
 import numpy as np
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
-from siamtrack.data.synthetic.render import Canvas, FlatLayer, Patch, Track, exposures, truth_of
+from siamtrack.data.synthetic.render import (
+    Canvas,
+    Patch,
+    PlanarLayer,
+    Track,
+    exposure_times,
+    ground_truth,
+)
 from siamtrack.data.synthetic.scene import SceneFrame, smooth_noise
 from siamtrack.data.synthetic.textures import Cutout
 from siamtrack.types import Float32Array, FloatArray
@@ -73,7 +80,7 @@ def film(frame_count: int, seed: int) -> Iterator[SceneFrame]:
     picture = read_image(_PICTURES / "balloon.webp", upright=False, alpha=True)
     cutout = Cutout(picture[..., :3], picture[..., 3].astype(np.float32) / np.float32(255))
     flight, camera = _flight(frame_count, rng), _camera(frame_count, rng)
-    balloon = FlatLayer(cutout, flight, perspective=0.25)
+    balloon = PlanarLayer(cutout, flight, perspective=0.25)
     noise = [rng.normal(0, _GRAIN, (FRAME_WH[1], FRAME_WH[0], 1)) for _ in range(5)]
     for index in range(frame_count):
         # Background: the part of the photograph that the camera sees.
@@ -83,19 +90,19 @@ def film(frame_count: int, seed: int) -> Iterator[SceneFrame]:
 
         # Balloon, with motion blur and a soft shadow.
         speed = float(np.hypot(*(flight.at(index + 0.5)[0] - flight.at(index - 0.5)[0])))
-        times = exposures(index, _SHUTTER, speed * _SHUTTER)
+        times = exposure_times(index, _SHUTTER, speed * _SHUTTER)
         patch = balloon.render([balloon.homography(t, view) for t in times], np.full(3, _LIGHT))
         if patch is not None:
-            canvas.put(patch)
+            canvas.draw(patch)
 
         # The dandelion in front, while the balloon is behind it.
         front: list[Patch] = []
         if _BEHIND[0] <= index / max(frame_count - 1, 1) <= _BEHIND[1]:
             alpha = _seen(foreground, view)
             front = [Patch(0, 0, background * alpha[..., None], alpha, alpha > 0.5)]
-            canvas.put(front[0])
+            canvas.draw(front[0])
         image = np.rint(canvas.pixels + noise[index % len(noise)]).clip(0, 255).astype(np.uint8)
-        yield SceneFrame(image, *truth_of(patch, front, FRAME_WH))
+        yield SceneFrame(image, *ground_truth(patch, front, FRAME_WH))
 
 
 def _seen(picture: Float32Array, view: FloatArray) -> Float32Array:

@@ -1,4 +1,13 @@
-"""Synthetic scenes: videos with exact boxes, rendered from any folder of pictures."""
+"""Synthetic scenes: videos with exact boxes, rendered from any folder of pictures.
+
+Reading order:
+
+1. config: the scene parameters.
+2. textures: backgrounds and cut-outs.
+3. render: moving objects, motion blur, ground truth.
+4. scene: draws a random scene and renders it.
+5. dataset: a folder of rendered clips (`siamtrack make-synthetic`).
+"""
 
 from siamtrack.data.synthetic.config import SceneConfig, read_config
 from siamtrack.data.synthetic.dataset import SetReport, make_data_set

@@ -1,213 +1,143 @@
-"""The knobs of a synthetic scene."""
+"""The parameters of a synthetic scene."""
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from siamtrack.errors import ConfigError
-from siamtrack.utils.config import parse_value
+from siamtrack.utils.config import (
+    build,
+    check_choice,
+    check_number,
+    check_ranges,
+    parse_assignments,
+    ranged,
+    read_toml,
+)
 
 Motion = Literal["mixed", "spline", "wander"]
 
 MAX_TILT_DEG = 70.0
-"""A flat thing tilted further than this is a line; nothing tilts beyond it."""
+"""Largest tilt of an object; beyond it a plane is hardly more than a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneConfig:
     """How hard a scene is to track, in units that do not depend on the frame size.
 
-    Lengths are in *heights*: 1 is the shorter side of the frame. Knobs called "up to" are upper
-    ends: every scene draws its own value between 0 and the knob, so that one setting gives easy
-    and hard clips. 0 switches the effect off.
+    Lengths are in *heights*: 1 is the shorter side of the frame. A parameter described as "up to"
+    is an upper bound: every scene draws its own value between 0 and the bound, which gives easy
+    and hard clips. 0 disables the effect.
 
     Attributes:
-        frame_wh: frame width and height in px, both even (video codecs need it). Raising it costs
-            rendering time in proportion to the area.
+        frame_wh: width and height in px, both even, which video codecs need. Rendering time grows
+            with the area.
         frame_count: frames in the clip.
-        fps: frames per second. Raising it makes neighbouring frames more alike, because all
-            speeds are per second.
-        target_size: smallest and largest side of the target at its first frame, in heights (the
-            square root of the area of its bounding rectangle). Lower values make small targets.
-        motion: how the target moves: "spline" visits random points smoothly, "wander" changes
-            its velocity at random (Ornstein-Uhlenbeck), "mixed" picks one per scene.
+        fps: frames per second. Raising it makes consecutive frames more alike, because all speeds
+            are per second.
+        target_size: smallest and largest side of the target in the first frame, in heights (the
+            square root of the area of its rectangle). Lower values make small targets.
+        motion: path of the target: "spline" visits random points, "wander" has a random velocity
+            (Ornstein-Uhlenbeck process), "mixed" chooses one per scene.
         speed: typical speed of the target, up to, in heights per second. Raising it moves the
-            target out of a tracker's search window.
-        agility_s: time over which direction, size and pose change, in seconds. Lowering it makes
-            motion nervous, raising it makes it glide.
-        size_change: spread of the size over time, up to; 0.3 means that sizes between exp(-0.3)
-            and exp(0.3) times the usual are common.
-        rotation_deg: spread of the rotation in the picture plane, up to, in degrees. Beyond about
-            90 the target turns upside down.
-        tilt_deg: spread of the rotation out of the picture plane, up to, in degrees. It changes
-            the aspect of the target and gives it perspective.
-        perspective: strength of the foreshortening of a tilted target: its diagonal divided by
-            its distance from the camera. 0 is a telephoto lens, 1 a very wide one.
-        light_change: spread of brightness over time, up to, in natural logarithms, for the frame
-            as a whole and its corners apart.
-        tint_change: the same for the colours apart from each other.
-        occlusions: how many times something passes in front of the target.
-        occluder_size: smallest and largest side of such a thing relative to the target's. Above
-            about 1.5 it hides the target completely.
-        occlusion_s: how long such a thing stays with the target, in seconds; 0 lets it pass.
-        distractors: how many other things of the target's size move about.
-        distractor_likeness: 0 gives distractors a texture of their own, 1 makes them copies of
-            the target.
-        exits: how many times the target leaves the frame and comes back.
-        exit_s: how long it is away each time, in seconds.
-        cuts: how many times the film shows another place for a while, without the target.
-        cut_s: how long it does so each time, in seconds.
-        shutter: exposure as a share of the frame interval, in [0, 1]. Raising it lengthens motion
+            target out of the tracker's search window.
+        agility_s: correlation time of direction, size and pose in seconds. Lowering it makes the
+            motion jerky, raising it makes it smooth.
+        size_change: spread of the size over time, up to; 0.3 makes factors between exp(-0.3) and
+            exp(0.3) common.
+        rotation_deg: spread of the in-plane rotation in degrees, up to. Above about 90 the target
+            turns upside down.
+        tilt_deg: spread of the out-of-plane rotation in degrees, up to. It changes the aspect
+            ratio and adds perspective.
+        perspective: strength of the foreshortening: diagonal of the target divided by its distance
+            from the camera. 0 is a telephoto lens, 1 a very wide one.
+        light_change: spread of the brightness over time, up to, in natural logarithms, for the
+            whole frame and for each corner.
+        tint_change: the same for each color channel.
+        occlusions: number of objects that pass in front of the target.
+        occluder_size: smallest and largest side of these objects relative to the target's. Above
+            about 1.5 they hide it completely.
+        occlusion_s: how long an occluder stays with the target in seconds; 0 lets it pass.
+        distractors: number of other moving objects of the target's size.
+        distractor_likeness: 0 gives distractors their own texture, 1 copies the target.
+        exits: number of times the target leaves the frame and comes back.
+        exit_s: duration of each exit in seconds.
+        cuts: number of times the clip shows another place without the target.
+        cut_s: duration of each cut in seconds.
+        shutter: exposure time as a fraction of the frame interval. Raising it lengthens motion
             blur.
-        camera_pan: speed of the background behind the target, up to, in heights per second.
-        camera_shake: spread of the camera's jitter, up to, in heights; it also rolls and zooms a
-            little. Shake moves target and background together.
-        shadow: darkness of the soft shadows under target and distractors, in [0, 1].
-        noise: standard deviation of the sensor's noise, up to, in grey levels of 255.
+        camera_pan: speed of the background behind the target in heights per second, up to.
+        camera_shake: spread of the camera jitter in heights, up to; it also rolls and zooms. Shake
+            moves target and background together.
+        shadow: darkness of the soft shadows under target and distractors.
+        noise: standard deviation of the sensor noise in gray levels of 255, up to.
 
     Raises:
-        ConfigError: a knob out of range; says which.
+        ConfigError: a parameter is out of range; the message names it.
     """
 
     frame_wh: tuple[int, int] = (640, 360)
-    frame_count: int = 150
-    fps: float = 30.0
+    frame_count: int = ranged(150, 1, 1_000_000)
+    fps: float = ranged(30.0, 1, 1000)
     target_size: tuple[float, float] = (0.12, 0.4)
     motion: Motion = "mixed"
-    speed: float = 0.7
-    agility_s: float = 0.6
-    size_change: float = 0.3
-    rotation_deg: float = 40.0
-    tilt_deg: float = 35.0
-    perspective: float = 0.3
-    light_change: float = 0.25
-    tint_change: float = 0.05
-    occlusions: int = 1
+    speed: float = ranged(0.7, 0, 20)
+    agility_s: float = ranged(0.6, 0.02, 60)
+    size_change: float = ranged(0.3, 0, 1.5)
+    rotation_deg: float = ranged(40.0, 0, 720)
+    tilt_deg: float = ranged(35.0, 0, MAX_TILT_DEG)
+    perspective: float = ranged(0.3, 0, 1)
+    light_change: float = ranged(0.25, 0, 1.5)
+    tint_change: float = ranged(0.05, 0, 1)
+    occlusions: int = ranged(1, 0, 100)
     occluder_size: tuple[float, float] = (0.5, 1.3)
-    occlusion_s: float = 0.0
-    distractors: int = 2
-    distractor_likeness: float = 0.5
-    exits: int = 0
-    exit_s: float = 0.8
-    cuts: int = 0
-    cut_s: float = 0.8
-    shutter: float = 0.5
-    camera_pan: float = 0.25
-    camera_shake: float = 0.01
-    shadow: float = 0.3
-    noise: float = 4.0
+    occlusion_s: float = ranged(0.0, 0, 60)
+    distractors: int = ranged(2, 0, 100)
+    distractor_likeness: float = ranged(0.5, 0, 1)
+    exits: int = ranged(0, 0, 20)
+    exit_s: float = ranged(0.8, 0, 60)
+    cuts: int = ranged(0, 0, 20)
+    cut_s: float = ranged(0.8, 0, 60)
+    shutter: float = ranged(0.5, 0, 1)
+    camera_pan: float = ranged(0.25, 0, 5)
+    camera_shake: float = ranged(0.01, 0, 0.2)
+    shadow: float = ranged(0.3, 0, 1)
+    noise: float = ranged(4.0, 0, 64)
 
     def __post_init__(self) -> None:
-        """Check every knob; see the class for the ranges."""
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not _is_number(value):
-                raise ConfigError(
-                    f"{name} = {value!r} is not a number; give one in [{low}, {high}]"
-                )
-            if name in _INTEGERS and not isinstance(value, int):
-                raise ConfigError(f"{name} = {value!r} is not a whole number; give one")
-            if not low <= value <= high:
-                raise ConfigError(f"{name} = {value} is out of range; give one in [{low}, {high}]")
+        check_ranges(self)
+        check_choice("motion", self.motion, get_args(Motion))
         for name in ("frame_wh", "target_size", "occluder_size"):
-            object.__setattr__(self, name, _pair(name, getattr(self, name)))
-        if not all(isinstance(px, int) and px % 2 == 0 and px >= 32 for px in self.frame_wh):
-            raise ConfigError(
-                f"frame_wh = {self.frame_wh}; give two even whole numbers of px, 32 or more each"
-            )
-        for name in ("target_size", "occluder_size"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high <= 4:
+            pair: Any = getattr(self, name)
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise ConfigError(f"{name} is {pair!r}; give two numbers")
+            for value in pair:
+                check_number(name, value, integer=name == "frame_wh")
+            object.__setattr__(self, name, tuple(pair))
+            if name == "frame_wh" and any(px % 2 or px < 32 for px in pair):
                 raise ConfigError(
-                    f"{name} = ({low}, {high}) is not a range; give 0 < smallest <= largest <= 4"
+                    f"frame_wh is {self.frame_wh}; give two even integers of px, 32 or more each"
                 )
-        if self.motion not in get_args(Motion):
-            raise ConfigError(
-                f"motion = {self.motion!r}; give one of {', '.join(get_args(Motion))}"
-            )
-
-    @classmethod
-    def from_mapping(cls, knobs: Mapping[str, Any]) -> SceneConfig:
-        """Build one from a parsed TOML table or JSON object.
-
-        Raises:
-            ConfigError: an unknown knob (the nearest spelling is suggested) or one out of range.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in knobs:
-            if name not in known:
-                raise ConfigError.unknown("knob of a scene", name, known)
-        return cls(**knobs)
+            if name != "frame_wh" and not 0 < pair[0] <= pair[1] <= 4:
+                raise ConfigError(
+                    f"{name} is {tuple(pair)}; give a range, 0 < smallest <= largest <= 4"
+                )
 
     @property
     def height_px(self) -> int:
-        """The unit of the lengths above: the shorter side of the frame, in px."""
+        """The unit of length: the shorter side of the frame, in px."""
         return min(self.frame_wh)
 
 
-def read_config(path: Path | None = None, assignments: Sequence[str] = ()) -> SceneConfig:
-    """Read the knobs from a TOML file and from a command line.
-
-    Args:
-        path: TOML file of knobs; None for the defaults.
-        assignments: `knob=value` with a TOML value, over the file; words need no quotes.
+def read_config(path: Path | None = None, assignments: Iterable[str] = ()) -> SceneConfig:
+    """Read scene parameters from a TOML file, then from `parameter=value` assignments.
 
     Raises:
-        ConfigError: unreadable file, not an assignment, an unknown knob or one out of range.
+        ConfigError: a file that cannot be read, an unknown parameter, or a bad value.
     """
-    knobs: dict[str, Any] = {}
-    if path is not None:
-        try:
-            knobs = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
-    for text in assignments:
-        name, equals, literal = text.partition("=")
-        if not equals:
-            raise ConfigError(f"{text!r} is not an assignment; give knob=value, as in speed=1.5")
-        knobs[name.strip()] = parse_value(literal)
-    return SceneConfig.from_mapping(knobs)
-
-
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "frame_count": (1, 1_000_000),
-    "fps": (1.0, 1000.0),
-    "speed": (0.0, 20.0),
-    "agility_s": (0.02, 60.0),
-    "size_change": (0.0, 1.5),
-    "rotation_deg": (0.0, 720.0),
-    "tilt_deg": (0.0, MAX_TILT_DEG),
-    "perspective": (0.0, 1.0),
-    "light_change": (0.0, 1.5),
-    "tint_change": (0.0, 1.0),
-    "occlusions": (0, 100),
-    "occlusion_s": (0.0, 60.0),
-    "distractors": (0, 100),
-    "distractor_likeness": (0.0, 1.0),
-    "exits": (0, 20),
-    "exit_s": (0.0, 60.0),
-    "cuts": (0, 20),
-    "cut_s": (0.0, 60.0),
-    "shutter": (0.0, 1.0),
-    "camera_pan": (0.0, 5.0),
-    "camera_shake": (0.0, 0.2),
-    "shadow": (0.0, 1.0),
-    "noise": (0.0, 64.0),
-}
-
-_INTEGERS = ("frame_count", "occlusions", "distractors", "exits", "cuts")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _pair(name: str, value: object) -> tuple[Any, Any]:
-    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):
-        return value[0], value[1]
-    raise ConfigError(f"{name} = {value!r} is not a pair of numbers; give two")
+    values = {} if path is None else read_toml(path, "scene parameters")
+    values |= parse_assignments(assignments, "parameter=value, as in speed=1.5")
+    return build(SceneConfig, values, kind="scene parameter")

@@ -1,23 +1,20 @@
 """Data sets of synthetic clips: `clip-00000.mp4` with its boxes in `clip-00000.txt`, and so on.
 
-`siamtrack.data` opens such a folder as `folder:...` like any other clips of one's own. Each clip
-depends on the seed and its number alone, so a run that was stopped goes on where it was, in any
-number of processes, and a set can be enlarged later.
+`siamtrack.data` opens such a folder as `folder:...`. Each clip depends only on the seed and its
+number. A run that was stopped can therefore be continued with any number of processes, and a set
+can be enlarged later.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import logging
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,51 +25,20 @@ from siamtrack.data.synthetic.config import SceneConfig
 from siamtrack.data.synthetic.scene import render_scene
 from siamtrack.data.synthetic.textures import Textures
 from siamtrack.errors import ConfigError, OutputError
-from siamtrack.utils.files import atomic_write
+from siamtrack.utils.files import atomic_path, atomic_write
 from siamtrack.video.video_writer import VideoSink
-
-_log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-"""Changes when the same manifest would give other clips."""
+"""Increase it when the same manifest would give other clips."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SetReport:
-    """What `make_data_set` did.
-
-    Attributes:
-        made: clips that were rendered.
-        kept: clips that were there before.
-    """
+    """Result of `make_data_set`: how many clips were rendered, and how many were there before."""
 
     made: int
     kept: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One clip to render."""
-
-    folder: Path
-    number: int
-    seed: int
-    config: SceneConfig
-    textures: Textures
-
-    @property
-    def video(self) -> Path:
-        return self.folder / f"clip-{self.number:05d}.mp4"
-
-    @property
-    def boxes(self) -> Path:
-        return self.video.with_suffix(".txt")
-
-    @property
-    def is_done(self) -> bool:
-        """The boxes are written last."""
-        return self.boxes.is_file() and self.video.is_file()
 
 
 def make_data_set(
@@ -91,12 +57,12 @@ def make_data_set(
 
     Args:
         out_dir: folder to write to; made if it is missing.
-        textures: where the pictures come from.
+        textures: source of the pictures; it is pickled for worker processes.
         config: how hard the scenes are; None for the defaults.
-        clips: how many clips the set is to have.
-        seed: which clips; each takes its randomness from this and its number.
-        workers: processes that render; 1 renders in this one. Raising it beyond the number of
-            cores gains nothing.
+        clips: number of clips in the set.
+        seed: varies the clips; each takes its randomness from this and its number.
+        workers: rendering processes; 1 renders in this process. More than the number of cores
+            gains nothing.
         on_clip: called with the number of clips that were there before, then with 1 after each.
 
     Raises:
@@ -108,21 +74,9 @@ def make_data_set(
     for name, value, least in (("clips", clips, 1), ("workers", workers, 1), ("seed", seed, 0)):
         if value < least:
             raise ConfigError(f"{name} = {value}; give {least} or more")
+
+    # 1. The manifest: write that of a new set, compare with that of an older one.
     folder = Path(out_dir)
-    _settle_manifest(folder, textures, config, seed)
-    jobs = [_Job(folder, number, seed, config, textures) for number in range(clips)]
-    missing = [job for job in jobs if not job.is_done]
-    kept = clips - len(missing)
-    if on_clip is not None and kept:
-        on_clip(kept)
-    for _ in _render_all(missing, workers):
-        if on_clip is not None:
-            on_clip(1)
-    return SetReport(made=len(missing), kept=kept)
-
-
-def _settle_manifest(folder: Path, textures: Textures, config: SceneConfig, seed: int) -> None:
-    """Write the manifest of a new set, or make sure that an older one says the same."""
     wanted = {
         "format": FORMAT,
         "seed": seed,
@@ -131,90 +85,108 @@ def _settle_manifest(folder: Path, textures: Textures, config: SceneConfig, seed
     }
     path = folder / MANIFEST
     if path.exists():
-        differing = _differences(_read_manifest(path), wanted)
-        if differing:
-            raise OutputError(
-                f"{folder} holds clips with another {', '.join(differing)}; give another folder, "
-                "or the settings in its manifest.json"
-            )
-        return
-    with _writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.glob("clip-*.mp4")):
-            raise OutputError(f"{folder} holds clips without a manifest.json; give another folder")
-        atomic_write(path, json.dumps(wanted, indent=2) + "\n")
+        _compare_manifest(path, wanted)
+    elif any(folder.glob("clip-*.mp4")):
+        raise OutputError(f"{folder} holds clips without a {MANIFEST}; give another folder")
+    else:
+        advice = "free some space or give another folder"
+        atomic_write(path, json.dumps(wanted, indent=2) + "\n", advice)
+
+    # 2. The clips that are missing.
+    missing = [n for n in range(clips) if not all(f.is_file() for f in _clip_files(folder, n))]
+    kept = clips - len(missing)
+    if on_clip is not None and kept:
+        on_clip(kept)
+    for _ in _render_clips(folder, textures, config, seed, missing, workers):
+        if on_clip is not None:
+            on_clip(1)
+    return SetReport(made=len(missing), kept=kept)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _compare_manifest(path: Path, wanted: dict[str, Any]) -> None:
+    """Refuse a manifest with other settings than the wanted ones."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OutputError(
             f"{path} cannot be read ({error}); give another folder, or remove it with its clips"
         ) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("config"), dict):
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
         raise OutputError(f"{path} is not the manifest of synthetic clips; give another folder")
-    return manifest
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Names of the settings that are not the same."""
-    names = [name for name in wanted if name != "config" and found.get(name) != wanted[name]]
+    differing = [name for name in wanted if name != "config" and found.get(name) != wanted[name]]
     old, new = found["config"], wanted["config"]
-    return names + [name for name in new.keys() | old.keys() if old.get(name) != new.get(name)]
+    differing += [name for name in new.keys() | old.keys() if old.get(name) != new.get(name)]
+    if differing:
+        raise OutputError(
+            f"{path.parent} holds clips with another {', '.join(differing)}; give another folder, "
+            f"or the settings in its {MANIFEST}"
+        )
 
 
-def _render_all(jobs: list[_Job], workers: int) -> Iterator[None]:
-    """Render clips in any order, one item for each."""
-    if workers == 1 or len(jobs) <= 1:
-        for job in jobs:
-            _render_clip(job)
+def _clip_files(folder: Path, number: int) -> tuple[Path, Path]:
+    """Video and boxes of a clip. The boxes are written last."""
+    return folder / f"clip-{number:05d}.mp4", folder / f"clip-{number:05d}.txt"
+
+
+def _render_clips(
+    folder: Path,
+    textures: Textures,
+    config: SceneConfig,
+    seed: int,
+    numbers: list[int],
+    workers: int,
+) -> Iterator[None]:
+    """Render clips in any order; yields after each."""
+    render = functools.partial(_render_clip, folder, textures, config, seed)
+    if workers == 1 or len(numbers) <= 1:
+        for number in numbers:
+            render(number)
             yield
         return
-    # Forking a process in which OpenCV or torch have started threads may hang.
+    # Not `utils.workers`: textures are any objects that can be pickled, not plain data, and after
+    # Ctrl-C the clips in progress are finished. A forked process may hang, because OpenCV and torch
+    # have started threads; so processes are spawned.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker)
+    pool = ProcessPoolExecutor(min(workers, len(numbers)), context, _start_worker)
     try:
-        futures: list[Future[None]] = [pool.submit(_render_clip, job) for job in jobs]
-        for future in as_completed(futures):
+        for future in as_completed([pool.submit(render, number) for number in numbers]):
             future.result()
             yield
     except BrokenProcessPool as error:
         raise OutputError(
-            f"a process that rendered for {jobs[0].folder} was killed, perhaps for want of memory; "
-            "run again with fewer workers, finished clips are kept"
+            f"a process that rendered for {folder} was killed, perhaps for lack of memory; run "
+            "again with fewer workers, finished clips are kept"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, which lets clips in the making finish, and take one core."""
+    """Ignore Ctrl-C, which the parent handles, and use one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
 
-def _render_clip(job: _Job) -> None:
-    rng = np.random.default_rng([job.seed, job.number])
-    part = job.video.with_name(f".{job.video.stem}.part{job.video.suffix}")
+def _render_clip(
+    folder: Path, textures: Textures, config: SceneConfig, seed: int, number: int
+) -> None:
+    rng = np.random.default_rng([seed, number])
+    video, boxes = _clip_files(folder, number)
     rows = []
-    with _writing(job.video):
-        with VideoSink(part, job.config.fps, job.config.frame_wh, overwrite=True) as video:
-            for index, frame in enumerate(render_scene(job.config, job.textures, rng)):
-                video.write(frame.image_bgr, index / job.config.fps)
-                rows.append(",".join(f"{value:g}" for value in frame.box_xywh))
-        os.replace(part, job.video)
-        atomic_write(job.boxes, "\n".join(rows) + "\n")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the system says about a file into an error with a way out."""
     try:
-        yield
-    except OutputError:
-        raise
+        for part_of_killed_run in folder.glob(f".{video.stem}.*part.mp4"):
+            part_of_killed_run.unlink()
+        with (
+            atomic_path(video) as part,
+            VideoSink(part, config.fps, config.frame_wh, overwrite=True) as sink,
+        ):
+            for index, frame in enumerate(render_scene(config, textures, rng)):
+                sink.write(frame.image_bgr, index / config.fps)
+                rows.append(",".join(f"{value:g}" for value in frame.box_xywh))
+        atomic_write(boxes, "\n".join(rows) + "\n")
     except OSError as error:
+        if isinstance(error, OutputError):
+            raise
         raise OutputError(
-            f"{path} cannot be written ({error.strerror}); free some space or give another folder"
+            f"{video} cannot be written ({error.strerror}); free some space or give another folder"
         ) from error

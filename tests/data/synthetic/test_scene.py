@@ -1,8 +1,9 @@
-"""Rendered scenes: the truth is read off the pixels again, and every knob does what it says."""
+"""Rendered scenes: ground truth against the pixels, effect of every parameter, random motion."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from siamtrack.data.synthetic import Cutout, SceneConfig, SceneFrame, render_scene, small_scene
 from siamtrack.data.synthetic import scene as scene_module
-from siamtrack.data.synthetic.scene import plan_scene
+from siamtrack.data.synthetic.scene import bump, plan_scene, smooth_noise, spline_path, wander
 from siamtrack.data.synthetic.textures import blob_mask
 from siamtrack.errors import ConfigError
 
@@ -63,14 +64,14 @@ class Painted:
         return image
 
     def cutout(self, rng: np.random.Generator) -> Cutout:
-        colour = RED if self._first else BLUE
+        color = RED if self._first else BLUE
         self._first = False
-        image = np.full((60, 60, 3), colour, np.uint8) // (255 // self._shade)
+        image = np.full((60, 60, 3), color, np.uint8) // (255 // self._shade)
         return Cutout(image, blob_mask((60, 60), rng))
 
 
-def scene(seed: int, *, striped: bool = False, **knobs: Any) -> list[SceneFrame]:
-    config = SceneConfig.from_mapping({**STILL, **knobs})
+def scene(seed: int, *, striped: bool = False, **parameters: Any) -> list[SceneFrame]:
+    config = SceneConfig(**{**STILL, **parameters})
     return list(render_scene(config, Painted(striped=striped), np.random.default_rng(seed)))
 
 
@@ -92,7 +93,7 @@ def test_box_is_the_tight_box_of_the_pixels(seed: int, motion: str) -> None:
         assert np.array_equal(frame.box_xywh, red_box(frame), equal_nan=True)
 
 
-def test_box_stays_whole_where_something_is_in_front() -> None:
+def test_box_is_not_cut_by_occluders() -> None:
     hidden_somewhere = 0
     for seed in range(6):
         frames = scene(seed, occlusions=3, occluder_size=(0.6, 1.2))
@@ -139,17 +140,17 @@ CROWD = {"distractors": 25, "occlusions": 4, "target_size": (0.15, 0.15), "frame
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_target_can_be_seen_in_the_first_frame(seed: int) -> None:
+def test_target_is_visible_in_the_first_frame(seed: int) -> None:
     first = scene(seed, **CROWD)[0]
     assert first.visible_fraction >= 0.6
     assert np.isfinite(first.box_xywh).all()
 
 
-def test_target_is_brought_to_the_front_if_nothing_else_helps(
+def test_target_is_brought_to_the_front_after_too_many_draws(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scene_module, "_MOST_DRAWS", 1)
-    monkeypatch.setattr(scene_module, "_LEAST_FIRST_VISIBLE", 1.1)
+    monkeypatch.setattr(scene_module, "_MAX_DRAWS", 1)
+    monkeypatch.setattr(scene_module, "_MIN_FIRST_VISIBLE", 1.1)
     assert scene(0, **CROWD)[0].visible_fraction == 1
 
 
@@ -161,19 +162,19 @@ def test_same_seed_same_scene_other_seed_other_scene() -> None:
     assert not np.array_equal(a[0].image_bgr, c[0].image_bgr)
 
 
-def test_everything_off_stands_still() -> None:
+def test_scene_without_effects_stands_still() -> None:
     frames = scene(0, frame_count=8, striped=True)
     assert all(np.array_equal(frame.image_bgr, frames[0].image_bgr) for frame in frames)
     assert all(frame.visible_fraction == 1 for frame in frames)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_hides_the_target_can_stay_with_it(seed: int) -> None:
-    knobs = {**MOVING, "tilt_deg": 0.0, "frame_count": 90, "occlusions": 1}
+def test_occluder_can_stay_with_the_target(seed: int) -> None:
+    parameters = {**MOVING, "tilt_deg": 0.0, "frame_count": 90, "occlusions": 1}
     hidden = [
         sum(
             frame.visible_fraction < 0.1
-            for frame in scene(seed, occlusion_s=stay_s, occluder_size=(3.5, 4.0), **knobs)
+            for frame in scene(seed, occlusion_s=stay_s, occluder_size=(3.5, 4.0), **parameters)
         )
         for stay_s in (0.0, 1.0)
     ]
@@ -196,7 +197,7 @@ def test_cuts_show_another_place_without_the_target(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "striped"),
+    ("parameters", "striped"),
     [
         ({"speed": 2.0}, False),
         ({"size_change": 0.8}, False),
@@ -213,13 +214,13 @@ def test_cuts_show_another_place_without_the_target(seed: int) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_each_knob_alone_moves_something(knobs: dict[str, Any], striped: bool) -> None:
-    frames = scene(4, striped=striped, **knobs)
+def test_each_parameter_alone_changes_the_frames(parameters: dict[str, Any], striped: bool) -> None:
+    frames = scene(4, striped=striped, **parameters)
     assert any(not np.array_equal(frame.image_bgr, frames[0].image_bgr) for frame in frames)
 
 
 def test_pan_and_shake_never_show_the_end_of_the_background() -> None:
-    class Grey(Painted):
+    class Gray(Painted):
         def background(self, rng: np.random.Generator) -> np.ndarray:
             super().background(rng)
             image = np.full((50, 90, 3), 200, np.uint8)
@@ -227,12 +228,10 @@ def test_pan_and_shake_never_show_the_end_of_the_background() -> None:
             image[:, [0, -1]] = 0
             return image
 
-    config = SceneConfig.from_mapping(
-        {**STILL, "camera_pan": 3.0, "camera_shake": 0.1, "frame_count": 60}
-    )
+    config = SceneConfig(**{**STILL, "camera_pan": 3.0, "camera_shake": 0.1, "frame_count": 60})
     for seed in range(4):
-        for frame in render_scene(config, Grey(), np.random.default_rng(seed)):
-            # What is redder than grey 200 belongs to the target or its rim.
+        for frame in render_scene(config, Gray(), np.random.default_rng(seed)):
+            # What is redder than gray 200 belongs to the target or its rim.
             assert frame.image_bgr[..., 1][frame.image_bgr[..., 2] <= 202].min() > 190
 
 
@@ -271,7 +270,7 @@ def test_shadow_darkens_beside_the_target() -> None:
             return np.full((64, 64, 3), 200, np.uint8)
 
     def render(shadow: float) -> SceneFrame:
-        config = SceneConfig.from_mapping({**STILL, "shadow": shadow, "frame_count": 1})
+        config = SceneConfig(**{**STILL, "shadow": shadow, "frame_count": 1})
         return next(iter(render_scene(config, Bright(), np.random.default_rng(3))))
 
     plain, dark = render(0.0), render(0.8)
@@ -282,14 +281,14 @@ def test_shadow_darkens_beside_the_target() -> None:
 
 
 @pytest.mark.parametrize("likeness", [0.0, 1.0])
-def test_likeness_turns_distractors_into_the_target(likeness: float) -> None:
+def test_likeness_blends_distractors_with_the_target(likeness: float) -> None:
     frames = scene(5, distractors=3, distractor_likeness=likeness, frame_count=3)
     blue = max((frame.image_bgr[..., 0] > 127).sum() for frame in frames)
     assert (blue == 0) == (likeness == 1.0)
 
 
 def test_a_perfect_copy_has_the_shape_of_the_target_too() -> None:
-    config = SceneConfig.from_mapping({**STILL, "distractors": 3, "distractor_likeness": 1.0})
+    config = SceneConfig(**{**STILL, "distractors": 3, "distractor_likeness": 1.0})
     plan = plan_scene(config, Painted(), np.random.default_rng(5))
     target = plan.target.layer.cutout
     for other in plan.others:
@@ -315,6 +314,90 @@ def test_small_scene_is_easy_and_small() -> None:
     assert small_scene(3, frame_count=2, frame_wh=(64, 48))[0].image_bgr.shape == (48, 64, 3)
 
 
-def test_small_scene_refuses_unknown_knobs() -> None:
+def test_small_scene_refuses_unknown_parameters() -> None:
     with pytest.raises(ConfigError, match="did you mean 'frame_count'"):
         small_scene(frame_cuont=3)
+
+
+# Smooth random motion: statistics against theory, limits, and smoothness
+
+STEP_S = 1 / 30
+LOW, HIGH = np.array([20.0, 10.0]), np.array([300.0, 200.0])
+PATHS = [wander, spline_path]
+
+
+def test_smooth_noise_has_zero_mean_and_unit_variance(rng: np.random.Generator) -> None:
+    signal = smooth_noise(rng, 200_000, 2, STEP_S, 0.2)
+    assert np.abs(signal.mean(axis=0)).max() < 0.06
+    assert signal.var(axis=0) == pytest.approx([1, 1], abs=0.06)
+
+
+def test_smooth_noise_is_stationary_from_the_first_sample(rng: np.random.Generator) -> None:
+    starts = np.array([smooth_noise(rng, 1, 1, STEP_S, 0.5)[0, 0] for _ in range(3000)])
+    assert starts.var() == pytest.approx(1.0, abs=0.1)
+
+
+def test_smooth_noise_forgets_as_slowly_as_asked(rng: np.random.Generator) -> None:
+    # Correlation of two first-order filters in a row at lag t: (1 + t / tau) exp(-t / tau).
+    memory_s, lag = 0.5, 15
+    signal = smooth_noise(rng, 300_000, 1, STEP_S, memory_s)[:, 0]
+    found = np.corrcoef(signal[:-lag], signal[lag:])[0, 1]
+    share = lag * STEP_S / memory_s
+    assert found == pytest.approx((1 + share) * np.exp(-share), abs=0.03)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("speed_px_s", [0.0, 60.0, 3000.0])
+def test_path_stays_in_its_rectangle(
+    rng: np.random.Generator, path: Callable[..., np.ndarray], speed_px_s: float
+) -> None:
+    for _ in range(5):
+        points = path(
+            rng, 200, STEP_S, low_xy=LOW, high_xy=HIGH, speed_px_s=speed_px_s, agility_s=0.4
+        )
+        assert points.shape == (200, 2)
+        assert (points >= LOW - 1e-9).all()
+        assert (points <= HIGH + 1e-9).all()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_speed_zero_stands_still(rng: np.random.Generator, path: Callable[..., np.ndarray]) -> None:
+    points = path(rng, 50, STEP_S, low_xy=LOW, high_xy=HIGH, speed_px_s=0.0, agility_s=0.4)
+    assert np.ptp(points, axis=0) == pytest.approx([0, 0], abs=1e-9)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_faster_is_faster(rng: np.random.Generator, path: Callable[..., np.ndarray]) -> None:
+    def typical(speed_px_s: float) -> float:
+        steps = [
+            np.diff(
+                path(
+                    rng, 300, STEP_S, low_xy=LOW, high_xy=HIGH, speed_px_s=speed_px_s, agility_s=0.3
+                ),
+                axis=0,
+            )
+            for _ in range(8)
+        ]
+        return float(np.sqrt((np.concatenate(steps) ** 2).sum(axis=1).mean())) / STEP_S
+
+    slow, fast = typical(20.0), typical(200.0)
+    assert 8 < slow < 32
+    assert 4 * slow < fast < 320
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_path_has_no_kinks(rng: np.random.Generator, path: Callable[..., np.ndarray]) -> None:
+    points = path(rng, 300, STEP_S, low_xy=LOW, high_xy=HIGH, speed_px_s=100.0, agility_s=0.5)
+    inside = ((points > LOW + 1) & (points < HIGH - 1)).all(axis=1)[2:]
+    jerk = np.abs(np.diff(points, 2, axis=0)).max(axis=1)[inside]
+    assert jerk.max() < 2.5  # px per frame and frame, at about 3 px per frame
+
+
+def test_bump_rises_holds_and_falls() -> None:
+    signal = bump(101, center=50, hold=20, ramp=15)
+    assert signal[40:61] == pytest.approx(np.ones(21))
+    assert signal[[32, 68]] == pytest.approx([0.5, 0.5], abs=0.1)
+    assert (signal[:26] == 0).all()
+    assert (signal[75:] == 0).all()
+    assert (np.diff(signal[:51]) >= 0).all()
+    assert signal == pytest.approx(signal[::-1])

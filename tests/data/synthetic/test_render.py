@@ -1,4 +1,4 @@
-"""Flat things in perspective, and motion blur, against hand-worked geometry."""
+"""Planar objects in perspective, motion blur and ground truth, against geometry by hand."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import pytest
 
 from siamtrack.data.synthetic.render import (
     Canvas,
-    FlatLayer,
     Patch,
+    PlanarLayer,
     Track,
-    box_of,
-    exposures,
-    overlap,
-    truth_of,
+    exposure_times,
+    ground_truth,
+    mask_box,
 )
 from siamtrack.data.synthetic.textures import Cutout
 
@@ -30,29 +29,29 @@ def square(width: int = 60, height: int = 60, value: int = 200) -> Cutout:
 def layer(
     cutout: Cutout,
     *,
-    centre: tuple[float, float] = (100.0, 80.0),
+    center: tuple[float, float] = (100.0, 80.0),
     size: float = 60.0,
     angle: float = 0.0,
     tilt: tuple[float, float] = (0.0, 0.0),
     perspective: float = 0.0,
-) -> FlatLayer:
-    track = Track(np.array([centre]), np.array([size]), np.array([angle]), np.array([tilt]))
-    return FlatLayer(cutout, track, perspective=perspective)
+) -> PlanarLayer:
+    track = Track(np.array([center]), np.array([size]), np.array([angle]), np.array([tilt]))
+    return PlanarLayer(cutout, track, perspective=perspective)
 
 
-def patch_of(thing: FlatLayer) -> Patch:
+def patch_of(thing: PlanarLayer) -> Patch:
     patch = thing.render([thing.homography(0, NO_CAMERA)], np.ones(3))
     assert patch is not None
     return patch
 
 
-def test_facing_the_camera_it_is_copied_pixel_by_pixel(rng: np.random.Generator) -> None:
+def test_object_that_faces_the_camera_is_copied_pixel_by_pixel(rng: np.random.Generator) -> None:
     cutout = square()
     cutout.image_bgr[:] = rng.integers(0, 256, cutout.image_bgr.shape)
     patch = patch_of(layer(cutout))
     x, y = 100 - 30 - patch.x, 80 - 30 - patch.y
     inside = np.s_[y + 2 : y + 58, x + 2 : x + 58]
-    assert patch.colour[inside] == pytest.approx(cutout.image_bgr[2:-2, 2:-2], abs=0.51)
+    assert patch.color[inside] == pytest.approx(cutout.image_bgr[2:-2, 2:-2], abs=0.51)
     assert patch.solid.sum() == 56 * 56
     assert patch.solid[inside].all()
 
@@ -63,19 +62,19 @@ def test_facing_the_camera_it_is_copied_pixel_by_pixel(rng: np.random.Generator)
 def test_size_is_the_side_at_every_level_of_detail(size: float, side: float) -> None:
     patch = patch_of(layer(square(), size=size))
     assert float(patch.alpha.sum()) == pytest.approx(side**2, rel=0.03)
-    assert box_of(patch.solid)[2:] == pytest.approx([side, side], abs=1.01)
+    assert mask_box(patch.solid)[2:] == pytest.approx([side, side], abs=1.01)
 
 
 @pytest.mark.parametrize("size", [11.0, 30.0, 47.0, 240.0])
-def test_it_is_centred_to_a_fraction_of_a_pixel_at_every_size(size: float) -> None:
+def test_object_is_centered_to_a_fraction_of_a_pixel_at_every_size(size: float) -> None:
     patch = patch_of(layer(square(), size=size))
     rows, columns = np.mgrid[: patch.alpha.shape[0], : patch.alpha.shape[1]] + 0.5
     middle = [(patch.alpha * axis).sum() / patch.alpha.sum() for axis in (columns, rows)]
     assert np.array(middle) + np.array([patch.x, patch.y]) == pytest.approx([100, 80], abs=0.05)
 
 
-def test_size_is_the_root_of_the_area_of_a_long_thing() -> None:
-    corners = layer(square(80, 20), size=40.0).rectangle(
+def test_size_is_the_root_of_the_area_of_a_long_object() -> None:
+    corners = layer(square(80, 20), size=40.0).corners(
         layer(square(80, 20), size=40.0).homography(0, NO_CAMERA)
     )
     assert np.ptp(corners, axis=0) == pytest.approx([80, 20])
@@ -83,7 +82,7 @@ def test_size_is_the_root_of_the_area_of_a_long_thing() -> None:
 
 def test_rotation_is_clockwise() -> None:
     thing = layer(square(80, 20), size=40.0, angle=np.pi / 2)
-    corners = thing.rectangle(thing.homography(0, NO_CAMERA))
+    corners = thing.corners(thing.homography(0, NO_CAMERA))
     # The top-left corner goes to the top right.
     assert corners[0] == pytest.approx([100 + 10, 80 - 40])
     assert np.ptp(corners, axis=0) == pytest.approx([20, 80])
@@ -91,13 +90,13 @@ def test_rotation_is_clockwise() -> None:
 
 def test_tilt_about_the_upright_axis_narrows_by_the_cosine() -> None:
     thing = layer(square(), tilt=(np.radians(60), 0.0))
-    corners = thing.rectangle(thing.homography(0, NO_CAMERA))
+    corners = thing.corners(thing.homography(0, NO_CAMERA))
     assert np.ptp(corners, axis=0) == pytest.approx([30, 60])
 
 
 def test_perspective_makes_the_near_edge_longer() -> None:
     thing = layer(square(), tilt=(np.radians(30), 0.0), perspective=0.5)
-    left_top, right_top, right_bottom, left_bottom = thing.rectangle(thing.homography(0, NO_CAMERA))
+    left_top, right_top, right_bottom, left_bottom = thing.corners(thing.homography(0, NO_CAMERA))
     # Half the width is 30; the edges lie 30 sin 30 = 15 nearer and farther, at a distance of
     # diagonal / 0.5 = 169.7.
     distance = 60 * np.sqrt(2) / 0.5
@@ -110,24 +109,24 @@ def test_perspective_makes_the_near_edge_longer() -> None:
 def test_camera_comes_last() -> None:
     camera = np.array([[1, 0, 7], [0, 1, -3], [0, 0, 1.0]])
     thing = layer(square())
-    moved = thing.rectangle(thing.homography(0, camera))
-    assert moved - thing.rectangle(thing.homography(0, NO_CAMERA)) == pytest.approx(
+    moved = thing.corners(thing.homography(0, camera))
+    assert moved - thing.corners(thing.homography(0, NO_CAMERA)) == pytest.approx(
         np.tile([7, -3], (4, 1))
     )
 
 
 def test_tilt_never_goes_beyond_its_limit() -> None:
     thing = layer(square(), tilt=(np.radians(400), 0.0), perspective=1.0)
-    assert np.isfinite(thing.rectangle(thing.homography(0, NO_CAMERA))).all()
+    assert np.isfinite(thing.corners(thing.homography(0, NO_CAMERA))).all()
     assert patch_of(thing).solid.any()
 
 
-def test_between_frames_the_pose_is_halfway_and_beyond_the_ends_it_stays() -> None:
+def test_pose_is_linear_between_frames_and_constant_beyond_the_ends() -> None:
     track = Track(
         np.array([[0.0, 0], [10, 20]]), np.array([4.0, 6]), np.array([0.0, 1]), np.zeros((2, 2))
     )
-    centre, size, angle, _ = track.at(0.5)
-    assert (*centre, size, angle) == pytest.approx((5, 10, 5, 0.5))
+    center, size, angle, _ = track.at(0.5)
+    assert (*center, size, angle) == pytest.approx((5, 10, 5, 0.5))
     assert track.at(-3)[1] == 4
     assert track.at(9)[1] == 6
 
@@ -146,27 +145,27 @@ def test_blur_is_the_mean_of_its_exposures_and_the_shape_is_the_middle_one() -> 
         y, x = one.y - blurred.y, one.x - blurred.x
         canvas[y : y + one.alpha.shape[0], x : x + one.alpha.shape[1]] += one.alpha / 3
     assert blurred.alpha == pytest.approx(canvas, abs=1e-5)
-    assert box_of(blurred.solid)[2:] == pytest.approx([56, 56])
-    assert box_of(blurred.solid)[0] + blurred.x == 100 - 28
+    assert mask_box(blurred.solid)[2:] == pytest.approx([56, 56])
+    assert mask_box(blurred.solid)[0] + blurred.x == 100 - 28
 
 
-def test_brightness_scales_colours_but_not_coverage() -> None:
+def test_brightness_scales_colors_but_not_coverage() -> None:
     thing = layer(square(value=100))
     maps = [thing.homography(0, NO_CAMERA)]
     patch = thing.render(maps, np.array([0.5, 1.0, 2.0]))
     assert patch is not None
-    assert patch.colour.max(axis=(0, 1)) == pytest.approx([50, 100, 200], abs=0.5)
+    assert patch.color.max(axis=(0, 1)) == pytest.approx([50, 100, 200], abs=0.5)
     assert patch.alpha.max() == pytest.approx(1.0)
 
 
-def test_a_thing_larger_than_any_frame_is_left_out() -> None:
+def test_object_larger_than_any_frame_is_not_rendered() -> None:
     thing = layer(square(), size=9000.0)
     assert thing.render([thing.homography(0, NO_CAMERA)], np.ones(3)) is None
 
 
 @pytest.mark.parametrize(("travel_px", "count"), [(0.0, 1), (1.0, 1), (5.0, 3), (1000.0, 13)])
-def test_exposures_are_centred_on_the_frame(travel_px: float, count: int) -> None:
-    times = exposures(7, 0.5, travel_px)
+def test_exposures_are_centered_on_the_frame(travel_px: float, count: int) -> None:
+    times = exposure_times(7, 0.5, travel_px)
     assert len(times) == count
     assert times[count // 2] == pytest.approx(7)
     assert np.mean(times) == pytest.approx(7)
@@ -192,10 +191,8 @@ FULL = np.ones((10, 10), np.bool_)
         (0, 30, None),
     ],
 )
-def test_overlap_of_a_patch_with_the_frame(
-    x: int, y: int, expected: tuple[int, ...] | None
-) -> None:
-    windows = overlap(patch(x, y, FULL), (40, 30))
+def test_patch_is_clipped_to_the_frame(x: int, y: int, expected: tuple[int, ...] | None) -> None:
+    windows = patch(x, y, FULL).clip((40, 30))
     if expected is None:
         assert windows is None
         return
@@ -211,13 +208,13 @@ def test_truth_clips_the_shape_to_the_frame_not_its_rectangle() -> None:
     shape = np.zeros((10, 10), np.bool_)
     shape[:, :2] = True
     shape[7:9, :] = True
-    box, fraction = truth_of(patch(-2, 0, shape), [], (40, 30))
+    box, fraction = ground_truth(patch(-2, 0, shape), [], (40, 30))
     assert box == pytest.approx([0, 7, 8, 2])
     assert fraction == pytest.approx(16 / 36)
 
 
 def test_truth_keeps_the_box_where_something_hides_a_part() -> None:
-    box, fraction = truth_of(patch(5, 5, FULL), [patch(5, 5, FULL[:, :4])], (40, 30))
+    box, fraction = ground_truth(patch(5, 5, FULL), [patch(5, 5, FULL[:, :4])], (40, 30))
     assert box == pytest.approx([5, 5, 10, 10])
     assert fraction == pytest.approx(0.6)
 
@@ -233,28 +230,28 @@ def test_truth_keeps_the_box_where_something_hides_a_part() -> None:
     ],
     ids=["not rendered", "outside", "hidden", "hidden by two", "its rim in the frame"],
 )
-def test_nothing_to_see_is_nan(target: Patch | None, front: list[Patch]) -> None:
-    box, fraction = truth_of(target, front, (40, 30))
+def test_truth_of_an_invisible_target_is_nan(target: Patch | None, front: list[Patch]) -> None:
+    box, fraction = ground_truth(target, front, (40, 30))
     assert np.isnan(box).all()
     assert fraction == 0
 
 
-def test_box_of_nothing_is_nan() -> None:
-    assert np.isnan(box_of(np.zeros((4, 4), np.bool_))).all()
+def test_box_of_an_empty_mask_is_nan() -> None:
+    assert np.isnan(mask_box(np.zeros((4, 4), np.bool_))).all()
 
 
 def test_canvas_blends_and_darkens_inside_the_frame_only() -> None:
     canvas = Canvas(np.full((30, 40, 3), 50, np.float32))
     half = patch(-5, 0, FULL)
     half.alpha[:] = 0.5
-    half.colour[:] = 60
-    canvas.put(half)
+    half.color[:] = 60
+    canvas.draw(half)
     assert canvas.pixels[:10, :5] == pytest.approx(np.full((10, 5, 3), 85.0))
     assert canvas.pixels[10:] == pytest.approx(np.full((20, 40, 3), 50.0))
-    canvas.put(patch(100, 100, FULL))
+    canvas.draw(patch(100, 100, FULL))
     before = canvas.pixels.copy()
-    canvas.darken(patch(20, 15, FULL), 10.0, 0.5)
+    canvas.draw_shadow(patch(20, 15, FULL), 10.0, 0.5)
     assert (canvas.pixels <= before + 1e-4).all()
     assert canvas.pixels[21, 26].max() < 30
     assert canvas.pixels[0, 0] == pytest.approx(before[0, 0])
-    canvas.darken(patch(500, 15, FULL), 10.0, 0.5)
+    canvas.draw_shadow(patch(500, 15, FULL), 10.0, 0.5)

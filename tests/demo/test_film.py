@@ -61,7 +61,7 @@ def test_box_is_where_the_balloon_changes_the_picture(monkeypatch: pytest.Monkey
     monkeypatch.setattr(film_module, "_GRAIN", 0.0)
     monkeypatch.setattr(film_module, "_SHUTTER", 0.0)
     with_balloon = list(film(COUNT, seed=0))
-    monkeypatch.setattr(film_module.FlatLayer, "render", lambda *_: None)
+    monkeypatch.setattr(film_module.PlanarLayer, "render", lambda *_: None)
     checked = 0
     for frame, empty in zip(with_balloon, film(COUNT, seed=0), strict=True):
         change = np.abs(frame.image_bgr.astype(int) - empty.image_bgr).max(axis=2) > 10

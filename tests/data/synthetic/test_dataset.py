@@ -24,8 +24,9 @@ from siamtrack.data.synthetic import (
     make_data_set,
     render_scene,
 )
-from siamtrack.data.synthetic import dataset as clips
+from siamtrack.data.synthetic import dataset as dataset_module
 from siamtrack.errors import ConfigError, DatasetError, OutputError
+from siamtrack.utils.config import build
 
 TINY = SceneConfig(
     frame_wh=(96, 64), frame_count=8, fps=10.0, exits=1, exit_s=0.2, distractors=0, occlusions=0
@@ -72,7 +73,7 @@ def test_manifest_tells_seed_and_config(tmp_path: Path) -> None:
     make(tmp_path / "set", 1, seed=9)
     manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
     assert manifest["seed"] == 9
-    assert SceneConfig.from_mapping(manifest["config"]) == TINY
+    assert build(SceneConfig, manifest["config"]) == TINY
 
 
 def test_second_run_keeps_what_is_there(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_unfinished_clip_is_made_again_the_same(tmp_path: Path, lost: str) -> No
     make(tmp_path / "set", 2)
     before = contents(tmp_path / "set")
     (tmp_path / "set" / lost).unlink()
-    (tmp_path / "set" / ".clip-00001.part.mp4").write_bytes(b"half a video")
+    (tmp_path / "set" / ".clip-00001.0123.part.mp4").write_bytes(b"half a video")
     assert make(tmp_path / "set", 2) == SetReport(made=1, kept=1)
     assert contents(tmp_path / "set") == before
 
@@ -116,8 +117,7 @@ def test_finished_clips_survive_an_end_half_way(tmp_path: Path, error: BaseExcep
     textures._left = 4
     with pytest.raises(type(error)):
         make_data_set(tmp_path / "set", textures, TINY, clips=4)
-    names = {name for name in contents(tmp_path / "set") if not name.startswith(".")}
-    assert names == {"manifest.json"} | {
+    assert set(contents(tmp_path / "set")) == {"manifest.json"} | {
         f"clip-0000{k}{suffix}" for k in (0, 1) for suffix in (".mp4", ".txt")
     }
     assert make(tmp_path / "set", 4) == SetReport(made=2, kept=2)
@@ -166,7 +166,7 @@ def test_clips_without_a_manifest_are_not_ours(tmp_path: Path) -> None:
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "set").write_text("")
-    with pytest.raises(OutputError, match=r"cannot be written .*give another folder"):
+    with pytest.raises(OutputError, match=r"cannot write .*give another folder"):
         make(tmp_path / "set", 1)
 
 
@@ -209,7 +209,7 @@ class DeadPool:
 
 
 def test_killed_process_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "ProcessPoolExecutor", DeadPool)
+    monkeypatch.setattr(dataset_module, "ProcessPoolExecutor", DeadPool)
     with pytest.raises(OutputError, match=r"was killed.*fewer workers"):
         make(tmp_path / "set", 2, workers=2)
 

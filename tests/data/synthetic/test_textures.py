@@ -1,4 +1,4 @@
-"""Pictures of a folder: which serve as what, and what is refused."""
+"""Pictures of a folder: backgrounds, cut-outs, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def picture(rng: np.random.Generator, *shape: int, dtype: type = np.uint8) -> np
     return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
 
 
-def cutout_png(path: Path, colour: tuple[int, int, int] = (10, 20, 230)) -> None:
-    """A disc of one colour on nothing, 80 x 60."""
+def cutout_png(path: Path, color: tuple[int, int, int] = (10, 20, 230)) -> None:
+    """A disc of one color on nothing, 80 x 60."""
     image = np.zeros((60, 80, 4), np.uint8)
-    cv2.circle(image, (40, 30), 20, (*colour, 255), cv2.FILLED)
+    cv2.circle(image, (40, 30), 20, (*color, 255), cv2.FILLED)
     cv2.imwrite(str(path), image)
 
 
@@ -42,7 +42,7 @@ def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
     return tmp_path
 
 
-def test_opaque_pictures_are_backgrounds_cutouts_are_things(
+def test_opaque_pictures_are_backgrounds_and_cutouts_are_objects(
     folder: Path, rng: np.random.Generator
 ) -> None:
     textures = FolderTextures(folder, cutout_share=1.0)
@@ -79,7 +79,7 @@ def test_every_depth_and_number_of_channels_becomes_bgr(
     assert np.array_equal(found, np.broadcast_to(expected, (40, 50, 3)))
 
 
-def test_grey_cutout(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_gray_cutout(tmp_path: Path, rng: np.random.Generator) -> None:
     save(tmp_path / "a.png", picture(rng, 40, 40, 3))
     rows = np.full((30, 30, 2), 77, np.uint8)
     rows[..., 1] = 0
@@ -94,7 +94,7 @@ def test_grey_cutout(tmp_path: Path, rng: np.random.Generator) -> None:
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
     )
-    (tmp_path / "grey.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    (tmp_path / "gray.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     thing = FolderTextures(tmp_path, cutout_share=1.0).cutout(rng)
     assert thing.alpha.shape == (24, 24)
     assert (thing.image_bgr == 77).all()
