@@ -96,9 +96,24 @@ def export_graphs(network: SiameseNetwork, targets: dict[str, Path], weights_sha
                 "torch exported nothing; report this with the versions of siamtrack info"
             )
         model = program.model_proto
+        remove_debug_info(model)
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, json.dumps({**metadata, "graph": name})
         atomic_write(targets[name], model.SerializeToString())
+
+
+def remove_debug_info(model: Any) -> None:
+    """Drop what torch notes about the source of a graph, such as stack traces with paths.
+
+    Args:
+        model: an `onnx.ModelProto`, changed in place. Its own metadata stay.
+    """
+    model.ClearField("doc_string")
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in (graph, *graph.node, *values):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
 
 
 def require_exporter() -> None:

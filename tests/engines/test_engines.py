@@ -46,6 +46,13 @@ def test_graphs_give_what_torch_gives(graph_engine, exported, responses, targets
 
 
 @pytest.mark.slow
+def test_exported_graphs_hold_no_path(exported):
+    for path in graph_paths(exported).values():
+        content = path.read_bytes()
+        assert b"site-packages" not in content and b"lite0.py" not in content
+
+
+@pytest.mark.slow
 def test_bf16_is_near(exported, responses):
     """Products keep 8 bits: 1 part in 256 each, which 20 layers add up to a few in 100."""
     expected = responses(TorchEngine(load_network(exported), "cpu"), 3, 3)

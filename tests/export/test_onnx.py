@@ -1,0 +1,50 @@
+"""Exported graphs say nothing about the machine that exported them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from siamtrack.export.onnx import remove_debug_info
+from siamtrack.models.weights import weights_dir
+
+GRAPHS = sorted(weights_dir().glob("*.onnx"))
+
+
+def notes(model: onnx.ModelProto) -> list[str]:
+    """Documentation and metadata of a graph and its parts."""
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    parts = (graph, *graph.node, *values)
+    texts = [model.doc_string, *(part.doc_string for part in parts)]
+    return [text for text in texts if text] + [e.key for p in parts for e in p.metadata_props]
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.name)
+def test_bundled_graphs_hold_no_path(path: Path) -> None:
+    model = onnx.load(path)
+    assert [entry.key for entry in model.metadata_props] == ["siamtrack"]
+    assert notes(model) == []
+    assert not re.search(rb"[\w.-]+/[\w./-]+\.py", path.read_bytes())
+
+
+def test_debug_info_is_removed_and_the_graph_stays() -> None:
+    node = helper.make_node("Relu", ["x"], ["y"], name="relu", doc_string="/home/me/a.py")
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1], "a note") for n in "xy")
+    model = helper.make_model(helper.make_graph([node], "graph", [x], [y], doc_string="b"))
+    helper.set_model_props(model, {"siamtrack": "{}"})
+    model.doc_string = "c"
+    for part in (model.graph, model.graph.node[0], model.graph.input[0]):
+        entry = part.metadata_props.add()
+        entry.key, entry.value = "pkg.torch.onnx.stack_trace", "/home/me/a.py, line 3"
+    assert len(notes(model)) == 8
+
+    remove_debug_info(model)
+    assert notes(model) == []
+    assert model.metadata_props[0].key == "siamtrack"
+    assert [(n.op_type, n.name) for n in model.graph.node] == [("Relu", "relu")]
+    onnx.checker.check_model(model)
