@@ -1,17 +1,6 @@
-"""Configuration: assignments, TOML files, dataclasses from plain data, ranges, old names.
+"""Configuration: parsing text, building dataclasses, checking values, old names.
 
-The one parser of `name=value`, the one TOML reader, the one builder of dataclasses and the one
-check of ranges. Every error names the key, what was given and what is needed.
-
-Example:
-    >>> from dataclasses import dataclass
-    >>> @dataclass(frozen=True)
-    ... class Options:
-    ...     rate: float = ranged(0.1, 0.0, 1.0)
-    ...     def __post_init__(self) -> None:
-    ...         check_ranges(self)
-    >>> build(Options, parse_assignments(["rate=1"]))
-    Options(rate=1.0)
+Every error names the key, what was given and what is needed.
 """
 
 from __future__ import annotations
@@ -32,12 +21,14 @@ from siamtrack.errors import ConfigError
 T = TypeVar("T")
 
 
+# Parsing
+
+
 def parse_value(text: str) -> Any:
     """A TOML value (3, 0.5, true, "text", [1, 2]), or the text itself if it is none.
 
-    Example:
-        >>> parse_value("0.5"), parse_value("[1, 2]"), parse_value("cosine")
-        (0.5, [1, 2], 'cosine')
+    >>> parse_value("0.5"), parse_value("[1, 2]"), parse_value("cosine")
+    (0.5, [1, 2], 'cosine')
     """
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -46,41 +37,20 @@ def parse_value(text: str) -> Any:
 
 
 def parse_assignment(text: str, form: str = "name=value") -> tuple[str, str]:
-    """Split `name=value` at its first `=`; both sides are stripped, the value stays text.
-
-    Args:
-        text: what was typed.
-        form: how the error message writes the correct form.
-
-    Raises:
-        ConfigError: no `=`, or nothing before it.
-    """
+    """Split `name=value` at its first `=`; the error message tells the correct `form`."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"{text!r} is not an assignment; write {form}")
     return name.strip(), value.strip()
 
 
-def parse_assignments(texts: Iterable[str], form: str = "name=value") -> dict[str, Any]:
-    """Values by name from several assignments, read by `parse_value`; the last one counts.
-
-    Raises:
-        ConfigError: one is not an assignment.
-    """
-    pairs = (parse_assignment(text, form) for text in texts)
-    return {name: parse_value(value) for name, value in pairs}
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Values by name from several assignments; the last one of a name counts."""
+    return {name: parse_value(value) for name, value in map(parse_assignment, texts)}
 
 
 def read_toml(path: Path, what: str = "configuration") -> dict[str, Any]:
-    """Parse a TOML file.
-
-    Args:
-        path: the file.
-        what: what messages call it.
-
-    Raises:
-        ConfigError: it cannot be read, or is not TOML.
-    """
+    """Parse a TOML file, which messages call `what`."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -89,6 +59,9 @@ def read_toml(path: Path, what: str = "configuration") -> dict[str, Any]:
         raise ConfigError(f"cannot read {what} {path}: it is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{what} {path} is not TOML: {error}") from error
+
+
+# Building
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str = "", kind: str = "") -> T:
@@ -106,7 +79,8 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "", kind: str = 
         ConfigError: an unknown key (with the nearest spelling), a value of another type, or what
             the dataclass refuses itself.
     """
-    known = _type_hints(cls)
+    hints = typing.get_type_hints(cls)
+    known = {f.name: hints[f.name] for f in fields(cls) if f.init}  # type: ignore[arg-type]
     made: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
@@ -115,49 +89,40 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "", kind: str = 
     return cls(**made)
 
 
-def _type_hints(cls: type[Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls) if f.init}
-
-
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Fit a value to a type hint where nothing is lost by it."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    """Fit a value to a type hint where that loses nothing."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    needed = None  # what to give instead, once the value is known not to fit
     if hint is Any:
         return value
     if isinstance(hint, type) and is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{where} is {value!r}; it is a section of keys, write [{where}]")
-        return build(hint, value, where)
-    if origin is typing.Literal:
-        check_choice(where, value, arguments)
+        if isinstance(value, Mapping):
+            return build(hint, value, where)
+        needed = f"it is a section of keys, write [{where}]"
+    elif origin is typing.Literal:
+        check_choice(where, value, inner)
         return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        (inner,) = [a for a in arguments if a is not type(None)]
-        return _convert(inner, value, where)
-    if origin is tuple:
-        return _convert_tuple(arguments, value, where)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{where} is {value!r}; give a table of names and values")
-        return {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    elif origin in (typing.Union, types.UnionType):  # only of a type and None
+        (other,) = [h for h in inner if h is not type(None)]
+        return None if value is None else _convert(other, value, where)
+    elif origin is tuple:
+        count = len(inner) if inner[-1] is not Ellipsis else None
+        if isinstance(value, list | tuple) and count in (None, len(value)):
+            hints = inner if count else inner[:1] * len(value)
+            return tuple(_convert(h, v, where) for h, v in zip(hints, value, strict=True))
+        needed = f"give {count} values" if count else "give a list"
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        if isinstance(value, Mapping):
+            return {k: _convert(inner[1], v, f"{where}.{k}") for k, v in value.items()}
+        needed = "give a table of names and values"
+    elif hint is float and type(value) is int:
         return float(value)
-    if type(value) is not hint:
-        raise ConfigError(f"{where} is {value!r}; give a value of type {hint.__name__}")
-    return value
+    elif type(value) is hint:
+        return value
+    raise ConfigError(f"{where} is {value!r}; {needed or f'give a value of type {hint.__name__}'}")
 
 
-def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if arguments[-1] is Ellipsis:
-        if isinstance(value, list | tuple):
-            return tuple(_convert(arguments[0], v, where) for v in value)
-        raise ConfigError(f"{where} is {value!r}; give a list")
-    if isinstance(value, list | tuple) and len(value) == len(arguments):
-        return tuple(_convert(a, v, where) for a, v in zip(arguments, value, strict=True))
-    raise ConfigError(f"{where} is {value!r}; give {len(arguments)} values")
+# Checking
 
 
 def ranged(
@@ -177,29 +142,16 @@ def ranged(
         above: exclusive lower bound.
         below: exclusive upper bound; `math.inf` allows finite values only.
     """
-    bounds = {"above": above, "below": below}
-    return field(default=default, metadata={"range": (low, high), "exclusive": bounds})
+    bounds = {"low": low, "high": high, "above": above, "below": below}
+    return field(default=default, metadata={"range": bounds})
 
 
 def check_ranges(config: Any, where: str = "") -> None:
-    """Check the `ranged` fields of a dataclass; integer defaults take integers only.
-
-    Args:
-        config: an instance of a dataclass.
-        where: prefix of the field's name in messages, such as "optim.".
-
-    Raises:
-        ConfigError: the first field that is out of its range or not a number.
-    """
+    """Check the `ranged` fields of a dataclass; messages prefix their names with `where`."""
     for f in fields(config):
-        if "range" in f.metadata:
-            check_number(
-                where + f.name,
-                getattr(config, f.name),
-                *f.metadata["range"],
-                **f.metadata["exclusive"],
-                integer=isinstance(f.default, int),
-            )
+        if bounds := f.metadata.get("range"):
+            value, integer = getattr(config, f.name), isinstance(f.default, int)
+            check_number(where + f.name, value, **bounds, integer=integer)
 
 
 def check_number(
@@ -212,56 +164,46 @@ def check_number(
     below: float | None = None,
     integer: bool = False,
 ) -> None:
-    """Check that a value is a number within bounds, which are those of `ranged`.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """Check that a value is a number within the bounds, which are those of `ranged`."""
     is_number = isinstance(value, int) or (isinstance(value, float) and not integer)
     if not is_number or isinstance(value, bool):
         raise ConfigError(f"{name} is {value!r}; give {'an integer' if integer else 'a number'}")
-    too_low = not value > above if above is not None else not value >= low
-    too_high = not value < below if below is not None else not value <= high
-    if too_low or too_high:
-        limits = _limits_text(low, high, above, below)
-        raise ConfigError(f"{name} is {value}; give a value {limits}")
-
-
-def _limits_text(low: float, high: float, above: float | None, below: float | None) -> str:
-    """The bounds in words: "from 0 to 1", "from 0 to below 1", "of at least 1", "above 0"."""
+    # A NaN fails both comparisons.
+    is_high_enough = value >= low if above is None else value > above
+    is_low_enough = value <= high if below is None else value < below
+    if is_high_enough and is_low_enough:
+        return
+    # The bounds in words: "from 0 to below 1", "of at least 1", "above 0".
     least = f"from {low:g}" if above is None else f"above {above:g}"
     most = f"{high:g}" if below is None else f"below {below:g}"
+    limits = f"{least} to {most}"
     if math.isinf(high if below is None else below):
-        return f"of at least {low:g}" if above is None else least
-    if math.isinf(low if above is None else above):
-        return f"of at most {high:g}" if below is None else most
-    return f"{least} to {most}"
+        limits = f"of at least {low:g}" if above is None else least
+    elif math.isinf(low if above is None else above):
+        limits = f"of at most {high:g}" if below is None else most
+    raise ConfigError(f"{name} is {value}; give a value {limits}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
-    """Check that a value is one of several.
-
-    Raises:
-        ConfigError: it is not; the nearest spelling is suggested.
-    """
+    """Check that a value is one of several; the error suggests the nearest spelling."""
     known = [str(choice) for choice in choices]
     if str(value) not in known:
         raise ConfigError.unknown(name, str(value), known)
 
 
+# Old names
+
+
 def replace_old_names(
     values: Mapping[str, Any], new_names: Mapping[str, str], kind: str | None
 ) -> dict[str, Any]:
-    """The same values under today's names.
+    """The same values under today's names; a value under both names is refused.
 
     Args:
         values: by name, old or new.
         new_names: new name of each old one.
         kind: what the warning calls a name ("tracker option"); None does not warn, for files that
             siamtrack wrote itself.
-
-    Raises:
-        ConfigError: a value is given under both names.
     """
     renamed: dict[str, Any] = {}
     for name, value in values.items():
@@ -275,7 +217,7 @@ def replace_old_names(
 
 
 class RenamedWarning(FutureWarning):
-    """A public name has changed; the command line shows this as one plain line."""
+    """A public name has changed. The command line shows this as one plain line."""
 
 
 def warn_renamed(kind: str, old: str, new: str) -> None:
@@ -288,13 +230,9 @@ def warn_renamed(kind: str, old: str, new: str) -> None:
 
 
 def renamed_attributes(module: str, new_names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A `__getattr__` for a module: its names by their old spelling, with a warning.
+    """A `__getattr__` for the module of that `__name__`: finds its old names, with a warning.
 
     Assign it under `if not TYPE_CHECKING`, or type checkers accept any name from the module.
-
-    Args:
-        module: its `__name__`.
-        new_names: new name of each old one.
     """
 
     def find(name: str) -> Any:

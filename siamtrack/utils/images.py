@@ -21,11 +21,10 @@ _EXIF_ORIENTATION, _FIRST_SIDEWAYS = 0x0112, 5
 def read_image(path: Path, *, upright: bool, alpha: bool = False) -> Image:
     """Read a picture as uint8 (H, W, 3) BGR.
 
-    Gray becomes three equal channels and transparency is dropped. 16 bits become 8 by dropping the
-    lower ones.
+    Gray becomes three equal channels, transparency is dropped, and of 16 bits the upper 8 are kept.
 
     Args:
-        path: JPEG, PNG, WebP, BMP, TIFF or what else OpenCV reads.
+        path: JPEG, PNG, WebP, BMP, TIFF or another format that OpenCV reads.
         upright: turn the picture as its EXIF orientation says. Annotations usually count pixels as
             they are stored and need False.
         alpha: keep transparency, as uint8 (H, W, 4) BGRA where the file has it. 16 bits are then
@@ -61,15 +60,7 @@ def read_image(path: Path, *, upright: bool, alpha: bool = False) -> Image:
 
 
 def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
-    """Read width and height of a picture in px from its header alone.
-
-    Args:
-        path: the picture.
-        upright: as for `read_image`.
-
-    Raises:
-        DatasetError: missing, or without a header that says so.
-    """
+    """Read width and height of a picture in px from its header; `upright` as in `read_image`."""
     # Only data sets ask for sizes; tracking does not wait for Pillow.
     import PIL.Image
 
@@ -84,9 +75,7 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
 
 
 def natural_key(path: str | PurePath) -> tuple[list[list[str | int]], str]:
-    """Sort key under which frame2 comes before frame10, whatever the case of letters.
-
-    Paths are compared folder by folder, texts as a whole.
+    """Sort key that puts frame2 before frame10 and ignores case; paths compare folder by folder.
 
     >>> sorted(["a10.jpg", "A2.jpg"], key=natural_key)
     ['A2.jpg', 'a10.jpg']
@@ -99,10 +88,10 @@ def natural_key(path: str | PurePath) -> tuple[list[list[str | int]], str]:
 
 
 def is_image(path: PurePath) -> bool:
-    """Whether a name is that of a picture. Hidden files are none: macOS adds `._` copies."""
+    """Whether a name is that of a picture. Hidden files do not count: macOS adds `._` copies."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def list_images(folder: Path) -> tuple[str, ...]:
-    """List the names of the pictures in a folder in natural order, hidden files left out."""
+    """List the names of the pictures in a folder in natural order."""
     return tuple(sorted((p.name for p in folder.iterdir() if is_image(p)), key=natural_key))

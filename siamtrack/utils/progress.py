@@ -28,14 +28,9 @@ class _Bar(tqdm):  # type: ignore[type-arg]
 
 
 class FrameProgress(Closing, Generic[Item]):
-    """Iterates over frames and shows how many are done and how fast.
+    """Iterate over frames and show how many are done and how fast.
 
     A frame counts as done when the next one is asked for.
-
-    Example:
-        >>> with open_source("clip.mp4") as source:  # doctest: +SKIP
-        ...     for frame in FrameProgress(source, source.name, source.frame_count):
-        ...         tracker.update(frame.image)
 
     Args:
         frames: what to iterate over; the caller closes it.
