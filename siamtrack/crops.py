@@ -21,15 +21,15 @@ from siamtrack.types import Box, FloatArray, Image
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MARGIN_PX = 2  # source pixels kept around a window, so that interpolation never reads the fill
-
-# Every pixel is read in windows up to this side. In larger ones, reading takes longer than all
-# other steps, and neighboring pixels are nearly equal.
+# Every pixel is read in windows up to this side. In larger ones, reading would take longest, and
+# neighboring pixels are nearly equal.
 _MAX_FULLY_READ_PX = 768
 
 # OpenCV splits larger outputs over several threads, which keep spinning afterwards: the network,
 # which comes next, takes a fifth longer beside them.
 _MAX_PX_PER_CALL = 1 << 16
+
+_MARGIN_PX = 2  # around a window that is interpolated, averaged px
 
 
 def check_frame(image: object) -> Image:
@@ -53,11 +53,10 @@ def check_frame(image: object) -> Image:
     channels = 1 if image.ndim == 2 else image.shape[2]
     if channels == 3:
         return image
-    if channels == 1:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
-    if channels == 4:
-        return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)  # type: ignore[return-value]
-    raise InvalidFrameError(f"frame has {channels} channels (shape {image.shape}); give {need}")
+    conversions = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}
+    if channels not in conversions:
+        raise InvalidFrameError(f"frame has {channels} channels (shape {image.shape}); give {need}")
+    return cv2.cvtColor(image, conversions[channels])  # type: ignore[return-value]
 
 
 def crop_square(
@@ -74,12 +73,8 @@ def crop_square(
     of the window that was cut. In windows wider than 768 px only some of the pixels are read: a
     target that fills a 4K frame costs little more than one in a webcam's.
 
-    Args:
-        image: uint8 (H, W, 3) BGR.
-        center_xy: center of the window, image px.
-        side_px: side of the window, image px.
-        size_px: side of the crop.
-        fill_bgr: color outside the image; SiamFC uses the frame's mean.
+    The image is uint8 (H, W, 3) BGR, `center_xy` and `side_px` are in its pixels. `fill_bgr` is
+    the color outside the image; SiamFC uses the frame's mean.
 
     Returns:
         uint8 (size_px, size_px, 3) BGR, and the map between crop and image.
@@ -96,8 +91,8 @@ def crop_square(
     x, y = CropMap.around(center_xy, side_px, size_px).origin_xy
     _check_window((x, y, side_px, side_px))  # before rounding, which fails at infinity
 
-    # Round the window to whole blocks of pixels. `step` is the side of the squares that are read
-    # as one pixel: 1 is every pixel.
+    # 1. Round the window to whole blocks of pixels. `step` is the side of the squares that are
+    #    read as one pixel: 1 is every pixel.
     block = _block_side(side_px, size_px)
     step = 1
     if side_px > _MAX_FULLY_READ_PX:
@@ -107,10 +102,21 @@ def crop_square(
     left, top = round((x + shift) / step), round((y + shift) / step)  # in steps
     crop_map = CropMap((float(left * step), float(top * step)), side / size_px, size_px)
 
-    # Resample it from the image, or from the image reduced by `step`.
-    window, size_wh = (left, top, side // step, side // step), (size_px, size_px)
+    # 2. Reduce the visible part by `step`. Linear interpolation at the middle of a square is the
+    #    mean of its middle four pixels; the others are not read. A remainder at the right and
+    #    bottom of the image counts as outside.
+    side //= step
     if step > 1:
-        image, window = _reduce_window(image, window, step)
+        height, width = image.shape[0] // step, image.shape[1] // step
+        x0, x1 = np.clip((left, left + side), 0, width).tolist()
+        y0, y1 = np.clip((top, top + side), 0, height).tolist()
+        image = image[y0 * step : y1 * step, x0 * step : x1 * step]
+        if image.size:
+            image = _shrink(image, (x1 - x0, y1 - y0), cv2.INTER_LINEAR)
+        left, top = left - x0, top - y0
+
+    # 3. Resample the window.
+    window, size_wh = (left, top, side, side), (size_px, size_px)
     return crop_window(image, window, size_wh, fill_bgr=fill_bgr), crop_map
 
 
@@ -128,36 +134,41 @@ def crop_window(
     fraction of the time of exact averages; the rest is linear interpolation. Output pixel i shows
     the point `(i + 0.5) * w / size` of the window. Windows of whole pixels are twice as fast.
 
-    Args:
-        image: uint8 (H, W, 3).
-        window_xywh: window in image px.
-        size_wh: width and height of the output, px.
-        fill_bgr: color outside the image if `border` is `cv2.BORDER_CONSTANT`.
-        border: an OpenCV border mode; all others extrapolate the visible part.
+    The image is uint8 (H, W, 3). Outside it lies `fill_bgr` if `border` is `cv2.BORDER_CONSTANT`;
+    OpenCV's other border modes extrapolate the visible part.
 
     Raises:
         InvalidBoxError: the window is not finite or has no area.
     """
     x, y, w, h = _check_window(window_xywh)
-    constant = border == cv2.BORDER_CONSTANT
+    height, width = image.shape[:2]
     blocks = _block_side(w, size_wh[0]), _block_side(h, size_wh[1])
+    fill = tuple(float(v) for v in fill_bgr)
+    constant = border == cv2.BORDER_CONSTANT
+    whole = constant and all(v.is_integer() for v in (x, y, w, h))
 
-    # Pixels that are needed. A window outside the image shows the fill, or the extrapolated image.
-    columns = _needed_pixels(x, w, blocks[0], image.shape[1])
-    rows = _needed_pixels(y, h, blocks[1], image.shape[0])
+    # 1. Pixels that are needed, with a margin so that interpolation never reads the fill. A window
+    #    outside the image shows the fill, or extrapolates the image.
+    margin = 0 if whole else _MARGIN_PX
+    columns = _needed_pixels(x, w, margin, blocks[0], width)
+    rows = _needed_pixels(y, h, margin, blocks[1], height)
     if constant and (columns is None or rows is None):
         out = np.empty((size_wh[1], size_wh[0], 3), np.uint8)
         out[:] = np.clip(np.rint(fill_bgr), 0, 255).astype(np.uint8)
         return out
-    (x0, x1), (y0, y1) = columns or (0, image.shape[1]), rows or (0, image.shape[0])
 
-    # Windows of whole pixels: pad, average, resize.
-    if constant and all(v.is_integer() for v in (x, y, w, h)):
-        padded = _cut_padded(image, (int(x), int(y), int(w), int(h)), fill_bgr)
-        reduced = _average_blocks(padded, blocks)
-        return cv2.resize(reduced, size_wh, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    # 2. Windows of whole pixels: cut, pad, average, resize.
+    if whole:
+        left, top, right, bottom = int(x), int(y), int(x + w), int(y + h)
+        patch = image[max(top, 0) : bottom, max(left, 0) : right]
+        pads = [max(pad, 0) for pad in (-top, bottom - height, -left, right - width)]
+        if any(pads):
+            patch = cv2.copyMakeBorder(patch, *pads, cv2.BORDER_CONSTANT, value=fill)  # type: ignore[call-overload]
+        patch = _average_blocks(patch, blocks)
+        return cv2.resize(patch, size_wh, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
-    # Other windows: average, then an affine map from output pixels to averaged pixels.
+    # 3. Other windows: average, then an affine map from output pixels to averaged pixels.
+    (x0, x1), (y0, y1) = columns or (0, width), rows or (0, height)
     patch = _average_blocks(image[y0:y1, x0:x1], blocks)
     rx, ry = (x1 - x0) / patch.shape[1], (y1 - y0) / patch.shape[0]  # exact: sizes were rounded
     step_x, step_y = w / size_wh[0] / rx, h / size_wh[1] / ry
@@ -165,8 +176,32 @@ def crop_window(
     return cv2.warpAffine(  # type: ignore[return-value]
         patch, np.array([[step_x, 0.0, shift_x], [0.0, step_y, shift_y]]), size_wh,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=border, borderValue=tuple(float(v) for v in fill_bgr),
+        borderMode=border, borderValue=fill,
     )  # fmt: skip
+
+
+def stack_rgb(crops_bgr: Sequence[Image]) -> Image:
+    """Stack B (S, S, 3) BGR crops to uint8 (B, S, S, 3) RGB: the only BGR to RGB step.
+
+    Example:
+        >>> stack_rgb([np.uint8([[[1, 2, 3]]])]).tolist()
+        [[[[3, 2, 1]]]]
+    """
+    out = np.empty((len(crops_bgr), *crops_bgr[0].shape), np.uint8)
+    for rgb, bgr in zip(out, crops_bgr, strict=True):
+        cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=rgb)
+    return out
+
+
+def to_network(crops_bgr: Sequence[Image]) -> Tensor:
+    """Stack B (S, S, 3) BGR crops to the uint8 (B, 3, S, S) RGB batch that networks take.
+
+    Values are 0 to 255; the network normalizes them. Memory order is channels-last, the fastest
+    for convolutions on CPUs.
+    """
+    import torch  # here: who only cuts crops need not import it
+
+    return torch.from_numpy(stack_rgb(crops_bgr)).permute(0, 3, 1, 2)
 
 
 def _check_window(window_xywh: Sequence[float] | FloatArray) -> Box:
@@ -181,11 +216,12 @@ def _block_side(length: float, size: int) -> int:
     return 1 << max(0, math.floor(math.log2(max(length / size, 1.0))))
 
 
-def _needed_pixels(start: float, length: float, block: int, limit: int) -> tuple[int, int] | None:
+def _needed_pixels(
+    start: float, length: float, margin: int, block: int, limit: int
+) -> tuple[int, int] | None:
     """Pixels [lo, hi) of one axis that a window needs, in whole blocks if possible, or None."""
-    margin = _MARGIN_PX * block
-    lo = max(0, math.floor(start) - margin)
-    hi = min(limit, math.ceil(start + length) + margin)
+    lo = max(0, math.floor(start) - margin * block)
+    hi = min(limit, math.ceil(start + length) + margin * block)
     if lo >= hi:
         return None
     return lo, min(limit, lo + math.ceil((hi - lo) / block) * block)
@@ -215,62 +251,3 @@ def _shrink(patch: Image, size_wh: tuple[int, int], interpolation: int) -> Image
         source = patch[top * factor : (top + len(strip)) * factor]
         cv2.resize(source, (width, len(strip)), dst=strip, interpolation=interpolation)
     return out
-
-
-def _cut_padded(
-    image: Image, window_xywh: tuple[int, int, int, int], fill_bgr: Sequence[float]
-) -> Image:
-    """Cut a window of whole pixels; a view if it is inside the image."""
-    x, y, w, h = window_xywh
-    left, top = max(0, -x), max(0, -y)
-    right, bottom = max(0, x + w - image.shape[1]), max(0, y + h - image.shape[0])
-    inside = image[y + top : y + h - bottom, x + left : x + w - right]
-    if not (left or top or right or bottom):
-        return inside
-    fill = tuple(float(v) for v in fill_bgr)
-    return cv2.copyMakeBorder(  # type: ignore[return-value]
-        inside, top, bottom, left, right, cv2.BORDER_CONSTANT, value=fill
-    )
-
-
-def _reduce_window(
-    image: Image, window_xywh: tuple[int, int, int, int], step: int
-) -> tuple[Image, tuple[int, int, int, int]]:
-    """The visible part of a window in the image reduced by `step`, and the window in that part.
-
-    Linear interpolation at the middle of a square of `step` pixels is the mean of its middle four;
-    the others are not read. A remainder at the right and bottom of the image counts as outside.
-    """
-    x, y, side, _ = window_xywh
-    (x0, x1), (y0, y1) = (
-        (min(max(at, 0), count // step), min(max(at + side, 0), count // step))
-        for at, count in ((x, image.shape[1]), (y, image.shape[0]))
-    )
-    visible = image[y0 * step : y1 * step, x0 * step : x1 * step]
-    if visible.size:
-        visible = _shrink(visible, (x1 - x0, y1 - y0), cv2.INTER_LINEAR)
-    return visible, (x - x0, y - y0, side, side)
-
-
-def stack_rgb(crops_bgr: Sequence[Image]) -> Image:
-    """Stack B (S, S, 3) BGR crops to uint8 (B, S, S, 3) RGB: the only BGR to RGB step.
-
-    Example:
-        >>> stack_rgb([np.uint8([[[1, 2, 3]]])]).tolist()
-        [[[[3, 2, 1]]]]
-    """
-    out = np.empty((len(crops_bgr), *crops_bgr[0].shape), np.uint8)
-    for rgb, bgr in zip(out, crops_bgr, strict=True):
-        cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=rgb)
-    return out
-
-
-def to_network(crops_bgr: Sequence[Image]) -> Tensor:
-    """Stack B (S, S, 3) BGR crops to the uint8 (B, 3, S, S) RGB batch that networks take.
-
-    Values are 0 to 255; the network normalizes them. Memory order is channels-last, the fastest
-    for convolutions on CPUs.
-    """
-    import torch  # here: who only cuts crops need not import it
-
-    return torch.from_numpy(stack_rgb(crops_bgr)).permute(0, 3, 1, 2)

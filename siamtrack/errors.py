@@ -42,41 +42,22 @@ ProblemKind = Literal[
     "no-target",
 ]
 
-_INCOMPLETE: frozenset[ProblemKind] = frozenset(
-    {
-        "missing-folder",
-        "missing-annotation",
-        "missing-picture",
-        "bad-annotation",
-        "count-differs",
-    }
-)
-
-_SHOWN_PROBLEMS = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding about a data set.
+    """One finding about a data set."""
 
-    Attributes:
-        path: file or folder.
-        kind: category of the finding.
-        message: what is there and what should be, without the path.
-    """
-
-    path: Path
+    path: Path  # file or folder
     kind: ProblemKind
-    message: str
+    message: str  # what is there and what should be, without the path
 
     @property
     def incomplete(self) -> bool:
-        """Whether something is missing or unreadable.
+        """Whether a part of the data set is missing or unreadable.
 
-        Other findings concern single frames or objects, which are left out and reported; even
-        well-known data sets have them.
+        Other findings concern single frames or objects, which are left out and reported.
         """
-        return self.kind in _INCOMPLETE
+        return self.kind.startswith("missing-") or self.kind in ("bad-annotation", "count-differs")
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message} [{self.kind}]"
@@ -95,12 +76,9 @@ class ConfigError(SiamTrackError, ValueError):
 
     @classmethod
     def unknown(cls, kind: str, given: object, known: Iterable[str]) -> ConfigError:
-        """Build the error for a name that is none of `known`, with the nearest spelling.
+        """Build the error for an unknown name, with the nearest of the known ones.
 
-        Args:
-            kind: what the name stands for, such as "loss".
-            given: the unknown name.
-            known: all valid names.
+        `kind` says what the name stands for, such as "loss".
         """
         names = sorted(known)
         nearest = get_close_matches(str(given), names, n=1, cutoff=0.5)
@@ -139,8 +117,7 @@ class EngineError(SiamTrackError, RuntimeError):
 class DatasetError(SiamTrackError, ValueError):
     """A data set that is missing, half extracted or inconsistent.
 
-    Attributes:
-        problems: all findings; empty if the reader stopped at the first.
+    `problems` holds all findings; it is empty if the reader stopped at the first.
     """
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
@@ -171,25 +148,18 @@ class EvaluationError(SiamTrackError, RuntimeError):
 
 
 def dataset_error(what: str, problems: Iterable[Problem]) -> DatasetError:
-    """Build the error for a data set or sequence that cannot be used because of `problems`.
-
-    The message names the first three; the error carries all of them.
-    """
+    """Build the error for a data set or sequence; its message names the first three problems."""
     found = tuple(problems)
-    shown = "; ".join(f"{p.path}: {p.message}" for p in found[:_SHOWN_PROBLEMS])
-    if len(found) > _SHOWN_PROBLEMS:
-        more = len(found) - _SHOWN_PROBLEMS
-        shown += f"; and {more} more, which siamtrack check-dataset lists"
+    shown = "; ".join(f"{p.path}: {p.message}" for p in found[:3])
+    if len(found) > 3:
+        shown += f"; and {len(found) - 3} more, which siamtrack check-dataset lists"
     return DatasetError(f"{what} cannot be used: {shown}", found)
 
 
 def __getattr__(name: str) -> Any:
-    """Old names."""
-    if name == "NotInitialisedError":
-        warnings.warn(
-            f"{name} is now NotInitializedError; the old name goes in two minor releases",
-            FutureWarning,
-            stacklevel=2,
-        )
-        return NotInitializedError
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Find errors by their old names."""
+    if name != "NotInitialisedError":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"{name} is now NotInitializedError; the old name goes in two minor releases"
+    warnings.warn(message, FutureWarning, stacklevel=2)
+    return NotInitializedError

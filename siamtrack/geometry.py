@@ -44,14 +44,10 @@ def parse_box(box: Sequence[float] | ArrayLike) -> FloatArray:
 
 
 def parse_first_box(box: Sequence[float] | ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
-    """Check the box that a tracker starts from and clip it to the frame.
-
-    Args:
-        box: x, y, w, h in px, 0-based; must overlap the frame.
-        frame_wh: width and height of the frame, px.
+    """Check the box that a tracker starts from and clip it to the frame (width, height).
 
     Returns:
-        (4,) xywh inside the frame, at least `MIN_SIDE_PX` wide and high.
+        (4,) xywh px inside the frame, at least `MIN_SIDE_PX` wide and high.
 
     Raises:
         InvalidBoxError: see `parse_box`; or the box lies outside the frame.
@@ -80,11 +76,14 @@ def clip_to_frame(box_xywh: ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
     return np.array([left, top, right - left, bottom - top])
 
 
+def _clamp(value: float, high: float) -> float:
+    return min(max(value, 0.0), float(high))
+
+
 def keep_in_frame(box_xywh: ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
     """Clip a tracked box to the frame, but keep at least `MIN_SIDE_PX` of it on each axis.
 
-    A box that left the frame stays at the edge where it left. Frames smaller than the minimum get a
-    box of the whole axis.
+    A box that left the frame stays at the edge where it left.
 
     Example:
         >>> keep_in_frame((700, 100, 40, 30), (640, 480)).tolist()
@@ -98,10 +97,6 @@ def keep_in_frame(box_xywh: ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
             box[axis] = _clamp(center - least / 2, frame_wh[axis] - least)
             box[2 + axis] = least
     return np.array(box)
-
-
-def _clamp(value: float, high: float) -> float:
-    return min(max(value, 0.0), float(high))
 
 
 def iou(a_xywh: ArrayLike, b_xywh: ArrayLike) -> FloatArray:
@@ -145,20 +140,15 @@ class CropMap:
     Crop coordinate u is frame coordinate origin + u * scale, on each axis. Both use the pixel
     intervals of this module, so a crop of `size_px` covers [0, size_px].
 
-    Attributes:
-        origin_xy: frame coordinates of the crop's top-left corner.
-        scale: frame px per crop px.
-        size_px: side of the crop, crop px.
-
     Example:
         >>> crop_map = CropMap.around((100, 80), side_px=50, size_px=25)
         >>> crop_map.to_frame([0, 0, 25, 25]).tolist()
         [75.0, 55.0, 50.0, 50.0]
     """
 
-    origin_xy: tuple[float, float]
-    scale: float
-    size_px: int
+    origin_xy: tuple[float, float]  # frame coordinates of the crop's top-left corner
+    scale: float  # frame px per crop px
+    size_px: int  # side of the crop
 
     @classmethod
     def around(

@@ -10,7 +10,7 @@ from siamtrack.crops import check_frame, crop_square, crop_window, to_network
 from siamtrack.errors import InvalidBoxError, InvalidFrameError
 
 
-def smooth_picture(height=120, width=160, seed=0):
+def smooth_image(height=120, width=160, seed=0):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(30, 220, (height // 20, width // 20, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -39,7 +39,7 @@ def slow_crop(image, x, y, w, h, size, fill):
     st.floats(-60, 170), st.floats(-60, 130), st.floats(20, 200), st.sampled_from([16, 33, 64, 96])
 )
 def test_crop_is_the_slow_reference(cx, cy, side, size):
-    image, fill = smooth_picture(), (100.0, 110.0, 120.0)
+    image, fill = smooth_image(), (100.0, 110.0, 120.0)
     got, crop_map = crop_square(image, (cx, cy), side, size, fill_bgr=fill)
     cut = crop_map.scale * size
     check_against_reference(got, slow_crop(image, *crop_map.origin_xy, cut, cut, size, fill))
@@ -58,7 +58,7 @@ def test_crop_is_the_slow_reference(cx, cy, side, size):
     st.sampled_from([16, 33, 64, 96]),
 )
 def test_windows_between_pixels_are_the_slow_reference(x, y, w, h, size):
-    image, fill = smooth_picture(), (100.0, 110.0, 120.0)
+    image, fill = smooth_image(), (100.0, 110.0, 120.0)
     got = crop_window(image, (x, y, w, h), (size, size), fill_bgr=fill)
     check_against_reference(got, slow_crop(image, x, y, w, h, size, fill))
 
@@ -76,7 +76,7 @@ def check_against_reference(got, want):
     st.floats(-700, 2500), st.floats(-700, 1800), st.floats(700, 4000), st.sampled_from([96, 208])
 )
 def test_large_windows_are_the_slow_reference(cx, cy, side, size):
-    small, fill = smooth_picture(), (100.0, 110.0, 120.0)
+    small, fill = smooth_image(), (100.0, 110.0, 120.0)
     image = cv2.resize(small, (1921, 1443), interpolation=cv2.INTER_CUBIC)
     got, crop_map = crop_square(image, (cx, cy), side, size, fill_bgr=fill)
     cut = crop_map.scale * size
@@ -100,9 +100,9 @@ def test_a_dot_lands_where_the_map_says():
     crop, crop_map = crop_square(image, (190.3, 115.7), 61.0, 128)
     weight = crop[:, :, 0].astype(float)
     xs, ys = np.meshgrid(np.arange(128) + 0.5, np.arange(128) + 0.5)
-    centre = np.array([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
+    center = np.array([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
     x, y, w, h = crop_map.to_crop([200, 120, 4, 4])
-    np.testing.assert_allclose(centre, [x + w / 2, y + h / 2], atol=0.15)
+    np.testing.assert_allclose(center, [x + w / 2, y + h / 2], atol=0.15)
 
 
 def test_shrinking_averages_instead_of_skipping():
@@ -113,15 +113,21 @@ def test_shrinking_averages_instead_of_skipping():
 
 
 def test_whole_frame_at_its_own_size_is_itself():
-    image = smooth_picture()
+    image = smooth_image()
     np.testing.assert_array_equal(crop_window(image, (0, 0, 160, 120), (160, 120)), image)
 
 
 def test_outside_shows_the_fill():
-    image = smooth_picture()
-    for centre in [(-500, 50), (50, 900)]:
-        crop, _ = crop_square(image, centre, 60, 32, fill_bgr=(10, 20, 30))
+    image = smooth_image()
+    for center in [(-500, 50), (50, 900)]:
+        crop, _ = crop_square(image, center, 60, 32, fill_bgr=(10, 20, 30))
         assert (crop == (10, 20, 30)).all()
+
+
+@pytest.mark.parametrize("window", [(-21, 10, 20, 20), (10, -21, 20, 20), (65, 10, 20, 20)])
+def test_windows_of_whole_pixels_just_outside_show_the_fill(window):
+    crop = crop_window(np.full((64, 64, 3), 200, np.uint8), window, (16, 16), fill_bgr=(1, 2, 3))
+    assert (crop == (1, 2, 3)).all()
 
 
 def test_replicated_border_shows_the_edge_even_far_outside():
@@ -131,7 +137,7 @@ def test_replicated_border_shows_the_edge_even_far_outside():
 
 
 def test_the_frame_around_the_window_does_not_matter():
-    small = smooth_picture(64, 64)
+    small = smooth_image(64, 64)
     large = np.full((2160, 3840, 3), 255, np.uint8)
     large[1000:1064, 2000:2064] = small
     near, _ = crop_square(large, (2032, 1032), 40, 64)
@@ -144,7 +150,7 @@ def test_the_frame_around_the_window_does_not_matter():
 )
 def test_windows_without_area_are_refused(window):
     with pytest.raises(InvalidBoxError, match="crop window"):
-        crop_window(smooth_picture(), window, (16, 16))
+        crop_window(smooth_image(), window, (16, 16))
 
 
 def test_network_input_is_rgb():
@@ -155,10 +161,10 @@ def test_network_input_is_rgb():
     assert batch[0, :, 0, 0].tolist() == [33, 0, 11]
 
 
-def test_grey_and_alpha_frames_are_converted():
-    grey = np.full((5, 6), 9, np.uint8)
-    assert (check_frame(grey) == 9).all() and check_frame(grey).shape == (5, 6, 3)
-    assert check_frame(grey[..., None]).shape == (5, 6, 3)
+def test_gray_and_alpha_frames_are_converted():
+    gray = np.full((5, 6), 9, np.uint8)
+    assert (check_frame(gray) == 9).all() and check_frame(gray).shape == (5, 6, 3)
+    assert check_frame(gray[..., None]).shape == (5, 6, 3)
     bgra = np.dstack([np.full((5, 6), v, np.uint8) for v in (1, 2, 3, 4)])
     assert check_frame(bgra)[0, 0].tolist() == [1, 2, 3]
 

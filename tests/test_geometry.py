@@ -88,8 +88,8 @@ def test_context_side_by_hand():
 
 
 @given(boxes, st.tuples(coordinate, coordinate), st.floats(1, 2000), st.integers(8, 512))
-def test_crop_map_returns(box, centre, side, size):
-    crop_map = g.CropMap.around(centre, side, size)
+def test_crop_map_returns(box, center, side, size):
+    crop_map = g.CropMap.around(center, side, size)
     np.testing.assert_allclose(
         crop_map.to_frame(crop_map.to_crop(box)), box, atol=1e-6 * max(1, side)
     )
