@@ -196,8 +196,7 @@ def stack_rgb(crops_bgr: Sequence[Image]) -> Image:
 def to_network(crops_bgr: Sequence[Image]) -> Tensor:
     """Stack B (S, S, 3) BGR crops to the uint8 (B, 3, S, S) RGB batch that networks take.
 
-    Values are 0 to 255; the network normalizes them. Memory order is channels-last, the fastest
-    for convolutions on CPUs.
+    Memory order is channels-last, the fastest for convolutions on CPUs.
     """
     import torch  # here: who only cuts crops need not import it
 

@@ -2,7 +2,7 @@
 
 Annotators draw boxes differently: with or without the tail, around the head or the whole deer. A
 network draws them as its training data did. On the first frame the box is known, so the difference
-can be measured there; it is removed from all later boxes.
+is measured there; it is removed from all later boxes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from siamtrack.geometry import CropMap
 from siamtrack.tracking.decode import cell_centers, decode_ltrb
 from siamtrack.types import FloatArray, Image
 
-SHIFTS = ((0.0, 0.0), (0.12, 0.05), (-0.12, -0.05), (0.05, -0.12), (-0.05, 0.12))
-"""Displacements of the windows on the first frame, in window sides: the target is in other cells
-each time."""
-
+# Displacements of the windows on the first frame, in window sides: other cells show the target.
+_SHIFTS = ((0.0, 0.0), (0.12, 0.05), (-0.12, -0.05), (0.05, -0.12), (-0.05, 0.12))
 _MAX_CELLS = 1.5  # distance from the target's center at which a cell may still predict its box
 _MIN_LOGIT = 0.0  # of such a cell
 _MAX_LOG_SCALE = math.log(1.5)
@@ -30,30 +28,20 @@ _MAX_SHIFT = 0.3
 
 
 class BoxCorrection(NamedTuple):
-    """Bias of the network's boxes against the given box.
+    """Bias of the network's boxes against the given box."""
 
-    Attributes:
-        shift_x: how far its boxes are too far right, in their widths.
-        shift_y: how far they are too far down, in their heights.
-        log_scale_w: log of their width over the given one.
-        log_scale_h: log of their height over the given one.
-    """
-
-    shift_x: float = 0.0
-    shift_y: float = 0.0
-    log_scale_w: float = 0.0
-    log_scale_h: float = 0.0
+    shift_x: float = 0.0  # how far they are too far right, in their widths
+    shift_y: float = 0.0  # how far they are too far down, in their heights
+    log_scale_w: float = 0.0  # log of their width over the given one
+    log_scale_h: float = 0.0  # log of their height over the given one
 
     @classmethod
     def from_boxes(
         cls, predicted_xywh: FloatArray, given_xywh: FloatArray, share: float
     ) -> BoxCorrection:
-        """Median bias of predicted boxes, limited to 0.3 sizes and a factor of 1.5.
+        """`share` of the median bias of (N, 4) boxes, limited to 0.3 sizes and a factor of 1.5.
 
-        Args:
-            predicted_xywh: (N, 4) frame px; none, or broken ones, give no correction.
-            given_xywh: (4,) frame px.
-            share: fraction of the bias to remove later.
+        No boxes, or broken ones, give no correction.
         """
         usable = len(predicted_xywh) > 0 and np.isfinite(predicted_xywh).all()
         if not usable or predicted_xywh[:, 2:].min() <= 0:
@@ -94,27 +82,21 @@ def measure_box_correction(
 ) -> BoxCorrection:
     """Predict the box in several windows on the first frame and compare it with the given one.
 
-    Args:
-        engine: runs the network, once per window.
-        exemplar: of the target.
-        frame: uint8 (H, W, 3) BGR.
-        given_xywh: (4,) the target, frame px.
-        side_px: side of the search windows, frame px.
-        fill_bgr: color outside the frame.
-        share: fraction of the bias to remove later.
+    The windows have the side `side_px` in frame px; `share` of the bias is removed later.
     """
+    # 1. Predict the box in windows around shifted centers.
     center = given_xywh[:2] + given_xywh[2:] / 2
     size, stride_px = engine.config.search_size_px, engine.config.total_stride
     predicted: list[FloatArray] = []
-    for shift in SHIFTS:
+    for shift in _SHIFTS:
         window_center = center + np.array(shift) * side_px
         crop, crop_map = crop_square(frame, window_center, side_px, size, fill_bgr=fill_bgr)
         box = box_near(engine.track(exemplar, [crop]), crop_map, center, stride_px)
         if box is not None:
             predicted.append(box)
-    found = BoxCorrection.from_boxes(np.array(predicted).reshape(-1, 4), given_xywh, share)
 
-    # A box that reaches the border is cut there, so it says nothing about that axis.
+    # 2. The bias. A box that reaches the border is cut there, so it says nothing about that axis.
+    found = BoxCorrection.from_boxes(np.array(predicted).reshape(-1, 4), given_xywh, share)
     (x, y, w, h), (height, width) = given_xywh.tolist(), frame.shape[:2]
     if x <= 0 or x + w >= width:
         found = found._replace(shift_x=0.0, log_scale_w=0.0)
@@ -126,16 +108,9 @@ def measure_box_correction(
 def box_near(
     response: Response, crop_map: CropMap, center_xy: FloatArray, stride_px: int
 ) -> FloatArray | None:
-    """Box of the cell with the highest response near a known place.
+    """(4,) xywh frame px of the cell with the highest response near a known center.
 
-    Args:
-        response: of one window.
-        crop_map: of that window.
-        center_xy: (2,) the place, frame px.
-        stride_px: distance of the cells, crop px.
-
-    Returns:
-        (4,) xywh frame px; None if no cell near it responds.
+    `response` is that of one window; None if no cell near the center responds.
     """
     if response.ltrb_px is None:
         return None

@@ -22,20 +22,12 @@ from siamtrack.types import Float32Array, FloatArray
 
 
 class Prediction(NamedTuple):
-    """Predicted box, and the three cues of its score.
+    """Predicted box, and the three cues of its score."""
 
-    Attributes:
-        box_xywh: (4,) frame px.
-        peak_logit: response at the peak, before the sigmoid.
-        similarity: highest cosine similarity of the exemplar's embedding and those at the peak and
-            its eight neighbors; 1 if the network has no embeddings.
-        margin: peak logit minus the best logit outside the target's neighborhood.
-    """
-
-    box_xywh: FloatArray
-    peak_logit: float
-    similarity: float = 1.0
-    margin: float = 0.0
+    box_xywh: FloatArray  # (4,) frame px
+    peak_logit: float  # response at the peak, before the sigmoid
+    similarity: float = 1.0  # cosine, to the exemplar, around the peak; 1 without embeddings
+    margin: float = 0.0  # peak logit minus the best logit outside the target's neighborhood
 
 
 def calibrated_score(prediction: Prediction, options: TrackerOptions) -> float:
@@ -70,14 +62,9 @@ def decode(
     config: NetworkConfig,
     options: BoxHeadOptions | ScalePyramidOptions,
 ) -> Prediction:
-    """Decode the windows around the last box.
+    """Decode the windows around the last box, those of `window_sides` in order.
 
-    Args:
-        response: of the windows of `window_sides`, in order. Cells of -inf are excluded.
-        maps: of these windows.
-        last_xywh: (4,) last box, frame px.
-        config: of the network.
-        options: their class selects the method.
+    The class of the options selects the method. Cells of -inf in the response are excluded.
     """
     if isinstance(options, ScalePyramidOptions):
         return decode_scale_pyramid(response, maps, last_xywh, config, options)
@@ -136,10 +123,7 @@ def decode_box_head(
 def shape_penalty(sides: Float32Array, last_wh: Float32Array, k: float) -> Float32Array:
     """(R, R) exp(-k (s r - 1)): s and r are the relative changes of size and aspect, both >= 1.
 
-    Args:
-        sides: (2, R, R) predicted width and height.
-        last_wh: (2,) last width and height in the same unit.
-        k: strength.
+    `sides` are the predicted width and height, (2, R, R), `last_wh` the last ones in the same unit.
 
     Example:
         >>> same = np.full((2, 1, 1), 40, np.float32)
@@ -244,10 +228,8 @@ def decode_ltrb(
 def peak_margin(logits: Float32Array, cell: tuple[int, int], reach: Iterable[float]) -> float:
     """Peak logit minus the best logit outside its neighborhood (peak to side lobe).
 
-    Args:
-        logits: (R, R).
-        cell: row and column of the peak.
-        reach: cells that the neighborhood extends left, up, right, down; at least one each.
+    `cell` is the row and column of the peak in (R, R) logits, `reach` the cells that its
+    neighborhood extends left, up, right and down, at least one each.
 
     Example:
         >>> logits = np.float32([[5, 4, 0, 3]])

@@ -37,15 +37,12 @@ _IMPOSSIBLE = 1e6
 
 
 class MultiTracker:
-    """Follows any number of targets.
+    """Follows any number of targets, which may be added and removed between any two frames.
 
     They share the network, and they exclude each other: targets that were apart do not end on one
     object, however alike they are. Unless two claim one object, the results are those of separate
-    trackers.
-
-    All search crops of a frame go through the network together: in one batch or, with OpenVINO,
-    concurrently, each as soon as it is cut. Targets may be added, reinitialized and removed between
-    any two frames; numbers are never reused.
+    trackers. All search crops of a frame go through the network together: in one batch or, with
+    OpenVINO, concurrently, each as soon as it is cut.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class MultiTracker:
 
         Args:
             make_tracker: returns new trackers, all on one engine and with this budget.
-            budget: time for one frame; None for no limit.
+            budget: limits the time for one frame; None for no limit.
         """
         self._make, self.budget = make_tracker, budget
         self._trackers: dict[int, Tracker] = {}
@@ -68,10 +65,9 @@ class MultiTracker:
         return tuple(self._trackers)
 
     def add(self, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> int:
-        """Start on one more target; arguments as for `Tracker.init`.
+        """Start on one more target, as `Tracker.init` does, and return its number.
 
-        Returns:
-            The target's number.
+        Numbers are never reused.
 
         Raises:
             InvalidFrameError, InvalidBoxError: see `Tracker.init`; nothing is added then.
@@ -84,7 +80,7 @@ class MultiTracker:
         return target
 
     def reinit(self, target: int, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> Result:
-        """Start a target anew under its number; arguments as for `Tracker.init`.
+        """Start a target anew under its number, as `Tracker.init` does.
 
         Raises:
             ConfigError: there is no such target.
@@ -112,10 +108,7 @@ class MultiTracker:
         self._next = 0
 
     def update(self, frame_bgr: Image) -> dict[int, Result]:
-        """Find all targets in the next frame.
-
-        Returns:
-            A result for every target, by its number; empty without targets.
+        """Find all targets in the next frame; returns the results by the targets' numbers.
 
         Raises:
             InvalidFrameError: see `Tracker.update`.
@@ -123,10 +116,9 @@ class MultiTracker:
         if not self._trackers:
             return {}
         with self.budget.frame() if self.budget else nullcontext():
-            return self._update(frame_bgr)
+            return self._update(check_frame(frame_bgr))  # checked once for all targets
 
-    def _update(self, frame_bgr: Image) -> dict[int, Result]:
-        frame = check_frame(frame_bgr)  # here, so that a gray frame is converted only once
+    def _update(self, frame: Image) -> dict[int, Result]:
         maps: list[list[CropMap]] = []
 
         # 1. Cut the search windows of every target, lazily: the engine may start on the first.
@@ -149,8 +141,7 @@ class MultiTracker:
 
     def _boxes(self) -> dict[int, FloatArray]:
         """Last box of every target, xywh px."""
-        states = {target: tracker.state for target, tracker in self._trackers.items()}
-        return {target: state.box_xywh for target, state in states.items() if state is not None}
+        return {k: _state_of(tracker).box_xywh for k, tracker in self._trackers.items()}
 
     def _tracker(self, target: int) -> Tracker:
         if target not in self._trackers:
@@ -161,20 +152,11 @@ class MultiTracker:
 
 @dataclass(frozen=True, slots=True)
 class TargetUpdate:
-    """One target's step from a frame to the next, by itself.
-
-    Attributes:
-        tracker: of the target, already updated.
-        before: its state before the frame.
-        response: of its windows.
-        maps: of its windows.
-        after: its state after the frame.
-        result: of the frame.
-    """
+    """One target's step from a frame to the next, by itself."""
 
     tracker: Tracker
     before: TrackState
-    response: Response
+    response: Response  # to the tracker's windows
     maps: Sequence[CropMap]
     after: TrackState
     result: Result
@@ -202,23 +184,14 @@ def update_target(tracker: Tracker, response: Response, maps: Sequence[CropMap])
 
 
 class DuplicateResolver:
-    """Assigns boxes anew where targets claim the same object.
-
-    Two targets that overlap from the start, as the user wanted, are left alone until they have been
-    apart once.
-    """
+    """Assigns boxes anew where targets claim the same object."""
 
     def __init__(self) -> None:
+        # Pairs that overlap from the start. They are left alone until they have been apart once.
         self._overlapping_pairs: set[frozenset[int]] = set()
 
     def add(self, target: int, box: Sequence[float], others: Mapping[int, FloatArray]) -> None:
-        """Register a target that starts.
-
-        Args:
-            target: its number.
-            box: xywh px.
-            others: boxes of the other targets.
-        """
+        """Register a target that starts at `box`; `others` are those of the other targets."""
         self.remove(target)
         self._overlapping_pairs |= {
             frozenset((target, k)) for k, b in others.items() if iou(box, b) >= SEPARATE_IOU
@@ -229,11 +202,7 @@ class DuplicateResolver:
         self._overlapping_pairs = {p for p in self._overlapping_pairs if target not in p}
 
     def resolve(self, updates: Mapping[int, TargetUpdate]) -> dict[int, Result]:
-        """Resolve targets that claim the same object.
-
-        Returns one result per target and sets the trackers' states to match. Without duplicates
-        these are the results of the updates.
-        """
+        """Return one result per target, and set the trackers' states to match."""
         results = {target: update.result for target, update in updates.items()}
         if len(updates) < 2:
             return results
@@ -241,7 +210,7 @@ class DuplicateResolver:
         boxes = np.array([result.box for result in results.values()])  # (N, 4)
         overlaps = iou(boxes[:, None], boxes[None])  # (N, N)
 
-        # Pairs that overlapped from the start count from the first frame in which they are apart.
+        # Pairs that overlapped from the start and are apart now count from here on.
         for pair in list(self._overlapping_pairs):
             i, j = (numbers.index(target) for target in pair)
             if overlaps[i, j] < SEPARATE_IOU:
@@ -251,11 +220,10 @@ class DuplicateResolver:
         same = np.argwhere(np.triu(overlaps > SAME_OBJECT_IOU, 1)).tolist()
         pairs = [(numbers[i], numbers[j]) for i, j in same]
         duplicates = [
-            (i, j)
-            for i, j in pairs
-            if frozenset((i, j)) not in self._overlapping_pairs
-            and updates[i].claims_box
-            and updates[j].claims_box
+            pair
+            for pair in pairs
+            if frozenset(pair) not in self._overlapping_pairs
+            and all(updates[target].claims_box for target in pair)
         ]
         for group in connected_groups(duplicates):
             results |= assign_boxes(group, updates)
@@ -273,11 +241,17 @@ def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[
     others = [u.result.box for k, u in updates.items() if k not in group and u.claims_box]
     taken = np.array([*others, *(updates[target].result.box for target in group)])
     objects: list[Box] = []
-    choices: list[list[tuple[int, TargetUpdate]]] = []
+    choices: list[list[tuple[int, TargetUpdate]]] = []  # (column, update) per target
     for target in group:
         update = updates[target]
-        found = [update, *_best_alternative(update, taken)]
-        choices.append([(_object_index(objects, one.result.box), one) for one in found])
+        choices.append([])
+        for one in (update, *_best_alternative(update, taken)):
+            box = one.result.box
+            known = (k for k, other in enumerate(objects) if iou(other, box) > SAME_OBJECT_IOU)
+            column = next(known, len(objects))
+            if column == len(objects):
+                objects.append(box)
+            choices[-1].append((column, one))
 
     # 2. Costs: a column per object, then one per target for sharing and one for its last box.
     size = len(group)
@@ -305,23 +279,20 @@ def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[
     return results
 
 
-def _object_index(objects: list[Box], box: Box) -> int:
-    """Index of the object that a box is on; appended if it is on none."""
-    for index, known in enumerate(objects):
-        if iou(known, box) > SAME_OBJECT_IOU:
-            return index
-    objects.append(box)
-    return len(objects) - 1
-
-
 def _best_alternative(update: TargetUpdate, taken_xywh: FloatArray) -> list[TargetUpdate]:
     """The update if no object were at the taken boxes; empty if no other place is left."""
     logits = update.response.score_logits.copy()  # (B, R, R)
+    ltrb_px = update.before.box_correction.apply(update.response).ltrb_px  # (B, 4, R, R)
     # Exclude cells whose boxes overlap a taken one. Scale pyramids interpolate between cells, so
     # they get the lowest logit instead of -inf.
-    lowest = -np.inf if update.response.ltrb_px is not None else float(logits.min())
+    lowest = -np.inf if ltrb_px is not None else float(logits.min())
     for k, crop_map in enumerate(update.maps):
-        boxes = _boxes_of_cells(update, k, crop_map)  # (R, R, 4)
+        if ltrb_px is not None:
+            ltrb = np.nan_to_num(ltrb_px[k])  # (4, R, R)
+        else:  # boxes of the last size
+            half_wh = update.before.box_xywh[2:] / crop_map.scale / 2
+            ltrb = np.tile(np.reshape([half_wh] * 2, (4, 1, 1)), logits.shape[1:])
+        boxes = decode_ltrb(ltrb, update.tracker.engine.config.total_stride, crop_map)
         overlaps = iou(boxes[..., None, :], taken_xywh)  # (R, R, N)
         logits[k][(overlaps > SEPARATE_IOU).any(axis=-1)] = lowest
     if np.isneginf(logits[0]).all():
@@ -335,26 +306,15 @@ def _best_alternative(update: TargetUpdate, taken_xywh: FloatArray) -> list[Targ
     return [] if (iou(found.result.box, taken_xywh) > SEPARATE_IOU).any() else [found]
 
 
-def _boxes_of_cells(update: TargetUpdate, k: int, crop_map: CropMap) -> FloatArray:
-    """(R, R, 4) boxes in frame px that the cells of window k predict."""
-    ltrb = update.before.box_correction.apply(update.response[k : k + 1]).ltrb_px
-    if ltrb is None:  # no box head: boxes of the last size
-        half_w, half_h = (update.before.box_xywh[2:] / crop_map.scale / 2).tolist()
-        halves = np.array([half_w, half_h] * 2).reshape(4, 1, 1)
-        ltrb = np.tile(halves, update.response.score_logits.shape[-2:])[None]
-    stride_px = update.tracker.engine.config.total_stride
-    return decode_ltrb(np.nan_to_num(ltrb[0]), stride_px, crop_map)
-
-
 def _keep_last_box(update: TargetUpdate) -> TargetUpdate:
     """The update that keeps the last box, with a score below `tracked_above` and `lost_below`."""
     options = update.tracker.options
     limit = min(options.lost_below, math.nextafter(options.tracked_above, 0.0))
     score = min(update.result.score, limit)
     status_filter = update.before.status_filter.step(score, options)
-    x, y, w, h = update.before.box_xywh.tolist()
     after = replace(update.before, status_filter=status_filter)
-    return replace(update, after=after, result=Result((x, y, w, h), score, status_filter.status))
+    result = Result(tuple(after.box_xywh.tolist()), score, status_filter.status)
+    return replace(update, after=after, result=result)
 
 
 def connected_groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -31,11 +31,7 @@ _METHODS = {
 
 
 def rename_options(values: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:
-    """The same values under today's names.
-
-    Args:
-        values: by option, as a user typed them or a weights card has them.
-        warn: about old names; False for cards, which siamtrack wrote itself.
+    """The same options under today's names; `warn=False` for cards, which siamtrack wrote itself.
 
     Raises:
         ConfigError: an option is given under both names.
@@ -46,7 +42,7 @@ def rename_options(values: Mapping[str, Any], *, warn: bool = True) -> dict[str,
 class OldTrackerNames:
     """Gives `Tracker` its old method names; each use warns."""
 
-    if not TYPE_CHECKING:  # else every misspelt attribute would type-check
+    if not TYPE_CHECKING:  # else every misspelled attribute would type-check
 
         def __getattr__(self, name: str) -> Any:
             if name not in _METHODS:

@@ -19,8 +19,8 @@ class TrackerOptions:
     Attributes:
         window_influence: weight of the cosine window against the response. Raising it assumes
             slower motion: fewer jumps to distractors, more targets lost at fast motion.
-        score_gain: slope of the score over the peak logit. The four `score_` options calibrate the
-            score, see `decode.calibrated_score`; `siamtrack calibrate` fits them to the weights.
+        score_gain: slope of the score over the peak logit. `siamtrack calibrate` fits the four
+            `score_` options to the weights; the formula is that of `decode.calibrated_score`.
         score_offset: peak logit at which the score is 1/2 if the next two are 0.
         score_similarity: weight of the similarity to the exemplar. Raising it lowers the score of
             objects that respond strongly but look different; 0 ignores the similarity.
@@ -113,7 +113,7 @@ class ScalePyramidOptions(TrackerOptions):
 
     Attributes:
         window_influence: 0.176 in the authors' code.
-        scale_num: number of scales, odd. 5 gains little and costs two thirds more time.
+        scale_num: number of scales, odd. Raising it to 5 gains little for two thirds more time.
         scale_step: ratio of neighboring scales. Raising it follows faster changes, more coarsely.
         scale_penalty: factor on the response of all scales except the current one. Lowering it
             steadies the size.

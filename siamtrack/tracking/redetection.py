@@ -36,7 +36,12 @@ MAX_FINE_WINDOWS = 24
 SEPARATE_IOU = 0.3
 """Boxes that overlap by less lie on different objects."""
 
-# Search grid
+_SCORE_RATE = 0.1  # of the running mean of the score: about the last ten frames
+_TIME_RATE = 0.2  # of the running means of times: about the last five frames
+_MAX_OUTLIER = 3.0  # one frame counts at most this many times the mean
+_DECAY = 0.98  # of the estimated time of a window, per frame without time for one
+
+# --- Search grid ---------------------------------------------------------------------------------
 
 
 def next_grid_windows(
@@ -52,28 +57,31 @@ def next_grid_windows(
 
     Args:
         center_xy: (2,) center of the last box, frame px.
-        side_px: side of a fine window.
-        frame_wh: frame size, px.
+        side_px: side of a fine window, frame px.
+        frame_wh: size of the frame, px.
         grid_index: number of grid windows visited so far.
-        refine_center_xy: best cell of the last frame's coarse windows; its fine window comes first.
+        refine_center_xy: best cell of the last frame's coarse windows.
         count: maximum number of windows.
     """
     if count <= 0:
         return []
+    # The fine window at the best coarse cell comes first.
+    windows: list[Window] = []
+    if refine_center_xy is not None:
+        windows.append((np.asarray(refine_center_xy), side_px))
+
+    # Then the next ones of the grid, coarse in large frames.
     grid, side = grid_centers(center_xy, side_px, frame_wh), side_px
     if len(grid) > MAX_FINE_WINDOWS:
         side = side_px * COARSE_SCALE
         grid = grid_centers(center_xy, side, frame_wh)
-    windows: list[Window] = []
-    if refine_center_xy is not None:
-        windows.append((np.asarray(refine_center_xy), side_px))
     for k in range(min(count - len(windows), len(grid))):
         windows.append((grid[(grid_index + k) % len(grid)], side))
     return windows
 
 
 def count_fine(local: CropMap, others: Sequence[CropMap]) -> int:
-    """Number of fine windows, which have the side of the local one; they come first."""
+    """Number of fine windows, which come first and have the side of the local one."""
     limit = local.scale * (1.0 + COARSE_SCALE) / 2
     return sum(other.scale < limit for other in others)
 
@@ -86,18 +94,16 @@ def grid_centers(
     Neighboring windows overlap by half or more, so that a target of up to half a window's side is
     whole in one of them.
     """
-    columns, rows = (_axis_centers(side_px, length) for length in frame_wh)
-    grid = np.array([(x, y) for y in rows for x in columns])
+    # Centers along each axis: evenly spaced, at most half a window apart.
+    axes: list[list[float]] = []
+    for length in frame_wh:
+        span = max(length - side_px, 0.0)
+        gaps = int(np.ceil(span / (side_px / 2)))
+        axes.append([length / 2 - span / 2 + span * k / max(gaps, 1) for k in range(gaps + 1)])
+
+    grid = np.array([(x, y) for y in axes[1] for x in axes[0]])
     order = np.argsort(np.hypot(*(grid - center_xy).T), kind="stable")
     return [grid[k] for k in order]
-
-
-def _axis_centers(side_px: float, length: int) -> list[float]:
-    """Window centers along one axis: evenly spaced, at most half a window apart."""
-    span = max(length - side_px, 0.0)
-    count = int(np.ceil(span / (side_px / 2))) + 1
-    first = length / 2 - span / 2
-    return [first + (span * k / (count - 1) if count > 1 else 0.0) for k in range(count)]
 
 
 def best_coarse_center(
@@ -114,7 +120,7 @@ def best_coarse_center(
     return x, y
 
 
-# Decisions
+# --- Decisions -----------------------------------------------------------------------------------
 
 
 def decode_redetection(
@@ -124,10 +130,8 @@ def decode_redetection(
     config: NetworkConfig,
     options: BoxHeadOptions,
 ) -> Prediction:
-    """Decode the fine window with the highest peak.
-
-    The target may be anywhere in it, so there is no cosine window.
-    """
+    """Decode the fine window with the highest peak."""
+    # The target may be anywhere in the window, so there is no cosine window.
     options = replace(options, window_influence=0.0, min_peak=0.0)
     best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
     return decode_box_head(response[best : best + 1], maps[best], last_xywh, config, options)
@@ -136,10 +140,7 @@ def decode_redetection(
 def accept_redetection(found: Prediction, similarity: float, options: BoxHeadOptions) -> bool:
     """Whether the box of a lost target may move to a prediction.
 
-    Args:
-        found: the prediction.
-        similarity: running mean of the similarity while the target was tracked.
-        options: both limits.
+    `similarity` is its running mean while the target was tracked.
     """
     confident = calibrated_score(found, options) >= options.redetect_score
     return confident and found.similarity >= options.redetect_similarity * similarity
@@ -153,11 +154,7 @@ def should_switch_target(
 ) -> bool:
     """Whether the box moves to an accepted prediction elsewhere instead of the local one.
 
-    Args:
-        remote: the prediction elsewhere.
-        local: the prediction around the last box.
-        verification: of a recovered target; None for a lost one.
-        options: give `switch_score`.
+    `verification` is that of a recovered target, None for a lost one.
     """
     here, there = calibrated_score(local, options), calibrated_score(remote, options)
     if verification is None:
@@ -168,23 +165,15 @@ def should_switch_target(
     return there >= options.switch_score and there > max(here, verification.mean_score)
 
 
-# Verification
+# --- Verification --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """A recovered target is still searched for elsewhere: it may be a distractor.
+    """A recovered target is still searched for elsewhere: it may be a distractor."""
 
-    Attributes:
-        frames_left: frames until the search stops.
-        mean_score: running mean of the score since the recovery; another object must exceed it.
-    """
-
-    frames_left: int
-    mean_score: float
-
-
-_SCORE_RATE = 0.1  # of the running mean: about the last ten frames
+    frames_left: int  # until the search stops
+    mean_score: float  # running mean since the recovery; another object must exceed it
 
 
 def next_verification(
@@ -198,13 +187,8 @@ def next_verification(
 ) -> Verification | None:
     """The verification after one more frame; None if there is nothing to verify.
 
-    Args:
-        current: the one before this frame.
-        before: status before this frame.
-        now: status of this frame.
-        score: of this frame.
-        switched: whether the box moved to a prediction elsewhere in this frame.
-        frames: `verify_frames` of the options.
+    `before` and `now` are the statuses of the last frame and this one. `switched` says that the
+    box moved to a prediction elsewhere; `frames` is the option `verify_frames`.
     """
     if now == "lost":
         return None
@@ -216,11 +200,7 @@ def next_verification(
     return Verification(current.frames_left - 1, mean)
 
 
-# Time budget
-
-_TIME_RATE = 0.2  # of the running means: about the last ten frames
-_MAX_OUTLIER = 3.0  # one frame counts at most this many times the mean
-_DECAY = 0.98  # of the estimated time of a window, per frame without time for one
+# --- Time budget ---------------------------------------------------------------------------------
 
 
 class TimeBudget:
@@ -229,16 +209,13 @@ class TimeBudget:
     Learns the time of a frame without re-detection and of one more window. The windows around the
     last box are always visited, even if they alone exceed the limit. If there is no time for any
     other window, its estimate decays, and one is tried again now and then.
-
-    Attributes:
-        limit_s: time limit for one frame.
-        frames: number of frames measured.
-        exceeded: number of frames that took longer than the limit.
     """
 
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
         """Start without estimates; `clock` is monotonic, in seconds."""
-        self.limit_s, self.frames, self.exceeded = limit_s, 0, 0
+        self.limit_s = limit_s
+        self.frames = 0  # frames measured
+        self.exceeded = 0  # frames that took longer than the limit
         self._clock = clock
         self._frame_s: float | None = None  # without re-detection windows
         self._window_s: float | None = None

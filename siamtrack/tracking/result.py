@@ -30,7 +30,7 @@ class Result:
 
     @property
     def xyxy(self) -> Box:
-        """Corners left, top, right, bottom in frame px.
+        """Left, top, right and bottom in frame px.
 
         Example:
             >>> Result((10.0, 20.0, 5.0, 5.0), 0.9, "tracked").xyxy

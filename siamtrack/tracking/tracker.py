@@ -33,7 +33,7 @@ from siamtrack.tracking.redetection import (
     should_switch_target,
 )
 from siamtrack.tracking.result import Result, Status
-from siamtrack.types import Box, FloatArray, Image
+from siamtrack.types import FloatArray, Image
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class Tracker(OldTrackerNames):
             )  # fmt: skip
             state = replace(state, box_correction=correction)
         self._state = state
-        return Result(_as_box(target), 1.0, "tracked")
+        return Result(tuple(target.tolist()), 1.0, "tracked")
 
     def update(self, frame_bgr: Image) -> Result:
         """Find the target in the next frame.
@@ -195,11 +195,7 @@ class Tracker(OldTrackerNames):
             return self.update_from_response(self.engine.track(self.exemplar, crops), maps)
 
     def crop_search_windows(self, frame_bgr: Image) -> tuple[list[Image], list[CropMap]]:
-        """First half of `update`; `MultiTracker` batches the crops of several trackers.
-
-        Raises:
-            NotInitializedError, InvalidFrameError: see `update`.
-        """
+        """First half of `update`; `MultiTracker` batches the crops of several trackers."""
         state = self._require_state()
         frame = check_frame(frame_bgr)
         frame_wh = (frame.shape[1], frame.shape[0])
@@ -213,12 +209,7 @@ class Tracker(OldTrackerNames):
         return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
 
     def update_from_response(self, response: Response, maps: Sequence[CropMap]) -> Result:
-        """Second half of `update`.
-
-        Args:
-            response: of the network to the crops of `crop_search_windows`, in order.
-            maps: of those crops.
-        """
+        """Second half of `update`, with the response to the crops of `crop_search_windows`."""
         state, config = self._require_state(), self.engine.config
         options, box_head = self.options, self._box_head
         before = state.status_filter.status
@@ -226,7 +217,8 @@ class Tracker(OldTrackerNames):
         # An online filter would rescore the response here, and be updated after step 3.
         response = state.box_correction.apply(response)
 
-        # 1. Decode the windows around the last box.
+        # 1. Decode the windows around the last box. They come first, then the fine and the coarse
+        #    windows elsewhere.
         local = self._local_count
         found = decode(response[:local], maps[:local], state.box_xywh, config, options)
 
@@ -240,6 +232,8 @@ class Tracker(OldTrackerNames):
             if accept_redetection(remote, state.similarity, box_head):
                 switched = should_switch_target(remote, found, verification, box_head)
             found = remote if switched else found
+
+        # A network that is broken moves nothing.
         score = calibrated_score(found, options)
         if not math.isfinite(sum(found.box_xywh.tolist())):
             logger.warning("the network returned %s; the last box is kept", found.box_xywh.tolist())
@@ -266,6 +260,7 @@ class Tracker(OldTrackerNames):
         if status_filter.status == "lost" or verification is not None:
             grid_index, refine_center = state.grid_index, state.refine_center_xy
             if len(maps) > local:
+                # The fine window at the best coarse cell is not one of the grid.
                 grid_index += len(maps) - local - (refine_center is not None)
                 refine_center = best_coarse_center(response[fine:], maps[fine:], config)
 
@@ -274,7 +269,7 @@ class Tracker(OldTrackerNames):
             similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
             last_prediction=found,
         )  # fmt: skip
-        return Result(_as_box(box), score, status_filter.status)
+        return Result(tuple(box.tolist()), score, status_filter.status)
 
     def _local_windows(self, state: TrackState) -> list[Window]:
         """Windows around the last box: one, or one per scale."""
@@ -316,8 +311,3 @@ def rescale_state(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
         )
     box = state.box_xywh * np.tile(ratio, 2)
     return replace(state, box_xywh=box, frame_wh=frame_wh, refine_center_xy=None)
-
-
-def _as_box(box_xywh: FloatArray) -> Box:
-    x, y, w, h = box_xywh.tolist()
-    return x, y, w, h
