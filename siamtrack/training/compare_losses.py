@@ -6,7 +6,6 @@ plot and JSON of the results.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,9 @@ from siamtrack.data.cache import CropCache
 from siamtrack.data.datasets import open_dataset
 from siamtrack.engines.devices import resolve_device
 from siamtrack.errors import ConfigError, OutputError
-from siamtrack.evaluation.statistics import Interval, bootstrap_mean, paired_test
+from siamtrack.evaluation.report.plots import figure_bytes
+from siamtrack.evaluation.report.tables import interval_text, markdown_table, without_nan
+from siamtrack.evaluation.statistics import bootstrap_mean, paired_test
 from siamtrack.losses.combined import LOSSES
 from siamtrack.losses.mining import Mining
 from siamtrack.models.weights import load_network
@@ -217,9 +218,7 @@ def write_comparison(results: Sequence[VariantResult], out: Path) -> None:
     content = {"rows": rows, "outcomes": [asdict(result) for result in results]}
     atomic_write(out / DATA, json.dumps(content, indent=2) + "\n")
     atomic_write(out / TABLE, as_markdown(rows))
-    picture = io.BytesIO()
-    plot(rows).savefig(picture, format="png", dpi=120)
-    atomic_write(out / PLOT, picture.getvalue())
+    atomic_write(out / PLOT, figure_bytes(plot(rows), "png", dpi=120))
 
 
 def summarize(results: Sequence[VariantResult]) -> list[dict[str, Any]]:
@@ -241,43 +240,31 @@ def summarize(results: Sequence[VariantResult]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"name": result.name, "sequences": len(names)}
         for key in ("success_auc", "ao"):
             scores = np.array([result.sequences[name][key] for name in names])
-            row[key] = _as_json(bootstrap_mean(scores, np.random.default_rng(_SEED)))
+            row[key] = without_nan(asdict(bootstrap_mean(scores, np.random.default_rng(_SEED))))
         aucs = np.array([result.sequences[name]["success_auc"] for name in names])
         test = paired_test(aucs, first, np.random.default_rng(_SEED))
-        row["against_first"] = {**_as_json(test.difference), "p_value": test.p_value}
+        row["against_first"] = without_nan({**asdict(test.difference), "p_value": test.p_value})
         row["separation"] = result.separation
         rows.append(row)
     return rows
 
 
-def _as_json(interval: Interval) -> dict[str, float | None]:
-    """The interval with None for NaN, which JSON does not have."""
-    return {k: float(v) if np.isfinite(v) else None for k, v in asdict(interval).items()}
-
-
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """GitHub-flavored table with a legend below."""
-    lines = [_line(_HEADINGS), _line(["---", *["---:"] * (len(_HEADINGS) - 1)])]
+    cells = []
     for number, row in enumerate(rows):
         against, separation = row["against_first"], row["separation"]
-        compared = [_text(against, "+.3f"), f"{against['p_value']:.3f}"] if number else ["", ""]
-        cells = [row["name"], _text(row["success_auc"]), _text(row["ao"]), *compared]
-        lines.append(_line([*cells, "" if separation is None else f"{separation:.3f}"]))
+        compared = (
+            [interval_text(against, "+.3f"), f"{against['p_value']:.3f}"] if number else ["", ""]
+        )
+        scores = [interval_text(row["success_auc"]), interval_text(row["ao"])]
+        last = "" if separation is None else f"{separation:.3f}"
+        cells.append([row["name"], *scores, *compared, last])
     note = (
         f"Means over {rows[0]['sequences']} held-out sequences; in brackets 95 % bootstrap "
         "intervals over sequences. p: sign-flip test of the difference from the first row."
     )
-    return "\n".join([*lines, "", note]) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _text(interval: dict[str, float | None], form: str = ".3f") -> str:
-    if interval["low"] is None:
-        return f"{interval['value']:{form}}"
-    return f"{interval['value']:{form}} [{interval['low']:{form}}, {interval['high']:{form}}]"
+    return f"{markdown_table(_HEADINGS, cells)}\n\n{note}\n"
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> Figure:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from siamtrack.evaluation.report.plots import COLORS, figure_bytes, style
+from siamtrack.evaluation.report.tables import markdown_table, without_nan
 from siamtrack.evaluation.statistics import Interval
 from siamtrack.tuning.crossvalidation import SelectionResult, cross_validate_choice
 from siamtrack.tuning.ranges import Number
@@ -51,7 +52,7 @@ def write_trials(
         "trials": [{**asdict(trial), "objective": trial.objective} for trial in trials],
     }
     if result is not None:
-        content["verdict"] = _plain(asdict(result))
+        content["verdict"] = without_nan(asdict(result))
         content["recommended"] = trials[result.best].options if result.recommended else None
     atomic_write(out / DATA, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
@@ -88,41 +89,31 @@ def markdown(trials: Sequence[Trial], result: SelectionResult) -> str:
     """The estimated gain, the recommendation, and the best trials."""
     options = list(trials[0].options)
     sequences, gain = len(trials[0].aucs), result.gain
-    lines = [
-        _line(("success AUC", "mean", "95 % interval")),
-        _line(("---", "---:", "---")),
-        *(
-            _line((name, f"{found.value:.4f}", _interval(found)))
-            for name, found in (
-                ("options before the search", result.default),
-                ("best options, judged on the sequences that chose them", result.optimistic),
-                ("choosing, judged on sequences left out", result.cross_validated),
-            )
-        ),
-        _line(
-            (
-                "the last minus the first",
-                f"{gain.difference.value:+.4f}",
-                _interval(gain.difference, "+.4f"),
-            )
-        ),
-        "",
+    estimates = [
+        ("options before the search", result.default),
+        ("best options, judged on the sequences that chose them", result.optimistic),
+        ("choosing, judged on sequences left out", result.cross_validated),
+    ]
+    rows = [(name, f"{found.value:.4f}", _interval(found)) for name, found in estimates]
+    difference = gain.difference
+    gained = (f"{difference.value:+.4f}", _interval(difference, "+.4f"))
+    rows.append(("the last minus the first", *gained))
+    ranked = sorted(range(len(trials)), key=lambda row: -trials[row].objective)[:_LISTED]
+    listed = ranked if 0 in ranked else [*ranked, 0]
+    headings = ("trial", *options, "success AUC", "chosen")
+    parts = [
+        markdown_table(("success AUC", "mean", "95 % interval"), rows, "lrl"),
         f"{len(trials) - 1} trials on {sequences} sequences, {result.folds} folds; better on "
         f"{gain.wins} sequences, equal on {gain.ties}, p = {gain.p_value:.3f} (sign flips). "
         "Intervals are bootstrapped over sequences. The second row is too high: part of its lead "
         "is luck with these sequences. The third is what to expect elsewhere.",
-        "",
         _advice(trials, result),
-        "",
-        _line(("trial", *options, "success AUC", "chosen")),
-        _line(("---:", *["---:"] * len(options), "---:", "---:")),
+        markdown_table(
+            headings, [_row(trials[k], result.chosen[k]) for k in listed], "r" * len(headings)
+        ),
+        "Trial 0: before the search. chosen: share of the folds in which it was the choice.",
     ]
-    ranked = sorted(range(len(trials)), key=lambda row: -trials[row].objective)[:_LISTED]
-    lines += [_row(trials[row], result.chosen[row]) for row in ranked]
-    if 0 not in ranked:
-        lines.append(_row(trials[0], result.chosen[0]))
-    note = "Trial 0: before the search. chosen: share of the folds in which it was the choice."
-    return "\n".join([*lines, "", note]) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _advice(trials: Sequence[Trial], result: SelectionResult) -> str:
@@ -135,13 +126,9 @@ def _advice(trials: Sequence[Trial], result: SelectionResult) -> str:
     return f"**Recommended**: {options}.{tail}"
 
 
-def _row(trial: Trial, chosen: float) -> str:
-    values = [_number(value) for value in trial.options.values()]
-    return _line((str(trial.number), *values, f"{trial.objective:.4f}", f"{chosen:.0%}"))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _row(trial: Trial, chosen: float) -> tuple[str, ...]:
+    values = (_number(value) for value in trial.options.values())
+    return str(trial.number), *values, f"{trial.objective:.4f}", f"{chosen:.0%}"
 
 
 def _interval(found: Interval, form: str = ".4f") -> str:
@@ -150,15 +137,6 @@ def _interval(found: Interval, form: str = ".4f") -> str:
 
 def _number(value: Number) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows neither NaN nor arrays."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def plot(trials: Sequence[Trial], result: SelectionResult) -> Figure:

@@ -254,10 +254,10 @@ def _shorten(label: str) -> str:
     return label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 20]}...{label[-17:]}"
 
 
-def figure_bytes(figure: Figure, kind: str) -> bytes:
+def figure_bytes(figure: Figure, kind: str, dpi: int = 160) -> bytes:
     """The figure as `png`, `pdf` or `svg`."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=160)
+    figure.savefig(buffer, format=kind, dpi=dpi)
     return buffer.getvalue()
 
 
