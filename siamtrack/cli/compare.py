@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from siamtrack.types import FloatArray, Image
     from siamtrack.video.window import Window
 
+PATH = click.Path(path_type=Path)
 QUIT_KEYS = ("q", "esc")
 
 
@@ -40,13 +41,11 @@ QUIT_KEYS = ("q", "esc")
 )
 @click.option(
     "--truth",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="F.txt",
     help="Ground truth, a line x,y,w,h per frame: it is drawn in green, and overlaps are printed.",
 )
-@click.option(
-    "--save", type=click.Path(path_type=Path), metavar="F.mp4", help="Write the panels as a video."
-)
+@click.option("--save", type=PATH, metavar="F.mp4", help="Write the panels as a video.")
 @click.option("--overwrite", is_flag=True, help="Replace a video that exists.")
 @click.option("--no-display", is_flag=True, help="Open no window.")
 @opencv_model_options
@@ -120,11 +119,7 @@ def command(
 
 
 def _first_box(box: Sequence[float] | None, truth: FloatArray | None) -> Sequence[float]:
-    """The box that was given, else the first one of the ground truth.
-
-    Raises:
-        ConfigError: neither is there.
-    """
+    """The box that was given, else the first one of the ground truth."""
     if box is not None:
         return box
     if truth is None or not len(truth):

@@ -23,13 +23,10 @@ from siamtrack.types import BoolArray
 
 MIN_ABSENCE = 15
 """Shortest absence in frames; over shorter ones a tracker does well to report nothing."""
-
 LOST_WITHIN = 15
 """Frames within which a loss should be reported."""
-
 FOUND_WITHIN = 30
 """Frames within which a target that is back should be tracked again."""
-
 _BEFORE = 15  # frames before a disappearance in one of which the box must have been right
 
 
@@ -100,7 +97,7 @@ def measure_absences(tracker: Tracker, sequences: Iterable[VideoSequence]) -> Ab
 
 
 def count_absences(overlaps: ArrayLike, lost: ArrayLike, tracked: ArrayLike) -> AbsenceReport:
-    """The report of one sequence.
+    """The report of one sequence of N frames.
 
     Args:
         overlaps: (N,) of the box with the truth; NaN where the target is absent.

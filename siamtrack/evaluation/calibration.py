@@ -1,12 +1,8 @@
 """Fit the score to be a probability, and measure how well calibrated it is.
 
 The score is the probability that the box is on the target: logistic regression over the cues of
-`siamtrack.tracking.decode`. The regression belongs to the weights and is fitted on sequences that
-they were not trained on. How well it holds elsewhere is measured by leaving out one sequence after
-the other.
-
-In order: `Observations`, `observe` (track and record), `fit`, `calibrate`, `calibration_curves`,
-`reliability`.
+`siamtrack.tracking.decode`. It belongs to the weights and is fitted on sequences that they were
+not trained on. Leaving out one sequence after the other shows how well it holds elsewhere.
 """
 
 from __future__ import annotations
@@ -23,37 +19,27 @@ from scipy.special import expit, log_expit
 from siamtrack.data.sequence import VideoSequence
 from siamtrack.engines.base import Engine
 from siamtrack.errors import DatasetError
-from siamtrack.evaluation.runs import track_sequence
+from siamtrack.evaluation.runs import start_sequence
 from siamtrack.geometry import iou
 from siamtrack.models.weights import find_weights, read_card, write_card
-from siamtrack.tracking.decode import Prediction
 from siamtrack.tracking.options import TrackerOptions
-from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
-from siamtrack.types import BoolArray, FloatArray, Image, IntArray
+from siamtrack.types import BoolArray, FloatArray, IntArray
 
 GOOD_OVERLAP = 0.5
 """A box is on the target when it overlaps the truth by more than this."""
 
 _L2_PENALTY = 1e-4  # on squared weights of standardized cues: separable data have a finite fit
-
 _MIN_GAIN = 0.01  # a higher peak never lowers the score
 
 
 class Observations(NamedTuple):
-    """Frames of several sequences.
+    """Frames of several sequences."""
 
-    Attributes:
-        cues: (N, 3) peak of the response, similarity and margin.
-        good: (N,) bool, the box was on the target; False where the target was absent.
-        weights: (N,) such that every sequence weighs the same, sum 1.
-        sequences: (N,) number of the sequence.
-    """
-
-    cues: FloatArray
-    good: BoolArray
-    weights: FloatArray
-    sequences: IntArray
+    cues: FloatArray  # (N, 3) peak of the response, similarity and margin
+    good: BoolArray  # (N,) the box was on the target; False where the target was absent
+    weights: FloatArray  # (N,) every sequence weighs the same, sum 1
+    sequences: IntArray  # (N,) number of the sequence
 
     def select(self, chosen: BoolArray) -> Observations:
         """Some of the frames, their weights summing to 1 again."""
@@ -70,52 +56,36 @@ class Calibration(NamedTuple):
     score_margin: float
 
 
-class RecordingTracker(Tracker):
-    """A tracker that keeps the prediction behind every score."""
-
-    def __init__(self, engine: Engine, options: TrackerOptions) -> None:
-        super().__init__(engine, options)
-        self.predictions: list[Prediction] = []
-
-    def update(self, frame_bgr: Image) -> Result:
-        """Track as `Tracker.update` does."""
-        result = super().update(frame_bgr)
-        if self.state is not None and self.state.last_prediction is not None:
-            self.predictions.append(self.state.last_prediction)
-        return result
-
-
 def observe(
     engine: Engine, options: TrackerOptions, sequences: Iterable[VideoSequence]
 ) -> Observations:
     """Track sequences once each; record the cues and whether the box was right.
 
-    Args:
-        engine: runs the weights.
-        options: of the tracker. Their calibration matters while a target is lost: the score decides
-            whether the box stays and where the tracker searches.
-        sequences: with truth; those that show the target in fewer than two frames are left out.
+    Sequences that show the target in fewer than two frames are left out. The calibration in
+    `options` matters while a target is lost: the score decides where the tracker searches.
 
     Raises:
         DatasetError: no sequence is left.
     """
-    cues: list[list[tuple[float, float, float]]] = []
+    cues: list[tuple[float, float, float]] = []
     good: list[BoolArray] = []
     for sequence in sequences:
         if sequence.visible.sum() < 2:
             continue
-        tracker = RecordingTracker(engine, options)
-        first, (_, *results) = track_sequence(tracker, sequence)
-        truth = sequence.boxes[first + 1 : first + 1 + len(results)]
-        overlaps = np.nan_to_num(iou([r.box for r in results], truth))
-        cues.append([(p.peak_logit, p.similarity, p.margin) for p in tracker.predictions])
-        good.append(overlaps > GOOD_OVERLAP)
-    if not cues:
+        tracker = Tracker(engine, options)
+        first, images, _ = start_sequence(tracker, sequence)
+        boxes = []
+        for image in images:
+            boxes.append(tracker.update(image).box)
+            if tracker.state is not None and (found := tracker.state.last_prediction) is not None:
+                cues.append((found.peak_logit, found.similarity, found.margin))
+        overlaps = iou(boxes, sequence.boxes[first + 1 : first + 1 + len(boxes)])
+        good.append(np.nan_to_num(overlaps) > GOOD_OVERLAP)
+    if not good:
         raise DatasetError("no sequence shows its target in two frames; give sequences with truth")
     weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in good])
     numbers = np.repeat(np.arange(len(good)), [len(part) for part in good])
-    all_cues = np.array([row for part in cues for row in part], dtype=np.float64)
-    return Observations(all_cues, np.concatenate(good), weights / weights.sum(), numbers)
+    return Observations(np.array(cues), np.concatenate(good), weights / weights.sum(), numbers)
 
 
 def fit(observed: Observations) -> Calibration:
@@ -182,8 +152,7 @@ def leave_one_out(observed: Observations) -> FloatArray:
     """(N,) scores of every sequence's frames by a calibration fitted to the other sequences.
 
     Raises:
-        DatasetError: there is one sequence only, or without one of them all boxes are right or
-            wrong.
+        DatasetError: there is one sequence only; see also `fit`.
     """
     scores = np.empty(len(observed.good))
     numbers = np.unique(observed.sequences)
@@ -217,16 +186,10 @@ def calibration_curves(
 def reliability(
     scores: ArrayLike, good: ArrayLike, weights: ArrayLike, bins: int = 10
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Reliability diagram: predicted against observed share of good boxes, in bins of equal width.
+    """Predicted against observed share of good boxes, in bins of equal width.
 
-    Args:
-        scores: (N,) in [0, 1].
-        good: (N,) bool.
-        weights: (N,) sum 1.
-        bins: how many.
-
-    Returns:
-        Weight, mean score and share of good boxes of each bin, (bins,); NaN in empty ones.
+    Takes (N,) scores in [0, 1], flags and weights (sum 1). Returns weight, mean score and share of
+    good boxes of each bin, (bins,); NaN in empty ones.
     """
     scores, good, weights = (np.asarray(v, np.float64) for v in (scores, good, weights))
     number = np.minimum((scores * bins).astype(int), bins - 1)

@@ -21,35 +21,20 @@ TITLE_PX = 30
 TITLE_BGR: Color = (30, 28, 28)
 TEXT_BGR: Color = (245, 245, 245)
 TRUTH_BGR: Color = (90, 220, 60)
-COLORS_BGR: tuple[Color, ...] = (
-    (50, 60, 250),
-    (240, 150, 30),
-    (40, 200, 250),
-    (210, 90, 200),
-    (40, 140, 255),
-    (210, 200, 40),
-)
+COLORS_BGR: tuple[Color, ...] = ((50, 60, 250), (240, 150, 30), (40, 200, 250), (210, 90, 200),
+                                 (40, 140, 255), (210, 200, 40))  # fmt: skip
 
 
 @dataclass(slots=True)
 class TrackerRun:
-    """One tracker up to the present frame.
-
-    Attributes:
-        label: its name in titles.
-        tracker: under the clock.
-        box: (4,) the last one it gave, xywh px.
-        times_s: seconds per frame.
-        overlaps: with the truth, where there is one; the first frame does not count.
-        failure: why it is no longer called; empty while it works.
-    """
+    """One tracker up to the present frame."""
 
     label: str
     tracker: TimedTracker
-    box: FloatArray
+    box: FloatArray  # (4,) the last one it gave, xywh px
     times_s: list[float] = field(default_factory=list)
-    overlaps: list[float] = field(default_factory=list)
-    failure: str = ""
+    overlaps: list[float] = field(default_factory=list)  # with the truth, first frame excluded
+    failure: str = ""  # why it is no longer called
 
     @property
     def fps(self) -> float:
@@ -77,7 +62,7 @@ class TrackerRun:
 
 @dataclass(frozen=True, slots=True)
 class ComparedFrame:
-    """One frame of a comparison: the picture, every tracker, the true box or None."""
+    """One frame of a comparison; `truth` is None where it is not known."""
 
     image: Image
     runs: Sequence[TrackerRun]
@@ -92,11 +77,8 @@ def run_side_by_side(
 ) -> Iterator[ComparedFrame]:
     """Run every tracker over the same frames, one after another on each.
 
-    Args:
-        trackers: what runs.
-        images: frames, the first one to start on.
-        box: xywh px on it.
-        truth: (N, 4) true boxes, NaN where absent, as far as they are known.
+    All start with `box`, xywh px, on the first image. `truth` is (N, 4), NaN where the target is
+    absent; it may end before the images do.
 
     Raises:
         InvalidBoxError: a box that cannot be tracked.
@@ -119,20 +101,14 @@ def run_side_by_side(
 
 def panels_wh(count: int, frame_wh: tuple[int, int]) -> tuple[int, int]:
     """Size in px of the picture of `draw_panels` with `count` trackers."""
-    width, height = _panel_wh(frame_wh)
-    columns, rows = _grid(count)
+    columns, rows, width, height = _layout(count, frame_wh)
     return width * columns, (height + TITLE_PX) * rows
 
 
 def draw_panels(frame: ComparedFrame) -> Image:
-    """A panel per tracker: name, speed and overlap above, its box and the truth on the frame.
-
-    Returns:
-        uint8 (H, W, 3) BGR of `panels_wh`.
-    """
+    """(H, W, 3) BGR: per tracker its name, speed and overlap above its box and the truth."""
     frame_wh = (frame.image.shape[1], frame.image.shape[0])
-    width, height = _panel_wh(frame_wh)
-    columns, rows = _grid(len(frame.runs))
+    columns, rows, width, height = _layout(len(frame.runs), frame_wh)
     canvas = np.full((rows * (height + TITLE_PX), columns * width, 3), 18, np.uint8)
     method = cv2.INTER_AREA if width < frame_wh[0] else cv2.INTER_LINEAR
     resized = cv2.resize(frame.image, (width, height), interpolation=method)
@@ -150,15 +126,11 @@ def draw_panels(frame: ComparedFrame) -> Image:
     return canvas
 
 
-def _grid(count: int) -> tuple[int, int]:
-    """Columns and rows: two side by side, four in a square, never more than three abreast."""
+def _layout(count: int, frame_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Columns and rows of panels, width and height in px of the frame in each."""
     columns = {1: 1, 2: 2, 4: 2}.get(count, 3)
-    return columns, -(-count // columns)
-
-
-def _panel_wh(frame_wh: tuple[int, int]) -> tuple[int, int]:
     width = min(PANEL_WIDTH_PX, max(frame_wh[0], PANEL_WIDTH_PX // 2))
-    return width, max(2, round(frame_wh[1] * width / frame_wh[0]))
+    return columns, -(-count // columns), width, max(2, round(frame_wh[1] * width / frame_wh[0]))
 
 
 def _draw_title(title: Image, run: TrackerRun, color: Color) -> None:

@@ -23,23 +23,16 @@ from siamtrack.types import BoolArray, FloatArray, IntArray
 
 BURN_IN = 10
 """Frames after (re-)initialization that are excluded from accuracy."""
-
 TAGS = ("camera_motion", "illum_change", "occlusion", "size_change", "motion_change", "empty")
 """Frame tags that count; `empty` is a frame without any label at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class VotScore:
-    """One supervised run.
+    """One supervised run. The first four arrays, (T,), are per tag of `TAGS`.
 
-    Attributes:
-        overlap_sum: (T,) sum of counted overlaps, per tag of `TAGS`.
-        overlap_count: (T,) number of counted overlaps.
-        failures: (T,) failures.
-        frames: (T,) tagged frames.
-        overlaps: (N,) per frame, NaN where not counted.
-        figures: accuracy (NaN if nothing was counted) and robustness of the sequence, tags aside.
-        fps: frames over time, skipped frames left out.
+    `overlaps` is (N,), NaN where a frame does not count. `figures` are accuracy (NaN if nothing
+    counts) and robustness of the sequence, tags aside.
     """
 
     overlap_sum: FloatArray

@@ -11,6 +11,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,10 +47,9 @@ OFFSETS = (-10, -3, 0, 5, 20)
 
 
 def lasting_failures(overlaps: FloatArray) -> list[tuple[int, int]]:
-    """First frame and number of counted frames of each failure that lasts.
+    """First frame and number of counted frames of each failure, from (N,) overlaps.
 
-    Args:
-        overlaps: (N,) NaN where the frame does not count; such frames neither make nor end one.
+    Frames that do not count (NaN) neither make nor end a failure.
     """
     counted = np.flatnonzero(~np.isnan(overlaps))
     low = np.concatenate([[False], overlaps[counted] < FAILED_OVERLAP, [False]])
@@ -66,30 +66,16 @@ TRUTH_BGR = (90, 220, 60)
 BOX_BGR = (50, 60, 250)
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One frame of a strip: its number, overlap (None if it does not count), JPEG as data URL."""
-
-    frame: int
-    overlap: float | None
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """The first failure of one tracker on one sequence, as a row of pictures."""
-
-    tracker: str
-    sequence: str
-    frame: int
-    pictures: Sequence[Picture]
-
-
 def failure_strips(
     evaluation: Evaluation, trackers: Sequence[TrackerScores], limit: int
-) -> list[Strip]:
-    """Strips of every tracker's worst sequences by average overlap, at most `limit` per tracker."""
-    strips: list[Strip] = []
+) -> list[dict[str, Any]]:
+    """First failures on every tracker's worst sequences, at most `limit` per tracker.
+
+    Returns:
+        Per failure `tracker`, `sequence`, `frame` and `pictures`; each of those has `frame`,
+        `overlap` (None if it does not count) and `url`, a JPEG as data URL.
+    """
+    strips = []
     for tracker in trackers:
         failed = []
         for name, score in tracker.sequences.items():
@@ -106,7 +92,9 @@ def failure_strips(
     return strips
 
 
-def _make_strip(evaluation: Evaluation, tracker: TrackerScores, name: str, frame: int) -> Strip:
+def _make_strip(
+    evaluation: Evaluation, tracker: TrackerScores, name: str, frame: int
+) -> dict[str, Any]:
     variant, store, key = evaluation.variants[0], evaluation.store, tracker.entry.key
     sequence, overlaps = evaluation.sequences[name], tracker.sequences[name].overlaps
     rows = store.read(variant.name, key, name).boxes(store.boxes_path(variant.name, key, name))
@@ -123,14 +111,15 @@ def _make_strip(evaluation: Evaluation, tracker: TrackerScores, name: str, frame
             raise EvaluationError("a picture of the report cannot be encoded")
         url = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
         overlap = None if np.isnan(overlaps[index]) else float(overlaps[index])
-        pictures.append(Picture(start + index, overlap, url))
-    return Strip(tracker.entry.label, name, start + frame, pictures)
+        pictures.append({"frame": start + index, "overlap": overlap, "url": url})
+    names = {"tracker": tracker.entry.label, "sequence": name}
+    return {**names, "frame": start + frame, "pictures": pictures}
 
 
 def _draw_closeup(image: Image, truth: FloatArray, box: FloatArray) -> Image:
     """Truth and box over the part of the frame around both, resized to the strip's height."""
     known = [b for b in (truth, box) if np.isfinite(b).all()]
-    left, top, right, bottom = view_around(known, (image.shape[1], image.shape[0]))
+    left, top, right, bottom = view_around(known, image)
     scale = HEIGHT_PX / (bottom - top)
     size_wh = (max(1, round((right - left) * scale)), HEIGHT_PX)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -140,11 +129,9 @@ def _draw_closeup(image: Image, truth: FloatArray, box: FloatArray) -> Image:
     return draw_outlines(np.asarray(resized, dtype=np.uint8), in_view)
 
 
-def view_around(
-    boxes: Sequence[FloatArray], frame_wh: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def view_around(boxes: Sequence[FloatArray], image: Image) -> tuple[int, int, int, int]:
     """4:3 window around `boxes` with a margin, at least a third of the frame, inside it."""
-    width, height = frame_wh
+    height, width = image.shape[:2]
     low = np.min([b[:2] for b in boxes], axis=0)
     high = np.max([b[:2] + b[2:] for b in boxes], axis=0)
     side = max(1.6 * (high[1] - low[1]), 1.2 * (high[0] - low[0]), height / 3)
@@ -162,14 +149,9 @@ def view_around(
 
 @dataclass(frozen=True, slots=True)
 class FrameTrace:
-    """Responses in one frame.
+    """Search windows of one frame and the responses in them."""
 
-    Attributes:
-        logits: (W, R, R) of every search window, before sigmoid.
-        maps: of the windows.
-    """
-
-    logits: Float32Array
+    logits: Float32Array  # (W, R, R), before sigmoid
     maps: tuple[CropMap, ...]
 
     def scores(self, number: int) -> FloatArray:
@@ -185,23 +167,14 @@ class FrameTrace:
 
 @dataclass(frozen=True, slots=True)
 class SequenceTrace:
-    """One pass over a sequence.
-
-    Attributes:
-        sequence: that was tracked.
-        first: frame that tracking started on.
-        results: (N,) from that frame on.
-        overlaps: (N,) NaN on the first frame and where the target is absent.
-        frames: (N,) None on the first frame.
-        fill_bgr: color that the network saw outside the frame.
-    """
+    """One pass over a sequence."""
 
     sequence: VideoSequence
-    first: int
-    results: list[Result]
-    overlaps: FloatArray
-    frames: list[FrameTrace | None]
-    fill_bgr: tuple[float, float, float]
+    first: int  # frame that tracking started on
+    results: list[Result]  # (N,) from that frame on
+    overlaps: FloatArray  # (N,) NaN on the first frame and where the target is absent
+    frames: list[FrameTrace | None]  # (N,) None on the first frame
+    fill_bgr: tuple[float, float, float]  # what the network saw outside the frame
 
     @property
     def success_auc(self) -> float:
@@ -292,18 +265,13 @@ def write_gallery(
     max_frames: int = 0,
     progress: bool = False,
 ) -> Path:
-    """Track every sequence once and draw the worst ones.
+    """Track every sequence once and draw the `worst` ones by success AUC.
 
-    Args:
-        tracker: whose failures are drawn.
-        dataset: sequences; those that show the target in fewer than two frames are left out.
-        out: folder that gets a PNG per sequence and `index.md`.
-        worst: how many sequences, those with the lowest success AUC.
-        max_frames: of each sequence; 0 for all.
-        progress: draw a bar on standard error.
+    Sequences that show the target in fewer than two frames are left out, those longer than
+    `max_frames` (unless it is 0) cut. `out` gets a PNG per sequence and `index.md`.
 
     Returns:
-        The index.
+        Path of the index.
 
     Raises:
         ConfigError: no sequence is asked for.
@@ -347,21 +315,13 @@ def write_gallery(
 
 
 def shown_failures(overlaps: FloatArray) -> list[int]:
-    """First frames of the longest failures in order; the worst frame where none lasts.
-
-    Args:
-        overlaps: (N,) NaN where a frame does not count; at least one does.
-    """
+    """First frames of the longest failures in order; the worst frame where none lasts."""
     longest = sorted(lasting_failures(overlaps), key=lambda found: -found[1])[:MAX_FAILURES]
     return sorted(start for start, _ in longest) or [int(np.nanargmin(overlaps))]
 
 
 def draw_trace(trace: SequenceTrace, config: NetworkConfig) -> Figure:
-    """Frames and search windows around each failure, and overlap over time below.
-
-    Raises:
-        DatasetError: a frame cannot be read.
-    """
+    """Frames and search windows around each failure, and overlap over time below."""
     rows, columns = shown_failures(trace.overlaps), len(OFFSETS)
     size = (PANEL_IN * columns, PANEL_IN * (1.85 * len(rows) + 0.75))
     figure = Figure(figsize=size, layout="constrained")
@@ -392,7 +352,7 @@ def _draw_frame(axes: Axes, image: Image, trace: SequenceTrace, index: int) -> N
     frame, truth, box = trace.frames[index], trace.truth(index), trace.box(index)
     windows = [_window_box(m) for m in frame.maps] if frame else []
     boxes = [b for b in (truth, box, *windows[:1]) if np.isfinite(b).all()]
-    left, top, right, bottom = view_around(boxes, (image.shape[1], image.shape[0]))
+    left, top, right, bottom = view_around(boxes, image)
     _show(axes, image[top:bottom, left:right], (left, right, bottom, top))
     for window in windows:
         _add_box(axes, window, WINDOW, "--")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
@@ -13,7 +12,6 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from siamtrack.evaluation.protocols import FIGURES, heading
-from siamtrack.evaluation.report.failures import Strip
 from siamtrack.evaluation.report.plots import as_data_url, color_of
 from siamtrack.evaluation.report.tables import without_nan
 from siamtrack.evaluation.scores import TrackerScores
@@ -27,7 +25,7 @@ def render_page(
     content: Mapping[str, Any],
     scores: Sequence[TrackerScores],
     figures: Mapping[str, Figure],
-    strips: Sequence[Strip],
+    strips: Sequence[Mapping[str, Any]],
 ) -> str:
     """Fill the template.
 
@@ -35,7 +33,7 @@ def render_page(
         content: of `report.json`.
         scores: of the first variant, for the overlap over time.
         figures: plots by name, in order.
-        strips: of failures.
+        strips: from `failure_strips`.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -53,7 +51,7 @@ def render_page(
         headline=headline,
         columns=columns,
         plots={name: as_data_url(figure) for name, figure in figures.items()},
-        strips=[asdict(strip) for strip in strips],
+        strips=strips,
         style=(folder / "page.css").read_text(encoding="utf-8"),
         script=(folder / "page.js").read_text(encoding="utf-8"),
         rows=_embed(_sequence_table(content, columns)),

@@ -18,12 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from siamtrack.errors import OutputError
+from siamtrack.evaluation import metrics
 from siamtrack.evaluation.calibration import expected_calibration_error, reliability
-from siamtrack.evaluation.metrics import (
-    NORMALIZED_THRESHOLDS,
-    PRECISION_THRESHOLDS_PX,
-    success_thresholds,
-)
 from siamtrack.evaluation.protocols import heading
 from siamtrack.utils.files import atomic_write
 
@@ -67,13 +63,13 @@ def curve_plot(variant: Content, curve: str) -> Figure:
     if curve == "success":
         title, x = "Success", "overlap threshold"
         figure = "average_overlap" if protocol["pool_frames"] else "success_auc"
-        thresholds = success_thresholds(protocol["success_points"])
+        thresholds = metrics.success_thresholds(protocol["success_points"])
     elif curve == "precision":
         title, x, figure = "Precision", "centre error, px", "precision_20px"
-        thresholds = PRECISION_THRESHOLDS_PX
+        thresholds = metrics.PRECISION_THRESHOLDS_PX
     else:
         title, x, figure = "Normalised precision", "centre error, target sizes", curve
-        thresholds = NORMALIZED_THRESHOLDS
+        thresholds = metrics.NORMALIZED_THRESHOLDS
     plot, axes = _new_plot(f"{title}, {variant['name'].upper()}", x, "share of frames")
     values = {
         label: tracker["figures"][figure]["value"]
@@ -175,16 +171,19 @@ def robustness_plot(variants: Sequence[Content]) -> Figure:
     return plot
 
 
-def reliability_plot(
-    curves: Mapping[str, ArrayLike], good: ArrayLike, weights: ArrayLike, bins: int = 10
-) -> Figure:
-    """Predicted against observed share of good boxes, and how often each score is given.
+def save_reliability(
+    path: str | PathLike[str],
+    curves: Mapping[str, ArrayLike],
+    good: ArrayLike,
+    weights: ArrayLike,
+    bins: int = 10,
+) -> None:
+    """Plot predicted against observed share of good boxes, and how often each score is given.
 
-    Args:
-        curves: (N,) scores in [0, 1] by name.
-        good: (N,) bool, the box was on the target.
-        weights: (N,) of the frames, sum 1.
-        bins: of the score.
+    Takes (N,) scores in [0, 1] by name, and of the frames (N,) flags and weights (sum 1).
+
+    Raises:
+        OutputError: it cannot be written, or its suffix is of no picture format.
     """
     figure = Figure(figsize=(5, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -197,22 +196,8 @@ def reliability_plot(
     upper.set(ylabel="share of boxes on the target", xlim=(0, 1), ylim=(0, 1))
     upper.legend(loc="upper left", frameon=False)
     lower.set(xlabel="score", ylabel="share of frames")
-    return figure
-
-
-def save_reliability(
-    path: str | PathLike[str],
-    curves: Mapping[str, ArrayLike],
-    good: ArrayLike,
-    weights: ArrayLike,
-) -> None:
-    """Write the plot of `reliability_plot`.
-
-    Raises:
-        OutputError: it cannot be written, or its suffix is of no picture format.
-    """
     try:
-        reliability_plot(curves, good, weights).savefig(path)
+        figure.savefig(path)
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write {path} ({error}); give another .png") from error
 
@@ -268,11 +253,7 @@ def as_data_url(figure: Figure) -> str:
 
 
 def save_plots(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Write every figure as PNG and PDF.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
+    """Write every figure as PNG and PDF; raises OutputError."""
     for name, figure in figures.items():
         for kind in ("png", "pdf"):
             atomic_write(folder / f"{name}.{kind}", figure_bytes(figure, kind))
