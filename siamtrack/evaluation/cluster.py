@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError, EvaluationError
-from siamtrack.evaluation.task import RunConfig, Task, TaskGroup, TaskResult
-from siamtrack.evaluation.worker import make_pool
+from siamtrack.evaluation.task import RunConfig, TaskGroup, TaskResult
+from siamtrack.evaluation.worker import run_groups
 
 CONNECT_TIMEOUT_S = 30
 
@@ -22,16 +22,13 @@ CONNECT_TIMEOUT_S = 30
 def run_on_cluster(
     groups: Sequence[TaskGroup], config: RunConfig, on_result: Callable[[TaskResult], None]
 ) -> None:
-    """Run `groups` on the workers of a Dask cluster; returns when all are over.
+    """Run `groups` on the workers of the Dask cluster at `config.scheduler`.
 
-    Args:
-        groups: one Dask task each.
-        config: `config.scheduler` is an address such as `tcp://10.0.0.1:8786`.
-        on_result: called with every result as it comes.
+    `on_result` is called with every result as it comes; returns when all groups are done.
 
     Raises:
         ConfigError: Dask is not installed.
-        EvaluationError: nobody answers at the address.
+        EvaluationError: no scheduler answers at the address.
     """
     try:
         from distributed import Client, as_completed
@@ -47,13 +44,25 @@ def run_on_cluster(
             "dask scheduler"
         ) from error
     with client:
-        futures = {
-            client.submit(run_group, config, list(group), pure=False): group for group in groups
-        }
+        futures = {client.submit(run_group, config, group, pure=False): group for group in groups}
         for future in as_completed(futures):
             for result in _results(future, futures[future]):
                 on_result(result)
             future.release()
+
+
+def run_group(config: RunConfig, group: TaskGroup) -> list[TaskResult]:
+    """Run one group; called on a worker of the cluster."""
+    results: list[TaskResult] = []
+    with tempfile.TemporaryDirectory(prefix="siamtrack-") as logs:
+        run_groups(
+            [group],
+            config,
+            workers=1,
+            logs=Path(logs),
+            on_result=lambda _, result: results.append(result),
+        )
+    return results
 
 
 def _results(future: Any, group: TaskGroup) -> list[TaskResult]:
@@ -63,15 +72,4 @@ def _results(future: Any, group: TaskGroup) -> list[TaskResult]:
     if error is not None:
         return [TaskResult(task, None, f"the cluster gave up: {error!r}") for task in group]
     results: list[TaskResult] = future.result()
-    return results
-
-
-def run_group(config: RunConfig, tasks: Sequence[Task]) -> list[TaskResult]:
-    """Run one group on the machine this is called on."""
-    results: list[TaskResult] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="siamtrack-") as logs,
-        make_pool(config, workers=1, logs=Path(logs)) as pool,
-    ):
-        pool.run([tasks], on_result=lambda _, *answer: results.append(TaskResult.of(*answer)))
     return results

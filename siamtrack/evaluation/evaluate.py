@@ -25,7 +25,7 @@ from siamtrack.evaluation.runs import Variant, variants_of
 from siamtrack.evaluation.store import OUT_ADVICE, ResultStore
 from siamtrack.evaluation.task import RunConfig, Task, TaskGroup, TaskResult
 from siamtrack.evaluation.trackers import TrackerEntry, resolve_trackers
-from siamtrack.evaluation.worker import make_pool
+from siamtrack.evaluation.worker import run_groups
 from siamtrack.utils.files import Closing, atomic_write
 from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
 
@@ -34,16 +34,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An order whose names have become things.
+    """A `RunConfig` with its data set opened and its trackers resolved.
 
-    Attributes:
-        config: the order.
-        benchmark: the data set.
-        sequences: those that take part, by name.
-        trackers: those that take part.
-        variants: ways of running.
-        store: where results are.
-        left_out: what is wrong with the data set, where the user accepted that.
+    `sequences` are those that take part; `left_out` says what is wrong with the data set, where
+    the user accepted that.
     """
 
     config: RunConfig
@@ -55,7 +49,7 @@ class Evaluation:
     left_out: Sequence[str] = ()
 
     def pending(self) -> list[TaskGroup]:
-        """What has no result yet; long sequences first, so that no worker ends with one alone."""
+        """Tasks without a result, long sequences first: no worker ends with a long one alone."""
         lengths = {name: len(sequence) for name, sequence in self.sequences.items()}
         groups = []
         for name in sorted(lengths, key=lambda name: -lengths[name]):
@@ -79,7 +73,7 @@ def prepare(config: RunConfig) -> Evaluation:
         EvaluationError: a tracker that cannot be built.
         WeightsError: weights that are missing or damaged.
     """
-    # 1. The data set, and the ways of running that it allows.
+    # 1. The data set, and the variants that it allows.
     benchmark = open_benchmark(config.dataset, config.root)
     is_vot = benchmark.protocol.layout == "vot"
     families = list(dict.fromkeys(config.protocols or ["supervised" if is_vot else "ope"]))
@@ -92,7 +86,7 @@ def prepare(config: RunConfig) -> Evaluation:
         raise ConfigError(
             f"the truth of {benchmark.name} is withheld, so it can only be run with ope"
         )
-    # 2. Its sequences; everything that is wrong with them is told at once.
+    # 2. Its sequences; everything that is wrong with them is listed at once.
     place = f"{config.dataset} at {config.root}"
     usable, problems = benchmark.check(benchmark.select(config.only))
     if problems and not config.partial:
@@ -149,27 +143,30 @@ def run(
     for tracker in evaluation.trackers:
         for variant in evaluation.variants:
             store.describe(variant.name, tracker.key, tracker.identity)
-        for older in _older_keys(evaluation, tracker):
+        first = evaluation.variants[0].name
+        for older in store.older_keys(first, tracker):
             logger.warning(
                 "%s: results of an older siamtrack stay in %s and are not used; this version "
                 "computes its own (--no-run reports on the older ones)",
                 tracker.label,
-                store.tracker_folder(evaluation.variants[0].name, older),
+                store.tracker_folder(first, older),
             )
     write_failures()
+
     # 2. Whatever has no result yet, here or on a cluster, whose machines need a full path.
     groups = evaluation.pending()
     absolute = replace(config, root=evaluation.benchmark.root.resolve())
     if config.scheduler:
         run_on_cluster(groups, absolute, lambda result: record(0, result))
     elif groups:
-        workers = min(config.workers, len(groups))
-        with make_pool(absolute, workers=workers, logs=config.out / "logs") as pool:
-            pool.run(
-                groups,
-                on_frame,
-                lambda worker, *answer: record(worker, TaskResult.of(*answer)),
-            )
+        run_groups(
+            groups,
+            absolute,
+            workers=min(config.workers, len(groups)),
+            logs=config.out / "logs",
+            on_frame=on_frame,
+            on_result=record,
+        )
     return failures
 
 
@@ -180,7 +177,7 @@ def with_older_results(evaluation: Evaluation) -> Evaluation:
     """
     trackers = []
     for tracker in evaluation.trackers:
-        older = _older_keys(evaluation, tracker)
+        older = evaluation.store.older_keys(evaluation.variants[0].name, tracker)
         if len(older) == 1:
             logger.warning("%s: results of an older siamtrack, %s", tracker.label, older[0])
             tracker = replace(tracker, key=older[0])
@@ -188,20 +185,12 @@ def with_older_results(evaluation: Evaluation) -> Evaluation:
     return replace(evaluation, trackers=trackers)
 
 
-def _older_keys(evaluation: Evaluation, tracker: TrackerEntry) -> list[str]:
-    """Keys of an older siamtrack's results of a tracker that has none of today's."""
-    store, variant = evaluation.store, evaluation.variants[0].name
-    if store.tracker_folder(variant, tracker.key).is_dir():
-        return []
-    return store.older_keys(variant, tracker)
-
-
 class EvaluationProgress(Closing):
-    """Bars on a terminal: frames of all runs, and a line for each worker.
+    """Progress bars: frames of all runs, and on a terminal a line for each worker.
 
     Args:
         groups: everything that is to be run.
-        workers: processes that take part on this machine; 0 when they are elsewhere.
+        workers: processes on this machine; 0 when tasks run on a cluster.
         stream: where to show it; stderr by default.
     """
 
@@ -244,7 +233,7 @@ class EvaluationProgress(Closing):
             )
 
     def on_result(self, worker: int, result: TaskResult) -> None:
-        """Count a task as over; see `run`."""
+        """Count a task as finished; see `run`."""
         self._total.update(result.task.frames - self._frames_done.get(worker, 0))
         if worker in self._frames_done:
             self._frames_done[worker] = 0
@@ -281,17 +270,15 @@ def write_submission(evaluation: Evaluation, tracker: TrackerEntry) -> Path:
             f"{tracker.label} has no result for {len(absent)} of {len(names)} sequences, first "
             f"{absent[0]}; a submission needs all of them"
         )
-    files = []
-    for name in names:
-        files.append(store.boxes_path("ope", key, name))
-        if evaluation.benchmark.protocol.layout == "got10k":
-            files.append(store.times_path("ope", key, name))
+    has_times = evaluation.benchmark.protocol.layout == "got10k"
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in files:
-            inside = path.relative_to(store.tracker_folder("ope", key)).as_posix()
-            member = zipfile.ZipInfo(inside, FIXED_TIME)
-            archive.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED)
+        for name in names:
+            times = [store.times_path("ope", key, name)] if has_times else []
+            for path in (store.boxes_path("ope", key, name), *times):
+                inside = path.relative_to(store.tracker_folder("ope", key)).as_posix()
+                member = zipfile.ZipInfo(inside, FIXED_TIME)
+                archive.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED)
     target = evaluation.config.out / f"submission-{key}.zip"
     atomic_write(target, packed.getvalue(), OUT_ADVICE)
     return target

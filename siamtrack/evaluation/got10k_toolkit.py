@@ -1,4 +1,4 @@
-"""The got10k toolkit: imported when it is needed, patched for today's numpy, kept quiet."""
+"""Import the got10k toolkit when it is needed, patched for numpy 2, without its output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from siamtrack.errors import EvaluationError
 
 
 class _NumpyWithNaN(ModuleType):
-    """Numpy plus the spelling `NaN`, which numpy 2 dropped and the toolkit's VOT code uses."""
+    """Numpy with `NaN`, which numpy 2 dropped and the toolkit's VOT code uses."""
 
     NaN = np.nan
 
@@ -36,22 +36,15 @@ def toolkit_module(name: str) -> ModuleType:
             f"the got10k toolkit cannot be imported ({error}); pip install got10k six wget shapely"
         ) from error
     if name == "experiments.vot" and not isinstance(module.np, _NumpyWithNaN):
-        _patch_vot(module)
+        # Besides `NaN` it needs one-element arrays that turn into numbers by themselves.
+        poly_iou = module.poly_iou
+
+        def one_or_many(*arguments: Any, **bound: Any) -> Any:
+            overlaps = poly_iou(*arguments, **bound)
+            return float(overlaps[0]) if len(overlaps) == 1 else overlaps
+
+        vars(module).update(np=_NumpyWithNaN("numpy"), poly_iou=one_or_many)
     return module
-
-
-def _patch_vot(module: ModuleType) -> None:
-    """Let the toolkit's VOT experiment run on numpy 2.
-
-    Besides `NaN` it needs one-element arrays that turn into numbers by themselves.
-    """
-    poly_iou = module.poly_iou
-
-    def one_or_many(*arguments: Any, **bound: Any) -> Any:
-        overlaps = poly_iou(*arguments, **bound)
-        return float(overlaps[0]) if len(overlaps) == 1 else overlaps
-
-    vars(module).update(np=_NumpyWithNaN("numpy"), poly_iou=one_or_many)
 
 
 @contextlib.contextmanager

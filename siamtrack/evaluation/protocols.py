@@ -1,7 +1,6 @@
-"""What each data set's evaluation counts, and how: conventions as data, nothing computed here.
+"""Conventions of each data set's evaluation, as data; `docs/evaluation.md` has them in prose.
 
-`docs/evaluation.md` has the same in prose. Figures of two protocols are not comparable, not even
-on the same result files.
+Figures of two protocols are not comparable, not even on the same result files.
 """
 
 from __future__ import annotations
@@ -14,17 +13,13 @@ from siamtrack.errors import ConfigError
 FAMILIES = ("ope", "sre", "tre", "realtime", "corruptions", "supervised")
 """Families of variants, see `runs.variants_of`: what `siamtrack eval --protocol` takes."""
 
-OverlapKind = Literal["plain", "toolkit_clipping"]
-ResultLayout = Literal["otb", "got10k", "vot", "clips"]
-
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """Conventions of one family of data sets.
+    """Conventions of one family of data sets; `name` is that of reports.
 
     Attributes:
-        name: as reports write it.
-        layout: of result files and their number format; see `store`.
+        layout: of result files and their number format, see `store`.
         overlap: `toolkit_clipping` clips boxes to the frame as GOT-10k's toolkit does.
         given_box_counts: the first frame, whose box was given, counts with overlap 1 (OTB);
             otherwise it is left out.
@@ -38,8 +33,8 @@ class Protocol:
     """
 
     name: str
-    layout: ResultLayout
-    overlap: OverlapKind = "plain"
+    layout: Literal["otb", "got10k", "vot", "clips"]
+    overlap: Literal["plain", "toolkit_clipping"] = "plain"
     given_box_counts: bool = False
     absent_frames_count: bool = False
     success_points: int = 21
@@ -48,19 +43,10 @@ class Protocol:
     truth_withheld: bool = False
 
 
-OTB = Protocol(
-    "OTB",
-    "otb",
-    given_box_counts=True,
-    absent_frames_count=True,
-    headline=("success_auc", "precision_20px", "success_rate_50"),
-)
-UAV = Protocol(
-    "UAV123",
-    "otb",
-    given_box_counts=True,
-    headline=("success_auc", "precision_20px", "success_rate_50"),
-)
+_OTB_FIGURES = ("success_auc", "precision_20px", "success_rate_50")
+
+OTB = Protocol("OTB", "otb", given_box_counts=True, absent_frames_count=True, headline=_OTB_FIGURES)
+UAV = Protocol("UAV123", "otb", given_box_counts=True, headline=_OTB_FIGURES)
 LASOT = Protocol(
     "LaSOT",
     "otb",
@@ -99,11 +85,7 @@ FIGURES: dict[str, tuple[str, bool]] = {
 
 
 def heading(figure: str) -> str:
-    """Column heading of a figure.
-
-    Raises:
-        ConfigError: there is no such figure.
-    """
+    """Column heading of a figure, a key of `FIGURES`."""
     if figure not in FIGURES:
         raise ConfigError(f"no figure named {figure!r}; there are {', '.join(FIGURES)}")
     return FIGURES[figure][0]

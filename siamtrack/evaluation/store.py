@@ -1,8 +1,7 @@
-"""Result files: the got10k toolkit's layout and number formats, every file whole or absent.
+"""Result files in the got10k toolkit's layout and number formats, written atomically.
 
-`OUT/results/VARIANT` is what the toolkit calls a result folder: give it to
-`ExperimentOTB(root, result_dir=...)` and its `report` reads our files. The tracker's name is its
-key there. A sequence is done when its boxes are there; they are written last.
+`OUT/results/VARIANT` is a result folder of the toolkit's: `ExperimentOTB(root, result_dir=...)`
+reports on our files, with keys as names of trackers.
 """
 
 from __future__ import annotations
@@ -28,22 +27,13 @@ OUT_ADVICE = "give another folder with --out"
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run read back.
-
-    Attributes:
-        rows: per frame four numbers or, for VOT, one code.
-        times_s: (N,) seconds in the tracker; NaN where it was not called, empty if not recorded.
-    """
+    """A `SequenceRun` from its files; `times_s` is empty if there is no file of times."""
 
     rows: list[list[float]]
     times_s: FloatArray
 
     def boxes(self, where: Path) -> FloatArray:
-        """(N, 4) boxes; `where` names the file in errors.
-
-        Raises:
-            EvaluationError: a row is not four numbers.
-        """
+        """(N, 4) boxes; `where` names the file in errors."""
         wrong = [index for index, row in enumerate(self.rows) if len(row) != 4]
         if wrong or not self.rows:
             raise EvaluationError(
@@ -54,7 +44,7 @@ class StoredRun:
 
 
 class ResultStore:
-    """Result files of one data set, which decides layout and number format, under a folder."""
+    """Result files of one data set; its protocol decides on layout and number format."""
 
     def __init__(self, out: Path, benchmark: Benchmark):
         self._root = out / "results"
@@ -62,15 +52,15 @@ class ResultStore:
         self._layout = benchmark.protocol.layout
 
     def toolkit_results(self, variant: str) -> Path:
-        """The folder that the toolkit's experiments take as `result_dir`."""
+        """Folder that the toolkit's experiments take as `result_dir`."""
         return self._root / variant
 
     def tracker_folder(self, variant: str, key: str) -> Path:
-        """Where a tracker's results of one variant lie."""
+        """Folder of a tracker's results in one variant."""
         return self._root / variant / self._folder / key
 
     def boxes_path(self, variant: str, key: str, sequence: str) -> Path:
-        """The file of a sequence's boxes."""
+        """File of a sequence's boxes."""
         folder = self.tracker_folder(variant, key)
         if self._layout == "got10k":
             return folder / sequence / f"{sequence}_001.txt"
@@ -80,26 +70,22 @@ class ResultStore:
         return folder / f"{sequence}.txt"
 
     def times_path(self, variant: str, key: str, sequence: str) -> Path:
-        """The file of a sequence's times."""
+        """File of a sequence's times."""
         boxes = self.boxes_path(variant, key, sequence)
         if self._layout in ("got10k", "vot"):
             return boxes.with_name(f"{sequence}_time.txt")
         return self.tracker_folder(variant, key) / "times" / f"{sequence}_time.txt"
 
     def has(self, variant: str, key: str, sequence: str) -> bool:
-        """Whether a sequence is done."""
+        """Whether a sequence is done: its boxes are written last."""
         return self.boxes_path(variant, key, sequence).is_file()
 
     def write(self, variant: str, key: str, sequence: str, run: SequenceRun) -> None:
-        """Store a run.
-
-        Raises:
-            OutputError: the files cannot be written.
-        """
+        """Store a run."""
         digits = 4 if self._layout == "vot" else 8
         times = "".join(f"{time:.{digits}f}\n" for time in run.times_s).replace("nan", "NaN")
         boxes = "".join(f"{self._format_row(row)}\n" for row in run.rows)
-        # Boxes last: they say that the sequence is done.
+        # Boxes last: `has` looks for them.
         atomic_write(self.times_path(variant, key, sequence), times, OUT_ADVICE)
         atomic_write(self.boxes_path(variant, key, sequence), boxes, OUT_ADVICE)
 
@@ -112,11 +98,7 @@ class ResultStore:
         return ",".join(f"{value:.{decimals}f}" for value in row)
 
     def read(self, variant: str, key: str, sequence: str) -> StoredRun:
-        """Read a run back.
-
-        Raises:
-            EvaluationError: it is not there or not numeric.
-        """
+        """Read a run; EvaluationError if it is not there or not numeric."""
         path = self.boxes_path(variant, key, sequence)
         if not path.is_file():
             raise EvaluationError(f"{path} is missing; run the evaluation again to make it")
@@ -131,11 +113,13 @@ class ResultStore:
             atomic_write(path, json.dumps(identity, indent=2) + "\n", OUT_ADVICE)
 
     def older_keys(self, variant: str, tracker: TrackerEntry) -> list[str]:
-        """Keys under which an older siamtrack stored results of the same weights and options.
+        """Keys under which siamtrack 0.1 stored results of the same weights and options.
 
-        Up to version 0.1 a key had a hash of the source code in place of engine, precision and
-        revision. Such results are never taken for those of today.
+        Those keys had a hash of the source code in place of engine, precision and revision. A
+        tracker that has results of this version gets none.
         """
+        if self.tracker_folder(variant, tracker.key).is_dir():
+            return []
         given = rename_options(tracker.spec.options, warn=False)
         keys = []
         for path in sorted(self.tracker_folder(variant, tracker.key).parent.glob("*.json")):

@@ -19,15 +19,14 @@ class RunConfig:
         root: its folder; on a cluster the same path on every machine.
         out: folder for results and report.
         trackers: they take turns on every sequence.
-        protocols: families of variants, see `runs.variants_of`; empty for `ope`, or `supervised`
-            on VOT.
+        protocols: names of `protocols.FAMILIES`; empty for `ope`, or `supervised` on VOT.
         realtime_fps: rate at which frames come in `realtime`.
         only: patterns of sequence names; empty for all.
-        partial: evaluate what is there of a data set that is incomplete.
+        partial: evaluate what is there of an incomplete data set.
         workers: processes on this machine.
         scheduler: address of a Dask scheduler to run on instead; empty for this machine.
         threads: computing threads of one tracker.
-        frame_timeout_s: a tracker that takes longer for a frame is killed as hung.
+        frame_timeout_s: longest time for a frame before the tracker is killed as hung.
         start_timeout_s: the same for opening the data set and building the tracker.
     """
 
@@ -50,13 +49,7 @@ class RunConfig:
 class Task:
     """One tracker over one sequence in one variant; plain data that any machine can run.
 
-    Attributes:
-        sequence: name of the sequence.
-        variant: name of the variant, see `runs.variant_named`.
-        tracker: how to build the tracker.
-        key: names its results.
-        label: how reports call it.
-        frames: length of the sequence.
+    `key` and `label` are those of the `TrackerEntry`; `frames` is the length of the sequence.
     """
 
     sequence: str
@@ -86,8 +79,8 @@ class SequenceRun:
     """What a tracker did on one sequence.
 
     Attributes:
-        rows: per frame a box of four numbers in the coordinates of the annotation, or, in VOT's
-            supervised runs, a single code.
+        rows: per frame a box in the coordinates of the annotation or, in VOT's supervised runs, a
+            single code.
         times_s: seconds spent in the tracker per frame; NaN where it was not called.
         start: frame of the sequence that the first row belongs to.
     """
@@ -104,11 +97,6 @@ class TaskResult:
     task: Task
     run: SequenceRun | None
     error: str = ""
-
-    @classmethod
-    def of(cls, task: Task, run: Mapping[str, Any] | None, error: str) -> TaskResult:
-        """From what `WorkerPool` reports; `run` is a `SequenceRun` as plain data."""
-        return cls(task, None if run is None else SequenceRun(**run), error)
 
     def as_failure(self) -> dict[str, str]:
         """Entry of `failures.json`."""

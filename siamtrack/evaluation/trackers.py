@@ -47,8 +47,6 @@ results of ours are then computed anew. Do not raise it for renames, docstrings 
 `tests/evaluation/test_revision.py` tracks a small sequence and fails when the boxes have changed.
 """
 
-OptionValue = str | int | float | bool
-
 
 class EvaluatedTracker(Protocol):
     """What a class needs to be evaluated.
@@ -65,17 +63,7 @@ class EvaluatedTracker(Protocol):
 
 
 def box_of(output: Any) -> FloatArray:
-    """The box in whatever a tracker's `update` returned.
-
-    Args:
-        output: four numbers, an object with a `box` of four numbers, or OpenCV's (found, box).
-
-    Returns:
-        (4,) float64 xywh px; coordinates may be NaN, which is for the caller to refuse.
-
-    Raises:
-        EvaluationError: there is no box in it.
-    """
+    """(4,) float64 xywh from four numbers, an object with a `box`, or OpenCV's (found, box)."""
     box = getattr(output, "box", output)
     if isinstance(box, Sequence) and len(box) == 2 and isinstance(box[0], bool):
         box = box[1]
@@ -98,24 +86,20 @@ class TrackerSpec:
     """One tracker: a name of the module's table, and options that it is built with."""
 
     name: str
-    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> TrackerSpec:
-        """Read `NAME` or `NAME@key=value,key=value`; numbers and true/false are recognized.
-
-        Raises:
-            ConfigError: an empty name, or an option that is not `key=value`.
-        """
+        """Parse `NAME` or `NAME@key=value,key=value`; numbers and true/false are recognized."""
         name, _, rest = text.strip().partition("@")
         if not name:
             raise ConfigError(f"tracker {text!r} has no name; write NAME or NAME@key=value")
         form = f"NAME@key=value,key=value in tracker {text!r}"
-        options: dict[str, OptionValue] = {}
+        options = {}
         for part in filter(None, rest.split(",")):
             key, written = parse_assignment(part, form)
             value = parse_value(written)
-            options[key] = value if isinstance(value, bool | int | float | str) else written
+            options[key] = value if isinstance(value, int | float | str) else written
         return cls(name, options)
 
     def __str__(self) -> str:
@@ -128,7 +112,7 @@ class TrackerSpec:
         """The tracker as reports write it: no folders, no model files of OpenCV's."""
         if self.name.startswith("opencv:"):
             return self.name
-        return str(TrackerSpec(re.split(r"[/\\]", self.name)[-1], self.options))
+        return str(TrackerSpec(_file_name(self.name), self.options))
 
     @property
     def is_ours(self) -> bool:
@@ -144,7 +128,7 @@ class TrackerSpec:
         return self.name == "opencv:mil"
 
     def build(self) -> EvaluatedTracker:
-        """A tracker that has seen nothing.
+        """Build the tracker; nothing is initialized.
 
         Raises:
             ConfigError: unknown name or options.
@@ -168,24 +152,24 @@ class TrackerSpec:
 def parse_trackers(
     texts: Sequence[str], files: Mapping[str, Mapping[str, str | None]]
 ) -> list[TrackerSpec]:
-    """Read trackers from a command line.
+    """Parse the trackers of a command line.
 
     Args:
-        texts: one `NAME` or `NAME@key=value,...` each.
+        texts: `NAME` or `NAME@key=value,...` each.
         files: model files given once for all, by name of OpenCV's tracker and of its option.
-
-    Raises:
-        ConfigError: a tracker that cannot be read.
     """
     specs = []
-    for text in texts:
-        spec = TrackerSpec.parse(text)
+    for spec in map(TrackerSpec.parse, texts):
+        common = files.get(spec.name.removeprefix("opencv:"), {})
         if spec.name.startswith("opencv:"):
-            common = files.get(spec.name.removeprefix("opencv:"), {})
             given = {key: value for key, value in common.items() if value is not None}
             spec = TrackerSpec(spec.name, {**given, **spec.options})
         specs.append(spec)
     return specs
+
+
+def _file_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
 
 
 # --- The baseline and OpenCV's trackers -----------------------------------------------------------
@@ -202,16 +186,16 @@ class IdentityTracker:
         self._box = box
 
     def update(self, frame_bgr: Image) -> Box | None:
-        """The first box."""
+        """Return the initial box."""
         return self._box
 
 
 class OpenCvTracker:
-    """A tracker of OpenCV: whole-pixel first box, and the old box wherever it reports failure.
+    """A tracker of OpenCV; where it reports a failure, the last box stays.
 
     Args:
-        make: builds the OpenCV object; called again at every `init`, because most of OpenCV's
-            trackers keep what they learnt from the last sequence.
+        make: builds the OpenCV object; called at every `init`, because most of OpenCV's trackers
+            keep what they learnt from the last sequence.
     """
 
     def __init__(self, make: Callable[[], Any]):
@@ -220,14 +204,14 @@ class OpenCvTracker:
         self._box: Box = (0.0, 0.0, 0.0, 0.0)
 
     def init(self, frame_bgr: Image, box: Box) -> None:
-        """Start on `frame_bgr`; OpenCV takes integers."""
+        """Start on `frame_bgr`; OpenCV takes integers, so the box is rounded."""
         self._tracker = self._make()
         x, y, w, h = (round(v) for v in box)
         self._tracker.init(frame_bgr, (x, y, max(w, 1), max(h, 1)))
         self._box = box
 
     def update(self, frame_bgr: Image) -> Box:
-        """Follow; a failure keeps the last box."""
+        """Return the new box, or the last one after a failure."""
         found, box = self._tracker.update(frame_bgr)
         if found:
             x, y, w, h = (float(v) for v in box)
@@ -247,32 +231,21 @@ CLASSIC = {
 MODEL_FILES = {"nano": ("backbone", "head"), "vit": ("net",)}
 """Trackers with networks, and the options that name their model files."""
 
-OPENCV_NAMES = tuple(sorted([*CLASSIC, *MODEL_FILES]))
-
 
 def opencv_tracker(name: str, options: Mapping[str, Any]) -> OpenCvTracker:
-    """Build one of OpenCV's trackers.
-
-    Args:
-        name: one of `OPENCV_NAMES`.
-        options: model files for `nano` (`backbone`, `head`) and `vit` (`net`); none for the others.
-
-    Raises:
-        ConfigError: unknown name or option.
-        EvaluationError: this OpenCV does not have it, or a model file is missing or unreadable.
-    """
-    if name not in OPENCV_NAMES:
+    """Build one of OpenCV's trackers; `options` are its `MODEL_FILES`."""
+    names = sorted([*CLASSIC, *MODEL_FILES])
+    if name not in names:
         raise ConfigError(
-            f"no OpenCV tracker named {name!r}; there are {', '.join(OPENCV_NAMES)} "
-            "(written opencv:NAME)"
+            f"no OpenCV tracker named {name!r}; there are {', '.join(names)} (written opencv:NAME)"
         )
     known = MODEL_FILES.get(name, ())
-    unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown := sorted(set(options) - set(known)):
         raise ConfigError(
             f"opencv:{name} has no option {', '.join(unknown)}; it takes "
             f"{', '.join(known) or 'none'}"
         )
+    # Trackers without model files.
     if name in CLASSIC:
         for home in (cv2, getattr(cv2, "legacy", None)):
             make = getattr(home, CLASSIC[name], None)
@@ -282,6 +255,7 @@ def opencv_tracker(name: str, options: Mapping[str, Any]) -> OpenCvTracker:
             f"opencv:{name} is not in this OpenCV {cv2.__version__}; it comes with the package "
             "opencv-contrib-python (install it instead of opencv-python, never beside it)"
         )
+    # Trackers with networks.
     flags = " ".join(f"--{option} FILE.onnx" for option in known)
     for option in known:
         if option not in options:
@@ -324,7 +298,7 @@ def _build_class(spec: TrackerSpec) -> EvaluatedTracker:
         made = cls(**spec.options)
     except SiamTrackError:
         raise
-    except Exception as error:
+    except Exception as error:  # a class of the user's may raise anything
         raise EvaluationError(
             f"{spec.name} cannot be built with the options {dict(spec.options)}: "
             f"{type(error).__name__}: {error}"
@@ -359,7 +333,7 @@ def _import_module(where: str) -> ModuleType:
 
 
 FIRST_PIXEL = np.array([1.0, 1.0, 0.0, 0.0])
-"""Added to our boxes where the first pixel has the coordinate 1, as in the toolkit."""
+"""Added to 0-based boxes: the toolkit's first pixel has the coordinate 1."""
 
 
 def is_toolkit_tracker(made: object) -> bool:
@@ -369,12 +343,7 @@ def is_toolkit_tracker(made: object) -> bool:
 
 
 class ToolkitTrackerAdapter:
-    """A tracker written for the toolkit, run on our frames and boxes.
-
-    Args:
-        tracker: has the toolkit's `init(picture, box)` and `update(picture)`: RGB pictures of
-            Pillow, boxes whose first pixel is 1.
-    """
+    """Runs a tracker written for the toolkit: RGB pictures of Pillow, 1-based boxes."""
 
     def __init__(self, tracker: Any):
         self._tracker = tracker
@@ -384,7 +353,7 @@ class ToolkitTrackerAdapter:
         self._tracker.init(_to_pil(frame_bgr), np.asarray(box) + FIRST_PIXEL)
 
     def update(self, frame_bgr: Image) -> FloatArray:
-        """Follow; the box becomes 0-based."""
+        """Track; the box becomes 0-based."""
         return box_of(self._tracker.update(_to_pil(frame_bgr))) - FIRST_PIXEL
 
 
@@ -435,9 +404,9 @@ class TrackerEntry:
 
     Attributes:
         spec: how to build it.
-        label: how reports call it, unique among those that take part.
-        key: names its results.
-        identity: what the key was made from.
+        label: its name in reports, unique among those that take part.
+        key: folder name of its results, see `result_key`.
+        identity: see `result_identity`.
     """
 
     spec: TrackerSpec
@@ -447,26 +416,19 @@ class TrackerEntry:
 
 
 def resolve_trackers(specs: Sequence[TrackerSpec]) -> list[TrackerEntry]:
-    """Give every tracker its label and key; each is built once to see that it can be.
-
-    Raises:
-        ConfigError: none, the same one twice, or an unknown name or option.
-        EvaluationError: one that cannot be built here.
-        WeightsError: weights that are missing or damaged.
-    """
+    """Give every tracker its label and key; each is built once to see that it can be."""
     if not specs:
         raise ConfigError("no tracker to evaluate; give at least one with --tracker NAME")
     labels = [spec.label for spec in specs]
-    entries: list[TrackerEntry] = []
+    entries: dict[str, TrackerEntry] = {}
     for spec in specs:
         identity = result_identity(spec, spec.build())
         key = result_key(spec, identity)
-        twin = next((other for other in entries if other.key == key), None)
-        if twin is not None:
-            raise ConfigError(f"{spec} and {twin.spec} are the same tracker; give it once")
+        if key in entries:
+            raise ConfigError(f"{spec} and {entries[key].spec} are the same tracker; give it once")
         label = spec.label if labels.count(spec.label) == 1 else str(spec)
-        entries.append(TrackerEntry(spec, label, key, identity))
-    return entries
+        entries[key] = TrackerEntry(spec, label, key, identity)
+    return list(entries.values())
 
 
 def result_identity(spec: TrackerSpec, tracker: EvaluatedTracker) -> dict[str, object]:
@@ -474,15 +436,6 @@ def result_identity(spec: TrackerSpec, tracker: EvaluatedTracker) -> dict[str, o
 
     For ours: weights, the options that differ from their defaults (from the weights' card or the
     caller), engine, precision and device that really run, and `TRACKING_REVISION`.
-
-    Args:
-        spec: the tracker.
-        tracker: built from it.
-
-    Raises:
-        ConfigError: a class that cannot be found.
-        EvaluationError: a model file that is missing.
-        WeightsError: weights that are missing.
     """
     if spec.name == "identity":
         return {"name": spec.name}
@@ -490,7 +443,7 @@ def result_identity(spec: TrackerSpec, tracker: EvaluatedTracker) -> dict[str, o
         files = {key: sha256(Path(str(value))) for key, value in sorted(spec.options.items())}
         return {"name": spec.name, "opencv": cv2.__version__, "files_sha256": files}
     if not spec.is_ours:
-        source = _source_file(spec.name)
+        source = _source_file(spec.name.rpartition(":")[0])
         code = sha256(source) if source else "builtin"
         options = dict(sorted(spec.options.items()))
         return {"name": spec.name, "options": options, "source_sha256": code}
@@ -510,12 +463,18 @@ def result_identity(spec: TrackerSpec, tracker: EvaluatedTracker) -> dict[str, o
     }
 
 
+def _source_file(where: str) -> Path | None:
+    """The file of a module, None where Python has it built in."""
+    if where.endswith(".py"):
+        return Path(where)
+    found = importlib.util.find_spec(where)
+    return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None
+
+
 def result_key(spec: TrackerSpec, identity: Mapping[str, object] | None = None) -> str:
     """Folder name of a tracker's results: its name and ten digits of its identity's hash.
 
-    Args:
-        spec: the tracker.
-        identity: its `result_identity`; None builds the tracker to find out.
+    Without `identity`, the tracker is built to find out.
     """
     if identity is None:
         identity = result_identity(spec, spec.build())
@@ -525,18 +484,8 @@ def result_key(spec: TrackerSpec, identity: Mapping[str, object] | None = None) 
         first_names = {new: old for old, new in OLD_NAMES.items()}
         options: Any = hashed["options"]
         hashed["options"] = {first_names.get(name, name): v for name, v in options.items()}
-    text = json.dumps(hashed, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:10]
     name = spec.name
-    if "/" in name or "\\" in name:
-        name = re.split(r"[/\\]", name)[-1].removesuffix(".safetensors")
+    if (file_name := _file_name(name)) != name:
+        name = file_name.removesuffix(".safetensors")
     return f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}-{digest}"
-
-
-def _source_file(name: str) -> Path | None:
-    """The file that defines a class, None where Python has it built in."""
-    where = name.rpartition(":")[0]
-    if where.endswith(".py"):
-        return Path(where)
-    found = importlib.util.find_spec(where)
-    return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None

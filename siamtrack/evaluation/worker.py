@@ -1,8 +1,8 @@
-"""What a worker process does in an evaluation: one task after another; see `utils.workers`."""
+"""Tasks of an evaluation in worker processes of this machine; see `utils.workers`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -11,14 +11,29 @@ import cv2
 
 from siamtrack.evaluation.datasets import Benchmark, open_benchmark
 from siamtrack.evaluation.runs import TimedTracker, run_variant, variant_named
-from siamtrack.evaluation.task import RunConfig, SequenceRun, Task
+from siamtrack.evaluation.task import RunConfig, SequenceRun, Task, TaskGroup, TaskResult
 from siamtrack.evaluation.trackers import EvaluatedTracker, TrackerSpec
 from siamtrack.utils.workers import WorkerPool
 
 
-def make_pool(config: RunConfig, *, workers: int, logs: Path) -> WorkerPool:
-    """Processes that run the tasks of an evaluation, each with a log in the folder `logs`."""
-    return WorkerPool(
+def run_groups(
+    groups: Sequence[TaskGroup],
+    config: RunConfig,
+    *,
+    workers: int,
+    logs: Path,
+    on_frame: Callable[[int, Task, int], object] = lambda worker, task, frame: None,
+    on_result: Callable[[int, TaskResult], object],
+) -> None:
+    """Run all tasks in `workers` processes, each with a log in the folder `logs`.
+
+    The callbacks get the number of a worker first; see `evaluate.run`.
+    """
+
+    def receive(worker: int, task: Task, run: Mapping[str, Any] | None, error: str) -> None:
+        on_result(worker, TaskResult(task, None if run is None else SequenceRun(**run), error))
+
+    with WorkerPool(
         "siamtrack.evaluation.worker:run_task",
         config,
         workers=workers,
@@ -27,22 +42,14 @@ def make_pool(config: RunConfig, *, workers: int, logs: Path) -> WorkerPool:
         task_timeout_s=config.frame_timeout_s,
         threads=config.threads,
         fresh=lambda task: task.tracker.needs_fresh_process,
-    )
+    ) as pool:
+        pool.run(groups, on_frame, receive)
 
 
 def run_task(
     setup: Mapping[str, Any], task: Mapping[str, Any], heartbeat: Callable[[int], None]
 ) -> SequenceRun:
-    """Run one task.
-
-    Args:
-        setup: a `RunConfig` as plain data.
-        task: a `Task` as plain data.
-        heartbeat: called with the number of every frame before the tracker gets it.
-
-    Raises:
-        SiamTrackError: the tracker failed, or the data set cannot be read.
-    """
+    """Run one task in a worker process; setup and task are a `RunConfig` and a `Task` from JSON."""
     runner = _task_runner(setup["dataset"], setup["root"], setup["threads"])
     return runner.run(Task.from_plain(task), heartbeat)
 
@@ -64,7 +71,7 @@ class TaskRunner:
         self._compiled: dict[str, Any] = {}
 
     def run(self, task: Task, heartbeat: Callable[[int], None] = lambda frame: None) -> SequenceRun:
-        """Run one task; arguments as `run_task`."""
+        """Run one task; `heartbeat` gets the number of every frame before the tracker does."""
         # OpenCV's trackers draw from one generator per process. Without this, their boxes would
         # depend on what ran before.
         cv2.setRNGSeed(0)
