@@ -1,8 +1,7 @@
 """One tracker over one sequence: the ways of running, and the loops over frames.
 
-In order: `corrupt` (pictures made worse), `Variant` and `variants_of` (the ways of running),
-`TimedTracker`, `run_variant` (results for files), `track_sequence` (results of ours in memory, for
-tuning, calibration and validation).
+In order: `corrupt`, `Variant` (the ways of running), `TimedTracker`, `run_variant` (results for
+files), `track_sequence` (results of our tracker in memory, for tuning and calibration).
 """
 
 from __future__ import annotations
@@ -27,77 +26,52 @@ from siamtrack.evaluation.trackers import EvaluatedTracker, box_of
 from siamtrack.geometry import iou
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
-from siamtrack.types import BoolArray, Box, FloatArray, Image
+from siamtrack.types import BoolArray, FloatArray, Image
 
 # --- Corruptions ----------------------------------------------------------------------------------
 
-STRENGTHS = 5
-NOISE_SIGMA = (8.0, 16.0, 26.0, 40.0, 60.0)
-"""Standard deviation of Gaussian noise, in gray levels."""
-BLUR_SIGMA_PX = (1.0, 2.0, 3.0, 4.5, 6.0)
-"""Standard deviation of the Gaussian kernel, in px of the frame."""
-JPEG_QUALITY = (50, 30, 18, 10, 6)
-BRIGHTNESS_FACTOR = (0.7, 0.5, 0.35, 0.25, 0.15)
-"""Factor on every gray level: dusk to night."""
-
-
-def _noise(image: Image, strength: int, rng: np.random.Generator) -> Image:
-    grain = rng.normal(0.0, NOISE_SIGMA[strength - 1], image.shape)
-    return np.clip(image + grain, 0, 255).astype(np.uint8)
-
-
-def _blur(image: Image, strength: int, rng: np.random.Generator) -> Image:
-    return cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA_PX[strength - 1]).astype(np.uint8, copy=False)
-
-
-def _jpeg(image: Image, strength: int, rng: np.random.Generator) -> Image:
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[strength - 1]])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
-
-
-def _brightness(image: Image, strength: int, rng: np.random.Generator) -> Image:
-    return np.rint(image * BRIGHTNESS_FACTOR[strength - 1]).astype(np.uint8)
-
-
-CORRUPTIONS: Mapping[str, Callable[[Image, int, np.random.Generator], Image]] = {
-    "noise": _noise,
-    "blur": _blur,
-    "jpeg": _jpeg,
-    "brightness": _brightness,
+CORRUPTIONS: Mapping[str, tuple[float, ...]] = {
+    "noise": (8, 16, 26, 40, 60),  # standard deviation of Gaussian noise, in gray levels
+    "blur": (1, 2, 3, 4.5, 6),  # standard deviation of the Gaussian kernel, in px of the frame
+    "jpeg": (50, 30, 18, 10, 6),  # quality
+    "brightness": (0.7, 0.5, 0.35, 0.25, 0.15),  # factor on every gray level: dusk to night
 }
+"""Kinds of corruption, and the parameter of each at strengths 1 (mild) to 5."""
+STRENGTHS = 5
 
 
 def corrupt(image: Image, kind: str, strength: int, sequence: str, frame: int) -> Image:
-    """A corrupted copy of a frame, the same in every run.
+    """A corrupted copy of a uint8 (H, W, 3) frame, the same in every run.
 
-    Args:
-        image: uint8 (H, W, 3).
-        kind: a key of `CORRUPTIONS`.
-        strength: 1 (mild) to 5.
-        sequence: name of the sequence. It seeds the noise together with `frame`: every tracker
-            sees the same noise, whatever process it runs in.
-        frame: 0-based.
+    Name of the sequence and number of the frame seed the noise: every tracker sees the same noise,
+    whatever process it runs in.
     """
-    # crc32, because Python's own hash of a string differs from process to process.
-    rng = np.random.default_rng([zlib.crc32(sequence.encode()), frame, strength])
-    return CORRUPTIONS[kind](image, strength, rng)
+    level = CORRUPTIONS[kind][strength - 1]
+    if kind == "noise":
+        # crc32, because Python's own hash of a string differs from process to process.
+        rng = np.random.default_rng([zlib.crc32(sequence.encode()), frame, strength])
+        return np.clip(image + rng.normal(0.0, level, image.shape), 0, 255).astype(np.uint8)
+    if kind == "blur":
+        return cv2.GaussianBlur(image, (0, 0), level).astype(np.uint8, copy=False)
+    if kind == "jpeg":
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(level)])
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return np.rint(image * level).astype(np.uint8)
 
 
 # --- Variants -------------------------------------------------------------------------------------
 
-SHIFT = 0.1
-"""Size of a shift of the first box, in widths and heights of the target."""
-
 SHIFTS_XY: dict[str, tuple[float, float]] = {
-    "left": (-SHIFT, 0.0),
-    "right": (SHIFT, 0.0),
-    "up": (0.0, -SHIFT),
-    "down": (0.0, SHIFT),
-    "up-left": (-SHIFT, -SHIFT),
-    "up-right": (SHIFT, -SHIFT),
-    "down-left": (-SHIFT, SHIFT),
-    "down-right": (SHIFT, SHIFT),
+    "left": (-0.1, 0.0),
+    "right": (0.1, 0.0),
+    "up": (0.0, -0.1),
+    "down": (0.0, 0.1),
+    "up-left": (-0.1, -0.1),
+    "up-right": (0.1, -0.1),
+    "down-left": (-0.1, 0.1),
+    "down-right": (0.1, 0.1),
 }
+"""Shifts of the first box, in widths and heights of the target."""
 SCALES = (0.8, 0.9, 1.1, 1.2)
 SEGMENTS = 20
 
@@ -137,13 +111,7 @@ class Variant:
         """Frame to start on: the first usable one from the start of the segment on.
 
         A frame is usable if the target is visible and is seen again later. Without a usable frame
-        after the segment's start, the last one before it is taken.
-
-        Args:
-            visible: (N,) frames with a true box.
-
-        Raises:
-            EvaluationError: the target is visible in fewer than two frames.
+        after the segment's start, the last one before it is taken. `visible` is (N,).
         """
         if self.segment == 0:
             return 0
@@ -160,13 +128,10 @@ class Variant:
 
 
 def variants_of(family: str, *, fps: float = 25.0) -> tuple[Variant, ...]:
-    """All variants of one family; `fps` is the rate of `realtime`.
+    """All variants of one of the `FAMILIES`; `fps` is the rate of `realtime`.
 
     SRE and TRE are the spatial and temporal robustness evaluation of Wu, Lim and Yang, "Object
     Tracking Benchmark", PAMI 2015, section 5.
-
-    Raises:
-        ConfigError: unknown family, or a rate that is not positive.
     """
     if family in ("ope", "supervised"):
         return (Variant(family, family),)
@@ -190,11 +155,7 @@ def variants_of(family: str, *, fps: float = 25.0) -> tuple[Variant, ...]:
 
 
 def variant_named(name: str) -> Variant:
-    """Find a variant by its name.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """Find a variant by its name."""
     # The rate of realtime is free, so it is read from the name; all others are listed.
     rate = name.removeprefix("realtime-")
     if rate != name and rate.replace(".", "", 1).isdigit():
@@ -205,7 +166,7 @@ def variant_named(name: str) -> Variant:
     return fixed[name]
 
 
-# --- A tracker under the clock --------------------------------------------------------------------
+# --- Loops over the frames of a sequence ----------------------------------------------------------
 
 
 class TimedTracker:
@@ -230,15 +191,10 @@ class TimedTracker:
     def init(self, frame: int, image: Image, box: FloatArray) -> float:
         """Start; returns the seconds it took."""
         x, y, w, h = box.tolist()
-        given: Box = (x, y, w, h)
-        return self._call(frame, "init", lambda: self._tracker.init(image, given))[1]
+        return self._call(frame, "init", lambda: self._tracker.init(image, (x, y, w, h)))[1]
 
     def update(self, frame: int, image: Image) -> tuple[FloatArray, float]:
-        """Follow; returns the box and the seconds it took.
-
-        Raises:
-            EvaluationError: the tracker raised, or its box is not finite or has a negative size.
-        """
+        """Return the (4,) box and the seconds it took; refuses one that is not finite."""
         output, seconds = self._call(frame, "update", lambda: self._tracker.update(image))
         try:
             box = box_of(output)
@@ -266,8 +222,6 @@ class TimedTracker:
         return output, self._clock() - start
 
 
-# --- Loops over the frames of a sequence ----------------------------------------------------------
-
 VOT_SKIP = 5
 """Frames from a failure to the restart, Kristan et al., VOT challenges 2013 to 2019."""
 VOT_INIT, VOT_FAILURE, VOT_SKIPPED = 1.0, 2.0, 0.0
@@ -275,11 +229,7 @@ VOT_INIT, VOT_FAILURE, VOT_SKIPPED = 1.0, 2.0, 0.0
 
 
 def run_variant(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -> SequenceRun:
-    """Run one variant over one sequence.
-
-    Raises:
-        EvaluationError: the tracker failed, or pictures are missing.
-    """
+    """Run one variant over one sequence; EvaluationError if the tracker or a frame fails."""
     if variant.family == "supervised":
         return _supervised(tracker, sequence)
     if variant.family == "realtime":
@@ -303,7 +253,7 @@ def _one_pass(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -
             box, seconds = tracker.update(frame, image)
         boxes.append(box)
         times.append(seconds)
-    return SequenceRun(_file_rows(sequence, boxes), times, start)
+    return SequenceRun(sequence.to_file(np.array(boxes)).tolist(), times, start)
 
 
 def _real_time(tracker: TimedTracker, sequence: EvalSequence, fps: float) -> SequenceRun:
@@ -338,7 +288,7 @@ def _real_time(tracker: TimedTracker, sequence: EvalSequence, fps: float) -> Seq
             current = pending
         boxes.append(current)
         times.append(seconds)
-    return SequenceRun(_file_rows(sequence, boxes), times)
+    return SequenceRun(sequence.to_file(np.array(boxes)).tolist(), times)
 
 
 def _supervised(tracker: TimedTracker, sequence: EvalSequence) -> SequenceRun:
@@ -377,16 +327,7 @@ def _decoded(sequence: EvalSequence, start: int = 0) -> Iterator[tuple[int, Imag
     return zip(frames, sequence.frames.iterate(frames), strict=True)
 
 
-def _file_rows(sequence: EvalSequence, boxes: list[FloatArray]) -> list[list[float]]:
-    if not boxes:
-        raise EvaluationError(f"{sequence.name} has no frames")
-    rows: list[list[float]] = sequence.to_file(np.array(boxes)).tolist()
-    return rows
-
-
 # --- Runs of our own tracker in memory ------------------------------------------------------------
-
-OTB_THRESHOLDS = 21  # 0, 0.05, ..., 1
 
 
 def track_sequence(
@@ -394,13 +335,7 @@ def track_sequence(
 ) -> tuple[int, list[Result]]:
     """Start on the first frame that shows the target, and track to the end without a restart.
 
-    Args:
-        tracker: whatever it tracked before is forgotten.
-        sequence: shows its target at least once.
-        max_frames: frames that are tracked, the first included; 0 for all.
-
-    Returns:
-        Number of the first frame, and the results from that frame on.
+    Returns the number of that frame and the results from it on, at most `max_frames` (0 for all).
     """
     first, images, result = start_sequence(tracker, sequence, max_frames)
     return first, [result, *(tracker.update(image) for image in images)]
@@ -409,11 +344,7 @@ def track_sequence(
 def start_sequence(
     tracker: Tracker, sequence: VideoSequence, max_frames: int = 0
 ) -> tuple[int, Iterator[Image], Result]:
-    """First half of `track_sequence`.
-
-    Returns:
-        Number of the first frame, the frames after it, and the result of the start.
-    """
+    """As `track_sequence`, but only start: first frame, images of the others, first result."""
     first = int(np.flatnonzero(sequence.visible)[0])
     stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
     images = sequence.iter_frames(range(first, stop))
@@ -421,10 +352,7 @@ def start_sequence(
 
 
 def overlaps_of(sequence: VideoSequence, first: int, results: list[Result]) -> FloatArray:
-    """(len(results),) IoU with the truth; NaN on the first frame and where there is no truth.
-
-    `first` and `results` are those of `track_sequence`.
-    """
+    """(N,) IoU of `track_sequence`'s results; NaN on the first frame and where truth is absent."""
     truth = sequence.boxes[first : first + len(results)]
     overlaps = iou([result.box for result in results], truth)
     overlaps[0] = np.nan  # its box was given
@@ -432,9 +360,8 @@ def overlaps_of(sequence: VideoSequence, first: int, results: list[Result]) -> F
 
 
 def success_auc(overlaps: FloatArray) -> float:
-    """Mean of the success curve at OTB's 21 thresholds.
+    """Mean of the success curve of (N,) overlaps at OTB's thresholds 0, 0.05, ..., 1.
 
-    Args:
-        overlaps: (N,) NaN where a frame does not count; at least one does.
+    Frames whose overlap is NaN do not count.
     """
-    return float(success_curve(overlaps[~np.isnan(overlaps)], OTB_THRESHOLDS).mean())
+    return float(success_curve(overlaps[~np.isnan(overlaps)], 21).mean())
