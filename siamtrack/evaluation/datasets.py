@@ -20,7 +20,7 @@ import numpy as np
 
 from siamtrack.data.datasets import open_dataset, parse_spec
 from siamtrack.data.formats.benchmarks import LAYOUTS, BenchmarkTarget
-from siamtrack.data.sequence import Dataset, VideoSequence
+from siamtrack.data.sequence import Dataset
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
@@ -28,25 +28,11 @@ from siamtrack.evaluation.protocols import Protocol
 from siamtrack.types import BoolArray, FloatArray
 from siamtrack.video.decode import Frames
 
-ALIASES = {
-    "got10k": "got10k-val",
-    "nfs": "nfs30",
-    "otb": "otb100",
-    "otb2015": "otb100",
-}
-
-
-def benchmark_names() -> tuple[str, ...]:
-    """Names that `open_benchmark` knows, aliases left out."""
-    return ("clips", *sorted(TOOLKIT_BENCHMARKS))
+ALIASES = {"got10k": "got10k-val", "nfs": "nfs30", "otb": "otb100", "otb2015": "otb100"}
 
 
 def open_benchmark(name: str, root: Path) -> Benchmark:
-    """Open a data set to evaluate on.
-
-    Args:
-        name: `clips` for a folder of clips with their truth, or one of the toolkit's sets.
-        root: its folder.
+    """Open `clips` (a folder of clips with their truth) or one of `TOOLKIT_BENCHMARKS`.
 
     Raises:
         ConfigError: unknown name; the known ones are listed.
@@ -56,7 +42,9 @@ def open_benchmark(name: str, root: Path) -> Benchmark:
     if known == "clips":
         return ClipBenchmark(root)
     if known not in TOOLKIT_BENCHMARKS:
-        raise ConfigError.unknown("data set", name, [*benchmark_names(), *ALIASES])
+        raise ConfigError.unknown(
+            "data set", name, ["clips", *sorted(TOOLKIT_BENCHMARKS), *ALIASES]
+        )
     return ToolkitBenchmark(known, root)
 
 
@@ -82,11 +70,11 @@ class EvalSequence:
     Attributes:
         name: unique in its data set; may contain one `/`.
         frames: the pictures.
-        truth: boxes in the coordinates of the annotation file, which result files share.
+        truth: in the coordinates of the annotation file, which result files share.
         first_pixel: coordinate of the first pixel in those, 0 or 1.
-        attributes: what is hard about it.
-        regions: (N, 4) rectangles or (N, 8) corners where the annotation has them (VOT).
-        tags: name to (N,) frames with it, where frames are tagged (VOT).
+        attributes: such as "fast motion".
+        regions: (N, 4) rectangles or (N, 8) corners (VOT only).
+        tags: name to (N,) frames with it (VOT only).
     """
 
     name: str
@@ -123,9 +111,9 @@ class Benchmark(ABC):
 
     Attributes:
         name: as the user writes it.
-        folder: of its results, as the got10k toolkit calls it where it knows the data set.
+        folder: of its results; the got10k toolkit's name where it knows the data set.
         protocol: how results are scored.
-        root: where it is.
+        root: its folder.
         dataset: its sequences as `siamtrack.data` reads them.
     """
 
@@ -142,11 +130,7 @@ class Benchmark(ABC):
 
     @abstractmethod
     def load(self, name: str) -> EvalSequence:
-        """Read a sequence's truth; its frames are read when they are asked for.
-
-        Raises:
-            DatasetError: it is incomplete or inconsistent.
-        """
+        """Read a sequence's truth; DatasetError if it is incomplete. Frames are read later."""
 
     @cached_property
     def annotated(self) -> dict[str, frozenset[str]]:
@@ -154,11 +138,7 @@ class Benchmark(ABC):
         return annotated_attributes(self.root)
 
     def check(self, names: Sequence[str]) -> tuple[dict[str, EvalSequence], list[str]]:
-        """Load every one of `names`.
-
-        Returns:
-            Those that can be evaluated on, and what is wrong with the data set, a sentence each.
-        """
+        """Load `names`: those that can be evaluated on, and every problem of the data set."""
         problems = [str(problem) for problem in self.dataset.problems if problem.incomplete]
         usable = {}
         for name in names:
@@ -176,11 +156,7 @@ class Benchmark(ABC):
         return usable, problems
 
     def select(self, patterns: Sequence[str]) -> list[str]:
-        """Names that match any of `patterns` (shell wildcards; the part after `/` will do).
-
-        Raises:
-            ConfigError: a pattern matches nothing.
-        """
+        """Names that match any of `patterns` (shell wildcards; the part after `/` will do)."""
         if not patterns:
             return list(self.names)
         chosen = set()
@@ -197,11 +173,7 @@ class Benchmark(ABC):
 
 
 class ClipBenchmark(Benchmark):
-    """Clips under a folder: `clip.mp4` or pictures in `clip/`, boxes in `clip.txt` or `clip.csv`.
-
-    Raises:
-        DatasetError: there is no clip with its truth under `root`.
-    """
+    """Clips under a folder: `clip.mp4` or pictures in `clip/`, boxes in `clip.txt` or `clip.csv`."""
 
     def __init__(self, root: Path):
         super().__init__(
@@ -213,7 +185,7 @@ class ClipBenchmark(Benchmark):
         )
 
     def load(self, name: str) -> EvalSequence:
-        """Read one clip's truth; see `Benchmark.load`."""
+        """Read one clip's truth."""
         clip = self.dataset[name]
         return EvalSequence(
             name=name,
@@ -232,7 +204,7 @@ class BenchmarkEntry:
 
     Attributes:
         kind: for `siamtrack.data.datasets.open_dataset`.
-        folder: what the toolkit calls its result folder.
+        folder: the toolkit's name of its result folder.
         protocol: how it is scored.
         experiment: class name of the toolkit's experiment; empty where version 0.1.3 has none.
         options: for `open_dataset`, and attributes of the experiment.
@@ -281,15 +253,7 @@ TOOLKIT_BENCHMARKS: dict[str, BenchmarkEntry] = {
 
 
 class ToolkitBenchmark(Benchmark):
-    """One of the toolkit's data sets.
-
-    Args:
-        name: a key of `TOOLKIT_BENCHMARKS`.
-        root: where it was extracted.
-
-    Raises:
-        DatasetError: it is not there.
-    """
+    """One of `TOOLKIT_BENCHMARKS`, extracted under `root`."""
 
     def __init__(self, name: str, root: Path):
         entry = TOOLKIT_BENCHMARKS[name]
@@ -311,49 +275,62 @@ class ToolkitBenchmark(Benchmark):
         return {target.name: target for target in listing.targets}
 
     def load(self, name: str) -> EvalSequence:
-        """Read one sequence; see `Benchmark.load`."""
+        """Read one sequence's truth."""
         sequence = self.dataset[name]
-        target = self._targets[name]
-        labels = self._labels(target, len(sequence))
-        regions = self._regions(target, len(sequence))
-        is_vot = self.protocol.layout == "vot"
+        labels = self._labels(name, len(sequence))
+        regions = self._regions(name, len(sequence))
+
+        # Boxes. For polygons those that the toolkit starts trackers from: a rectangle of the
+        # polygon's area, not the enclosing one.
         boxes = regions
         if regions.shape[1] != 4:
-            # What the toolkit starts trackers from: a rectangle of the polygon's area, not the
-            # enclosing one.
             to_rectangles = toolkit_module("datasets").VOT._corner2rect
             boxes = np.asarray(to_rectangles(None, regions), dtype=np.float64)
-        attributes = self.annotated.get(name, frozenset()) | _labeled_attributes(labels)
+
+        # Frames that are scored.
+        visible = ~np.any(np.isnan(boxes), axis=1)
+        if self.protocol is protocols.GOT10K:
+            cover = np.atleast_1d(np.asarray(labels["cover"], dtype=np.float64))
+            if cover.shape != (len(boxes),):
+                raise DatasetError(f"{len(boxes)} frames and cover.label of shape {cover.shape}")
+            visible &= cover > 0
+        if self.protocol is protocols.LASOT:
+            visible &= sequence.visible
+
+        # Attributes, and in VOT tags of frames.
+        attributes = self.annotated.get(name, frozenset()) | {
+            attribute
+            for label, attribute in LABEL_ATTRIBUTES.items()
+            if label in labels and np.any(np.asarray(labels[label], dtype=np.float64) > 0)
+        }
         if not self.protocol.truth_withheld:
             attributes |= computed_attributes(boxes)
-        per_frame = {
+        is_vot = self.protocol.layout == "vot"
+        tags = {
             label: np.asarray(values, dtype=bool)
             for label, values in labels.items()
-            if np.shape(values) == (len(sequence),)
+            if is_vot and np.shape(values) == (len(sequence),)
         }
         return EvalSequence(
             name=name,
             frames=sequence.frames,
-            truth=Truth(boxes, self._visible(boxes, labels, sequence), _bound_wh(labels)),
+            truth=Truth(boxes, visible, _bound_wh(labels)),
             first_pixel=LAYOUTS[self._kind].first_pixel,
             attributes=attributes,
             regions=regions if is_vot else None,
-            tags=per_frame if is_vot else {},
+            tags=tags,
         )
 
     def toolkit_item(self, name: str, *, with_meta: bool) -> tuple[Any, ...]:
         """What the toolkit's reader gives for a sequence: pictures, annotation and labels."""
         sequence = self.dataset[name]
-        target = self._targets[name]
         files = [str(sequence.frames.path(frame)) for frame in range(len(sequence))]
-        regions = self._regions(target, len(sequence))
-        if not with_meta:
-            return files, regions
-        return files, regions, dict(self._labels(target, len(sequence)))
+        regions = self._regions(name, len(sequence))
+        return (files, regions, self._labels(name, len(sequence)))[: 3 if with_meta else 2]
 
-    def _labels(self, target: BenchmarkTarget, frames: int) -> Mapping[str, Any]:
+    def _labels(self, name: str, frames: int) -> dict[str, Any]:
         """Labels beside the annotation, through the toolkit where it reads them."""
-        folder = target.annotation.parent
+        folder = self._targets[name].annotation.parent
         try:
             if self._kind == "vot":
                 return dict(toolkit_module("datasets").VOT._fetch_meta(None, str(folder), frames))
@@ -363,8 +340,9 @@ class ToolkitBenchmark(Benchmark):
             raise DatasetError(f"labels in {folder} cannot be read: {error}") from error
         return {}
 
-    def _regions(self, target: BenchmarkTarget, frames: int) -> FloatArray:
+    def _regions(self, name: str, frames: int) -> FloatArray:
         """(N, 4) or, for VOT, (N, 8) numbers of the annotation; NaN where it is withheld."""
+        target = self._targets[name]
         if self._kind == "vot":
             rows = np.loadtxt(target.annotation, delimiter=",", ndmin=2)
         else:
@@ -372,21 +350,9 @@ class ToolkitBenchmark(Benchmark):
         withheld = np.full((frames - len(rows), rows.shape[1]), np.nan)
         return np.concatenate([rows, withheld])
 
-    def _visible(
-        self, boxes: FloatArray, labels: Mapping[str, Any], sequence: VideoSequence
-    ) -> BoolArray:
-        present = ~np.any(np.isnan(boxes), axis=1)
-        if self.protocol is protocols.GOT10K:
-            cover = np.atleast_1d(np.asarray(labels["cover"], dtype=np.float64))
-            if cover.shape != (len(boxes),):
-                raise DatasetError(f"{len(boxes)} frames and cover.label of shape {cover.shape}")
-            return present & (cover > 0)
-        if self.protocol is protocols.LASOT:
-            return present & sequence.visible
-        return present
-
 
 def _bound_wh(labels: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Frame size in px, in labels of GOT-10k."""
     if "resolution" not in labels:
         return None
     try:
@@ -411,27 +377,10 @@ LABEL_ATTRIBUTES = {
 }
 """Labels that the toolkit gives per frame, and the attribute of a sequence with any such frame."""
 
-FAST_PX = 20.0
-SCALE_RATIO = 2.0
-LOW_RESOLUTION_PX2 = 400.0
-ATTRIBUTES_FILE = "attributes.json"
-
-
-def _labeled_attributes(labels: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(
-        attribute
-        for label, attribute in LABEL_ATTRIBUTES.items()
-        if label in labels and np.any(np.asarray(labels[label], dtype=np.float64) > 0)
-    )
-
 
 def annotated_attributes(root: Path) -> dict[str, frozenset[str]]:
-    """Attributes by sequence from `attributes.json` in a data set's root; empty without the file.
-
-    Raises:
-        DatasetError: the file is not an object of lists of names.
-    """
-    path = root / ATTRIBUTES_FILE
+    """Attributes by sequence from `attributes.json` in a data set's root; empty without the file."""
+    path = root / "attributes.json"
     if not path.is_file():
         return {}
     try:
@@ -449,35 +398,28 @@ def frames_with_box(boxes_xywh: FloatArray) -> BoolArray:
 
 
 def computed_attributes(boxes_xywh: FloatArray) -> frozenset[str]:
-    """Attributes that follow from the boxes alone.
+    """Attributes that follow from the boxes alone, (N, 4) px, NaN where the target is absent.
 
     Fast motion, scale variation and low resolution as in Wu, Lim and Yang, "Object Tracking
     Benchmark", PAMI 2015, table 2; aspect ratio change as in Mueller, Smith and Ghanem, "A
     Benchmark and Simulator for UAV Tracking", ECCV 2016, table 1.
-
-    Args:
-        boxes_xywh: (N, 4) float px, NaN where the target is absent.
     """
     present = frames_with_box(boxes_xywh)
     boxes = np.where(present[:, None], boxes_xywh, np.nan)
-    names = set()
-    if not present.all():
-        names.add("out of view")
-    # The center moves by more than 20 px between two frames.
-    step = np.diff(boxes[:, :2] + boxes[:, 2:] / 2, axis=0)
-    if np.any(np.hypot(step[:, 0], step[:, 1]) > FAST_PX):
-        names.add("fast motion")
-    # Size or aspect leaves [1/2, 2] of the first frame's.
+    step = np.diff(boxes[:, :2] + boxes[:, 2:] / 2, axis=0)  # of the center
     area = boxes[:, 2] * boxes[:, 3]
-    if _leaves_range(np.sqrt(area / area[0])):
-        names.add("scale variation")
     ratio = boxes[:, 2] / boxes[:, 3]
-    if _leaves_range(ratio / ratio[0]):
-        names.add("aspect ratio change")
-    if np.any(area < LOW_RESOLUTION_PX2):
-        names.add("low resolution")
-    return frozenset(names)
 
+    def leaves_range(relative: FloatArray) -> bool:
+        return bool(np.any(relative > 2) or np.any(relative < 1 / 2))
 
-def _leaves_range(relative: FloatArray) -> bool:
-    return bool(np.any(relative > SCALE_RATIO) or np.any(relative < 1 / SCALE_RATIO))
+    found = {
+        "out of view": not present.all(),
+        # The center moves by more than 20 px between two frames.
+        "fast motion": np.any(np.hypot(step[:, 0], step[:, 1]) > 20),
+        # Size or aspect leaves [1/2, 2] of the first frame's.
+        "scale variation": leaves_range(np.sqrt(area / area[0])),
+        "aspect ratio change": leaves_range(ratio / ratio[0]),
+        "low resolution": np.any(area < 400),  # px²
+    }
+    return frozenset(name for name, is_so in found.items() if is_so)

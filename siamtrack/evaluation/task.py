@@ -15,7 +15,7 @@ class RunConfig:
     """What to evaluate, on what and how: the one order, from the command line to the report.
 
     Attributes:
-        dataset: a name of `datasets.benchmark_names`.
+        dataset: a name that `datasets.open_benchmark` takes.
         root: its folder; on a cluster the same path on every machine.
         out: folder for results and report.
         trackers: they take turns on every sequence.
