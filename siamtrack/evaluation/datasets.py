@@ -42,9 +42,8 @@ def open_benchmark(name: str, root: Path) -> Benchmark:
     if known == "clips":
         return ClipBenchmark(root)
     if known not in TOOLKIT_BENCHMARKS:
-        raise ConfigError.unknown(
-            "data set", name, ["clips", *sorted(TOOLKIT_BENCHMARKS), *ALIASES]
-        )
+        names = ["clips", *sorted(TOOLKIT_BENCHMARKS), *ALIASES]
+        raise ConfigError.unknown("data set", name, names)
     return ToolkitBenchmark(known, root)
 
 
@@ -173,7 +172,7 @@ class Benchmark(ABC):
 
 
 class ClipBenchmark(Benchmark):
-    """Clips under a folder: `clip.mp4` or pictures in `clip/`, boxes in `clip.txt` or `clip.csv`."""
+    """Clips under a folder: `clip.mp4` or pictures in `clip/`, boxes in `clip.txt` or `.csv`."""
 
     def __init__(self, root: Path):
         super().__init__(
@@ -325,8 +324,8 @@ class ToolkitBenchmark(Benchmark):
         """What the toolkit's reader gives for a sequence: pictures, annotation and labels."""
         sequence = self.dataset[name]
         files = [str(sequence.frames.path(frame)) for frame in range(len(sequence))]
-        regions = self._regions(name, len(sequence))
-        return (files, regions, self._labels(name, len(sequence)))[: 3 if with_meta else 2]
+        labels = [self._labels(name, len(sequence))] if with_meta else []
+        return files, self._regions(name, len(sequence)), *labels
 
     def _labels(self, name: str, frames: int) -> dict[str, Any]:
         """Labels beside the annotation, through the toolkit where it reads them."""
@@ -379,7 +378,7 @@ LABEL_ATTRIBUTES = {
 
 
 def annotated_attributes(root: Path) -> dict[str, frozenset[str]]:
-    """Attributes by sequence from `attributes.json` in a data set's root; empty without the file."""
+    """Attributes by sequence from `attributes.json` in `root`; empty without the file."""
     path = root / "attributes.json"
     if not path.is_file():
         return {}

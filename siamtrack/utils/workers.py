@@ -23,25 +23,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
-from queue import Empty, Queue, SimpleQueue
-from typing import IO, Any, TextIO
+from queue import Empty, Queue
+from typing import IO, Any
 
 from siamtrack.errors import SiamTrackError
 from siamtrack.utils.files import Closing
 
-HEARTBEAT_INTERVAL_S = 0.2
-"""Least time between two heartbeats: often enough for a progress bar, and it costs nothing."""
-
-HEARTBEAT_SLACK_S = 0.5
-"""Added to the time-out of a frame, because heartbeats are throttled."""
-
+HEARTBEAT_INTERVAL_S = 0.2  # least time between two: enough for a progress bar
+HEARTBEAT_SLACK_S = 0.5  # added to the time-out of a frame, because heartbeats are throttled
 CLOSE_TIMEOUT_S = 10.0
-ORPHAN_GRACE_S = 1.0
-"""Time for an idle child to end by itself once its input has ended."""
-
-LOG_TAIL_BYTES = 300
-"""End of a log in which the last line is looked for."""
-
+ORPHAN_GRACE_S = 1.0  # for an idle child to end by itself once its input has ended
+LOG_TAIL_BYTES = 300  # end of a log in which the last line is looked for
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -49,10 +41,6 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-
-
-def _ignore(*_: object) -> None:
-    pass
 
 
 class WorkerPool(Closing):
@@ -97,20 +85,19 @@ class WorkerPool(Closing):
         """
         self.greeting = {"target": target, "setup": setup}
         self.start_timeout_s, self.task_timeout_s = start_timeout_s, task_timeout_s
-        self.threads = threads
-        self.fresh = fresh
+        self.threads, self.fresh = threads, fresh
         files = [logs and logs / f"worker-{number}.log" for number in range(1, workers + 1)]
         self._processes = [_WorkerProcess(self, log) for log in files]
 
     def run(
         self,
         groups: Sequence[Sequence[Any]],
-        on_progress: Callable[[int, Any, int], object] = _ignore,
-        on_result: Callable[[int, Any, Any, str], object] = _ignore,
+        on_progress: Callable[[int, Any, int], object] = lambda worker, task, frame: None,
+        on_result: Callable[[int, Any, Any, str], object] = lambda *result: None,
         *,
         pinned: bool = False,
     ) -> None:
-        """Run all tasks; returns when the last one is over. May be called again.
+        """Run all tasks; returns when the last one is finished. May be called again.
 
         The callbacks are never called from two threads at once. What they raise stops the run,
         ends all processes and is raised here; so does Ctrl-C, which the children never see.
@@ -181,7 +168,18 @@ class _WorkerProcess:
     def run(self, task: Any, on_progress: Callable[[int], None]) -> tuple[Any, str]:
         """Run one task: its result and "", or None and the reason why there is none."""
         try:
-            self._send(task)
+            # 1. A process that can take the task: alive, and unused if the task needs that.
+            if self._pool.fresh(task) and not self._is_unused:
+                self.end(kill=False)
+            if self._process is None or self._process.poll() is not None:
+                self.end(kill=True)
+                self._process = self._start()
+                if self._stopped.is_set():  # meanwhile, by another thread
+                    raise OSError("the run was stopped")
+                _write_line(self._process.stdin, self._pool.greeting)
+            # 2. The task, and what comes of it.
+            self._is_unused = False
+            _write_line(self._process.stdin, task)
             return self._receive(on_progress)
         except OSError as error:
             self.end(kill=True)
@@ -208,26 +206,10 @@ class _WorkerProcess:
             process.kill()
             process.wait()
 
-    def _send(self, task: Any) -> None:
-        # 1. A process that can take the task: alive, and unused if the task needs that.
-        if self._pool.fresh(task) and not self._is_unused:
-            self.end(kill=False)
-        if self._process is None or self._process.poll() is not None:
-            self.end(kill=True)
-            self._process = self._start()
-            if self._stopped.is_set():  # meanwhile, by another thread
-                raise OSError("the run was stopped")
-            _write_line(self._process.stdin, self._pool.greeting)
-        # 2. The task.
-        self._is_unused = False
-        _write_line(self._process.stdin, task)
-
     def _start(self) -> subprocess.Popen[str]:
-        with contextlib.ExitStack() as stack:
-            log = None
-            if self._log is not None:
-                self._log.parent.mkdir(parents=True, exist_ok=True)
-                log = stack.enter_context(self._log.open("ab"))
+        if self._log is not None:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") if self._log is not None else contextlib.nullcontext() as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "siamtrack.utils.workers"],
                 stdin=subprocess.PIPE,
@@ -274,9 +256,16 @@ class _WorkerProcess:
             return how
         with self._log.open("rb") as file:
             file.seek(max(0, self._log.stat().st_size - LOG_TAIL_BYTES))
-            tail = file.read().decode(errors="replace")
-        lines = [line.strip() for line in tail.splitlines() if line.strip()]
-        return f"{how}: {lines[-1]}" if lines else how
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        return f"{how}: {lines[-1].strip()}" if lines else how
+
+
+def _pass_lines(stream: IO[str], queue: Queue[str | None]) -> None:
+    """Put every line into the queue, then None."""
+    with stream:
+        for line in stream:
+            queue.put(line)
+    queue.put(None)
 
 
 def _write_line(stream: IO[str] | None, message: Any) -> None:
@@ -289,57 +278,41 @@ def _to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else asdict(value)
 
 
-def _pass_lines(output: IO[str], answers: Queue[str | None]) -> None:
-    """Put every line into the queue, then None."""
-    with output:
-        for line in output:
-            answers.put(line)
-    answers.put(None)
-
-
 def main() -> None:
-    """The child: serve on standard input and output; what libraries print goes to stderr."""
-    # Keep stdout for answers, and let file descriptor 1, which C libraries print to, be stderr.
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(_lines_of_stdin(), channel)
+    """The child: answer lines of JSON, target and setup first, then tasks.
 
-
-def serve(requests: Iterator[str], answers: TextIO) -> None:
-    """Answer lines of JSON, target and setup first, then tasks, until there are no more.
-
-    A `SiamTrackError` is an answer; anything else ends the process.
+    A `SiamTrackError` is an answer; any other error ends the process.
     """
+    # Keep stdout for answers, and let file descriptor 1, which C libraries print to, be stderr.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    requests = _lines_of_stdin()
     greeting = json.loads(next(requests))
     module, _, name = greeting["target"].partition(":")
     function = getattr(importlib.import_module(module), name)
-    last_answer_s = 0.0
-
-    def answer(message: dict[str, Any]) -> None:
-        nonlocal last_answer_s
-        last_answer_s = time.monotonic()
-        _write_line(answers, message)
+    last_heartbeat_s = 0.0
 
     def heartbeat(frame: int) -> None:
-        if time.monotonic() - last_answer_s >= HEARTBEAT_INTERVAL_S:
-            answer({"heartbeat": frame})
+        nonlocal last_heartbeat_s
+        if time.monotonic() - last_heartbeat_s >= HEARTBEAT_INTERVAL_S:
+            last_heartbeat_s = time.monotonic()
+            _write_line(answers, {"heartbeat": frame})
 
     for line in requests:
-        last_answer_s = 0.0  # the first heartbeat always goes out: the start is over
+        last_heartbeat_s = 0.0  # the first heartbeat always goes out: the start is over
         try:
-            answer({"result": function(greeting["setup"], json.loads(line), heartbeat)})
+            answer = {"result": function(greeting["setup"], json.loads(line), heartbeat)}
         except SiamTrackError as error:
-            answer({"error": str(error)})
+            answer = {"error": str(error)}
+        _write_line(answers, answer)
 
 
 def _lines_of_stdin() -> Iterator[str]:
     """Lines as they come. A parent that is gone ends the process, even in the middle of a task."""
-    lines: SimpleQueue[str | None] = SimpleQueue()
+    lines: Queue[str | None] = Queue()
 
     def read() -> None:
-        for line in sys.stdin:
-            lines.put(line)
-        lines.put(None)
+        _pass_lines(sys.stdin, lines)
         time.sleep(ORPHAN_GRACE_S)
         os._exit(0)
 
