@@ -19,21 +19,18 @@ if TYPE_CHECKING:
     from siamtrack.evaluation.task import TaskResult
 
 SHOWN_FAILURES = 20
+FOLDER = click.Path(path_type=Path)
+ONE_OR_MORE = click.IntRange(min=1)
+POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
-@click.command("eval")
+@click.command("eval", context_settings={"show_default": True})
 @click.argument("dataset")
-@click.option(
-    "--root",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder of the data set.",
-)
+@click.option("--root", required=True, type=FOLDER, metavar="DIR", help="Folder of the data set.")
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Folder for results and report; results that are there are not computed again.",
 )
@@ -62,40 +59,35 @@ SHOWN_FAILURES = 20
 @click.option("--partial", is_flag=True, help="Evaluate what is there of an incomplete data set.")
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=ONE_OR_MORE,
     default=1,
-    show_default=True,
     metavar="N",
     help="Processes, each with a sequence of its own.",
 )
 @click.option(
     "--scheduler",
     default="",
+    show_default=False,
     metavar="ADDRESS",
     help="Run on a Dask cluster instead, such as tcp://10.0.0.1:8786.",
 )
 @click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Computing threads of one tracker.",
+    "--threads", type=ONE_OR_MORE, default=1, metavar="N", help="Computing threads of one tracker."
 )
 @click.option(
     "--frame-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    "frame_timeout_s",
+    type=POSITIVE,
     default=60.0,
-    show_default=True,
     metavar="S",
     help="Seconds per frame before a tracker counts as hung; it is killed and the sequence is "
     "reported as failed.",
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(min=0, min_open=True),
+    "realtime_fps",
+    type=POSITIVE,
     default=25.0,
-    show_default=True,
     help="Rate at which frames come in --protocol realtime.",
 )
 @opencv_model_options
@@ -113,22 +105,12 @@ SHOWN_FAILURES = 20
 )
 @click.option("--no-run", is_flag=True, help="Only report on the results that are there.")
 def command(
-    dataset: str,
-    root: Path,
-    out: Path,
     trackers: tuple[str, ...],
-    protocols: tuple[str, ...],
-    only: tuple[str, ...],
-    partial: bool,
-    workers: int,
-    scheduler: str,
-    threads: int,
-    frame_timeout: float,
-    fps: float,
     formats: tuple[str, ...],
     verify: bool,
     no_run: bool,
     model_files: dict[str, Any],
+    **settings: Any,
 ) -> int:
     """Evaluate trackers on DATASET and write DIR/report.html.
 
@@ -137,38 +119,47 @@ def command(
     dtb70 or tcolor128. Nothing is downloaded. A run that was stopped goes on where it was when the
     same command is given again. The exit code is 3 when any sequence failed.
     """
-    from siamtrack.evaluation.evaluate import prepare, with_older_results
+    from siamtrack.evaluation.evaluate import prepare, with_older_results, write_submission
     from siamtrack.evaluation.task import RunConfig
     from siamtrack.evaluation.trackers import parse_trackers
 
     if str(Path.cwd()) not in sys.path:
-        # Modules of trackers are looked for where the user stands, as python -m does.
+        # Modules of trackers are looked for in the current folder, as python -m does.
         sys.path.insert(0, str(Path.cwd()))
-    config = RunConfig(
-        dataset=dataset,
-        root=root,
-        out=out,
-        trackers=tuple(parse_trackers(trackers or ("siamtrack",), model_files)),
-        protocols=protocols,
-        realtime_fps=fps,
-        only=only,
-        partial=partial,
-        workers=workers,
-        scheduler=scheduler,
-        threads=threads,
-        frame_timeout_s=frame_timeout,
-    )
-    evaluation = prepare(config)
+    # 1. Check everything. `settings` are options that have the names of fields of `RunConfig`.
+    specs = tuple(parse_trackers(trackers or ("siamtrack",), model_files))
+    evaluation = prepare(RunConfig(trackers=specs, **settings))
+    # 2. Run what has no result yet.
     if no_run:
         evaluation, failed = with_older_results(evaluation), []
     else:
         failed = _run(evaluation)
+    # 3. An archive for the server of the data set, or a report.
     failures: Sequence[Mapping[str, str]] = [result.as_failure() for result in failed]
     if evaluation.benchmark.protocol.truth_withheld:
-        _submit(evaluation, failed)
+        incomplete = {result.task.key for result in failed}
+        for tracker in evaluation.trackers:
+            if tracker.key not in incomplete:
+                archive = write_submission(evaluation, tracker)
+                click.echo(f"siamtrack: {tracker.label}: submit {archive}", err=True)
     else:
         failures = _report(evaluation, failed, formats or ("md",), verify)
-    _print_failures(failures)
+    # 4. Failures.
+    for failure in failures[:SHOWN_FAILURES]:
+        run_name = "" if failure["variant"] == "ope" else f" ({failure['variant']})"
+        click.echo(
+            f"siamtrack: failed: {failure['tracker']} on {failure['sequence']}{run_name}: "
+            f"{failure['reason']}",
+            err=True,
+        )
+    if len(failures) > SHOWN_FAILURES:
+        click.echo(f"siamtrack: and {len(failures) - SHOWN_FAILURES} more", err=True)
+    if failures:
+        click.echo(
+            f"siamtrack: {len(failures)} of the runs failed; the same command tries again what "
+            "has no result",
+            err=True,
+        )
     return EvaluationError.exit_code if failures else 0
 
 
@@ -213,31 +204,3 @@ def _report(
     click.echo(f"siamtrack: report in {report.page}", err=True)
     failures: list[dict[str, str]] = report.content["failures"]
     return failures
-
-
-def _submit(evaluation: Evaluation, failed: Sequence[TaskResult]) -> None:
-    from siamtrack.evaluation.evaluate import write_submission
-
-    incomplete = {result.task.key for result in failed}
-    for tracker in evaluation.trackers:
-        if tracker.key not in incomplete:
-            archive = write_submission(evaluation, tracker)
-            click.echo(f"siamtrack: {tracker.label}: submit {archive}", err=True)
-
-
-def _print_failures(failures: Sequence[Mapping[str, str]]) -> None:
-    for failure in failures[:SHOWN_FAILURES]:
-        run_name = "" if failure["variant"] == "ope" else f" ({failure['variant']})"
-        click.echo(
-            f"siamtrack: failed: {failure['tracker']} on {failure['sequence']}{run_name}: "
-            f"{failure['reason']}",
-            err=True,
-        )
-    if len(failures) > SHOWN_FAILURES:
-        click.echo(f"siamtrack: and {len(failures) - SHOWN_FAILURES} more", err=True)
-    if failures:
-        click.echo(
-            f"siamtrack: {len(failures)} of the runs failed; the same command tries again what "
-            "has no result",
-            err=True,
-        )

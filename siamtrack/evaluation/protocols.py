@@ -28,7 +28,7 @@ class Protocol:
         success_points: overlap thresholds of the success curve, evenly spaced from 0 to 1.
         pool_frames: one mean over the frames of all sequences, long sequences weigh more
             (GOT-10k); otherwise the mean over sequences of their means.
-        headline: figures that papers quote, most important first; fields of `SequenceScore`.
+        headline: keys of `FIGURES` that papers quote, most important first.
         truth_withheld: only the first box is public; results are submitted to a server.
     """
 
