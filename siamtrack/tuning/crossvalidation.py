@@ -56,22 +56,18 @@ def cross_validate_choice(aucs: FloatArray, folds: int, seed: int = 0) -> Select
         folds: K, from 2 to S. Raising it chooses on more sequences at a time, closer to the
             choice on all of them.
         seed: of splits and intervals.
-
-    Raises:
-        ConfigError: fewer sequences than folds, or fewer folds than two.
     """
     check_folds(folds, aucs.shape[1])
-    # Average over random splits: choose on all folds but one, evaluate on that one.
     rng = np.random.default_rng(seed)
     gain = np.zeros(aucs.shape[1])  # sums of means would count rounding as a gain
     chosen = np.zeros(len(aucs))
+    # Average over random splits: choose on all folds but one, evaluate on that one.
     for _ in range(REPEATS):
         for fold in np.array_split(rng.permutation(aucs.shape[1]), folds):
-            rest = np.setdiff1d(np.arange(aucs.shape[1]), fold)
-            winner = best_candidate(aucs[:, rest])
+            winner = _best_candidate(np.delete(aucs, fold, axis=1))
             gain[fold] += (aucs[winner, fold] - aucs[0, fold]) / REPEATS
             chosen[winner] += 1 / (REPEATS * folds)
-    best = best_candidate(aucs)
+    best = _best_candidate(aucs)
     return SelectionResult(
         folds=folds,
         best=best,
@@ -83,7 +79,7 @@ def cross_validate_choice(aucs: FloatArray, folds: int, seed: int = 0) -> Select
     )
 
 
-def best_candidate(aucs: FloatArray) -> int:
+def _best_candidate(aucs: FloatArray) -> int:
     """Row with the highest mean; the first of those that are equal up to rounding."""
     means = aucs.mean(axis=1)
     return int(np.flatnonzero(means >= means.max() - 1e-12)[0])

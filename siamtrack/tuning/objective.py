@@ -40,7 +40,7 @@ class TuneConfig:
         fixed: tracker options over those of the weights' card, the same in every trial.
         engine: see `siamtrack.engines.make_engine`.
         max_frames: frames of each sequence that are tracked; 0 for all.
-        memory_mb: decoded frames that all processes together may keep. The rest is decoded again
+        memory_mb: decoded frames that all processes together may keep; the rest is decoded again
             in every trial.
     """
 
@@ -50,109 +50,6 @@ class TuneConfig:
     engine: str = "auto"
     max_frames: int = 0
     memory_mb: int = 3000
-
-
-class CachedFrames:
-    """Frames that are decoded once and kept; readers must not change them."""
-
-    def __init__(self, frames: Frames) -> None:
-        self._frames = frames
-        self._kept: dict[int, Image] = {}
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def path(self, index: int) -> Path:
-        """File that holds the frame."""
-        return self._frames.path(index)
-
-    def key(self, index: int) -> str:
-        """Identity of the picture."""
-        return self._frames.key(index)
-
-    def read(self, index: int) -> Image:
-        """Decode one frame, or return the kept one."""
-        return next(self.iterate([index]))
-
-    def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
-        """Yield several frames; those that are not kept are decoded in one go."""
-        wanted = list(indices)
-        new = self._frames.iterate([index for index in wanted if index not in self._kept])
-        for index in wanted:
-            if index not in self._kept:
-                self._kept[index] = next(new)
-            yield self._kept[index]
-
-
-class Objective:
-    """Tracks some of the sequences in this process.
-
-    Args:
-        config: what is tracked, and with what.
-        names: sequences of this process.
-        memory_mb: decoded frames that this process may keep.
-
-    Raises:
-        SiamTrackError: the weights, the engine or the data set cannot be used.
-    """
-
-    def __init__(self, config: TuneConfig, names: Sequence[str], memory_mb: float) -> None:
-        self._source, tuned = read_source(config.weights)
-        self._present = {**tuned, **config.fixed}
-        self._engine = make_engine(self._source, engine=config.engine, threads=1)
-        self._max_frames = config.max_frames
-        dataset = open_dataset(config.sequences)
-        left_bytes = memory_mb * 1e6
-        self.sequences: list[VideoSequence] = []
-        for name in names:
-            sequence = dataset[name]
-            size_bytes = sequence.read(0).nbytes * (config.max_frames or len(sequence))
-            if size_bytes <= left_bytes:
-                left_bytes -= size_bytes
-                sequence = replace(sequence, frames=CachedFrames(sequence.frames))
-            self.sequences.append(sequence)
-
-    @property
-    def engine(self) -> str:
-        """Engine and precision that run."""
-        return f"{self._engine.name} {self._engine.precision}"
-
-    def evaluate(self, options: Mapping[str, Any]) -> AucBySequence:
-        """Track every sequence once with `options` over the present ones.
-
-        Raises:
-            ConfigError: the options contradict each other.
-            DatasetError: a frame cannot be decoded.
-        """
-        tracker = Tracker(self._engine, options_for(self._source, {**self._present, **options}))
-        return {
-            s.name: success_auc(overlaps_of(s, *track_sequence(tracker, s, self._max_frames)))
-            for s in self.sequences
-        }
-
-
-def run_task(
-    setup: Mapping[str, Any], task: Mapping[str, Any], heartbeat: Callable[[int], None]
-) -> dict[str, Any]:
-    """Evaluate one set of options in a worker process; see `utils.workers`.
-
-    Args:
-        setup: a `TuneConfig` as plain data.
-        task: "names" and "memory_mb" of the process, and "options" (None: only the engine).
-        heartbeat: called once; there is no time-out.
-    """
-    heartbeat(0)
-    cv2.setNumThreads(1)
-    objective = _objective(json.dumps(setup), tuple(task["names"]), task["memory_mb"])
-    options = task["options"]
-    aucs = {} if options is None else objective.evaluate(options)
-    return {"engine": objective.engine, "aucs": aucs}
-
-
-@lru_cache(maxsize=1)
-def _objective(setup_json: str, names: tuple[str, ...], memory_mb: float) -> Objective:
-    """The objective of this process, kept from task to task."""
-    return Objective(TuneConfig(**json.loads(setup_json)), names, memory_mb)
 
 
 class ObjectivePool(Closing):
@@ -167,9 +64,6 @@ class ObjectivePool(Closing):
         config: what is tracked, and with what.
         frames: number of frames by name of the sequence; balances the load.
         workers: number of processes; no more than there are sequences are started.
-
-    Raises:
-        EvaluationError: a process cannot start.
     """
 
     def __init__(self, config: TuneConfig, frames: Mapping[str, int], workers: int) -> None:
@@ -186,24 +80,18 @@ class ObjectivePool(Closing):
         self.engine = str(self._run(None)[0]["engine"])
 
     def evaluate(self, options: Mapping[str, Any]) -> AucBySequence:
-        """Success AUC by sequence, in the order of `frames`.
-
-        Raises:
-            EvaluationError: a process failed or died.
-        """
-        found: AucBySequence = {}
-        for part in self._run(dict(options)):
-            found.update(part["aucs"])
+        """Success AUC by sequence, in the order of `frames`."""
+        found = {name: auc for part in self._run(options) for name, auc in part["aucs"].items()}
         return {name: found[name] for name in self._names}
 
     def close(self) -> None:
         """End the processes."""
         self._pool.close()
 
-    def _run(self, options: dict[str, Any] | None) -> list[dict[str, Any]]:
-        results: list[dict[str, Any]] = []
+    def _run(self, options: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        results = []
 
-        def store(worker: int, task: Any, result: Any, error: str) -> None:
+        def store(worker: int, task: Any, result: dict[str, Any], error: str) -> None:
             if error:
                 raise EvaluationError(
                     f"{error}; the same command continues after the last finished trial, with "
@@ -211,7 +99,7 @@ class ObjectivePool(Closing):
                 )
             results.append(result)
 
-        common = {"options": options, "memory_mb": self._memory_mb}
+        common = {"options": options and dict(options), "memory_mb": self._memory_mb}
         tasks = [[{"names": names, **common}] for names in self._shares]
         self._pool.run(tasks, on_result=store, pinned=True)
         return results
@@ -226,3 +114,82 @@ def split_by_length(frames: Mapping[str, int], workers: int) -> list[list[str]]:
         shares[least].append(name)
         loads[least] += frames[name]
     return shares
+
+
+# --- In a worker process --------------------------------------------------------------------------
+
+
+def run_task(
+    setup: Mapping[str, Any], task: Mapping[str, Any], heartbeat: Callable[[int], None]
+) -> dict[str, Any]:
+    """Evaluate the options of one task; without options, only name the engine.
+
+    `setup` is a `TuneConfig` as plain data; a task has "options", and "names" and "memory_mb" of
+    the process.
+    """
+    heartbeat(0)
+    cv2.setNumThreads(1)
+    objective = _objective(json.dumps(setup), tuple(task["names"]), task["memory_mb"])
+    options = task["options"]
+    aucs = {} if options is None else objective.evaluate(options)
+    return {"engine": objective.engine, "aucs": aucs}
+
+
+@lru_cache(maxsize=1)
+def _objective(setup_json: str, names: tuple[str, ...], memory_mb: float) -> Objective:
+    """The objective of this process, kept from task to task."""
+    return Objective(TuneConfig(**json.loads(setup_json)), names, memory_mb)
+
+
+class Objective:
+    """Tracks the sequences `names` in this process, which may keep `memory_mb` of their frames."""
+
+    def __init__(self, config: TuneConfig, names: Sequence[str], memory_mb: float) -> None:
+        self._source, tuned = read_source(config.weights)
+        self._present = {**tuned, **config.fixed}
+        self._engine = make_engine(self._source, engine=config.engine, threads=1)
+        self.engine = f"{self._engine.name} {self._engine.precision}"
+        self._max_frames = config.max_frames
+        dataset = open_dataset(config.sequences)
+        left_bytes = memory_mb * 1e6
+        self.sequences: list[VideoSequence] = []
+        for name in names:
+            sequence = dataset[name]
+            size_bytes = sequence.read(0).nbytes * (config.max_frames or len(sequence))
+            if size_bytes <= left_bytes:
+                left_bytes -= size_bytes
+                sequence = replace(sequence, frames=CachedFrames(sequence.frames))
+            self.sequences.append(sequence)
+
+    def evaluate(self, options: Mapping[str, Any]) -> AucBySequence:
+        """Track every sequence once with `options` over the present ones."""
+        tracker = Tracker(self._engine, options_for(self._source, {**self._present, **options}))
+        return {
+            s.name: success_auc(overlaps_of(s, *track_sequence(tracker, s, self._max_frames)))
+            for s in self.sequences
+        }
+
+
+class CachedFrames:
+    """`Frames` that are decoded once and kept; readers must not change them."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._kept: dict[int, Image] = {}
+        self.path, self.key = frames.path, frames.key
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def read(self, index: int) -> Image:
+        """Decode one frame, or return the kept one."""
+        return next(self.iterate([index]))
+
+    def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
+        """Yield several frames; those that are not kept are decoded in one go."""
+        wanted = list(indices)
+        new = self._frames.iterate([index for index in wanted if index not in self._kept])
+        for index in wanted:
+            if index not in self._kept:
+                self._kept[index] = next(new)
+            yield self._kept[index]

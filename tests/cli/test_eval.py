@@ -76,7 +76,7 @@ def test_a_second_call_computes_nothing(
     no_plots, root: Path, here: Path, capfd, monkeypatch
 ) -> None:
     assert call(root, here / "out", "--tracker", "identity") == 0
-    monkeypatch.setattr(evaluate, "make_pool", lambda *_, **__: pytest.fail("ran again"))
+    monkeypatch.setattr(evaluate, "run_groups", lambda *_, **__: pytest.fail("ran again"))
     assert call(root, here / "out", "--tracker", "identity", "--format", "latex") == 0
     assert call(root, here / "out", "--tracker", "identity", "--no-run") == 0
     assert r"\begin{tabular}" in capfd.readouterr().out

@@ -139,6 +139,8 @@ def test_kept_frames_are_decoded_once(scenes):
     decoded = []
 
     class Counting:
+        path = key = None
+
         def __len__(self):
             return len(sequence)
 
