@@ -22,7 +22,7 @@ class Range:
     Attributes:
         low: the smallest; an integer for options that are integers.
         high: the largest.
-        step: between neighbouring values from `low` on; None for all numbers between.
+        step: between neighboring values from `low` on; None for all numbers between.
     """
 
     low: Number
@@ -58,37 +58,31 @@ def read_ranges(
         present: options that the search starts from; their class says what there is to search.
         file: TOML file with lines `option = [low, high]` or `option = [low, high, step]`.
         texts: `option=low:high` or `option=low:high:step`, over those of the file.
-
-    Raises:
-        ConfigError: a file that cannot be read, an unknown or non-numeric option, a malformed range
-            or one beyond what the option allows.
     """
-    given = {
-        **rename_options(read_toml(file, "ranges") if file else {}),
-        **rename_options(dict(_from_text(text) for text in texts)),
-    }
-    known = {f.name: f.default for f in fields(present) if _numeric(f.default)}
-    ranges = dict(DEFAULT_RANGES[type(present)])
-    if given:
-        for name in given:
-            if name not in known:
-                raise ConfigError.unknown("tracker option to search", name, known)
-        ranges = {
-            name: _range(name, given[name], isinstance(default, int))
-            for name, default in known.items()
-            if name in given
-        }
-    _check_ends(present, ranges)
+    # 1. What is given, by option.
+    given = rename_options(read_toml(file, "ranges") if file else {})
+    pairs = [parse_assignment(text, "option=low:high") for text in texts]
+    typed = {name: [parse_value(part) for part in limits.split(":")] for name, limits in pairs}
+    given |= rename_options(typed)
+    # 2. Ranges, in the order of the options.
+    known = {f.name: f.default for f in fields(present) if _is_number(f.default)}
+    for name in given:
+        if name not in known:
+            raise ConfigError.unknown("tracker option to search", name, known)
+    ranges = {n: _range(n, given[n], isinstance(v, int)) for n, v in known.items() if n in given}
+    ranges = ranges or dict(DEFAULT_RANGES[type(present)])
+    # 3. Both corners of the search must be valid options.
+    for end in ("low", "high"):
+        corner = {name: getattr(found, end) for name, found in ranges.items()}
+        try:
+            type(present).from_mapping({**asdict(present), **corner})
+        except ConfigError as error:
+            raise ConfigError(f"the {end} end of a range cannot be used: {error}") from error
     return ranges
 
 
-def _numeric(default: object) -> bool:
-    return isinstance(default, int | float) and not isinstance(default, bool)
-
-
-def _from_text(text: str) -> tuple[str, list[Any]]:
-    name, limits = parse_assignment(text, "option=low:high")
-    return name, [parse_value(part) for part in limits.split(":")]
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _range(name: str, given: Any, integer: bool) -> Range:
@@ -96,13 +90,12 @@ def _range(name: str, given: Any, integer: bool) -> Range:
     if (
         not isinstance(given, Sequence)
         or len(given) not in (2, 3)
-        or not all(_numeric(v) and (isinstance(v, int) or not integer) for v in given)
+        or not all(_is_number(v) and (isinstance(v, int) or not integer) for v in given)
     ):
         raise ConfigError(
             f"range of {name} is {given!r}; give two {kind}, low and high, and perhaps a step"
         )
-    values: list[Number] = [v if integer else float(v) for v in given]
-    made = Range(*values)
+    made = Range(*(v if integer else float(v) for v in given))
     if made.low >= made.high:
         raise ConfigError(f"range of {name} is from {made.low} to {made.high}; give low below high")
     if made.step is not None and not 0 < made.step <= made.high - made.low:
@@ -111,13 +104,3 @@ def _range(name: str, given: Any, integer: bool) -> Range:
             "above 0 that fits into it"
         )
     return made
-
-
-def _check_ends(present: TrackerOptions, ranges: Mapping[str, Range]) -> None:
-    """Check that both corners of the search are valid options."""
-    for end in ("low", "high"):
-        corner = {name: getattr(found, end) for name, found in ranges.items()}
-        try:
-            type(present).from_mapping({**asdict(present), **corner})
-        except ConfigError as error:
-            raise ConfigError(f"the {end} end of a range cannot be used: {error}") from error

@@ -28,25 +28,26 @@ _COLUMNS = 3
 _PANEL_IN = (3.6, 2.9)
 
 
-def auc_table(trials: Sequence[Trial]) -> FloatArray:
-    """(T, S) success AUC, sequences in the order of the first trial."""
-    return np.array([[trial.aucs[name] for name in trials[0].aucs] for trial in trials])
+def write_report(
+    trials: Sequence[Trial], identity: Mapping[str, Any], out: Path, *, folds: int, seed: int = 0
+) -> SelectionResult:
+    """Cross-validate the choice and write trials.json, tuning.md and tuning.png.
+
+    The first trial is that of the options before the search; `folds` and `seed` are those of
+    `cross_validate_choice`.
+    """
+    aucs = np.array([[trial.aucs[name] for name in trials[0].aucs] for trial in trials])  # (T, S)
+    result = cross_validate_choice(aucs, folds, seed)
+    write_trials(trials, result, identity, out)
+    atomic_write(out / TABLE, markdown(trials, result))
+    atomic_write(out / PLOT, figure_bytes(plot(trials, result), "png"))
+    return result
 
 
 def write_trials(
     trials: Sequence[Trial], result: SelectionResult | None, identity: Mapping[str, Any], out: Path
 ) -> None:
-    """Write trials.json.
-
-    Args:
-        trials: the options before the search first.
-        result: of the cross-validation; None while the search runs.
-        identity: see `search.tune`.
-        out: folder of the search.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
+    """Write trials.json; `result` is None while the search runs."""
     content: dict[str, Any] = {
         "searched": dict(identity),
         "trials": [{**asdict(trial), "objective": trial.objective} for trial in trials],
@@ -57,81 +58,57 @@ def write_trials(
     atomic_write(out / DATA, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def write_report(
-    trials: Sequence[Trial],
-    identity: Mapping[str, Any],
-    out: Path,
-    *,
-    folds: int,
-    seed: int = 0,
-) -> SelectionResult:
-    """Cross-validate the choice and write trials.json, tuning.md and tuning.png.
-
-    Args:
-        trials: the options before the search first.
-        identity: see `search.tune`.
-        out: folder of the search.
-        folds: see `cross_validate_choice`.
-        seed: see `cross_validate_choice`.
-
-    Raises:
-        ConfigError: see `cross_validate_choice`.
-        OutputError: the folder cannot be written.
-    """
-    result = cross_validate_choice(auc_table(trials), folds, seed)
-    write_trials(trials, result, identity, out)
-    atomic_write(out / TABLE, markdown(trials, result))
-    atomic_write(out / PLOT, figure_bytes(plot(trials, result), "png"))
-    return result
-
-
 def markdown(trials: Sequence[Trial], result: SelectionResult) -> str:
     """The estimated gain, the recommendation, and the best trials."""
-    options = list(trials[0].options)
     sequences, gain = len(trials[0].aucs), result.gain
     estimates = [
         ("options before the search", result.default),
         ("best options, judged on the sequences that chose them", result.optimistic),
         ("choosing, judged on sequences left out", result.cross_validated),
     ]
-    rows = [(name, f"{found.value:.4f}", _interval(found)) for name, found in estimates]
-    difference = gain.difference
-    gained = (f"{difference.value:+.4f}", _interval(difference, "+.4f"))
-    rows.append(("the last minus the first", *gained))
-    ranked = sorted(range(len(trials)), key=lambda row: -trials[row].objective)[:_LISTED]
-    listed = ranked if 0 in ranked else [*ranked, 0]
-    headings = ("trial", *options, "success AUC", "chosen")
-    parts = [
-        markdown_table(("success AUC", "mean", "95 % interval"), rows, "lrl"),
+    rows = [(name, f"{found.value:.4f}", _bounds(found, ".4f")) for name, found in estimates]
+    last = f"{gain.difference.value:+.4f}", _bounds(gain.difference, "+.4f")
+    rows.append(("the last minus the first", *last))
+    explanation = (
         f"{len(trials) - 1} trials on {sequences} sequences, {result.folds} folds; better on "
         f"{gain.wins} sequences, equal on {gain.ties}, p = {gain.p_value:.3f} (sign flips). "
         "Intervals are bootstrapped over sequences. The second row is too high: part of its lead "
-        "is luck with these sequences. The third is what to expect elsewhere.",
-        _advice(trials, result),
-        markdown_table(
-            headings, [_row(trials[k], result.chosen[k]) for k in listed], "r" * len(headings)
-        ),
-        "Trial 0: before the search. chosen: share of the folds in which it was the choice.",
+        "is luck with these sequences. The third is what to expect elsewhere."
+    )
+    if result.recommended:
+        best = trials[result.best].options.items()
+        options = ", ".join(f"`{name} = {_number(value)}`" for name, value in best)
+        advice = f"**Recommended**: {options}."
+        if not gain.difference.low > 0:
+            advice += " The interval of the gain includes 0: it may be luck still."
+    else:
+        advice = "**Keep the options**: choosing others gains nothing on sequences left out."
+    # The best trials, and the options before the search.
+    listed = sorted(range(len(trials)), key=lambda row: -trials[row].objective)[:_LISTED]
+    if 0 not in listed:
+        listed.append(0)
+    best_trials = [
+        (
+            str(trials[row].number),
+            *map(_number, trials[row].options.values()),
+            f"{trials[row].objective:.4f}",
+            f"{result.chosen[row]:.0%}",
+        )
+        for row in listed
     ]
-    return "\n\n".join(parts) + "\n"
+    headings = ("trial", *trials[0].options, "success AUC", "chosen")
+    note = "Trial 0: before the search. chosen: share of the folds in which it was the choice."
+    sections = (
+        markdown_table(("success AUC", "mean", "95 % interval"), rows, "lrl"),
+        explanation,
+        advice,
+        markdown_table(headings, best_trials, "r" * len(headings)),
+        note,
+    )
+    return "\n\n".join(sections) + "\n"
 
 
-def _advice(trials: Sequence[Trial], result: SelectionResult) -> str:
-    if not result.recommended:
-        return "**Keep the options**: choosing others gains nothing on sequences left out."
-    best = trials[result.best].options
-    sure = result.gain.difference.low > 0
-    tail = "" if sure else " The interval of the gain includes 0: it may be luck still."
-    options = ", ".join(f"`{name} = {_number(value)}`" for name, value in best.items())
-    return f"**Recommended**: {options}.{tail}"
-
-
-def _row(trial: Trial, chosen: float) -> tuple[str, ...]:
-    values = (_number(value) for value in trial.options.values())
-    return str(trial.number), *values, f"{trial.objective:.4f}", f"{chosen:.0%}"
-
-
-def _interval(found: Interval, form: str = ".4f") -> str:
+def _bounds(found: Interval, form: str) -> str:
     return "" if math.isnan(found.low) else f"[{found.low:{form}}, {found.high:{form}}]"
 
 
@@ -145,37 +122,36 @@ def plot(trials: Sequence[Trial], result: SelectionResult) -> Figure:
     rows = -(-(len(options) + 1) // _COLUMNS)
     size = (_PANEL_IN[0] * _COLUMNS, _PANEL_IN[1] * rows)
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    history, *panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     objective = np.array([trial.objective for trial in trials])
     numbers = np.array([trial.number for trial in trials])
-    _history(panels[0], numbers, objective, result)
-    for axes, name in zip(panels[1:], options, strict=False):
+
+    # The objective over trials.
+    style(history, "", "trial", "success AUC")
+    history.plot(numbers, objective, ".", color=COLORS[1], alpha=0.6)
+    best = np.maximum.accumulate(objective)
+    history.step(numbers, best, color=COLORS[1], where="post", label="best so far")
+    expected = result.cross_validated.value
+    history.axhline(expected, color=COLORS[4], linewidth=1, linestyle="--", label="cross-validated")
+    _mark(history, numbers, objective, result.best)
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    history.legend(fontsize=7, frameon=False, ncols=2, **place)
+
+    # Each option.
+    early = -len(trials) / 2  # the lightest color
+    for axes, name in zip(panels, options, strict=False):
         values = np.array([trial.options[name] for trial in trials])
         style(axes, "", name, "")
-        axes.scatter(values[1:], objective[1:], c=numbers[1:], cmap="Blues", s=18, vmin=-len(trials)
-                     / 2, edgecolors="none")  # fmt: skip
-        _marks(axes, values, objective, result)
-    for axes in panels[1 + len(options) :]:
+        colors = {"c": numbers[1:], "cmap": "Blues", "vmin": early}
+        axes.scatter(values[1:], objective[1:], s=18, edgecolors="none", **colors)
+        _mark(axes, values, objective, result.best)
+    for axes in panels[len(options) :]:
         axes.set_visible(False)
     return figure
 
 
-def _history(
-    axes: Axes, numbers: FloatArray, objective: FloatArray, result: SelectionResult
-) -> None:
-    style(axes, "", "trial", "success AUC")
-    axes.plot(numbers, objective, ".", color=COLORS[1], alpha=0.6)
-    best = np.maximum.accumulate(objective)
-    axes.step(numbers, best, color=COLORS[1], where="post", label="best so far")
-    expected = result.cross_validated.value
-    axes.axhline(expected, color=COLORS[4], linewidth=1, linestyle="--", label="cross-validated")
-    _marks(axes, numbers, objective, result)
-    axes.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-
-
-def _marks(axes: Axes, values: FloatArray, objective: FloatArray, result: SelectionResult) -> None:
+def _mark(axes: Axes, values: FloatArray, objective: FloatArray, best: int) -> None:
     """Mark the options before the search and the best ones."""
     axes.axhline(objective[0], color="0.6", linewidth=0.8, linestyle=":")
     axes.plot(values[0], objective[0], "D", color="0.3", markersize=5, label="before the search")
-    best = result.best
     axes.plot(values[best], objective[best], "*", color=COLORS[0], markersize=10, label="best")

@@ -19,10 +19,9 @@ from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation.trackers import TRACKING_REVISION
 from siamtrack.models.weights import find_weights
 from siamtrack.tracking.old_names import rename_options
-from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tuning.crossvalidation import check_folds
 from siamtrack.tuning.objective import AucBySequence, ObjectivePool, TuneConfig
-from siamtrack.tuning.ranges import Range, read_ranges
+from siamtrack.tuning.ranges import read_ranges
 from siamtrack.tuning.report import TABLE, write_report, write_trials
 from siamtrack.tuning.study import Search
 from siamtrack.utils.config import parse_assignments
@@ -70,7 +69,7 @@ def tune(
         progress: draw a bar on standard error.
 
     Returns:
-        The table.
+        The file of the table.
 
     Raises:
         ConfigError: numbers, options or ranges that cannot be used; Optuna is not installed.
@@ -79,7 +78,15 @@ def tune(
         EvaluationError: a worker process failed.
         OutputError: the folder cannot be used, or holds a search of something else.
     """
-    _check_numbers(trials=trials, workers=workers, max_frames=max_frames, memory_mb=memory_mb)
+    # 1. Check everything before a process starts.
+    for value, least, name in (
+        (trials, 1, "trials"),
+        (workers, 1, "workers"),
+        (max_frames, 0, "max_frames"),
+        (memory_mb, 0, "memory_mb"),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} is {value}; give {least} or more")
     fixed = rename_options(parse_assignments(assignments))
     config = TuneConfig(weights, sequences, fixed, engine, max_frames, memory_mb)
     source, tuned = read_source(config.weights)
@@ -88,8 +95,21 @@ def tune(
     usable = _usable_sequences(config)
     check_folds(folds, len(usable))
     frames = {name: min(max_frames or len(s), len(s)) for name, s in usable.items()}
+
     with ObjectivePool(config, frames, workers) as pool:
-        identity = _identity(config, present, searched, usable, pool.engine)
+        # 2. Everything that figures depend on: only trials with the same identity are comparable.
+        identity = {
+            "weights": sha256(find_weights(config.weights)),
+            "options": asdict(present),
+            "ranges": {name: asdict(found) for name, found in searched.items()},
+            "sequences": {
+                name: hashlib.sha256(sequence.boxes.tobytes()).hexdigest()[:16]
+                for name, sequence in usable.items()
+            },
+            "max_frames": config.max_frames,
+            "engine": pool.engine,
+            "tracking_revision": TRACKING_REVISION,
+        }
         search = Search(out, searched, identity, seed=seed)
 
         def evaluate(options: Mapping[str, Any]) -> AucBySequence:
@@ -97,6 +117,7 @@ def tune(
             type(present).from_mapping({**asdict(present), **options})
             return pool.evaluate(options)
 
+        # 3. The present options, then the trials.
         try:
             search.begin(asdict(present), evaluate)
             before = len(search.trials) - 1
@@ -109,18 +130,12 @@ def tune(
                     bar.update()
 
                 search.run(evaluate, trials, after_each)
+        # 4. The report, however the search ends.
         finally:
             finished = search.trials
             if finished:
                 write_report(finished, identity, out, folds=folds, seed=seed)
     return out / TABLE
-
-
-def _check_numbers(**values: int) -> None:
-    for name, value in values.items():
-        least = 1 if name in ("trials", "workers") else 0
-        if value < least:
-            raise ConfigError(f"{name} is {value}; give {least} or more")
 
 
 def _usable_sequences(config: TuneConfig) -> dict[str, VideoSequence]:
@@ -139,26 +154,3 @@ def _usable_sequences(config: TuneConfig) -> dict[str, VideoSequence]:
             f"{config.sequences} shows no target in two frames; give sequences with truth"
         )
     return found
-
-
-def _identity(
-    config: TuneConfig,
-    present: TrackerOptions,
-    ranges: Mapping[str, Range],
-    sequences: Mapping[str, VideoSequence],
-    engine: str,
-) -> dict[str, Any]:
-    """Everything that figures depend on; only trials with the same identity are comparable."""
-    truths = {
-        name: hashlib.sha256(sequence.boxes.tobytes()).hexdigest()[:16]
-        for name, sequence in sequences.items()
-    }
-    return {
-        "weights": sha256(find_weights(config.weights)),
-        "options": asdict(present),
-        "ranges": {name: asdict(found) for name, found in ranges.items()},
-        "sequences": truths,
-        "max_frames": config.max_frames,
-        "engine": engine,
-        "tracking_revision": TRACKING_REVISION,
-    }

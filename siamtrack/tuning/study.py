@@ -31,12 +31,9 @@ Evaluate = Callable[[Mapping[str, Any]], dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Options and their success AUC.
+    """Options that are searched and their success AUC by sequence.
 
-    Attributes:
-        number: 0 for the options before the search, then 1, 2, ... in order.
-        options: those that are searched.
-        aucs: success AUC by name of the sequence.
+    `number` is 0 for the options before the search, then 1, 2, ... in order.
     """
 
     number: int
@@ -46,32 +43,22 @@ class Trial:
     @property
     def objective(self) -> float:
         """Mean over sequences."""
-        return float(np.mean(list(self.aucs.values())))
+        return _mean(self.aucs)
 
 
 class Search:
-    """A search in a folder, new or resumed."""
+    """A search in a folder, new or resumed.
+
+    `identity` is plain data that all trials must have in common; `seed` that of what is tried.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+        OutputError: the folder cannot be used, or holds a search of something else.
+    """
 
     def __init__(
-        self,
-        out: Path,
-        ranges: Mapping[str, Range],
-        identity: Mapping[str, Any],
-        *,
-        seed: int = 0,
+        self, out: Path, ranges: Mapping[str, Range], identity: Mapping[str, Any], *, seed: int = 0
     ) -> None:
-        """Open the folder's study.
-
-        Args:
-            out: folder of the search.
-            ranges: what is searched.
-            identity: plain data that all trials must have in common.
-            seed: of what is tried.
-
-        Raises:
-            ConfigError: Optuna is not installed.
-            OutputError: the folder cannot be used, or holds a search of something else.
-        """
         try:
             import optuna
         except ModuleNotFoundError as error:
@@ -82,7 +69,18 @@ class Search:
         self._optuna, self._seed = optuna, seed
         self._ranges = {name: _distribution(optuna, found) for name, found in ranges.items()}
         self._study = _open(optuna, out)
-        self._check(out, identity)
+        # Refuse a folder with another search; discard a trial that a kill interrupted.
+        known = self._study.user_attrs.get(_IDENTITY)
+        if known is None:
+            self._study.set_user_attr(_IDENTITY, identity)
+        elif changed := differences(known, identity):
+            raise OutputError(
+                f"{out} holds a search with other {', '.join(changed)}; give another folder, or "
+                "what it was started with"
+            )
+        states = optuna.trial.TrialState
+        for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            self._study.tell(trial.number, state=states.FAIL)
 
     @property
     def trials(self) -> list[Trial]:
@@ -107,23 +105,20 @@ class Search:
             known = self._optuna.trial.create_trial(
                 params=options,
                 distributions=self._ranges,
-                value=float(np.mean(list(aucs.values()))),
+                value=_mean(aucs),
                 user_attrs={_AUCS: aucs, _PRESENT: True},
             )
             self._study.add_trial(known)
         self._study.set_user_attr(_PRESENT, {"options": options, "aucs": aucs})
 
     def run(self, evaluate: Evaluate, trials: int, after_each: Callable[[], None]) -> None:
-        """Continue until there are that many trials, earlier and refused ones included.
+        """Continue until there are `trials` besides the present options, refused ones included.
 
         Args:
-            evaluate: raises ConfigError for options that contradict each other; the next ones are
-                tried then.
-            trials: besides the options before the search.
+            evaluate: raises ConfigError for options that contradict each other. The next ones are
+                tried then; the error is raised here if all were refused.
+            trials: number to reach.
             after_each: called after each trial.
-
-        Raises:
-            ConfigError: all options that were tried contradict themselves.
         """
         done = {tuple(sorted(trial.options.items())): trial.aucs for trial in self.trials}
         refusal: ConfigError | None = None
@@ -142,7 +137,7 @@ class Search:
             else:
                 done[key] = aucs
                 trial.set_user_attr(_AUCS, aucs)
-                self._study.tell(trial, float(np.mean(list(aucs.values()))))
+                self._study.tell(trial, _mean(aucs))
             after_each()
         if refusal is not None and len(self.trials) == 1:
             raise refusal
@@ -153,20 +148,6 @@ class Search:
 
     def _tried(self) -> int:
         return sum(_PRESENT not in trial.user_attrs for trial in self._finished())
-
-    def _check(self, out: Path, identity: Mapping[str, Any]) -> None:
-        """Refuse a folder with another search; discard a trial that a kill interrupted."""
-        known = self._study.user_attrs.get(_IDENTITY)
-        if known is None:
-            self._study.set_user_attr(_IDENTITY, identity)
-        elif changed := differences(known, identity):
-            raise OutputError(
-                f"{out} holds a search with other {', '.join(changed)}; give another folder, or "
-                "what it was started with"
-            )
-        states = self._optuna.trial.TrialState
-        for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-            self._study.tell(trial.number, state=states.FAIL)
 
 
 def differences(known: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
@@ -182,6 +163,10 @@ def differences(known: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]
         elif old != new:
             found.append(name)
     return found
+
+
+def _mean(aucs: Mapping[str, float]) -> float:
+    return float(np.mean(list(aucs.values())))
 
 
 def _open(optuna: Any, out: Path) -> optuna.Study:
