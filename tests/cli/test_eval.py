@@ -61,7 +61,7 @@ def call(root: Path, out: Path, *more: str) -> int:
     return main(["eval", "clips", "--root", str(root), "--out", str(out), *more])
 
 
-def test_evaluates_reports_and_prints_a_table(root: Path, here: Path, capfd) -> None:
+def test_eval_writes_a_report_and_prints_the_table(root: Path, here: Path, capfd) -> None:
     code = call(root, here / "out", "--tracker", "mytrackers:Still", "--tracker", "identity")
     printed = capfd.readouterr()
     assert code == 0
@@ -72,7 +72,7 @@ def test_evaluates_reports_and_prints_a_table(root: Path, here: Path, capfd) -> 
     assert content["dataset"]["sequences"] == 2 and content["failures"] == []
 
 
-def test_a_second_call_computes_nothing(
+def test_a_second_call_uses_stored_results(
     no_plots, root: Path, here: Path, capfd, monkeypatch
 ) -> None:
     assert call(root, here / "out", "--tracker", "identity") == 0
@@ -103,9 +103,7 @@ def test_failures_are_listed_at_the_end_and_the_exit_code_is_3(
         ("10,10,8,8\n" * 4 + "left\n", "'left' is not numeric"),
     ],
 )
-def test_result_files_that_cannot_be_scored_are_failures(
-    no_plots, spoilt, message, root, here, capfd
-) -> None:
+def test_unreadable_result_files_are_failures(no_plots, spoilt, message, root, here, capfd) -> None:
     assert call(root, here / "out", "--tracker", "identity") == 0
     (result,) = (here / "out" / "results" / "ope" / "clips").glob("identity-*/walk.txt")
     result.write_text(spoilt)
@@ -116,7 +114,7 @@ def test_result_files_that_cannot_be_scored_are_failures(
     assert "| 1/2 |" in printed.out
 
 
-def test_many_failures_are_not_all_printed(no_plots, root, here, capfd, monkeypatch) -> None:
+def test_long_lists_of_failures_are_cut(no_plots, root, here, capfd, monkeypatch) -> None:
     monkeypatch.setattr(cli_eval, "SHOWN_FAILURES", 1)
     assert call(root, here / "out", "--tracker", "identity", "--no-run") == 3
     assert "siamtrack: and 1 more" in capfd.readouterr().err
@@ -144,7 +142,9 @@ def test_many_failures_are_not_all_printed(no_plots, root, here, capfd, monkeypa
           "identity"], 3, "cannot write"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(no_plots, arguments, code, message, root, here, capfd) -> None:
+def test_invalid_arguments_are_one_line(
+    no_plots, arguments, code, message, root, here, capfd
+) -> None:
     assert main(arguments) == code
     errors = [
         line for line in capfd.readouterr().err.splitlines() if line.startswith("siamtrack: error")
@@ -152,7 +152,7 @@ def test_bad_input_is_one_line(no_plots, arguments, code, message, root, here, c
     assert len(errors) == 1 and message in errors[0]
 
 
-def test_a_broken_data_set_lists_everything_and_can_be_used_in_part(
+def test_an_incomplete_data_set_lists_all_problems_and_runs_with_partial(
     no_plots, root, here, capfd
 ) -> None:
     (root / "run" / "3.png").unlink()
@@ -176,7 +176,7 @@ class Stuck:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_ctrl_c_in_the_middle_of_a_frame_ends_everything(root: Path, here: Path) -> None:
+def test_ctrl_c_during_a_frame_ends_all_processes(root: Path, here: Path) -> None:
     os.mkfifo(here / "tell")
     (here / "stuck.py").write_text(STUCK)
     arguments = [
@@ -199,7 +199,7 @@ def test_ctrl_c_in_the_middle_of_a_frame_ends_everything(root: Path, here: Path)
         os.kill(worker, 0)
 
 
-def test_ctrl_c_says_what_is_kept(no_plots, root, here, capfd, monkeypatch) -> None:
+def test_ctrl_c_names_the_kept_results(no_plots, root, here, capfd, monkeypatch) -> None:
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -225,7 +225,7 @@ def got10k(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::UserWarning")
-def test_the_toolkit_agrees(no_plots, got10k, here, capfd) -> None:
+def test_verify_agrees_with_the_toolkit(no_plots, got10k, here, capfd) -> None:
     common = ["--root", str(got10k), "--out", str(here / "out"), "--tracker", "identity"]
     assert main(["eval", "got10k", *common, "--verify"]) == 0
     printed = capfd.readouterr()
@@ -233,7 +233,7 @@ def test_the_toolkit_agrees(no_plots, got10k, here, capfd) -> None:
     assert "| identity | **1.000**" in printed.out
 
 
-def test_a_withheld_truth_ends_with_an_archive(no_plots, got10k, here, capfd) -> None:
+def test_withheld_truth_writes_a_submission(no_plots, got10k, here, capfd) -> None:
     trackers = ("--tracker", "mytrackers:Still", "--tracker", "mytrackers:Raises")
     common = ["--root", str(got10k), "--out", str(here / "out"), *trackers]
     assert main(["eval", "got10k-test", *common]) == 3

@@ -54,9 +54,7 @@ class KillOneWorker:
             os.kill(self.killed, signal.SIGKILL)
 
 
-def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(
-    cluster, clips, trackers_file, tmp_path
-):
+def test_a_cluster_that_loses_a_worker_equals_local_runs(cluster, clips, trackers_file, tmp_path):
     root = clips({name: 6 + index for index, name in enumerate("abcdefgh")})
     drift, raises = (f"{trackers_file}:{kind}" for kind in ("Drift", "Raises"))
     address = cluster.scheduler_address
@@ -83,11 +81,11 @@ class LostResult:
         return [] if self.status == "finished" else None
 
 
-def test_a_result_that_died_with_its_worker_is_waited_for():
+def test_a_lost_result_is_computed_again():
     assert cluster_module._results(LostResult(), ()) == []
 
 
-def test_what_the_cluster_gives_up_on_has_failed(cluster, clips, tmp_path, monkeypatch):
+def test_groups_that_the_cluster_gives_up_are_failures(cluster, clips, tmp_path, monkeypatch):
     def gives_up(config, tasks):
         raise MemoryError("too big for any worker")
 
@@ -100,7 +98,7 @@ def test_what_the_cluster_gives_up_on_has_failed(cluster, clips, tmp_path, monke
     assert failure.error.startswith("the cluster gave up: MemoryError")
 
 
-def test_a_scheduler_that_is_not_there_is_said(clips, tmp_path, monkeypatch):
+def test_an_unreachable_scheduler_is_reported(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "CONNECT_TIMEOUT_S", 1)
     root, out = clips({"a": 4}), tmp_path / "out"
     with pytest.raises(EvaluationError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):

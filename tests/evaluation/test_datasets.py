@@ -42,18 +42,18 @@ def test_attributes_follow_from_boxes(boxes, expected):
     assert computed_attributes(boxes) == expected
 
 
-def test_fast_motion_is_not_seen_across_an_absence():
+def test_fast_motion_ignores_steps_across_an_absence():
     boxes = changed(2, x=np.nan)
     boxes[3, 0] = 200.0
     assert computed_attributes(boxes) == {"out of view"}
 
 
-def test_frames_with_a_box_have_four_numbers_and_an_area():
+def test_frames_with_box_need_finite_numbers_and_an_area():
     boxes = np.array([[1, 1, 2, 2], [1, 1, 0, 2], [np.nan, 1, 2, 2], [1, np.inf, 2, 2]])
     assert frames_with_box(boxes).tolist() == [True, False, False, False]
 
 
-def test_attributes_of_your_own_are_added(clips, tmp_path):
+def test_attributes_json_is_added(clips, tmp_path):
     root = clips({"walk": 5})
     assert annotated_attributes(root) == {}
     (root / "attributes.json").write_text('{"walk": ["occlusion"], "gone": []}')
@@ -62,13 +62,13 @@ def test_attributes_of_your_own_are_added(clips, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["[1]", '{"walk": 3}', "not json"])
-def test_attributes_that_cannot_be_read_are_said(content, tmp_path):
+def test_malformed_attributes_json_is_rejected(content, tmp_path):
     (tmp_path / "attributes.json").write_text(content)
     with pytest.raises(DatasetError, match="must look like"):
         annotated_attributes(tmp_path)
 
 
-def test_labels_of_the_data_sets_become_attributes(got10k, vot):
+def test_labels_of_got10k_and_vot_become_attributes(got10k, vot):
     names = open_benchmark("got10k", got10k()).load("GOT-10k_Val_000001").attributes
     assert {"absent", "cut by the image border"} <= names
     assert {"camera motion", "occlusion"} <= open_benchmark("vot2016", vot()).load("bag").attributes

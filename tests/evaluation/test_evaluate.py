@@ -60,7 +60,7 @@ def run_noted(evaluation, notes):
     return run(evaluation, notes.on_frame, notes.on_result)
 
 
-def test_two_workers_give_what_one_gives_and_trackers_take_turns(clips, trackers_file, tmp_path):
+def test_two_workers_equal_one_and_trackers_take_turns(clips, trackers_file, tmp_path):
     root = clips({"a": 7, "b": 12, "c": 9})
     trackers = [f"{trackers_file}:Drift", f"{trackers_file}:Follows"]
     alone, both = Notes(), Notes()
@@ -76,14 +76,14 @@ def test_two_workers_give_what_one_gives_and_trackers_take_turns(clips, trackers
     assert {worker for worker, *_ in both.frames} == {0, 1}
 
 
-def test_results_do_not_depend_on_what_ran_before(clips, tmp_path):
+def test_results_do_not_depend_on_earlier_tasks(clips, tmp_path):
     root = clips({"a": 6, "b": 5})
     run(evaluation_of(root, tmp_path / "all", ["opencv:mil"]))
     run(evaluation_of(root, tmp_path / "alone", ["opencv:mil"], only=["b"]))
     assert result_files(tmp_path / "alone").items() <= result_files(tmp_path / "all").items()
 
 
-def test_what_fails_is_listed_and_the_rest_goes_on(clips, trackers_file, tmp_path):
+def test_failures_are_listed_and_other_tasks_continue(clips, trackers_file, tmp_path):
     kinds = ["Raises", "NotANumber", "Dies", "Drift"]
     evaluation = evaluation_of(
         clips({"walk": 6}), tmp_path / "out", [f"{trackers_file}:{kind}" for kind in kinds]
@@ -99,7 +99,7 @@ def test_what_fails_is_listed_and_the_rest_goes_on(clips, trackers_file, tmp_pat
     assert len(result_files(tmp_path / "out")) == 1
 
 
-def test_a_tracker_that_hangs_is_killed_and_the_rest_goes_on(clips, trackers_file, tmp_path):
+def test_a_hung_tracker_is_killed_and_other_tasks_continue(clips, trackers_file, tmp_path):
     # Two of them, so that one hangs in a process that has just answered for another unit.
     trackers = [f"{trackers_file}:{kind}" for kind in ("Drift", "Hangs", "Follows")]
     root = clips({"walk": 6, "run": 5})
@@ -109,7 +109,7 @@ def test_a_tracker_that_hangs_is_killed_and_the_rest_goes_on(clips, trackers_fil
     assert len(result_files(tmp_path / "out")) == 4
 
 
-def test_failed_sequences_are_tried_again_and_finished_ones_are_not(clips, trackers_file, tmp_path):
+def test_a_rerun_repeats_failed_sequences_only(clips, trackers_file, tmp_path):
     root, out = clips({"a": 6, "b": 7}), tmp_path / "out"
     trackers = [f"{trackers_file}:Drift"]
     run(evaluation_of(root, out, trackers, only=["a"]))
@@ -120,7 +120,7 @@ def test_failed_sequences_are_tried_again_and_finished_ones_are_not(clips, track
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
-def test_results_of_another_option_are_not_taken_for_these(clips, trackers_file, tmp_path):
+def test_other_options_have_results_of_their_own(clips, trackers_file, tmp_path):
     root, out = clips({"a": 6}), tmp_path / "out"
     for tracker in (f"{trackers_file}:Drift", f"{trackers_file}:Drift@step=2"):
         notes = Notes()
@@ -129,7 +129,7 @@ def test_results_of_another_option_are_not_taken_for_these(clips, trackers_file,
     assert len(set(result_files(out).values())) == 2
 
 
-def test_a_run_stopped_by_an_error_keeps_what_is_done(clips, trackers_file, tmp_path):
+def test_an_aborted_run_keeps_finished_results(clips, trackers_file, tmp_path):
     root, out = clips({"a": 6, "b": 7, "c": 8}), tmp_path / "out"
     trackers = [f"{trackers_file}:Drift"]
     with pytest.raises(OutputError, match="disk full"):
@@ -156,7 +156,7 @@ KILLED = """
 """
 
 
-def test_killed_and_resumed_gives_the_same_bytes_as_never_killed(clips, trackers_file, tmp_path):
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(clips, trackers_file, tmp_path):
     root = clips({"a": 14, "b": 11, "c": 8, "d": 6})
     tracker = f"{trackers_file}:Drift"
     script = tmp_path / "killed.py"
@@ -173,7 +173,7 @@ def test_killed_and_resumed_gives_the_same_bytes_as_never_killed(clips, trackers
     assert done.items() <= result_files(tmp_path / "whole").items()
 
 
-def test_a_result_counts_only_when_it_is_whole(clips, trackers_file, tmp_path, monkeypatch):
+def test_a_partly_written_result_does_not_count(clips, trackers_file, tmp_path, monkeypatch):
     root, out = clips({"a": 6}), tmp_path / "out"
     evaluation = evaluation_of(root, out, [f"{trackers_file}:Drift"])
     written = []
@@ -203,7 +203,7 @@ def test_every_variant_has_results_of_its_own(clips, trackers_file, tmp_path):
     assert (out / "results" / "realtime-50").is_dir()
 
 
-def test_trackers_may_print_what_they_like(clips, tmp_path):
+def test_output_of_trackers_goes_to_the_log(clips, tmp_path):
     path = tmp_path / "chatty.py"
     path.write_text(
         "import os\n"
@@ -220,7 +220,7 @@ def test_trackers_may_print_what_they_like(clips, tmp_path):
     assert all(frame < 6 for *_, frame in notes.frames)
 
 
-def test_a_tracker_gets_the_threads_that_were_asked_for(clips, tmp_path):
+def test_threads_reach_the_tracker(clips, tmp_path):
     path = tmp_path / "threads.py"
     path.write_text(
         "import os, cv2\n"
@@ -241,7 +241,7 @@ def test_a_worker_that_cannot_start_is_a_failure(clips, tmp_path, monkeypatch):
     assert failure.run is None and "cannot be used" in failure.error
 
 
-def test_a_data_set_that_is_gone_fails_its_tasks(clips, tmp_path):
+def test_a_removed_data_set_fails_its_tasks(clips, tmp_path):
     root = clips({"a": 3})
     evaluation = evaluation_of(root, tmp_path / "out", ["identity"])
     root.rename(tmp_path / "elsewhere")
@@ -249,7 +249,7 @@ def test_a_data_set_that_is_gone_fails_its_tasks(clips, tmp_path):
     assert failure.run is None and "does not exist" in failure.error
 
 
-def test_protocols_that_do_not_apply_are_refused(clips, got10k, tmp_path):
+def test_protocols_that_do_not_apply_are_rejected(clips, got10k, tmp_path):
     with pytest.raises(ConfigError, match="supervised is VOT's protocol"):
         evaluation_of(clips(), tmp_path / "out", ["identity"], protocols=("supervised",))
     root = got10k("test", {"GOT-10k_Test_000001": 5})
@@ -259,7 +259,7 @@ def test_protocols_that_do_not_apply_are_refused(clips, got10k, tmp_path):
         )
 
 
-def test_sequences_are_chosen_by_patterns(clips, tmp_path):
+def test_patterns_select_sequences(clips, tmp_path):
     root = clips({"walk": 4, "wave": 4, "run": 4})
     chosen = evaluation_of(root, tmp_path / "out", ["identity"], only=["wa*", "run"])
     assert list(chosen.sequences) == ["run", "walk", "wave"]
@@ -267,7 +267,7 @@ def test_sequences_are_chosen_by_patterns(clips, tmp_path):
         evaluation_of(root, tmp_path / "out", ["identity"], only=["wallk"])
 
 
-def test_a_worker_compiles_our_network_once_and_starts_every_sequence_afresh(clips, monkeypatch):
+def test_a_worker_builds_our_tracker_once_and_resets_it_per_task(clips, monkeypatch):
     built = []
     build = TrackerSpec.build
 
@@ -322,7 +322,7 @@ def test_every_worker_has_a_line_and_frames_add_up():
     assert "3 of 3 runs, 1 failed" in shown
 
 
-def test_results_from_elsewhere_count_too_and_a_log_gets_no_worker_lines():
+def test_cluster_results_count_and_a_log_gets_no_worker_lines():
     log = io.StringIO()
     with EvaluationProgress([tuple(tasks())], 0, log) as bars:
         bars.on_frame(0, tasks()[0], 3)
@@ -332,7 +332,7 @@ def test_results_from_elsewhere_count_too_and_a_log_gets_no_worker_lines():
     assert "worker" not in log.getvalue() and "3 of 3 runs" in log.getvalue()
 
 
-def test_tasks_are_named_for_people():
+def test_task_as_text():
     task = Task("walk", "sre-left", IDENTITY, "k", "identity", 10)
     assert str(task) == "identity on walk (sre-left)"
 
@@ -347,7 +347,7 @@ def evaluation(got10k, trackers_file, tmp_path):
     return prepare(RunConfig("got10k-test", root, tmp_path / "out", (spec,)))
 
 
-def test_the_archive_is_what_the_server_expects(evaluation):
+def test_submission_has_the_layout_of_the_server(evaluation):
     assert run(evaluation) == []
     path = write_submission(evaluation, evaluation.trackers[0])
     with zipfile.ZipFile(path) as archive:
@@ -361,7 +361,7 @@ def test_the_archive_is_what_the_server_expects(evaluation):
     assert write_submission(evaluation, evaluation.trackers[0]).read_bytes() == before
 
 
-def test_an_incomplete_archive_is_not_written(evaluation):
+def test_an_incomplete_submission_is_rejected(evaluation):
     with pytest.raises(EvaluationError, match="no result for 2 of 2 sequences"):
         write_submission(evaluation, evaluation.trackers[0])
 
@@ -383,7 +383,7 @@ def older(clips, tmp_path):
     return evaluation
 
 
-def test_a_report_takes_results_of_an_older_siamtrack_where_there_are_no_others(older):
+def test_a_report_uses_older_results_if_there_are_no_others(older):
     (tracker,) = with_older_results(older).trackers
     assert tracker.key == "siamtrack-old"
     newer = older.trackers[0].key
@@ -391,7 +391,7 @@ def test_a_report_takes_results_of_an_older_siamtrack_where_there_are_no_others(
     assert with_older_results(older).trackers[0].key == newer
 
 
-def test_a_run_says_that_results_of_an_older_siamtrack_are_not_used(older, monkeypatch, caplog):
+def test_a_run_warns_that_older_results_are_not_used(older, monkeypatch, caplog):
     monkeypatch.setattr(evaluate_module, "run_groups", lambda *_, **__: None)
     run(older)
     assert "older siamtrack stay in" in caplog.text and "siamtrack-old" in caplog.text

@@ -58,7 +58,7 @@ def run(tracker, sequence, variant="ope", **session):
     return run_variant(TimedTracker(tracker, **session), sequence, variant_named(variant))
 
 
-def test_one_pass_gives_the_true_box_once_and_every_frame_in_order(walk):
+def test_ope_gives_the_true_box_once_and_every_frame_in_order(walk):
     tracker, beats = Recorder(), []
     result = run(tracker, walk, heartbeat=beats.append)
     assert tracker.given == tuple(walk.boxes_xywh[0])
@@ -75,7 +75,7 @@ def test_only_the_tracker_is_timed(walk):
     assert result.times_s == [0.5, *[0.125] * 7]
 
 
-def test_result_files_count_pixels_as_the_annotation_does(otb):
+def test_rows_are_in_the_coordinates_of_the_annotation(otb):
     sequence = open_benchmark("otb100", otb()).load("Deer")
     tracker = Recorder()
     result = run(tracker, sequence)
@@ -84,32 +84,32 @@ def test_result_files_count_pixels_as_the_annotation_does(otb):
     assert result.rows[1] == [2.0, 1.0, 5.0, 5.0]
 
 
-def test_a_restart_begins_in_the_middle(walk):
+def test_tre_starts_in_the_middle(walk):
     tracker = Recorder()
     result = run(tracker, walk, "tre-10")
     assert result.start == 4 and len(result.rows) == 4
     assert tracker.given == tuple(walk.boxes_xywh[4])
 
 
-def test_a_perturbed_start_is_what_the_tracker_is_given(walk):
+def test_sre_initializes_with_the_shifted_box(walk):
     tracker = Recorder()
     run(tracker, walk, "sre-right")
     assert tracker.given[0] == pytest.approx(walk.boxes_xywh[0][0] + 1.6)
 
 
-def test_corruption_reaches_the_tracker(walk):
+def test_corrupted_frames_reach_the_tracker(walk):
     clean, dark = Recorder(), Recorder()
     run(clean, walk)
     run(dark, walk, "brightness-5")
     assert dark.frames[3].mean() < 0.3 * clean.frames[3].mean()
 
 
-def test_a_fast_tracker_loses_nothing_in_real_time(walk):
+def test_realtime_fast_tracker_sees_every_frame(walk):
     result = run(Recorder(), walk, "realtime-10", clock=Clock([9.0, *[0.09] * 7]))
     assert [row[0] for row in result.rows[1:]] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_late_frame_keeps_the_old_box(walk):
+def test_realtime_late_frame_keeps_the_last_box(walk):
     # At 10 fps frame i comes at i / 10 s. Frame 1 takes until 0.35 s: frames 1 and 2 keep the first
     # box, frame 3 is answered for at 0.4 s with the box of frame 1. At 0.35 s the newest frame is
     # frame 3, which takes until 0.4 s, in time for itself.
@@ -123,7 +123,7 @@ def test_a_late_frame_keeps_the_old_box(walk):
     assert len(tracker.frames) == 7
 
 
-def test_a_box_that_is_finished_is_told_while_the_next_one_is_late(walk):
+def test_realtime_reports_a_finished_box_while_the_next_is_pending(walk):
     # Frame 1 is done at 0.35 s and frame 3 is taken up then, until 0.7 s: frames 3, 4 and 5 are
     # answered for with the box of frame 1, frame 6 just in time with that of frame 3.
     clock = Clock([0.0, 0.25, 0.35, 0.05])
@@ -132,7 +132,7 @@ def test_a_box_that_is_finished_is_told_while_the_next_one_is_late(walk):
     assert [row[0] for row in result.rows] == [first, first, first, 1, 1, 1, 2, 3]
 
 
-def test_a_hopelessly_slow_tracker_keeps_its_first_box(walk):
+def test_realtime_slow_tracker_keeps_its_first_box(walk):
     result = run(Recorder(), walk, "realtime-10", clock=Clock([0.0, 5.0]))
     assert {row[0] for row in result.rows} == {walk.boxes_xywh[0][0]}
 
@@ -161,7 +161,7 @@ class Broken:
         (Recorder("left"), "it must return x, y, w, h"),
     ],
 )
-def test_whatever_a_tracker_does_wrong_is_said_with_the_frame(tracker, message, walk):
+def test_tracker_errors_name_the_frame(tracker, message, walk):
     with pytest.raises(EvaluationError, match=message):
         run(tracker, walk)
 
@@ -200,7 +200,7 @@ def test_tre_starts_are_spread_over_the_sequence():
     assert starts == list(range(0, 100, 5))
 
 
-def test_a_restart_waits_for_the_target_and_never_has_nothing_left():
+def test_tre_starts_on_visible_frames_with_a_later_visible_frame():
     visible = SEEN.copy()
     visible[48:60] = False
     visible[80:] = False
@@ -209,18 +209,18 @@ def test_a_restart_waits_for_the_target_and_never_has_nothing_left():
     assert starts["tre-19"] == 78  # one visible frame must remain after it
 
 
-def test_a_target_seen_once_cannot_be_restarted_on():
+def test_tre_needs_two_visible_frames():
     with pytest.raises(EvaluationError, match="two frames"):
         variant_named("tre-03").start_frame(np.arange(10) == 2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_names_find_their_variants(family):
+def test_variants_are_found_by_name(family):
     for variant in variants_of(family, fps=29.97):
         assert variant_named(variant.name) == variant
 
 
-def test_unknown_names_are_refused_with_what_there_is():
+def test_unknown_variants_and_families_are_rejected():
     with pytest.raises(ConfigError, match="did you mean 'sre-left'"):
         variant_named("sre-lefft")
     with pytest.raises(ConfigError, match="unknown protocol 'opa'; did you mean 'ope'"):
@@ -236,7 +236,7 @@ def scene(rng):
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_corruptions_get_worse_with_strength_and_keep_the_picture(kind, scene):
+def test_corruption_grows_with_strength_and_copies_the_frame(kind, scene):
     before = scene.copy()
     damage = []
     for strength in range(1, STRENGTHS + 1):
@@ -247,7 +247,7 @@ def test_corruptions_get_worse_with_strength_and_keep_the_picture(kind, scene):
     np.testing.assert_array_equal(scene, before)
 
 
-def test_noise_depends_on_sequence_and_frame_and_on_nothing_else(scene):
+def test_noise_depends_only_on_sequence_and_frame(scene):
     grain = [corrupt(scene, "noise", 2, name, frame) for name, frame in
              [("walk", 3), ("walk", 3), ("walk", 4), ("run", 3)]]  # fmt: skip
     np.testing.assert_array_equal(grain[0], grain[1])

@@ -28,7 +28,7 @@ def toolkit_writes(experiment, folder):
     made._record(str(folder), np.array(ROWS), np.array(TIMES))
 
 
-def test_files_are_those_of_the_toolkit(otb, got10k, tmp_path, capsys):
+def test_files_equal_those_of_the_toolkit(otb, got10k, tmp_path, capsys):
     store = ResultStore(tmp_path / "out", open_benchmark("otb100", otb()))
     store.write("ope", "mine-1", "Deer", SequenceRun(ROWS, TIMES))
     toolkit_writes(ExperimentOTB, tmp_path / "theirs" / "Deer.txt")
@@ -64,14 +64,14 @@ def test_vot_has_codes_and_boxes(vot, tmp_path):
     assert "unsupervised" in str(store.boxes_path("ope", "k", "bag"))
 
 
-def test_a_result_without_times_is_a_result(clips, tmp_path):
+def test_times_are_optional(clips, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
     store.write("ope", "k", "walk", SequenceRun(ROWS, TIMES))
     store.times_path("ope", "k", "walk").unlink()
     assert len(store.read("ope", "k", "walk").times_s) == 0
 
 
-def test_a_note_says_what_results_are_of(clips, tmp_path):
+def test_describe_writes_the_identity_of_the_key(clips, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
     store.describe("ope", "k", {"weights_sha256": "abc"})
     assert '"abc"' in (tmp_path / "out/results/ope/clips/k.json").read_text()
@@ -85,7 +85,7 @@ def test_a_note_says_what_results_are_of(clips, tmp_path):
         ("", "line 1"),
     ],
 )
-def test_files_that_are_no_results_are_refused(content, message, clips, tmp_path):
+def test_malformed_result_files_are_rejected(content, message, clips, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
     path = store.boxes_path("ope", "k", "walk")
     atomic_write(path, content)
@@ -93,13 +93,13 @@ def test_files_that_are_no_results_are_refused(content, message, clips, tmp_path
         store.read("ope", "k", "walk").boxes(path)
 
 
-def test_a_missing_result_is_said(clips, tmp_path):
+def test_a_missing_result_is_rejected(clips, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
     with pytest.raises(EvaluationError, match=r"walk.txt is missing"):
         store.read("ope", "k", "walk")
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "result.txt"
     atomic_write(path, "old")
 
@@ -112,7 +112,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
 
 
-def test_a_folder_that_cannot_be_made_is_said(clips, tmp_path):
+def test_an_unusable_output_folder_is_rejected(clips, tmp_path):
     (tmp_path / "file").write_text("")
     benchmark = open_benchmark("clips", clips())
     with pytest.raises(OutputError, match="give another folder with --out"):
@@ -126,7 +126,7 @@ def older_note(folder, key, **changes):
     atomic_write(folder / f"{key}.json", json.dumps(note))
 
 
-def test_results_of_an_older_siamtrack_are_found_by_weights_and_options(clips, tmp_path):
+def test_older_results_are_found_by_weights_and_options(clips, tmp_path):
     store = ResultStore(tmp_path / "out", open_benchmark("clips", clips()))
     identity = {"weights_sha256": "abc", "tracking_revision": 1}
     tracker = TrackerEntry(

@@ -44,19 +44,19 @@ from siamtrack.tracking.options import BoxHeadOptions
         ("opencv:nano@backbone=a b.onnx", "opencv:nano", {"backbone": "a b.onnx"}),
     ],
 )
-def test_trackers_are_read_and_written_back(text, name, options):
+def test_specs_parse_and_format_back(text, name, options):
     spec = TrackerSpec.parse(text)
     assert (spec.name, spec.options) == (name, options)
     assert TrackerSpec.parse(str(spec)) == spec
 
 
 @pytest.mark.parametrize("text", ["", "@a=1", "siamtrack@fast", "siamtrack@=1"])
-def test_what_is_no_tracker_is_refused(text):
+def test_malformed_specs_are_rejected(text):
     with pytest.raises(ConfigError, match="NAME@key=value"):
         TrackerSpec.parse(text)
 
 
-def test_model_files_of_the_command_line_go_to_their_trackers():
+def test_shared_model_files_go_to_the_matching_opencv_trackers():
     files = {"nano": {"backbone": "b.onnx", "head": None}, "vit": {"net": "n.onnx"}}
     nano, vit, mil, own = parse_trackers(
         ["opencv:nano@backbone=mine.onnx,head=h.onnx", "opencv:vit", "opencv:mil", "nano"], files
@@ -66,7 +66,7 @@ def test_model_files_of_the_command_line_go_to_their_trackers():
     assert mil.options == {} and own.options == {}
 
 
-def test_classes_come_from_files_and_modules(trackers_file, monkeypatch):
+def test_classes_load_from_files_and_modules(trackers_file, monkeypatch):
     tracker = TrackerSpec.parse(f"{trackers_file}:Drift@step=2.5").build()
     assert tracker.step == 2.5
     monkeypatch.syspath_prepend(str(trackers_file.parent))
@@ -93,18 +93,18 @@ def test_classes_come_from_files_and_modules(trackers_file, monkeypatch):
         ("no-such-weights", WeightsError, "no weights 'no-such-weights'"),
     ],
 )
-def test_trackers_that_cannot_be_had_are_refused(name, error, message, trackers_file):
+def test_trackers_that_cannot_be_built_are_rejected(name, error, message, trackers_file):
     with pytest.raises(error, match=message):
         TrackerSpec.parse(name.format(file=trackers_file)).build()
 
 
-def test_a_module_that_fails_to_import_is_said(tmp_path):
+def test_an_import_error_is_reported(tmp_path):
     (tmp_path / "broken.py").write_text("1 / 0\n")
     with pytest.raises(EvaluationError, match="ZeroDivisionError"):
         TrackerSpec(f"{tmp_path / 'broken.py'}:Any").build()
 
 
-def test_the_key_follows_the_source_of_a_class_and_its_options(trackers_file):
+def test_key_depends_on_source_and_options_of_a_class(trackers_file):
     plain = TrackerSpec(f"{trackers_file}:Drift")
     before = result_key(plain)
     assert before.startswith("temperaments.py-Drift-")
@@ -113,7 +113,7 @@ def test_the_key_follows_the_source_of_a_class_and_its_options(trackers_file):
     assert result_key(plain) != before
 
 
-def test_the_key_follows_the_weights_not_their_name(tmp_path):
+def test_key_depends_on_the_weights_not_on_their_name(tmp_path):
     paths = [tmp_path / f"{name}.safetensors" for name in ("one", "two", "three")]
     for path in (paths[0], paths[2]):
         save_network(build_network("siamfc"), path, training_data=["none"], license="CC0-1.0")
@@ -145,17 +145,17 @@ def key_of(tracker, **options):
         built(BoxHeadOptions(window_influence=0.1)),
     ],
 )
-def test_the_key_follows_what_runs(other):
+def test_key_depends_on_engine_precision_device_and_options(other):
     assert key_of(other) != key_of(built())
 
 
-def test_the_key_names_what_runs_not_how_it_was_asked_for():
+def test_key_is_the_same_for_auto_and_the_engine_it_chooses():
     automatic, named = key_of(built()), key_of(built(), engine="onnx", device="cpu")
     assert automatic == named and automatic.startswith("siamtrack-")
     assert key_of(built(device="cuda:0")) == key_of(built(device="cuda:1"))
 
 
-def test_the_key_follows_the_revision_of_the_tracking_and_no_source(monkeypatch):
+def test_key_depends_on_the_tracking_revision_not_on_source_code(monkeypatch):
     renamed = type("Options2", (BoxHeadOptions,), {"__doc__": "Another text.", "__module__": "x"})
     before = key_of(built())
     assert key_of(built(renamed())) == before
@@ -174,7 +174,7 @@ def test_renaming_an_option_keeps_the_key(monkeypatch):
     assert key_of(built(renamed(0.1))) == before
 
 
-def test_the_key_follows_opencv_and_its_model_files(tmp_path, monkeypatch):
+def test_key_depends_on_the_opencv_version_and_model_files(tmp_path, monkeypatch):
     for name in ("b.onnx", "moved.onnx"):
         (tmp_path / name).write_bytes(b"one")
     first, moved = (
@@ -196,12 +196,12 @@ def test_the_key_follows_opencv_and_its_model_files(tmp_path, monkeypatch):
         (TrackerSpec("no.such.module:Drift"), EvaluationError, "cannot be imported"),
     ],
 )
-def test_what_a_key_is_made_of_must_be_there(spec, error, message):
+def test_missing_files_of_a_key_are_rejected(spec, error, message):
     with pytest.raises(error, match=message):
         result_key(spec)
 
 
-def test_trackers_have_labels_that_tell_them_apart(trackers_file):
+def test_labels_are_unique(trackers_file):
     names = [f"{trackers_file}:Drift", f"{trackers_file}:Drift@step=3", "identity"]
     entries = resolve_trackers([TrackerSpec.parse(name) for name in names])
     labels = ["temperaments.py:Drift", "temperaments.py:Drift@step=3", "identity"]
@@ -234,7 +234,7 @@ class FakeOpenCv:
 FRAME = np.zeros((20, 20, 3), np.uint8)
 
 
-def test_opencv_gets_whole_pixels_and_keeps_its_box_when_it_fails():
+def test_opencv_gets_a_rounded_box_and_keeps_its_last_box_after_a_failure():
     made = []
     tracker = OpenCvTracker(lambda: made.append(FakeOpenCv()) or made[-1])
     tracker.init(FRAME, (1.6, 2.4, 0.2, 7.5))
@@ -244,7 +244,7 @@ def test_opencv_gets_whole_pixels_and_keeps_its_box_when_it_fails():
     assert tracker.update(FRAME) == (3.0, 2.0, 3.0, 4.0)
 
 
-def test_every_init_makes_a_fresh_opencv_tracker():
+def test_every_init_builds_a_new_opencv_tracker():
     made = []
     tracker = OpenCvTracker(lambda: made.append(FakeOpenCv()) or made[-1])
     tracker.init(FRAME, (1, 1, 5, 5))
@@ -252,7 +252,7 @@ def test_every_init_makes_a_fresh_opencv_tracker():
     assert len(made) == 2
 
 
-def test_the_opencv_that_is_installed_tracks(rng):
+def test_installed_opencv_tracks(rng):
     scene = cv2.resize(rng.integers(0, 255, (12, 16, 3)).astype(np.uint8), (160, 120))
     tracker = opencv_tracker("mil", {})
     tracker.init(scene, (60.0, 40.0, 30.0, 30.0))
@@ -261,7 +261,7 @@ def test_the_opencv_that_is_installed_tracks(rng):
 
 
 @pytest.mark.parametrize("name", CLASSIC)
-def test_trackers_of_another_opencv_package_name_the_package(name, monkeypatch):
+def test_a_missing_opencv_tracker_names_the_contrib_package(name, monkeypatch):
     monkeypatch.delattr(cv2, CLASSIC[name], raising=False)
     monkeypatch.delattr(cv2, "legacy", raising=False)
     with pytest.raises(EvaluationError, match="opencv-contrib-python"):
@@ -269,7 +269,7 @@ def test_trackers_of_another_opencv_package_name_the_package(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CLASSIC)
-def test_trackers_in_the_legacy_module_are_found(name, monkeypatch):
+def test_trackers_in_cv2_legacy_are_found(name, monkeypatch):
     monkeypatch.delattr(cv2, CLASSIC[name], raising=False)
     legacy = SimpleNamespace(**{CLASSIC[name]: FakeOpenCv})
     monkeypatch.setattr(cv2, "legacy", legacy, raising=False)
@@ -278,7 +278,7 @@ def test_trackers_in_the_legacy_module_are_found(name, monkeypatch):
     assert tracker.update(FRAME) == (1.0, 2.0, 3.0, 4.0)
 
 
-def test_model_files_are_asked_for_by_their_flags(tmp_path):
+def test_missing_model_files_are_named_by_their_flags(tmp_path):
     with pytest.raises(ConfigError, match=r"--backbone FILE.onnx --head FILE.onnx"):
         opencv_tracker("nano", {})
     there = tmp_path / "backbone.onnx"
@@ -288,7 +288,7 @@ def test_model_files_are_asked_for_by_their_flags(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "options"), [("nano", ("backbone", "head")), ("vit", ("net",))])
-def test_model_files_that_are_no_networks_are_refused(name, options, tmp_path):
+def test_invalid_model_files_are_rejected(name, options, tmp_path):
     path = tmp_path / "network.onnx"
     path.write_bytes(b"not a network")
     tracker = opencv_tracker(name, dict.fromkeys(options, str(path)))
@@ -296,7 +296,7 @@ def test_model_files_that_are_no_networks_are_refused(name, options, tmp_path):
         tracker.init(FRAME, (1, 1, 5, 5))
 
 
-def test_unknown_names_and_options_are_refused():
+def test_unknown_names_and_options_are_rejected():
     with pytest.raises(ConfigError, match=r"no OpenCV tracker named 'cssrt'.*csrt"):
         opencv_tracker("cssrt", {})
     with pytest.raises(ConfigError, match="has no option speed; it takes none"):
@@ -313,17 +313,17 @@ def test_unknown_names_and_options_are_refused():
         (True, (1, 2, 3, 4)),
     ],
 )
-def test_boxes_are_found_in_what_trackers_return(output):
+def test_box_of_accepts_boxes_results_and_opencv_tuples(output):
     np.testing.assert_array_equal(box_of(output), [1, 2, 3, 4])
 
 
 @pytest.mark.parametrize("output", [None, 3, "box", (1, 2, 3), (True, None), {"box": 1}])
-def test_what_holds_no_box_is_refused(output):
+def test_box_of_rejects_outputs_without_a_box(output):
     with pytest.raises(EvaluationError, match="must return x, y, w, h"):
         box_of(output)
 
 
-def test_the_identity_tracker_stays():
+def test_identity_tracker_returns_the_initial_box():
     tracker = IdentityTracker()
     tracker.init(FRAME, (1.5, 2, 3, 4))
     assert tracker.update(FRAME) == (1.5, 2, 3, 4)

@@ -9,7 +9,7 @@ from siamtrack.errors import ConfigError
 from siamtrack.tuning.crossvalidation import cross_validate_choice
 
 
-def test_leaving_one_out_is_what_a_loop_over_sequences_gives(rng):
+def test_as_many_folds_as_sequences_equal_leave_one_out(rng):
     """With as many folds as sequences there is one split, so nothing is left to chance."""
     aucs = rng.random((5, 7))
     expected, chosen = [], []
@@ -27,7 +27,7 @@ def test_leaving_one_out_is_what_a_loop_over_sequences_gives(rng):
     assert result.default.value == pytest.approx(aucs[0].mean())
 
 
-def test_two_folds_average_over_all_halves(rng):
+def test_two_folds_approximate_the_mean_over_all_halves(rng):
     """Each half is as likely as any other, so the mean over random splits nears that over all."""
     aucs = rng.random((4, 6))
     estimates = []
@@ -39,7 +39,7 @@ def test_two_folds_average_over_all_halves(rng):
     assert found == pytest.approx(np.mean(estimates), abs=4 * spread)
 
 
-def test_luck_is_not_recommended():
+def test_differences_by_chance_are_rarely_recommended():
     """Sixty trials that differ from the first by noise alone: the best one leads, by luck."""
     recommended = 0
     for seed in range(20):
@@ -56,14 +56,14 @@ def test_luck_is_not_recommended():
     assert result.gain.difference.low == pytest.approx(0.1)
 
 
-def test_where_nothing_is_better_the_first_stays():
+def test_the_baseline_stays_if_no_candidate_is_better():
     worse = np.stack([np.full(6, 0.6), np.full(6, 0.5), np.full(6, 0.6)])
     result = cross_validate_choice(worse, folds=3)
     assert result.best == 0 and not result.recommended
     assert result.gain.difference.value == 0 and result.chosen[0] == pytest.approx(1)
 
 
-def test_a_choice_that_loses_on_sequences_left_out_is_not_recommended():
+def test_a_choice_that_is_worse_on_held_out_sequences_is_not_recommended():
     """Each trial shines on one sequence and is worse on all others."""
     aucs = np.full((7, 6), 0.5)
     aucs[1:] = 0.4 + 0.65 * np.eye(6) - 0.02 * np.eye(6)[::-1]
@@ -79,6 +79,6 @@ def test_the_same_trials_give_the_same_result(rng):
 
 
 @pytest.mark.parametrize(("folds", "said"), [(1, "give 2 or more"), (5, "4 sequence")])
-def test_folds_that_cannot_be_made_are_refused(folds, said):
+def test_impossible_folds_are_rejected(folds, said):
     with pytest.raises(ConfigError, match=said):
         cross_validate_choice(np.zeros((2, 4)), folds)

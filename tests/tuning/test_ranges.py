@@ -10,14 +10,14 @@ BOX = BoxHeadOptions()
 
 
 @pytest.mark.parametrize("kind", [BoxHeadOptions, ScalePyramidOptions])
-def test_without_ranges_the_defaults_of_the_loop_are_searched(kind):
+def test_default_ranges_by_kind_of_options(kind):
     ranges = read_ranges(kind())
     assert ranges == DEFAULT_RANGES[kind] and len(ranges) >= 4
     for name, found in ranges.items():
         assert found.low <= getattr(kind(), name) <= found.high
 
 
-def test_what_is_given_is_searched_and_nothing_else(tmp_path):
+def test_given_ranges_replace_the_defaults(tmp_path):
     file = tmp_path / "ranges.toml"
     file.write_text("size_lr = [0, 1]\nlost_after = [2, 10, 4]\n")
     ranges = read_ranges(BOX, file, ["size_lr=0.2:0.5", "window_influence=0.1:0.9"])
@@ -48,18 +48,18 @@ def test_what_is_given_is_searched_and_nothing_else(tmp_path):
         ("lost_below=0:0.9", "high end of a range cannot be used: lost_below is 0.9"),
     ],
 )
-def test_what_is_no_range_is_refused(text, said):
+def test_malformed_ranges_are_rejected(text, said):
     with pytest.raises(ConfigError) as caught:
         read_ranges(BOX, None, [text])
     assert said in str(caught.value)
 
 
-def test_options_that_limit_each_other_may_be_searched_together():
+def test_options_that_limit_each_other_can_be_searched_together():
     ranges = read_ranges(BOX, None, ["lost_below=0:0.6", "tracked_above=0.3:0.9"])
     assert ranges["lost_below"].high > ranges["tracked_above"].low
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_unreadable_files_are_rejected(tmp_path):
     file = tmp_path / "ranges.toml"
     with pytest.raises(ConfigError, match="cannot read ranges"):
         read_ranges(BOX, file)

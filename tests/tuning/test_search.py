@@ -33,7 +33,7 @@ def refused(capsys, *arguments):
 
 
 @pytest.mark.slow
-def test_a_search_from_clips_to_a_recommendation(scenes, tmp_path, capsys):
+def test_tune_from_clips_to_recommendation(scenes, tmp_path, capsys):
     out = tmp_path / "search"
     command = ["tune", str(out), scenes, "--folds", "3", "--range", "window_influence=0.1:0.9"]
     assert main([*command, "--trials", "2", "--workers", "2"]) == 0
@@ -89,19 +89,19 @@ def overlap(box, truth):
         (["--max-frames", "1"], 3, "shows no target in two frames"),
     ],
 )
-def test_bad_input_is_one_line(scenes, tmp_path, capsys, arguments, code, said):
+def test_invalid_arguments_are_one_line(scenes, tmp_path, capsys, arguments, code, said):
     found, line = refused(capsys, tmp_path / "out", scenes, *arguments)
     assert found == code and said in line
     assert not (tmp_path / "out").exists()
 
 
-def test_a_data_set_that_is_not_there_is_one_line(tmp_path, capsys):
+def test_a_missing_data_set_is_one_line(tmp_path, capsys):
     code, line = refused(capsys, tmp_path / "out", f"folder:{tmp_path / 'none'}")
     assert code == 3 and "none" in line
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_or_dies_is_named(scenes, tmp_path):
+def test_a_failed_or_killed_process_is_reported(scenes, tmp_path):
     with ObjectivePool(TuneConfig(DEFAULT_WEIGHTS, scenes), {"clip0": 6}, workers=3) as pool:
         children = worker_processes()
         for pid in children:
@@ -124,7 +124,7 @@ def worker_processes():
 
 
 @pytest.mark.parametrize("memory_mb", [0.0, 0.4, 100.0])
-def test_memory_changes_speed_alone(scenes, memory_mb):
+def test_cached_frames_do_not_change_results(scenes, memory_mb):
     objective = Objective(TuneConfig(DEFAULT_WEIGHTS, scenes), ["clip0", "clip2"], memory_mb)
     kept = [isinstance(sequence.frames, CachedFrames) for sequence in objective.sequences]
     assert kept == {0.0: [False, False], 0.4: [True, False], 100.0: [True, True]}[memory_mb]
@@ -134,7 +134,7 @@ def test_memory_changes_speed_alone(scenes, memory_mb):
     assert free.evaluate({"window_influence": 0.2}) == first
 
 
-def test_kept_frames_are_decoded_once(scenes):
+def test_cached_frames_are_decoded_once(scenes):
     sequence = open_dataset(scenes)["clip0"]
     decoded = []
 
@@ -158,7 +158,7 @@ def test_kept_frames_are_decoded_once(scenes):
     assert sorted(decoded) == list(range(6))
 
 
-def test_sequences_are_shared_out_by_their_length():
+def test_split_by_length_balances_frames():
     frames = {"a": 100, "b": 90, "c": 50, "d": 40, "e": 10}
     shares = split_by_length(frames, 2)
     assert sorted([*shares[0], *shares[1]]) == sorted(frames)
@@ -166,7 +166,7 @@ def test_sequences_are_shared_out_by_their_length():
     assert split_by_length({"a": 1, "b": 1}, 5) == [["a"], ["b"]]
 
 
-def test_the_default_weights_are_the_packages():
+def test_commands_default_to_the_bundled_weights():
     assert find_weights(DEFAULT_WEIGHTS).is_file()
     for command in (weights.tune, weights.gallery):
         assert [p.default for p in command.params if p.name == "weights"] == [DEFAULT_WEIGHTS]

@@ -1,4 +1,4 @@
-"""A search that remembers: stopped, killed, extended, and never mixed with another."""
+"""The stored study: resumed, extended, and never mixed with another search."""
 
 import json
 import subprocess
@@ -17,11 +17,11 @@ IDENTITY = {"weights": "abc", "sequences": {"a": "1", "b": "2"}, "max_frames": 0
 
 
 class KilledError(BaseException):
-    """What a kill looks like from within: nothing after it is done."""
+    """Stands for a kill: the search handles no BaseException."""
 
 
-class Judging:
-    """The nearer the window is to 0.7, the better; counts its calls and dies after `lives`."""
+class PeakObjective:
+    """Highest AUC at window_influence = 0.7; counts its calls and raises after `lives`."""
 
     def __init__(self, lives=1000):
         self.calls, self.lives = 0, lives
@@ -38,43 +38,43 @@ def ignore():
     pass
 
 
-def run(out, judge, trials):
+def run(out, objective, trials):
     search = Search(out, RANGES, IDENTITY)
-    search.begin(PRESENT, judge)
-    search.run(judge, trials, ignore)
+    search.begin(PRESENT, objective)
+    search.run(objective, trials, ignore)
     return search.trials
 
 
-def test_trials_keep_options_and_every_sequence(tmp_path):
-    trials = run(tmp_path, Judging(), 25)
+def test_trials_store_options_and_auc_by_sequence(tmp_path):
+    trials = run(tmp_path, PeakObjective(), 25)
     assert [t.number for t in trials] == list(range(26))
     assert trials[0].options == {"window_influence": 0.4, "lost_after": 6}
     assert trials[0].objective == pytest.approx((0.7 + 0.35) / 2)
     for trial in trials:
-        assert trial.aucs == Judging()(trial.options)
+        assert trial.aucs == PeakObjective()(trial.options)
         assert 0 <= trial.options["window_influence"] <= 1
         assert trial.options["lost_after"] in (2, 6, 10)
     later = [abs(t.options["window_influence"] - 0.7) for t in trials[15:]]
     assert min(later) < 0.05 and sum(later) / len(later) < 0.25
 
 
-def test_a_killed_search_goes_on_as_if_nothing_had_happened(tmp_path):
-    whole = run(tmp_path / "whole", Judging(), 14)
+def test_a_resumed_search_equals_an_uninterrupted_one(tmp_path):
+    whole = run(tmp_path / "whole", PeakObjective(), 14)
     for lives in (0, 1, 5, 4):
         with pytest.raises(KilledError):
-            run(tmp_path / "parts", Judging(lives), 14)
-    judge = Judging()
-    assert run(tmp_path / "parts", judge, 14) == whole
-    assert judge.calls == 15 - 10
+            run(tmp_path / "parts", PeakObjective(lives), 14)
+    objective = PeakObjective()
+    assert run(tmp_path / "parts", objective, 14) == whole
+    assert objective.calls == 15 - 10
 
 
-def test_more_trials_extend_a_search_and_fewer_do_nothing(tmp_path):
-    eight, judge = run(tmp_path, Judging(), 8), Judging()
-    assert run(tmp_path, judge, 8) == eight and judge.calls == 0
-    assert run(tmp_path, judge, 11)[:9] == eight and judge.calls == 3
+def test_more_trials_extend_a_search(tmp_path):
+    eight, objective = run(tmp_path, PeakObjective(), 8), PeakObjective()
+    assert run(tmp_path, objective, 8) == eight and objective.calls == 0
+    assert run(tmp_path, objective, 11)[:9] == eight and objective.calls == 3
 
 
-def test_a_killed_process_leaves_a_study_that_opens(tmp_path):
+def test_a_study_opens_after_sigkill(tmp_path):
     """SIGKILL in the middle of a trial, with the file as that leaves it."""
     code = (
         "import os, signal; from siamtrack.tuning.ranges import Range\n"
@@ -82,59 +82,59 @@ def test_a_killed_process_leaves_a_study_that_opens(tmp_path):
         f"search = Search(__import__('pathlib').Path({str(tmp_path)!r}), "
         f"{RANGES!r}, {IDENTITY!r})\n"
         "calls = []\n"
-        "def judge(options):\n"
+        "def objective(options):\n"
         "    calls.append(1)\n"
         "    len(calls) > 3 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return {'a': 0.5, 'b': 0.25}\n"
-        f"search.begin({PRESENT!r}, judge)\n"
-        "search.run(judge, 9, lambda: None)\n"
+        f"search.begin({PRESENT!r}, objective)\n"
+        "search.run(objective, 9, lambda: None)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert done.returncode == -9, done.stderr
     assert len(Search(tmp_path, RANGES, IDENTITY).trials) == 3
-    assert len(run(tmp_path, Judging(), 4)) == 5
+    assert len(run(tmp_path, PeakObjective(), 4)) == 5
 
 
-def test_present_options_outside_the_ranges_are_still_what_is_compared_with(tmp_path):
+def test_present_options_outside_the_ranges_stay_the_baseline(tmp_path):
     search = Search(tmp_path, {"window_influence": Range(0.5, 1.0)}, IDENTITY)
-    search.begin(PRESENT, Judging())
-    search.run(Judging(), 3, ignore)
+    search.begin(PRESENT, PeakObjective())
+    search.run(PeakObjective(), 3, ignore)
     assert search.trials[0].options == {"window_influence": 0.4}
     assert all(t.options["window_influence"] >= 0.5 for t in search.trials[1:])
     assert len(search.trials) == 4
 
 
-def test_options_that_contradict_each_other_are_left_out(tmp_path, caplog):
-    def judge(options):
+def test_contradictory_options_are_skipped(tmp_path, caplog):
+    def objective(options):
         if options["window_influence"] > 0.5:
             raise ConfigError("too much")
-        return Judging()(options)
+        return PeakObjective()(options)
 
-    trials = run(tmp_path, judge, 12)
+    trials = run(tmp_path, objective, 12)
     assert 1 < len(trials) < 13
     assert all(t.options["window_influence"] <= 0.5 for t in trials)
     assert [t.number for t in trials] == list(range(len(trials)))
     assert "trial left out: too much" in caplog.text
 
 
-def test_nothing_but_contradictions_is_an_error(tmp_path):
-    def judge(options):
+def test_only_contradictory_options_is_an_error(tmp_path):
+    def objective(options):
         if options != {"window_influence": 0.4, "lost_after": 6}:
             raise ConfigError("never")
         return {"a": 0.5}
 
     with pytest.raises(ConfigError, match="never"):
-        run(tmp_path, judge, 3)
+        run(tmp_path, objective, 3)
 
 
-def test_options_that_were_judged_are_not_judged_again(tmp_path):
+def test_repeated_options_are_evaluated_once(tmp_path):
     ranges = {"lost_after": Range(6, 8)}
-    search, judge = Search(tmp_path, ranges, IDENTITY), Judging()
+    search, objective = Search(tmp_path, ranges, IDENTITY), PeakObjective()
     calls = []
 
     def counting(options):
         calls.append(options["lost_after"])
-        return judge({"window_influence": 0.1})
+        return objective({"window_influence": 0.1})
 
     search.begin(PRESENT, counting)
     search.run(counting, 12, ignore)
@@ -150,20 +150,20 @@ def test_options_that_were_judged_are_not_judged_again(tmp_path):
         ({"ranges": {"size_lr": [0, 1]}}, "other ranges;"),
     ],
 )
-def test_a_search_of_something_else_is_refused(tmp_path, changed, said):
+def test_a_folder_with_another_search_is_rejected(tmp_path, changed, said):
     Search(tmp_path, RANGES, IDENTITY)
     with pytest.raises(OutputError, match=said):
         Search(tmp_path, RANGES, {**IDENTITY, **changed})
     Search(tmp_path, RANGES, IDENTITY)
 
 
-def test_long_differences_are_cut():
+def test_long_differences_are_shortened():
     known = {"sequences": {str(k): 0 for k in range(9)}}
     assert differences(known, {"sequences": {}}) == ["sequences (0, 1, 2, ...)"]
     assert differences(known, json.loads(json.dumps(known))) == []
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path):
+def test_an_unusable_folder_is_rejected(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be used"):
         Search(tmp_path / "file", RANGES, IDENTITY)
@@ -172,17 +172,17 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path):
         Search(tmp_path, RANGES, IDENTITY)
 
 
-def test_without_optuna_the_extra_is_named(tmp_path, monkeypatch):
+def test_missing_optuna_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"siamtrack\[tune\]"):
         Search(tmp_path, RANGES, IDENTITY)
 
 
-def test_optuna_knows_the_options_before_the_search(tmp_path):
+def test_the_present_options_are_an_optuna_trial(tmp_path):
     """Its sampler and its dashboard count them among the trials."""
     search = Search(tmp_path, RANGES, IDENTITY)
-    search.begin({**PRESENT, "window_influence": 0.7}, Judging())
-    search.run(Judging(), 2, ignore)
+    search.begin({**PRESENT, "window_influence": 0.7}, PeakObjective())
+    search.run(PeakObjective(), 2, ignore)
     study = optuna.load_study(study_name="tuning", storage=f"sqlite:///{tmp_path / STUDY}")
     assert study.best_params == {"window_influence": 0.7, "lost_after": 6}
     assert study.best_value == pytest.approx(0.75) and len(study.trials) == 3

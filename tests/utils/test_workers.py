@@ -71,7 +71,7 @@ def results_of(pool, groups, **options):
     return results
 
 
-def test_a_crash_and_a_refusal_cost_one_task_each(pool):
+def test_a_crash_or_an_error_fails_one_task(pool):
     with pool() as workers:
         results = results_of(workers, [["a", "crash", "refuse", "b"]])
     errors = {task: error for _, task, _, error in results}
@@ -95,7 +95,7 @@ def test_a_task_without_heartbeats_is_killed(pool):
     assert error == "hung before its first frame: no answer for 0.001 s, killed"
 
 
-def test_processes_live_from_run_to_run_and_pinned_groups_stay_with_theirs(pool):
+def test_processes_are_reused_and_pinned_groups_keep_their_worker(pool):
     groups = [["a"], ["b"], ["c"]]
     with pool(workers=2) as workers:
         runs = [results_of(workers, groups, pinned=True) for _ in range(2)]
@@ -104,13 +104,13 @@ def test_processes_live_from_run_to_run_and_pinned_groups_stay_with_theirs(pool)
     assert {task: worker for task, (worker, _) in placed[0].items()} == {"a": 0, "b": 1, "c": 0}
 
 
-def test_a_fresh_task_gets_a_process_that_ran_nothing(pool):
+def test_a_fresh_task_gets_a_new_process(pool):
     with pool(fresh=lambda task: task == "fresh") as workers:
         results = results_of(workers, [["fresh", "a", "fresh", "b"]])
     assert [result["calls"] for _, _, result, _ in results] == [1, 2, 1, 2]
 
 
-def test_setup_and_threads_reach_the_processes_and_prints_the_log(pool, tmp_path):
+def test_setup_and_threads_reach_the_process_and_output_the_log(pool, tmp_path):
     with pool({"root": Path("/data")}, threads=3) as workers:
         results = results_of(workers, [["setup", "threads", "print"]])
     assert [result for _, _, result, _ in results[:2]] == [{"root": "/data"}, 3]
@@ -118,7 +118,7 @@ def test_setup_and_threads_reach_the_processes_and_prints_the_log(pool, tmp_path
     assert "raw" in (tmp_path / "logs" / "worker-1.log").read_text()
 
 
-def test_an_error_of_a_callback_ends_the_run_and_its_processes(pool):
+def test_an_error_in_a_callback_stops_the_run_and_its_processes(pool):
     pids = []
 
     def interrupt(worker, task, result, error):
@@ -134,21 +134,21 @@ def test_an_error_of_a_callback_ends_the_run_and_its_processes(pool):
     assert "the run was stopped" in error
 
 
-def test_frames_are_reported_while_a_task_runs(pool):
+def test_heartbeats_are_reported(pool):
     frames = []
     with pool() as workers:
         workers.run([["a", "b"]], on_progress=lambda *progress: frames.append(progress))
     assert frames == [(0, "a", 0), (0, "b", 0)]
 
 
-def test_an_interpreter_that_is_not_there_is_an_error_of_the_task(pool, monkeypatch, tmp_path):
+def test_a_missing_interpreter_fails_the_task(pool, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     with pool() as workers:
         ((*_, error),) = results_of(workers, [["a"]])
     assert error.startswith("the worker process cannot be used: ")
 
 
-def test_without_a_log_folder_a_crash_has_no_last_line(pool, monkeypatch):
+def test_without_a_log_a_crash_has_no_last_line(pool, monkeypatch):
     with pool() as workers:
         workers._processes[0]._log = None
         ((*_, error),) = results_of(workers, [["crash"]])
