@@ -25,7 +25,7 @@ import numpy as np
 
 
 class Drift:
-    """Moves the first box by a fixed step per frame: deterministic, neither right nor hopeless."""
+    """Moves the first box by a fixed step per frame: deterministic, with some overlap."""
 
     def __init__(self, step=1.0):
         self.step = step
@@ -114,10 +114,10 @@ def write_pictures(folder: Path, boxes: FloatArray, digits: int = 4, first: int 
 
 @pytest.fixture(scope="session")
 def write_trackers() -> Callable[[Path], Path]:
-    """Writes a Python file with trackers of every temperament into a folder."""
+    """Writes a Python file with trackers that drift, follow, raise, hang and crash into a folder."""
 
     def write(folder: Path) -> Path:
-        path = folder / "temperaments.py"
+        path = folder / "own_trackers.py"
         path.write_text(TRACKERS)
         return path
 
@@ -126,7 +126,7 @@ def write_trackers() -> Callable[[Path], Path]:
 
 @pytest.fixture
 def trackers_file(tmp_path: Path, write_trackers: Callable[[Path], Path]) -> Path:
-    """A Python file with trackers of every temperament."""
+    """A Python file with trackers that drift, follow, raise, hang and crash."""
     return write_trackers(tmp_path)
 
 

@@ -70,8 +70,8 @@ def test_classes_load_from_files_and_modules(trackers_file, monkeypatch):
     tracker = TrackerSpec.parse(f"{trackers_file}:Drift@step=2.5").build()
     assert tracker.step == 2.5
     monkeypatch.syspath_prepend(str(trackers_file.parent))
-    assert type(TrackerSpec("temperaments:Drift").build()).__name__ == "Drift"
-    sys.modules.pop("temperaments")
+    assert type(TrackerSpec("own_trackers:Drift").build()).__name__ == "Drift"
+    sys.modules.pop("own_trackers")
     assert isinstance(TrackerSpec("identity").build(), IdentityTracker)
     assert isinstance(TrackerSpec("opencv:mil").build(), OpenCvTracker)
     toolkit = TrackerSpec("got10k.trackers.identity_tracker:IdentityTracker").build()
@@ -107,7 +107,7 @@ def test_an_import_error_is_reported(tmp_path):
 def test_key_depends_on_source_and_options_of_a_class(trackers_file):
     plain = TrackerSpec(f"{trackers_file}:Drift")
     before = result_key(plain)
-    assert before.startswith("temperaments.py-Drift-")
+    assert before.startswith("own_trackers.py-Drift-")
     assert result_key(TrackerSpec(plain.name, {"step": 2.0})) != before
     trackers_file.write_text(trackers_file.read_text() + "\n# faster\n")
     assert result_key(plain) != before
@@ -204,7 +204,7 @@ def test_missing_files_of_a_key_are_rejected(spec, error, message):
 def test_labels_are_unique(trackers_file):
     names = [f"{trackers_file}:Drift", f"{trackers_file}:Drift@step=3", "identity"]
     entries = resolve_trackers([TrackerSpec.parse(name) for name in names])
-    labels = ["temperaments.py:Drift", "temperaments.py:Drift@step=3", "identity"]
+    labels = ["own_trackers.py:Drift", "own_trackers.py:Drift@step=3", "identity"]
     assert [entry.label for entry in entries] == labels
     (trackers_file.parent / "deep").mkdir()
     copy = trackers_file.parent / "deep" / trackers_file.name
