@@ -186,12 +186,9 @@ def with_older_results(evaluation: Evaluation) -> Evaluation:
 
 
 class EvaluationProgress(Closing):
-    """Progress bars: frames of all runs, and on a terminal a line for each worker.
+    """Progress bars on stderr: frames of all runs, and on a terminal a line for each worker.
 
-    Args:
-        groups: everything that is to be run.
-        workers: processes on this machine; 0 when tasks run on a cluster.
-        stream: where to show it; stderr by default.
+    `workers` are the processes on this machine, 0 when tasks run on a cluster.
     """
 
     def __init__(

@@ -59,10 +59,8 @@ class ObjectivePool(Closing):
         ...     pool.evaluate({"window_influence": 0.3})  # doctest: +SKIP
         {'walk': 0.71, 'run': 0.64}
 
-    Args:
-        config: what is tracked, and with what.
-        frames: number of frames by name of the sequence; balances the load.
-        workers: number of processes; no more than there are sequences are started.
+    `frames` is the number of frames by name of the sequence, which balances the load. No more
+    processes start than there are sequences.
     """
 
     def __init__(self, config: TuneConfig, frames: Mapping[str, int], workers: int) -> None:

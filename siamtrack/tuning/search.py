@@ -54,11 +54,11 @@ def tune(
 
     Args:
         out: folder of the search.
-        sequences: data set, `kind:root`. Report figures on others: these choose.
+        sequences: data set, `kind:root`. Report figures on other sequences: these choose.
         weights: name or file.
         assignments: `option=value` of the tracker, over those of the weights' card, in every trial.
-        ranges_file: see `read_ranges`.
-        ranges: see `read_ranges`.
+        ranges_file: TOML file, see `read_ranges`.
+        ranges: texts, see `read_ranges`.
         trials: how many options are tried besides the present ones.
         folds: of the cross-validation, see `cross_validate_choice`.
         workers: processes that track, one thread each.

@@ -1,7 +1,7 @@
 """Worker processes for tasks that may hang or crash, such as other people's trackers.
 
-A tracker that loops for ever in C cannot be interrupted from within, and one that crashes takes
-its process along. `concurrent.futures` can neither kill one hung task nor survive one crash.
+A tracker that loops forever in C cannot be interrupted from within, and one that crashes ends its
+process. `concurrent.futures` can neither kill one hung task nor survive one crash.
 
 `WorkerPool` is the parent's side. The child is `python -m siamtrack.utils.workers` (`main`, at the
 end). They exchange one JSON object per line: the parent sends target and setup once, then tasks;
@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any
@@ -76,8 +77,7 @@ class WorkerPool(Closing):
                 calls `heartbeat(frame)` before each frame of its work.
             setup: what all tasks share.
             workers: number of processes, at least 1.
-            logs: folder for what the processes print, `worker-1.log` and so on; None prints to
-                this process's standard error.
+            logs: folder for their output, `worker-1.log` and so on; None for standard error.
             start_timeout_s: longest time from a task to its first heartbeat; None for no limit.
             task_timeout_s: longest time between two heartbeats; None for no limit.
             threads: computing threads of each process.
@@ -115,6 +115,10 @@ class WorkerPool(Closing):
         queues = [deque(groups[k :: len(used)]) if pinned else shared for k in range(len(used))]
         lock, stopped = threading.Lock(), threading.Event()
 
+        def progress(worker: int, task: Any, frame: int) -> None:
+            with lock:
+                on_progress(worker, task, frame)
+
         def work(worker: int) -> None:
             while True:
                 try:
@@ -122,12 +126,7 @@ class WorkerPool(Closing):
                 except IndexError:
                     return
                 for task in group:
-
-                    def progress(frame: int, task: Any = task) -> None:
-                        with lock:
-                            on_progress(worker, task, frame)
-
-                    result, error = used[worker].run(task, progress)
+                    result, error = used[worker].run(task, partial(progress, worker, task))
                     if stopped.is_set():
                         return
                     with lock:
