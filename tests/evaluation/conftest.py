@@ -114,7 +114,7 @@ def write_pictures(folder: Path, boxes: FloatArray, digits: int = 4, first: int 
 
 @pytest.fixture(scope="session")
 def write_trackers() -> Callable[[Path], Path]:
-    """Writes a Python file with trackers that drift, follow, raise, hang and crash into a folder."""
+    """Writes a Python file with trackers that drift, follow, raise, hang and crash."""
 
     def write(folder: Path) -> Path:
         path = folder / "own_trackers.py"
