@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -35,8 +34,13 @@ class CameraReader(Reader):
 
     def __init__(self, device: int | str, *, fps: float | None = None) -> None:
         name = f"camera {device}"
-        with _quiet_opencv():
+        # OpenCV prints messages of its own about a missing camera.
+        log_level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
             self._capture = cv2.VideoCapture(device)
+        finally:
+            cv2.utils.logging.setLogLevel(log_level)
         if not self._capture.isOpened():
             self._capture.release()
             raise VideoError(
@@ -91,17 +95,6 @@ class CameraReader(Reader):
                     image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
                 return np.ascontiguousarray(image, dtype=np.uint8)
         return None
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from printing its own messages about a missing camera."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
 
 
 class ImagesReader(Reader):

@@ -36,7 +36,7 @@ POLL_S = 0.02
 """How long the window waits for events at a time while the frame stands still."""
 
 MIN_DRAG_PX = 4.0
-"""A drag narrower or lower than this, in px of the screen, is a click with an unsteady hand."""
+"""A drag narrower or lower than this, in px of the screen, counts as a click."""
 
 _SMALLEST_SHORT_SIDE_PX = 480
 _LARGEST_WH = (1280, 720)
@@ -165,12 +165,8 @@ class WindowState:
             parts += ["Drag a box around another target", "Esc: back", "q: quit"]
         else:
             space = "run on" if self._mode_after_selection is Mode.PAUSED else "wait"
-            parts += [
-                "Drag a box around the target",
-                f"Space: {space} after the box",
-                "n: next frame",
-                "q: quit",
-            ]
+            parts += ["Drag a box around the target", f"Space: {space} after the box"]
+            parts += ["n: next frame", "q: quit"]
         return " | ".join(parts)
 
     def handle(self, event: Event) -> Command | None:
@@ -316,13 +312,7 @@ class InteractiveSession:
     def on_frame(self, frame: Frame, results: dict[int, Result], fps: float | None = None) -> bool:
         """Show one frame until the video is to go on; a `siamtrack.video.run.FrameHook`.
 
-        Args:
-            frame: the frame.
-            results: its results; boxes drawn on the frame are added.
-            fps: frames per second to show.
-
-        Returns:
-            Whether to go on; False after quitting.
+        Boxes drawn on the frame are added to `results`. Returns False when the person quits.
         """
         height, width = frame.image.shape[:2]
         scale = DisplayScale((width, height))
@@ -334,7 +324,7 @@ class InteractiveSession:
             )
         state = self._state
 
-        # 1. Until when the frame is shown while the video runs: as long as its time stamps say.
+        # 1. Time at which the running video leaves this frame, by the distance of time stamps.
         due_s = self._clock()
         if self._released is not None and not self._live:
             released_s, released_time_s = self._released
@@ -350,7 +340,7 @@ class InteractiveSession:
                 drawn = draw_selection(drawn, scale.to_screen(state.selection))
             self._window.show(add_help_bar(drawn, state.help_text))
 
-            # 3. Execute what the person commands; draw again after every event.
+            # 3. Execute the person's commands, then draw again.
             for event in self._wait_for_events(state, due_s):
                 command = state.handle(scale.to_frame(event))
                 if not (isinstance(event, Mouse) and event.action == "move"):

@@ -1,6 +1,6 @@
-"""Writing videos: `VideoSink`, and the formats and encoders it can use.
+"""Writing videos: the formats and encoders, and `VideoSink`.
 
-Every frame goes to the disk on its own. Whatever ends the program, the file can be played up to the
+Every frame goes to the disk on its own. However the program ends, the file can be played up to the
 last frame but one.
 """
 
@@ -30,8 +30,7 @@ from siamtrack.video.frames import DEFAULT_FPS, MAX_FPS
 _log = logging.getLogger(__name__)
 
 TICKS_PER_S = 60_000
-"""Time stamps are rounded to 1/60,000 s: whole ticks for the usual rates, and few enough of them
-for MPEG-4."""
+"""Time stamps are rounded to 1/60,000 s, which divides the usual rates and suits MPEG-4."""
 BT709 = 1
 """Number of this color standard in all tags of a video."""
 
@@ -250,12 +249,11 @@ class VideoSink(Closing):
             )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-            return
         try:
             self.close()
         except OutputError as error:
+            if kind is None:
+                raise
             # The exception that ended the block matters more.
             _log.warning("%s", error)
 

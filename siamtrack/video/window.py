@@ -10,7 +10,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import cv2
@@ -34,26 +34,14 @@ _MOUSE_ACTIONS: Mapping[int, Literal["down", "move", "up"]] = {
 logger = logging.getLogger(__name__)
 
 
-def display_problem(
-    environ: Mapping[str, str] | None = None,
-    *,
-    platform: str = sys.platform,
-    probe: Callable[[], str | None] | None = None,
-) -> str | None:
-    """Say in a few words why no window can be opened; None when one can.
-
-    Args:
-        environ: environment variables; None for this process's.
-        platform: as `sys.platform`.
-        probe: opens a window and returns what went wrong; None uses `probe_in_child`.
-    """
-    environ = os.environ if environ is None else environ
+def display_problem() -> str | None:
+    """Say in a few words why no window can be opened; None when one can."""
     if toolkit_name() == "":
         return "this OpenCV was built without windows (opencv-python-headless)"
-    needs_server = platform not in ("win32", "darwin")
-    if needs_server and not (environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")):
+    needs_server = sys.platform not in ("win32", "darwin")
+    if needs_server and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "neither DISPLAY nor WAYLAND_DISPLAY is set"
-    return (probe or probe_in_child)()
+    return probe_in_child()
 
 
 def probe_in_child() -> str | None:

@@ -66,7 +66,7 @@ def test_writes_a_row_per_frame_and_target(
     assert {r["status"] for r in found[2:]} == {"uncertain"}
 
 
-def test_says_in_one_line_what_became_of_it(
+def test_prints_a_summary_of_one_line(
     clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, video = tmp_path / "b.csv", tmp_path / "v.mp4"
@@ -79,7 +79,7 @@ def test_says_in_one_line_what_became_of_it(
     assert "dropped" not in line and "unreadable" not in line
 
 
-def test_a_budget_reaches_the_tracker_and_what_came_of_it_is_told(
+def test_a_budget_reaches_the_tracker_and_the_summary(
     clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker.budget = TimeBudget(0.0125)
@@ -269,7 +269,7 @@ def test_without_outputs_it_says_that_nothing_will_be_written(
 
 
 @pytest.mark.usefixtures("no_display")
-def test_without_a_display_and_a_box_it_names_both_ways_out(
+def test_without_a_display_and_a_box_the_error_names_both_options(
     clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["track", str(clip.path), "--csv", str(tmp_path / "b.csv")]) == 4
@@ -330,7 +330,7 @@ def test_stopping_before_anything_was_tracked(
 
 
 @pytest.mark.parametrize("error", [VideoError("camera 0 is gone"), OutputError("disk full")])
-def test_a_failure_on_the_way_keeps_and_tells_what_was_done(
+def test_a_failure_keeps_what_was_tracked_and_prints_the_summary(
     error: Exception, clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(update: int) -> None:

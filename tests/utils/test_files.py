@@ -79,7 +79,7 @@ def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
         sha256(tmp_path / "gone")
 
 
-def test_a_resource_is_closed_when_its_block_ends_in_whatever_way() -> None:
+def test_a_resource_is_closed_after_success_and_after_an_error() -> None:
     class Resource(Closing):
         closed = 0
 

@@ -38,7 +38,7 @@ def test_names_with_other_letters_can_be_read(tmp_path: Path) -> None:
     assert read_image(tmp_path / "Vögel 鳥.png", upright=False).shape == (3, 5, 3)
 
 
-def test_orientation_is_obeyed_only_when_asked(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_only_when_asked(tmp_path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     PIL.Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
@@ -68,7 +68,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
         image_size(path)
 
 
-def test_a_header_that_promises_too_much_is_refused(tmp_path: Path) -> None:
+def test_a_header_with_an_excessive_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     PIL.Image.new("RGB", (5, 3)).save(path)
     data = bytearray(path.read_bytes())

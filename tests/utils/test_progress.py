@@ -38,7 +38,7 @@ def last_line(shown: str) -> str:
     return re.split(r"[\r\n]", shown.rstrip())[-1]
 
 
-def test_all_frames_pass_and_stderr_says_how_far_and_how_fast(
+def test_all_frames_pass_and_stderr_shows_progress_and_fps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     source = Source(FakeReader(5, 8))

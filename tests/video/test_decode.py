@@ -72,7 +72,7 @@ def test_a_frame_of_a_clip_is_the_same_however_it_is_reached(
     assert frames.path(4) == tmp_path / name
 
 
-def test_a_jump_that_leads_too_far_is_made_good(
+def test_a_seek_beyond_the_frame_decodes_from_the_start(
     tmp_path: Path, write_clip: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_clip(tmp_path / "a.mp4", 20)

@@ -225,7 +225,7 @@ def test_help_bar_keeps_its_height_and_grows_over_the_picture_only_when_it_must(
 
 
 @pytest.mark.parametrize("wh", [(480, 640), (1600, 900), (480, 1600), (853, 480)])
-def test_the_keys_fit_into_the_strip_of_every_usual_window(wh: tuple[int, int]) -> None:
+def test_the_keys_fit_into_the_help_bar_of_every_usual_window(wh: tuple[int, int]) -> None:
     image = gray(wh[1], wh[0])
     paused = WindowState(wh, (0,))
     paused.handle(Key("space"))

@@ -166,7 +166,7 @@ def test_a_file_is_played_at_its_own_pace(tmp_path: Path) -> None:
     assert np.diff(left_s) == pytest.approx([0.1] * 4, abs=0.003)
 
 
-def test_a_slow_tracker_does_not_wait_on_top(tmp_path: Path) -> None:
+def test_a_slow_tracker_is_not_delayed_further(tmp_path: Path) -> None:
     script = Script()
     person = interactive_session(script, Still(1), tmp_path)
     person.on_frame(frame(), {0: given()})
@@ -176,7 +176,7 @@ def test_a_slow_tracker_does_not_wait_on_top(tmp_path: Path) -> None:
     assert script.now_s - started_s < 0.01
 
 
-def test_a_hole_in_the_time_stamps_does_not_look_like_a_hang(tmp_path: Path) -> None:
+def test_a_gap_in_the_time_stamps_waits_a_second_at_most(tmp_path: Path) -> None:
     script = Script()
     person = interactive_session(script, Still(1), tmp_path)
     person.on_frame(frame(), {0: given()})
@@ -184,7 +184,7 @@ def test_a_hole_in_the_time_stamps_does_not_look_like_a_hang(tmp_path: Path) -> 
     assert script.now_s < 1.1
 
 
-def test_a_live_source_is_never_held_back(tmp_path: Path) -> None:
+def test_a_live_source_is_never_delayed(tmp_path: Path) -> None:
     script = Script()
     person = interactive_session(script, Still(1), tmp_path, live=True)
     for k in range(5):

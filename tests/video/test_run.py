@@ -145,7 +145,7 @@ def test_what_a_person_draws_on_a_frame_is_what_is_written_of_it() -> None:
     assert stats.frames == 4
 
 
-def test_leaving_before_drawing_anything_is_no_error() -> None:
+def test_quitting_before_a_box_is_drawn_is_no_error() -> None:
     tracker, journal = Drift(), Journal()
     stats = run(
         video(9),
@@ -203,7 +203,7 @@ def test_a_failing_writer_ends_the_run_and_leaves_the_stats() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_does_not_cut_a_frame_in_two(number: signal.Signals) -> None:
+def test_an_interrupt_waits_until_the_frame_is_written(number: signal.Signals) -> None:
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
@@ -234,7 +234,7 @@ def test_a_run_in_another_thread_works() -> None:
     assert journal.indices == [0, 1, 2]
 
 
-def test_signals_left_to_the_system_stay_with_it() -> None:
+def test_signals_without_a_python_handler_are_left_alone() -> None:
     usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with defer_interrupts():

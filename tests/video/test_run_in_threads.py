@@ -139,7 +139,7 @@ def test_frames_are_tracked_while_others_are_written():
     run(Video(3), tracker, boxes=[BOX], writers=[Journal(wait)], write_in_background=True)
 
 
-def test_frames_are_read_while_others_are_worked_on():
+def test_frames_are_read_while_others_are_processed():
     video, read = Video(9), threading.Event()
     video.trouble = lambda number: read.set() if number == 1 else None
     with prefetch(video) as frames:
@@ -189,7 +189,7 @@ def test_nothing_is_written_after_a_write_that_failed():
     assert journal.indices == [0, 1]
 
 
-def test_the_earlier_error_is_told_when_two_threads_fail():
+def test_the_earlier_error_is_raised_when_two_threads_fail():
     """Frame 3 cannot be tracked, but frame 2 could not be written before."""
     failing = Drift(at(3, InvalidFrameError("another shape")))
     journal = Journal(at(2, OutputError("full")))
@@ -198,7 +198,7 @@ def test_the_earlier_error_is_told_when_two_threads_fail():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_all_that_was_tracked_written(number):
+def test_all_tracked_frames_are_written_after_an_interrupt(number):
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 

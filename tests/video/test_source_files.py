@@ -270,7 +270,7 @@ def test_frames_hidden_by_an_edit_list_are_not_missing(tmp_path: Path) -> None:
     assert source.unreadable == 20 - delivered
 
 
-def test_a_part_of_the_disk_that_cannot_be_read_is_counted(
+def test_frames_lost_to_read_errors_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_clip(tmp_path / "clip.mp4", gop=1)
@@ -374,7 +374,7 @@ def test_a_source_of_the_wrong_type_is_refused(source: object) -> None:
 
 
 @pytest.mark.parametrize("option", ["timeout_s", "fps"])
-def test_senseless_options_are_refused(option: str) -> None:
+def test_invalid_options_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=f"{option} is 0; give a positive number"):
         open_source("clip.mp4", **{option: 0})
 

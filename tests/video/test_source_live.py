@@ -137,7 +137,7 @@ def test_a_camera_that_disappears_raises_after_its_last_frame(camera: FakeCamera
                 next(source)
 
 
-def test_a_camera_may_stumble(camera: FakeCamera) -> None:
+def test_a_failed_read_of_a_camera_is_retried(camera: FakeCamera) -> None:
     stumble = cv2.error("no frame")
     camera.show(None, picture(1), None, stumble, picture(2), *[None] * 3)
     with open_source(0, live=False) as source:
@@ -166,12 +166,12 @@ def test_a_camera_that_sends_nothing(camera: FakeCamera) -> None:
     assert camera.released.is_set()
 
 
-def test_there_is_no_camera_below_zero() -> None:
+def test_a_negative_camera_number_is_refused() -> None:
     with pytest.raises(VideoError, match="camera -1 does not exist"):
         open_source(-1)
 
 
-def test_opencv_keeps_quiet_about_a_missing_camera(capfd: pytest.CaptureFixture[str]) -> None:
+def test_opencv_prints_nothing_about_a_missing_camera(capfd: pytest.CaptureFixture[str]) -> None:
     level = cv2.utils.logging.getLogLevel()
     with pytest.raises(VideoError, match="camera 987 cannot be opened"):
         open_source(987)
@@ -185,7 +185,7 @@ def test_a_device_file_is_a_camera(camera: FakeCamera) -> None:
         assert (camera.device, source.name) == ("/dev/null", "camera /dev/null")
 
 
-def test_a_camera_that_stalls_is_not_waited_for_for_ever(camera: FakeCamera) -> None:
+def test_a_camera_that_stalls_raises_after_the_timeout(camera: FakeCamera) -> None:
     camera.show(picture(1))
     with open_source(0, timeout_s=0.05) as source:
         camera.wait_until_asked(2)
@@ -254,7 +254,7 @@ def test_a_thread_that_dies_is_an_error_and_not_an_end() -> None:
             next(source)
 
 
-def test_a_recording_played_live_keeps_its_pace() -> None:
+def test_a_recording_played_live_runs_in_real_time() -> None:
     now_s, slept = [50.0], []
 
     def sleep(seconds: float) -> None:
@@ -361,7 +361,7 @@ def test_a_stream_that_does_not_exist(tmp_path: Path) -> None:
             open_source(f"{address}/missing")
 
 
-def test_a_stream_that_nobody_sends() -> None:
+def test_an_address_where_nothing_answers_is_refused() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -197,7 +197,7 @@ def test_a_disk_that_fills_up_keeps_the_whole_rows(
 
 
 @SINKS
-def test_a_disk_that_is_full_from_the_start_does_not_cost_the_old_file(
+def test_a_disk_that_is_full_from_the_start_keeps_the_old_file(
     tmp_path: Path, sink_of: SinkOf, file_size_limit: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     path = tmp_path / "out"

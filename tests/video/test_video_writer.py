@@ -76,7 +76,7 @@ def test_what_was_written_is_what_a_player_shows(tmp_path: Path, suffix: str) ->
     np.testing.assert_allclose(times_s(path), np.arange(12) / 25, atol=1e-3)
 
 
-def test_an_mp4_is_what_browsers_ask_for(tmp_path: Path) -> None:
+def test_an_mp4_has_the_format_that_browsers_need(tmp_path: Path) -> None:
     path = tmp_path / "out.MP4"
     with VideoSink(path, 29.97, WH) as sink:
         for k in range(40):
@@ -127,7 +127,7 @@ def test_the_video_starts_with_its_first_frame(tmp_path: Path, suffix: str) -> N
     np.testing.assert_allclose(times_s(path), [0, 0.5, 0.5 + 1 / 30], atol=1e-3)
 
 
-def test_times_that_do_not_go_on_are_moved_on(tmp_path: Path) -> None:
+def test_times_that_do_not_increase_are_moved_forward(tmp_path: Path) -> None:
     with VideoSink(tmp_path / "out.mp4", 30, WH) as sink:
         for time_s in (0.0, 1.0, 1.0, 0.2, 2.0):
             sink.write(picture(0), time_s)
@@ -178,7 +178,7 @@ def test_a_frame_of_another_kind_is_refused_and_does_no_harm(
 
 
 @pytest.mark.parametrize("time_s", [float("nan"), float("inf")])
-def test_a_senseless_time_is_refused(tmp_path: Path, time_s: float) -> None:
+def test_an_invalid_time_is_refused(tmp_path: Path, time_s: float) -> None:
     with VideoSink(tmp_path / "out.mp4", 30, WH) as sink:
         sink.write(picture(0))
         with pytest.raises(OutputError, match=f"frame at time {time_s}; give seconds"):
@@ -186,7 +186,7 @@ def test_a_senseless_time_is_refused(tmp_path: Path, time_s: float) -> None:
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1001])
-def test_a_senseless_rate_is_refused(tmp_path: Path, fps: float) -> None:
+def test_an_invalid_rate_is_refused(tmp_path: Path, fps: float) -> None:
     with pytest.raises(OutputError, match="frames per second; give more than 0, at most 1000"):
         VideoSink(tmp_path / "out.mp4", fps, WH)
 
@@ -198,12 +198,12 @@ def test_a_source_without_a_rate_is_written_at_30(tmp_path: Path) -> None:
     assert times_s(tmp_path / "out.mp4")[1] == pytest.approx(1 / 30, abs=1e-4)
 
 
-def test_a_senseless_size_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="frames of 0x64 px"):
         VideoSink(tmp_path / "out.mp4", 30, (0, 64))
 
 
-def test_a_size_the_encoder_cannot_take_is_an_error_of_its_own(tmp_path: Path) -> None:
+def test_a_size_the_encoder_cannot_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"nothing is kept in it; .*try another size or format"):
         with VideoSink(tmp_path / "out.mp4", 30, (20_000, 16)) as sink:
             sink.write(picture(0, (20_000, 16)))
@@ -375,7 +375,7 @@ def test_a_full_disk_from_the_start_leaves_the_old_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_device_is_written_as_it_is(tmp_path: Path) -> None:
+def test_a_device_is_written_directly(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.symlink_to("/dev/null")
     with VideoSink(path, 30, WH) as sink:
@@ -383,7 +383,7 @@ def test_a_device_is_written_as_it_is(tmp_path: Path) -> None:
     assert path.is_char_device()
 
 
-def test_no_space_left_is_said_so(tmp_path: Path) -> None:
+def test_a_full_disk_is_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"No space left on device.*free some space"):
@@ -391,7 +391,7 @@ def test_no_space_left_is_said_so(tmp_path: Path) -> None:
             sink.write(picture(0))
 
 
-def test_a_file_that_is_not_what_was_written_is_noticed(
+def test_a_file_that_is_not_what_was_written_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = video_writer._read_back
@@ -407,7 +407,7 @@ def test_a_file_that_is_not_what_was_written_is_noticed(
             sink.write(picture(1))
 
 
-def test_a_file_that_vanished_is_noticed_but_hides_no_other_error(
+def test_a_missing_file_is_an_error_but_hides_no_other_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "out.mp4"

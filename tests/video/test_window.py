@@ -14,51 +14,64 @@ from siamtrack.video import window
 from siamtrack.video.interactive import Closed, Key, Mouse
 from siamtrack.video.window import Window, display_problem, key_name, probe_in_child
 
-DISPLAY = {"DISPLAY": ":0"}
-
 
 def opens() -> None:
     return None
 
 
 def must_not_be_called() -> None:
-    raise AssertionError("a window was tried although the answer was known")
+    raise AssertionError("a window was opened although the answer was known")
 
 
 @pytest.fixture
-def toolkit(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Choose what OpenCV draws windows with."""
+def problem_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+    """Ask `display_problem` on another system."""
 
-    def choose(name: str) -> None:
-        monkeypatch.setattr(cv2, "currentUIFramework", lambda: name)
+    def ask(
+        probe: Callable[[], str | None],
+        *,
+        variable: str | None = None,
+        platform: str = "linux",
+        toolkit: str = "QT",
+    ) -> str | None:
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        if variable is not None:
+            monkeypatch.setenv(variable, ":0")
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "platform", platform)
+            patch.setattr(cv2, "currentUIFramework", lambda: toolkit)
+            patch.setattr(window, "probe_in_child", probe)
+            return display_problem()
 
-    choose("QT")
-    return choose
+    return ask
 
 
-def test_no_variable_means_no_display(toolkit: Callable[[str], None]) -> None:
-    problem = display_problem({}, platform="linux", probe=must_not_be_called)
+ProblemOf = Callable[..., str | None]
+
+
+def test_no_variable_means_no_display(problem_of: ProblemOf) -> None:
+    problem = problem_of(must_not_be_called)
     assert problem is not None and "DISPLAY" in problem
 
 
 @pytest.mark.parametrize("variable", ["DISPLAY", "WAYLAND_DISPLAY"])
-def test_a_display_that_opens_is_fine(toolkit: Callable[[str], None], variable: str) -> None:
-    assert display_problem({variable: "x"}, platform="linux", probe=opens) is None
+def test_a_display_where_a_window_opens_is_fine(problem_of: ProblemOf, variable: str) -> None:
+    assert problem_of(opens, variable=variable) is None
 
 
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
-def test_other_systems_need_no_variable(toolkit: Callable[[str], None], platform: str) -> None:
-    assert display_problem({}, platform=platform, probe=opens) is None
+def test_other_systems_need_no_variable(problem_of: ProblemOf, platform: str) -> None:
+    assert problem_of(opens, platform=platform) is None
 
 
-def test_opencv_without_windows_is_named(toolkit: Callable[[str], None]) -> None:
-    toolkit("")
-    problem = display_problem(DISPLAY, platform="linux", probe=must_not_be_called)
+def test_opencv_without_windows_is_named(problem_of: ProblemOf) -> None:
+    problem = problem_of(must_not_be_called, variable="DISPLAY", toolkit="")
     assert problem is not None and "headless" in problem
 
 
-def test_what_the_probe_found_is_passed_on(toolkit: Callable[[str], None]) -> None:
-    assert display_problem(DISPLAY, platform="linux", probe=lambda: "broken") == "broken"
+def test_the_problem_of_the_child_process_is_returned(problem_of: ProblemOf) -> None:
+    assert problem_of(lambda: "broken", variable="DISPLAY") == "broken"
 
 
 def test_a_display_that_does_not_exist_neither_hangs_nor_kills(
@@ -91,7 +104,7 @@ def test_a_probe_that_dies_silently_is_no_display(monkeypatch: pytest.MonkeyPatc
     assert problem is not None and "-6" in problem
 
 
-def test_the_error_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_tells_how_to_run_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "display_problem", lambda: "nobody there")
     with pytest.raises(DisplayUnavailableError, match=r"nobody there.*--no-display --box") as info:
         window.require_display()
@@ -185,7 +198,7 @@ def test_events_come_in_order_and_once(fake: FakeToolkit) -> None:
         assert shown.poll(0.02) == ()
 
 
-def test_a_release_that_was_never_told_ends_the_drag_where_it_was_last_seen(
+def test_a_release_without_an_event_ends_the_drag_at_the_last_position(
     fake: FakeToolkit,
 ) -> None:
     held = cv2.EVENT_FLAG_LBUTTON
@@ -203,7 +216,7 @@ def test_a_release_that_was_never_told_ends_the_drag_where_it_was_last_seen(
         )
 
 
-def test_poll_never_waits_for_ever(fake: FakeToolkit) -> None:
+def test_poll_never_waits_forever(fake: FakeToolkit) -> None:
     """To OpenCV, 0 ms means until a key is pressed."""
     with Window("w") as shown:
         shown.poll(0.0)
