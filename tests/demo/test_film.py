@@ -70,9 +70,9 @@ def test_box_is_where_the_balloon_changes_the_picture(monkeypatch: pytest.Monkey
             continue
         x, y, w, h = frame.box_xywh
         rows, columns = np.flatnonzero(change.any(axis=1)), np.flatnonzero(change.any(axis=0))
-        # The rim is less than half covered, and changes all the same.
-        assert columns[0] >= x - 1.5 and columns[-1] < x + w + 1.5
-        assert rows[0] >= y - 1.5 and rows[-1] < y + h + 1.5
+        # The soft rim, up to 2 px outside the box, is less than half covered and changes too.
+        assert columns[0] >= x - 2 and columns[-1] < x + w + 2
+        assert rows[0] >= y - 2 and rows[-1] < y + h + 2
         if frame.visible_fraction > 0.995:
             checked += 1
             assert [columns[0], rows[0]] == pytest.approx([x, y], abs=3)
