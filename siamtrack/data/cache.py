@@ -1,13 +1,12 @@
-"""The crop cache: training images cut in advance, one file of JPEGs and an index.
+"""The crop cache: training images, cropped in advance.
 
 Training reads each image many times and needs only the surroundings of the target. For every
-frame of every track the cache holds the part of the image that a search window can reach, shrunk
-to the resolution at which it is used. Nothing is stored for the outside of the image: training
-decides how that looks.
+frame of every track the cache holds the part of the image that a search window can reach, in the
+resolution at which it is used. The outside of the image is not stored; training fills it.
 
 `prepare` makes a cache from data sets, `CropCache` reads it. A cache is a folder of `crops.bin`
-(JPEGs one after the other), `index.npz` (where each is, its box, its place in its image) and
-`tracks.json` (tracks and configuration).
+(JPEGs one after the other), `index.npz` (offset, box and map of each) and `tracks.json` (tracks
+and configuration).
 """
 
 from __future__ import annotations
@@ -38,21 +37,21 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 3
 MIN_SIDE_PX = 4.0
-"""Targets narrower or lower than this are not stored: nothing distinguishes them."""
+"""Smallest width and height of a target; smaller ones have no texture to learn from."""
 _FILES = ("crops.bin", "index.npz", "tracks.json")
 
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """How images are cut.
+    """How images are cropped. Raising any value costs disk space.
 
     Attributes:
-        reach: side of the stored window / side of an exemplar window. A search window is 2 of
-            them; raising the reach leaves room for larger shifts and costs space.
-        px_per_exemplar: resolution of the exemplar window in the stored crop. Raising it allows
-            larger network inputs and costs space.
-        jpeg_quality: 0 to 100. Lowering it saves space and adds artifacts.
-        max_frames: frames kept of one track, evenly spread. Raising it costs time and space.
+        reach: side of the stored window / side of the exemplar window. A search window has 2;
+            raising it leaves room for larger shifts.
+        px_per_exemplar: side of the exemplar window in the stored crop. Raising it allows larger
+            network inputs.
+        jpeg_quality: 0 to 100. Lowering it adds artifacts.
+        max_frames: frames of one track, evenly spread.
     """
 
     reach: float = 3.5
@@ -93,11 +92,11 @@ def prepare(
     """Crop data sets for training.
 
     Args:
-        specs: names of data sets, see `siamtrack.data.datasets`.
-        out: folder to make. When it exists and was made from the same data sets with the same
-            configuration, it is opened and returned as it is.
-        config: how to cut.
-        partial: use what is there of data sets of which parts are missing.
+        specs: names of data sets, `kind:root?option=value`.
+        out: folder to make. One that was made from the same data sets with the same configuration
+            is opened instead.
+        config: how to crop.
+        partial: use data sets with missing parts as well.
 
     Raises:
         ConfigError, DatasetError: a data set cannot be opened, none has a usable target, or `out`
@@ -114,7 +113,6 @@ def prepare(
         return cache
     datasets = [open_dataset(spec, partial=partial) for spec in specs]
     sequences = (sequence for dataset in datasets for sequence in dataset.usable())
-    bar = tqdm(sequences, total=sum(map(len, datasets)), unit="target")
     tracks = (
         TrackFrames(
             name=sequence.name,
@@ -123,7 +121,7 @@ def prepare(
             image=sequence.image_key() if sequence.kind == "image" else "",
             frames=_frames_to_store(sequence, config.max_frames),
         )
-        for sequence in bar
+        for sequence in tqdm(sequences, total=sum(map(len, datasets)), unit="target")
     )
     return build_cache(tracks, out, config, made_from)
 
@@ -131,7 +129,7 @@ def prepare(
 def _frames_to_store(
     sequence: VideoSequence, max_frames: int
 ) -> Iterator[tuple[int, Image, FloatArray]]:
-    """Number, image and box of frames that show the target; unreadable ones are logged."""
+    """Number, image and box of the frames to store; logs unreadable ones."""
     # 1. Evenly spread frames in which the target is visible and large enough.
     large = (np.nan_to_num(sequence.boxes[:, 2:]) >= MIN_SIDE_PX).all(axis=1)
     numbers = np.flatnonzero(sequence.visible & large)
@@ -140,7 +138,7 @@ def _frames_to_store(
 
     # 2. Decode forward; after a damaged frame go on with the next one.
     wanted = numbers.tolist()
-    damaged: list[DatasetError] = []
+    damaged = list[DatasetError]()
     while wanted:
         done = 0
         try:
@@ -155,25 +153,20 @@ def _frames_to_store(
             damaged.append(error)
         wanted = wanted[done + 1 :]
     if damaged:
-        logger.warning(
-            "%s: %d of %d pictures cannot be read and are left out, the first: %s",
-            sequence.name,
-            len(damaged),
-            len(numbers),
-            damaged[0],
-        )
+        left_out = f"{len(damaged)} of {len(numbers)} pictures cannot be read and are left out"
+        logger.warning("%s: %s, the first: %s", sequence.name, left_out, damaged[0])
 
 
 def build_cache(
     tracks: Iterable[TrackFrames], out: Path, config: CacheConfig, made_from: Any
 ) -> CropCache:
-    """Cut and store all tracks; the folder gets its name when it is complete.
+    """Crop and store all tracks; the folder gets its name when it is complete.
 
     Args:
         tracks: each is read once.
         out: folder to make.
-        config: how to cut.
-        made_from: JSON-able description of the tracks, compared when the cache is opened.
+        config: how to crop.
+        made_from: plain data that describes the tracks, compared when the cache is opened.
 
     Raises:
         DatasetError: `out` exists, or there is not one usable track.
@@ -192,7 +185,6 @@ def build_cache(
                 first = len(boxes)
                 for number, image, box in track.frames:
                     crop, crop_box, crop_map = crop_surroundings(image, box, config)
-                    # crop: (h, w, 3), crop_box and crop_map: (4,)
                     data = cv2.imencode(".jpg", crop, quality)[1].tobytes()
                     stream.write(data)
                     offsets.append(offsets[-1] + len(data))
@@ -230,11 +222,11 @@ def _fingerprint(made_from: Any, config: dict[str, Any]) -> str:
 def crop_surroundings(
     image: Image, box_xywh: FloatArray, config: CacheConfig
 ) -> tuple[Image, FloatArray, FloatArray]:
-    """Cut what a search window can reach around a target, as far as the image goes.
+    """Crop what a search window can reach around a target, clipped to the image.
 
     Returns:
-        uint8 (h, w, 3), never enlarged; the target's box in its px, (4,) xywh; and where the crop
-        lies: (4,) left and top edge in image px, and image px per crop px on each axis.
+        uint8 (h, w, 3), never enlarged; the target's box in crop px, (4,) xywh; and the map of
+        the crop, (4,): left and top edge in image px, image px per crop px in x and y.
     """
     # 1. Window of whole pixels, clipped to the image.
     exemplar_side = float(context_side(box_xywh[2], box_xywh[3]))
@@ -256,18 +248,11 @@ def crop_surroundings(
 
 
 class CropCache:
-    """A finished cache, memory-mapped: any number of processes share its pages.
+    """A finished cache, memory-mapped: processes share its pages.
 
     Args:
-        folder: what `build_cache` made.
+        folder: made by `build_cache`.
         made_from: when given, what the cache must have been made from.
-
-    Attributes:
-        tracks: in storage order.
-        offsets: (N + 1,) where each JPEG starts in `crops.bin`.
-        boxes: (N, 4) float32 xywh of each crop's target, crop px.
-        numbers: (N,) frame number of each crop.
-        maps: (N, 4) where each crop lies in its image, see `crop_surroundings`.
 
     Raises:
         DatasetError: not a finished cache, or made from something else.
@@ -297,15 +282,14 @@ class CropCache:
         self.fingerprint: str = meta["fingerprint"]
         self.tracks = [CachedTrack(*row) for row in meta["tracks"]]
         index = np.load(folder / "index.npz")
-        self.offsets: IntArray = index["offsets"]
-        self.boxes: Float32Array = index["boxes"]
-        self.numbers: IntArray = index["numbers"]
-        self.maps: FloatArray = index["maps"]
-        # Mapped, not read: the pages of the file are shared by all workers.
+        self.offsets: IntArray = index["offsets"]  # (N + 1,) start of each JPEG in crops.bin
+        self.boxes: Float32Array = index["boxes"]  # (N, 4) xywh of the target, crop px
+        self.numbers: IntArray = index["numbers"]  # (N,) frame number
+        self.maps: FloatArray = index["maps"]  # (N, 4) as `crop_surroundings` returns them
         self._bytes: NDArray[np.uint8] = np.memmap(folder / "crops.bin", np.uint8, "r")
 
     def __reduce__(self) -> tuple[type[CropCache], tuple[Path]]:
-        """Another process opens the folder, instead of being sent what is in it."""
+        """Pickle the folder, not its content."""
         return CropCache, (self.folder,)
 
     def __len__(self) -> int:
@@ -313,10 +297,7 @@ class CropCache:
         return len(self.boxes)
 
     def read(self, crop: int) -> tuple[Image, FloatArray]:
-        """Decode one crop.
-
-        Returns:
-            uint8 (h, w, 3) BGR and the target's box in its px, (4,) xywh.
+        """Decode one crop: uint8 (h, w, 3) BGR, and the target's box in its px, (4,) xywh.
 
         Raises:
             DatasetError: the stored image cannot be decoded.

@@ -1,9 +1,8 @@
-"""Everything that is wrong with a data set, found in one go (`siamtrack check-dataset`)."""
+"""Find all problems of a data set at once (`siamtrack check-dataset`)."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from siamtrack.errors import DatasetError, Problem
 from siamtrack.utils.images import image_size
 from siamtrack.video.decode import ImageFrames
 
-_WORKERS = 2  # Decoding more at once than a small machine has cores only costs memory.
+_WORKERS = 2  # Decoding more at once than there are cores only costs memory.
 _BATCH = 256
 _MAX_NAMED = 5
 
@@ -27,21 +26,20 @@ _Found = tuple[tuple[int, int] | None, tuple[Problem, ...]]
 def check_dataset(
     dataset: Dataset | str, *, quick: bool = False, progress: bool = False
 ) -> list[Problem]:
-    """Look for everything that makes opening, loading or decoding fail.
+    """Find everything that makes opening, loading or decoding a data set fail.
 
-    That is: missing folders, annotations and images; annotations that cannot be understood;
-    numbers of frames and boxes that differ; images and clips that cannot be decoded; images of
-    another size than their annotation says; boxes without an area or wholly outside the image;
-    sequences in which the target is never visible.
+    Missing folders, annotations and images; malformed annotations; numbers of frames and boxes
+    that differ; images and clips that cannot be decoded; images whose size differs from their
+    annotation; boxes without area or outside the image; sequences without a visible target.
 
     Args:
-        dataset: a data set or its name. An open one is not searched again for parts that were
-            missing when it was opened.
+        dataset: a data set or its name. What an open data set lacked when it was opened is
+            reported as it was found then.
         quick: read only the headers of images and do not decode clips.
         progress: show a bar on standard error.
 
     Returns:
-        Problems in the order of the sequences, each once; empty when all is well.
+        Problems in the order of the sequences, each once.
 
     Raises:
         ConfigError: the name is malformed.
@@ -67,14 +65,14 @@ def check_dataset(
 
 
 class _Checker:
-    """Checks sequences; several threads may use it."""
+    """Checks sequences, from several threads."""
 
     def __init__(self, dataset: Dataset, quick: bool) -> None:
         self.dataset, self.quick = dataset, quick
         self._still_images: dict[str, _Found] = {}
-        self._lock = threading.Lock()
 
     def check(self, number: int) -> list[Problem]:
+        """Find the problems of one sequence."""
         try:
             return list(self._problems_of(self.dataset[number]))
         except DatasetError as error:
@@ -99,7 +97,7 @@ class _Checker:
             sizes.append(size)
             yield from problems
 
-        # 3. Frames against the annotation.
+        # 3. Size of the frames against the annotation.
         given = sequence.meta.get("picture_wh")
         if given is not None and sizes and sizes[0] is not None and tuple(given) != sizes[0]:
             message = (
@@ -107,38 +105,45 @@ class _Checker:
                 f"{given[0]}x{given[1]}"
             )
             yield Problem(path, "size-differs", message)
+
+        # 4. Boxes against the frames.
         known = [index for index, size in enumerate(sizes) if size is not None]
         wh = np.array([sizes[index] for index in known], np.float64).reshape(-1, 2)
         xy, box_wh = sequence.boxes[known, :2], sequence.boxes[known, 2:]
         with np.errstate(invalid="ignore"):  # NaN boxes are nowhere.
             outside = (xy >= wh).any(axis=1) | (xy + box_wh <= 0).any(axis=1)
-        numbers = [known[place] for place in np.flatnonzero(outside)]
+        numbers = [known[k] for k in np.flatnonzero(outside)]
         if numbers:
             width, height = sizes[numbers[0]] or (0, 0)
+            box = np.round(sequence.boxes[numbers[0]], 2).tolist()
             message = (
                 f"{sequence.name}: the box is outside the {width}x{height} picture in "
-                f"{_name_frames(numbers)}; the first is "
-                f"{np.round(sequence.boxes[numbers[0]], 2).tolist()}"
+                f"{_name_frames(numbers)}; the first is {box}"
             )
             yield Problem(path, "box-outside", message)
 
     def _frames_of(self, sequence: VideoSequence) -> Iterator[_Found]:
+        """Size and problems of every frame; of a clip, until the first damaged one."""
         frames = sequence.frames
-        if not isinstance(frames, ImageFrames):
-            if not self.quick:
-                yield from _decode_clip(sequence)
-            return
-        for index in range(len(frames)):
-            if sequence.kind == "video":
-                yield self._check_image(frames, index)
-                continue
-            # The objects of one still image share it.
-            key = frames.key(index)
-            if key not in self._still_images:
-                found = self._check_image(frames, index)
-                with self._lock:
-                    self._still_images[key] = found
-            yield self._still_images[key]
+        if isinstance(frames, ImageFrames):
+            for index in range(len(frames)):
+                if sequence.kind == "video":
+                    yield self._check_image(frames, index)
+                    continue
+                # The objects of one still image share it. Two threads may check it twice.
+                key = frames.key(index)
+                if key not in self._still_images:
+                    self._still_images[key] = self._check_image(frames, index)
+                yield self._still_images[key]
+        elif not self.quick:
+            done = 0
+            try:
+                for image in sequence.iter_frames():
+                    yield (image.shape[1], image.shape[0]), ()
+                    done += 1
+            except DatasetError as error:
+                message = f"only {done} of {len(sequence)} frames can be decoded: {error}"
+                yield None, (Problem(frames.path(0), "unreadable-picture", message),)
 
     def _check_image(self, frames: ImageFrames, index: int) -> _Found:
         path = frames.path(index)
@@ -153,18 +158,7 @@ class _Checker:
             return None, (Problem(path, "missing-picture", "does not exist"),)
 
 
-def _decode_clip(sequence: VideoSequence) -> Iterator[_Found]:
-    done = 0
-    try:
-        for image in sequence.iter_frames():
-            yield (image.shape[1], image.shape[0]), ()
-            done += 1
-    except DatasetError as error:
-        message = f"only {done} of {len(sequence)} frames can be decoded: {error}"
-        yield None, (Problem(sequence.frames.path(0), "unreadable-picture", message),)
-
-
-def _name_frames(numbers: list[int] | tuple[int, ...]) -> str:
+def _name_frames(numbers: Sequence[int]) -> str:
     named = ", ".join(map(str, numbers[:_MAX_NAMED]))
     more = f" and {len(numbers) - _MAX_NAMED} more" if len(numbers) > _MAX_NAMED else ""
     return f"frame {named}{more}"

@@ -15,8 +15,8 @@
 | nfs | Need for Speed | fps, first_pixel |
 | dtb70, tcolor128 | those benchmarks | first_pixel |
 
-`partial=1` works with all of them: missing parts are left out with a warning instead of refusing
-the data set. The module of each format in `siamtrack.data.formats` explains its options.
+All kinds take `partial=1`: missing parts are left out with a warning; otherwise the data set is
+refused. The modules of `siamtrack.data.formats` explain the options.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ def open_dataset(spec: str, *, partial: bool = False) -> Dataset:
     """Open a data set by name.
 
     Args:
-        spec: `kind:root?option=value&...`, see the module.
-        partial: open what is there although parts are missing; each missing part is in
-            `Dataset.problems`. Without it nothing that is listed may be missing. (Sequences are
-            read only when they are loaded.)
+        spec: `kind:root?option=value&...`.
+        partial: open the data set although parts are missing, which `Dataset.problems` lists.
+            Sequences themselves are read later, when they are loaded.
 
     Raises:
         ConfigError: the name is malformed, or the kind, an option or its value unknown.
@@ -90,10 +89,6 @@ def open_dataset(spec: str, *, partial: bool = False) -> Dataset:
 
 def parse_spec(spec: str, *, partial: bool = False) -> DatasetSpec:
     """Split a data set's name into its parts without looking at the disk.
-
-    Args:
-        spec: `kind:root?option=value&...`.
-        partial: see `open_dataset`; `partial=1` in the name says the same.
 
     Raises:
         ConfigError: it is malformed, or the kind or an option is unknown.

@@ -1,7 +1,6 @@
 """One target through the frames of a clip or in one image, and data sets of such sequences.
 
-Whatever a data set looks like on disk, its sequences have one convention: boxes are xywh,
-float64, 0-based px (see `siamtrack.geometry`), NaN where the target is absent.
+Boxes of every format are converted to xywh, float64, 0-based px; NaN where the target is absent.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ _log = logging.getLogger(__name__)
 class VideoSequence:
     """One target.
 
-    A box without a positive width and height becomes NaN. Data sets write 0 or -1 for both sides
-    on purpose; a box with one positive side is taken for a mistake and listed in `degenerate`.
+    A box without positive width and height becomes NaN. Data sets mark absence by 0 or -1 for
+    both sides; a box with one positive side counts as a mistake and is listed in `degenerate`.
 
     Attributes:
         name: unique within its data set.
         kind: "video", or "image" for one object of a still image.
-        frames: the images, decoded when asked for.
+        frames: the images, decoded on demand.
         boxes: (N, 4) float64, xywh px, 0-based; NaN where the target is absent. A box may reach
             beyond the image.
-        visible: (N,) bool, False where the target is absent, fully occluded or not annotated; all
-            true unless given. `visible[i]` is False exactly where `boxes[i]` is NaN.
+        visible: (N,) bool, False where the target is absent, fully occluded or not annotated, and
+            exactly where the box is NaN; all true by default.
         set_name: source of the sequence in a mixed collection; else the data set's kind.
-        class_name: what the target is, "" when unknown.
+        class_name: class of the target, "" when unknown.
         fps: frames per second, None when unknown or a still image.
-        meta: whatever else the data set says: `annotation` (the file the boxes are from), `label`
-            (how they were made), `picture_wh` (size the annotation gives), ...
+        meta: further facts: `annotation` (file of the boxes), `label` (how they were made),
+            `picture_wh` (size the annotation gives), ...
         degenerate: numbers of the frames whose box has only one positive side.
 
     Raises:
@@ -96,10 +95,7 @@ class VideoSequence:
         return self.frames.read(index)
 
     def iter_frames(self, indices: Iterable[int] | None = None) -> Iterator[Image]:
-        """Decode frames in turn; a clip is opened once and decoded forward.
-
-        Args:
-            indices: which frames; ascending order is cheapest. All by default.
+        """Decode frames in turn, all by default; ascending indices are cheapest.
 
         Raises:
             DatasetError: a frame is missing or damaged, or there is no such frame.
@@ -112,11 +108,11 @@ class VideoSequence:
 
 
 class Dataset:
-    """Named sequences, loaded when asked for and not kept.
+    """Named sequences, loaded on demand and not kept.
 
-    Annotations are read when a sequence is asked for, images when its frames are. A data set can
-    be pickled: every worker process may have one. `spec` is what it was opened with, `problems`
-    the findings of opening it; loading the sequences may find more.
+    Annotations are read when a sequence is requested, images when its frames are. Data sets can be
+    pickled. `spec` is the name it was opened with, `problems` what was found while opening;
+    loading the sequences may find more.
     """
 
     def __init__(
@@ -163,11 +159,11 @@ class Dataset:
         return self._load(which % len(self))
 
     def __iter__(self) -> Iterator[VideoSequence]:
-        """Load one sequence after the other; a broken one raises DatasetError."""
+        """Load the sequences in turn; a broken one raises DatasetError."""
         return (self._load(number) for number in range(len(self)))
 
     def usable(self) -> Iterator[VideoSequence]:
-        """Load one sequence after the other, leaving out broken ones with a warning each."""
+        """Load the sequences in turn, leaving out broken ones with a warning each."""
         for number, name in enumerate(self.names):
             try:
                 sequence = self._load(number)
@@ -179,13 +175,13 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpec:
-    """The parts of a data set's name; `datasets.parse_spec` makes one."""
+    """The parts of a data set's name."""
 
     text: str  # as given, `kind:root?option=value&option=value`
     kind: str  # name of the format
     root: Path  # folder (or file) of the data set
     options: Mapping[str, str]
-    partial: bool = False  # use what is there instead of refusing a data set with missing parts
+    partial: bool = False  # accept a data set with missing parts
 
     def get_choice(self, option: str, choices: Iterable[str], default: str) -> str:
         """Value of an option that must be one of `choices`.
@@ -211,7 +207,7 @@ class DatasetSpec:
         return int(self.get_choice("first_pixel", ("0", "1"), str(default)))
 
     def require_folder(self) -> Path:
-        """The root, checked to be a folder.
+        """Check that the root is a folder, and return it.
 
         Raises:
             DatasetError: it does not exist or is a file.

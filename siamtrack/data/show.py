@@ -1,4 +1,4 @@
-"""Training pairs as a picture to look at: what the network sees, and its labels."""
+"""A picture of training pairs: the network's inputs and their labels."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _HEADER_PX = 18
 def draw_pairs(pairs: PairDataset, *, first: int = 0, count: int = 64, columns: int = 8) -> Image:
     """Draw pairs with their labels, exemplar left and search image right.
 
-    The target's box is green in both. The search image of a negative has a red box about its
-    object, which is not the exemplar's target. A distractor's box is orange.
+    The target's box is green. The object in the search image of a negative pair has a red box, a
+    distractor an orange one.
 
     Args:
-        pairs: where they come from.
-        first: index of the first.
-        count: how many.
+        pairs: source of the pairs.
+        first: index of the first pair.
+        count: number of pairs.
         columns: pairs side by side.
 
     Returns:
         uint8 (H, W, 3) BGR.
 
     Raises:
-        ConfigError: numbers that are not positive.
-        DatasetError: see `PairDataset.__getitem__`.
+        ConfigError: `first` is negative, or `count` or `columns` is not positive.
+        DatasetError: a crop cannot be decoded.
     """
     if first < 0 or count < 1 or columns < 1:
         raise ConfigError(
@@ -48,7 +48,8 @@ def draw_pairs(pairs: PairDataset, *, first: int = 0, count: int = 64, columns: 
 
 
 def _draw_pair(pair: Pair) -> Image:
-    z, x = (_to_bgr(pair["z"]), _to_bgr(pair["x"]))
+    # (3, S, S) RGB to (S, S, 3) BGR
+    z, x = (np.ascontiguousarray(pair[k].permute(1, 2, 0).numpy()[:, :, ::-1]) for k in ("z", "x"))
     positive = bool(pair["positive"])
     _draw_box(z, pair["z_box"], TARGET_BGR)
     _draw_box(x, pair["x_box"], TARGET_BGR if positive else OTHER_BGR)
@@ -62,11 +63,6 @@ def _draw_pair(pair: Pair) -> Image:
     origin, white = (2, _HEADER_PX - 5), (255, 255, 255)
     cv2.putText(tile, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.45, white, 1, cv2.LINE_AA)
     return tile
-
-
-def _to_bgr(rgb: Tensor) -> Image:
-    """(3, S, S) RGB to (S, S, 3) BGR."""
-    return np.ascontiguousarray(rgb.permute(1, 2, 0).numpy()[:, :, ::-1])
 
 
 def _draw_box(image: Image, box: Tensor, color: Color) -> None:

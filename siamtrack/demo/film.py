@@ -24,6 +24,7 @@ from siamtrack.data.synthetic.render import (
     Track,
     exposure_times,
     ground_truth,
+    translation,
 )
 from siamtrack.data.synthetic.scene import SceneFrame, smooth_noise
 from siamtrack.data.synthetic.textures import Cutout
@@ -40,7 +41,7 @@ _GRAIN = 1.6  # standard deviation of the sensor noise, of 255
 _HAND_PX = (5.0, 4.0)  # standard deviation of the camera's motion
 _FOLLOW_PX = 60.0  # how far the camera follows the balloon sideways
 
-# Share of the clip, center in photograph px, size in px.
+# Columns: fraction of the clip, x and y of the center in photograph px, size in px.
 _FLIGHT = np.array(
     [
         [0.00, 800, 430, 150],
@@ -60,7 +61,7 @@ _FLIGHT = np.array(
         [1.00, 760, 330, 170],
     ]
 )
-_BEHIND = (0.38, 0.70)  # share of the clip in which the dandelion is in front of the balloon
+_BEHIND = (0.38, 0.70)  # fraction of the clip in which the dandelion is in front
 
 
 def film(frame_count: int, seed: int) -> Iterator[SceneFrame]:
@@ -83,35 +84,37 @@ def film(frame_count: int, seed: int) -> Iterator[SceneFrame]:
     balloon = PlanarLayer(cutout, flight, perspective=0.25)
     noise = [rng.normal(0, _GRAIN, (FRAME_WH[1], FRAME_WH[0], 1)) for _ in range(5)]
     for index in range(frame_count):
-        # Background: the part of the photograph that the camera sees.
-        view = np.array([[1, 0, -camera[index, 0]], [0, 1, -camera[index, 1]], [0, 0, 1.0]])
-        background = _seen(photograph, view)
+        # 1. Background: the part of the photograph in the camera's view.
+        view = translation(*-camera[index])
+        background = _crop_view(photograph, view)
         canvas = Canvas(background.copy())
 
-        # Balloon, with motion blur and a soft shadow.
+        # 2. Balloon, with motion blur.
         speed = float(np.hypot(*(flight.at(index + 0.5)[0] - flight.at(index - 0.5)[0])))
         times = exposure_times(index, _SHUTTER, speed * _SHUTTER)
         patch = balloon.render([balloon.homography(t, view) for t in times], np.full(3, _LIGHT))
         if patch is not None:
             canvas.draw(patch)
 
-        # The dandelion in front, while the balloon is behind it.
+        # 3. The dandelion in front, while the balloon is behind it.
         front: list[Patch] = []
         if _BEHIND[0] <= index / max(frame_count - 1, 1) <= _BEHIND[1]:
-            alpha = _seen(foreground, view)
+            alpha = _crop_view(foreground, view)
             front = [Patch(0, 0, background * alpha[..., None], alpha, alpha > 0.5)]
             canvas.draw(front[0])
+
+        # 4. Sensor noise and ground truth.
         image = np.rint(canvas.pixels + noise[index % len(noise)]).clip(0, 255).astype(np.uint8)
         yield SceneFrame(image, *ground_truth(patch, front, FRAME_WH))
 
 
-def _seen(picture: Float32Array, view: FloatArray) -> Float32Array:
-    """Part of a picture that the camera sees: (540, 960) or (540, 960, 3)."""
+def _crop_view(picture: Float32Array, view: FloatArray) -> Float32Array:
+    """Part of a picture in the camera's view: (540, 960) or (540, 960, 3)."""
     return np.asarray(cv2.warpAffine(picture, view[:2], FRAME_WH, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _flight(frame_count: int, rng: np.random.Generator) -> Track:
-    """Way of the balloon: a smooth curve through `_FLIGHT`, and it sways and turns a little."""
+    """Track of the balloon: a smooth curve through `_FLIGHT` that sways and turns a little."""
     keys = _FLIGHT.copy()
     keys[1:, 1:3] += rng.normal(0, 3, keys[1:, 1:3].shape)
     share = np.linspace(0, 1, frame_count)

@@ -1,7 +1,7 @@
-"""The demo: render the clip, track the balloon, compare with the truth, and leave files to look at.
+"""The demo: render the clip, track the balloon, compare with the ground truth, write files.
 
-Read from the top: what came out (`DemoReport`), the run (`run_demo`), what is remembered per frame
-(`DemoHistory`), and then how the video's strip and the contact sheet are drawn.
+In this order: the result (`DemoReport`), the run (`run_demo`), figures of all frames
+(`DemoHistory`), output files, and the drawing of the video's strip and the contact sheet.
 """
 
 from __future__ import annotations
@@ -41,41 +41,33 @@ TRUTH_HEADER = "frame,time_s,x,y,w,h,visible"
 SUCCESS_IOU = 0.5
 STRIP_PX = 84
 
-_HIDDEN_BELOW = 0.5  # visible share of the target under which an episode begins
-_SHORT_EPISODE = 5  # frames; shorter ones are not told
+_HIDDEN_BELOW = 0.5  # visible fraction of the target below which an episode begins
+_MIN_EPISODE = 5  # frames; shorter ones are not reported
 
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What came out.
+    """Result of the demo.
 
-    Attributes:
-        frame_count: frames of the clip.
-        mean_iou: mean overlap of the tracker's boxes with the truth, in [0, 1], over all frames
-            that show the target, the first one left out because its box is given.
-        success_rate: share of these frames with an overlap above `SUCCESS_IOU`.
-        fps: frames per second of the tracker's `update` alone.
-        episodes: what the tracker did whenever the target was hidden or away, a line each.
-        first_box_xywh: box the tracker started from, px.
-        files: what was written: "clip" (as it was tracked), "video" (annotated), "boxes" and
-            "truth" (CSV), "sheet" (PNG).
+    `mean_iou` and `success_rate` count the frames that show the target, without the first one,
+    whose box is given.
     """
 
     frame_count: int
-    mean_iou: float
-    success_rate: float
-    fps: float
-    episodes: tuple[str, ...]
-    first_box_xywh: Box
-    files: Mapping[str, Path]
+    mean_iou: float  # mean overlap with the ground truth, in [0, 1]
+    success_rate: float  # fraction of the frames with an overlap above `SUCCESS_IOU`
+    fps: float  # frames per second of the tracker's `update` alone
+    episodes: tuple[str, ...]  # one line for each time the target was hidden or out of the frame
+    first_box_xywh: Box  # box the tracker started from, px
+    files: Mapping[str, Path]  # as in `demo_files`
 
 
 def demo_files(out_dir: str | Path) -> dict[str, Path]:
-    """Paths of the files that `run_demo` writes, by the names of `DemoReport.files`."""
+    """Paths of the files that `run_demo` writes, by their names in `DemoReport.files`."""
     folder = Path(out_dir)
     return {
-        "clip": folder / "clip.mp4",
-        "video": folder / "tracked.mp4",
+        "clip": folder / "clip.mp4",  # as it was tracked
+        "video": folder / "tracked.mp4",  # annotated
         "boxes": folder / "boxes.csv",
         "truth": folder / "truth.csv",
         "sheet": folder / "contact_sheet.png",
@@ -92,17 +84,17 @@ def run_demo(
     tracker: Tracker | None = None,
     on_frame: Callable[[int], object] | None = None,
 ) -> DemoReport:
-    """Render the clip, track its balloon, and compare with the exact truth.
+    """Render the clip, track its balloon, and compare with the exact ground truth.
 
-    If it is interrupted, the videos and tables hold everything up to then.
+    After an interruption, the videos and tables hold all frames so far.
 
     Args:
         out_dir: folder to write to; created if missing.
         seed: varies flight, camera and noise.
         frames: length of the clip at 30 frames per second, at least 2. The flight takes all of
-            them: lowering it makes the clip fast and hard.
+            them, so lowering it makes the balloon fast and hard to track.
         overwrite: replace files of an earlier run.
-        weights: what to track with; see `siamtrack.load`.
+        weights: as for `siamtrack.load`.
         tracker: used instead of `siamtrack.load(weights)`.
         on_frame: called with the number of every finished frame, 0-based.
 
@@ -150,18 +142,14 @@ def run_demo(
 
 @dataclass(slots=True)
 class DemoHistory:
-    """What happened so far; grows by one entry per frame.
+    """Results and figures so far, one entry per frame."""
 
-    Attributes:
-        ious: overlap with the truth in [0, 1]; nan where the target is not visible.
-        results: what the tracker said.
-        visible: visible share of the target, in [0, 1].
-        update_s: time of each `update`; the first frame, whose box is given, has none.
-    """
-
+    # Overlap with the ground truth in [0, 1]; nan where the target is not visible.
     ious: list[float] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    # Visible fraction of the target in [0, 1].
     visible: list[float] = field(default_factory=list)
+    # Duration of each `update`; the first frame has none.
     update_s: list[float] = field(default_factory=list)
 
     def add(self, frame: SceneFrame, result: Result, update_s: float | None) -> None:
@@ -174,15 +162,19 @@ class DemoHistory:
 
     @property
     def mean_iou(self) -> float:
-        """Mean overlap over the frames that count; nan if there are none."""
+        """Mean overlap after the first frame where the target is visible; nan if never."""
         counted = self._counted()
         return float(counted.mean()) if counted.size else float("nan")
 
     @property
     def success_rate(self) -> float:
-        """Share of the same frames with an overlap above `SUCCESS_IOU`; nan if there are none."""
+        """Fraction of the same frames with an overlap above `SUCCESS_IOU`; nan if none."""
         counted = self._counted()
         return float((counted > SUCCESS_IOU).mean()) if counted.size else float("nan")
+
+    def _counted(self) -> FloatArray:
+        after_first = np.array(self.ious[1:], dtype=np.float64)
+        return np.asarray(after_first[np.isfinite(after_first)])
 
     @property
     def fps(self) -> float:
@@ -190,17 +182,13 @@ class DemoHistory:
         total_s = sum(self.update_s)
         return len(self.update_s) / total_s if total_s > 0 else float("nan")
 
-    def _counted(self) -> FloatArray:
-        after_first = np.array(self.ious[1:], dtype=np.float64)
-        return np.asarray(after_first[np.isfinite(after_first)])
-
     def episodes(self, fps: float) -> list[str]:
-        """What the tracker did while less than half of the target was visible, a line each."""
+        """One line for each time when less than half of the target was visible."""
         lines = []
         rows = range(len(self.results))
-        for scarce, group in groupby(rows, lambda k: self.visible[k] < _HIDDEN_BELOW):
+        for is_hidden, group in groupby(rows, lambda k: self.visible[k] < _HIDDEN_BELOW):
             frames = list(group)
-            if not scarce or len(frames) < _SHORT_EPISODE:
+            if not is_hidden or len(frames) < _MIN_EPISODE:
                 continue
             first, last = frames[0], frames[-1]
             when = f"{first / fps:.1f} to {last / fps:.1f} s"
@@ -214,23 +202,23 @@ class DemoHistory:
         return lines
 
     def _absence(self, first: int, last: int) -> str:
-        """How an absence from frame `first` to `last` was reported, and the recovery after it."""
+        """How the tracker reported an absence from frame `first` to `last`, and its recovery."""
         lost = [k for k in range(first, last + 1) if self.results[k].status == "lost"]
-        said = f'"lost" after {lost[0] - first + 1} frame(s)' if lost else 'never called "lost"'
+        report = f'"lost" after {lost[0] - first + 1} frame(s)' if lost else 'never called "lost"'
         if last + 1 == len(self.results):
-            return said
-        back = [k for k in range(last + 1, len(self.ious)) if self.ious[k] > SUCCESS_IOU]
-        found = f"found again after {back[0] - last} frame(s)" if back else "not found again"
-        return f"{said}, {found}"
+            return report
+        found = [k for k in range(last + 1, len(self.ious)) if self.ious[k] > SUCCESS_IOU]
+        recovery = f"found again after {found[0] - last} frame(s)" if found else "not found again"
+        return f"{report}, {recovery}"
 
 
 class _Recording(Closing):
     """All files but the contact sheet, and the pictures for it.
 
-    One frame is drawn and encoded in a thread while the caller renders the next one.
+    A thread draws and encodes a frame while the caller renders the next one.
     """
 
-    _SHEET_PICTURES, _SHEET_SHRINK = 12, 0.6
+    _SHEET_PICTURES, _SHEET_WH = 12, (576, 324)
 
     def __init__(self, files: Mapping[str, Path], frame_count: int, *, overwrite: bool) -> None:
         width, height = FRAME_WH
@@ -239,16 +227,14 @@ class _Recording(Closing):
         self._timeline = Timeline(frame_count, width)
         self.pictures: list[tuple[float, Image]] = []
         self.first_box_xywh: Box = (0.0, 0.0, 0.0, 0.0)
+        strip_wh = (width, height + STRIP_PX)
         with ExitStack() as stack:
-            self._clip = stack.enter_context(
-                VideoSink(files["clip"], FPS, FRAME_WH, overwrite=overwrite)
-            )
-            self._video = stack.enter_context(
-                VideoSink(files["video"], FPS, (width, height + STRIP_PX), overwrite=overwrite)
-            )
-            self._boxes = stack.enter_context(CsvSink(files["boxes"], overwrite=overwrite))
-            self._truth = stack.enter_context(_TruthTable(files["truth"]))
-            self._thread = stack.enter_context(ThreadPoolExecutor(1, "demo-recording"))
+            enter = stack.enter_context
+            self._clip = enter(VideoSink(files["clip"], FPS, FRAME_WH, overwrite=overwrite))
+            self._video = enter(VideoSink(files["video"], FPS, strip_wh, overwrite=overwrite))
+            self._boxes = enter(CsvSink(files["boxes"], overwrite=overwrite))
+            self._truth = enter(_TruthTable(files["truth"]))
+            self._thread = enter(ThreadPoolExecutor(1, "demo-recording"))
             self._sinks = stack.pop_all()
         self._pending: Future[None] | None = None
 
@@ -261,12 +247,12 @@ class _Recording(Closing):
         self._pending = self._thread.submit(self._write, index, frame, history)
 
     def wait(self) -> None:
-        """Wait until everything so far is recorded; raises what went wrong."""
+        """Wait until everything is recorded; raises the error of the thread."""
         if self._pending is not None:
             self._pending.result()
 
     def _write(self, index: int, frame: SceneFrame, history: DemoHistory) -> None:
-        # Tables and the clip as it was tracked.
+        # 1. Tables, and the clip as it was tracked.
         result, time_s = history.results[-1], index / FPS
         if index == 0:
             self.first_box_xywh = _as_box(frame.box_xywh)
@@ -274,7 +260,7 @@ class _Recording(Closing):
         self._boxes.write(index, time_s, {0: result})
         self._clip.write(frame.image_bgr, time_s)
 
-        # The annotated video: truth white, the tracker's box in the color of its status.
+        # 2. The annotated video: true box white, the tracker's in the color of its status.
         marked = frame.image_bgr.copy()
         if np.isfinite(frame.box_xywh).all():
             x, y, w, h = (round(value) for value in _as_box(frame.box_xywh))
@@ -282,17 +268,15 @@ class _Recording(Closing):
         fps = history.fps if history.update_s else None
         marked = draw_results(marked, {0: result}, fps=fps)
         self._video.write(np.vstack([marked, self._timeline.draw(history)]), time_s)
+
+        # 3. Pictures for the contact sheet.
         if index in self._shown:
-            size = (
-                round(FRAME_WH[0] * self._SHEET_SHRINK),
-                round(FRAME_WH[1] * self._SHEET_SHRINK),
-            )
-            small = cv2.resize(marked, size, interpolation=cv2.INTER_AREA)
+            small = cv2.resize(marked, self._SHEET_WH, interpolation=cv2.INTER_AREA)
             self.pictures.append((time_s, np.asarray(small, dtype=np.uint8)))
 
 
 class _TruthTable(Closing):
-    """True boxes as CSV; every line is on the disk as soon as it is written."""
+    """True boxes as CSV; every line is written to disk at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -337,12 +321,7 @@ _DARK, _LIGHT = "#191b1e", "#e8e8e6"
 
 
 class Timeline:
-    """The strip under the video: score, overlap and hidden share up to now.
-
-    Args:
-        frame_count: length of the clip.
-        width_px: width of the strip.
-    """
+    """The strip under the video: score, overlap and hidden fraction so far."""
 
     def __init__(self, frame_count: int, width_px: int) -> None:
         self._frame_count = frame_count
@@ -366,7 +345,7 @@ class Timeline:
         result, overlap = history.results[newest], history.ious[newest]
         color = STATUS_BGR[result.status]
 
-        # What stays: the hidden share as an area, overlap and score as lines.
+        # 1. What stays: hidden fraction as an area, overlap and score as lines.
         hidden = 1 - history.visible[newest]
         if hidden > 0.01 and newest:
             x0, top = self._point(newest - 1, hidden)
@@ -376,7 +355,7 @@ class Timeline:
             self._line(newest, history.ious[newest - 1], overlap, _TRUTH_BGR, 1)
             self._line(newest, history.results[newest - 1].score, result.score, color, 2)
 
-        # What moves: the present frame and its figures.
+        # 2. What moves: a cursor at the current frame, and its figures.
         strip = self._plot.copy()
         cv2.line(strip, self._point(newest, 1.0), self._point(newest, 0.0), _TRUTH_BGR, 1)
         dot = self._point(newest, result.score)
@@ -420,12 +399,12 @@ def _put_text(
 def save_sheet(
     path: Path, pictures: Sequence[tuple[float, Image]], history: DemoHistory, fps: float
 ) -> None:
-    """Write the contact sheet, a PNG: frames in rows of four over the curves of the whole clip.
+    """Write the contact sheet, a PNG: rows of four frames above the curves of the whole clip.
 
     Args:
-        path: the file; an older one is replaced only by a complete new one.
+        path: the file; an older one is replaced.
         pictures: time in s and uint8 (H, W, 3) BGR frame, in order.
-        history: what the curves show.
+        history: figures for the curves.
         fps: frames per second of the clip.
 
     Raises:
@@ -433,6 +412,7 @@ def save_sheet(
     """
     from matplotlib.figure import Figure
 
+    # 1. Layout in inches: pictures above, curves below.
     columns, width_in, curves_in = 4, 15.0, 3.0
     rows = -(-len(pictures) // columns)
     height, width = pictures[0][1].shape[:2]
@@ -440,6 +420,8 @@ def save_sheet(
     total_in = pictures_in + curves_in
     figure = Figure(figsize=(width_in, total_in), facecolor=_DARK)
     cell_w, cell_h = 1 / columns, pictures_in / total_in / rows
+
+    # 2. Pictures with their times.
     for number, (time_s, image) in enumerate(pictures):
         row, column = divmod(number, columns)
         corner = column * cell_w + 0.002, 1 - (row + 1) * cell_h + 0.002
@@ -450,6 +432,8 @@ def save_sheet(
             0.985, 0.03, f"{time_s:.1f} s", transform=cell.transAxes, ha="right", color=_LIGHT,
             fontsize=9, bbox={"facecolor": "#00000099", "edgecolor": "none", "pad": 2.5},
         )  # fmt: skip
+
+    # 3. Curves.
     share = curves_in / total_in
     _plot_curves(figure.add_axes((0.045, 0.2 * share, 0.94, 0.62 * share)), history, fps)
     content = io.BytesIO()
@@ -458,7 +442,7 @@ def save_sheet(
 
 
 def _plot_curves(axes: Axes, history: DemoHistory, fps: float) -> None:
-    """Overlap, score and hidden share over time."""
+    """Plot overlap, score and hidden fraction over time."""
     time_s = np.arange(len(history.ious)) / fps
     axes.set_facecolor(_DARK)
     hidden = 1 - np.array(history.visible)
