@@ -11,7 +11,7 @@ def report_of(truth, said):
     return count_absences(overlaps, [s == "l" for s in said], [s == "t" for s in said])
 
 
-def test_a_loss_that_is_reported_and_a_return_that_is_seen():
+def test_delays_of_a_reported_loss_and_of_a_found_target():
     report = report_of(
         "o" * 20 + "." * 20 + "x" * 4 + "o" * 40,
         "t" * 20 + "u" * 6 + "l" * 14 + "l" * 5 + "t" * 39,
@@ -20,12 +20,12 @@ def test_a_loss_that_is_reported_and_a_return_that_is_seen():
     assert report == AbsenceReport((Absence(True, 7, 6, True),), 60, 0)
 
 
-def test_what_is_never_said_or_found_is_none():
+def test_without_a_report_or_recovery_the_delay_is_none():
     report = report_of("o" * 20 + "." * 20 + "x" * 30, "t" * 70)
     assert report.absences == (Absence(True, None, None, True),)
 
 
-def test_said_after_the_return_is_too_late():
+def test_a_loss_reported_after_the_return_does_not_count():
     report = report_of("o" * 20 + "." * 20 + "x" * 30, "t" * 41 + "l" * 29)
     assert report.absences[0].lost_after is None
 
@@ -39,24 +39,24 @@ def test_a_return_just_before_the_end_or_the_next_absence_is_not_judged_unless_i
     assert [a.judged for a in twice.absences] == [False, True]
 
 
-def test_blinks_are_no_absences_and_do_not_end_a_return():
+def test_short_gaps_are_no_absences_and_do_not_end_a_return():
     report = report_of("o" * 20 + "." * 14 + "o" * 20, "t" * 54)
     assert report.absences == ()
     report = report_of("o" * 9 + "." * 15 + "x" * 9 + "..." + "o" * 40, "t" * 76)
     assert report.absences == (Absence(True, None, 13, True),)
 
 
-def test_who_followed_something_else_could_not_notice():
+def test_a_box_that_was_elsewhere_before_is_not_followed():
     assert not report_of("o" * 5 + "x" * 15 + "." * 15, "t" * 35).absences[0].followed
     assert report_of("o" * 6 + "x" * 14 + "." * 15, "t" * 35).absences[0].followed
 
 
-def test_only_beginnings_where_the_box_is_right_are_false_alarms():
+def test_false_alarms_are_counted_once_where_the_box_is_right():
     report = report_of("o" * 10 + "x" * 5 + "o" * 5, "t" * 2 + "l" * 2 + "t" * 7 + "l" * 9)
     assert (report.right_frames, report.false_alarms) == (15, 1)
 
 
-def test_the_lines_say_shares_and_medians():
+def test_the_summary_has_shares_and_medians():
     report = AbsenceReport(
         (
             Absence(True, 7, 6, True),

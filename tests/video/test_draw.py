@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siamtrack.tracking.result import Result, Status
-from siamtrack.video.draw import STATUS_BGR, add_help_bar, draw_results, draw_selection
+from siamtrack.video.draw import (
+    STATUS_BGR,
+    add_help_bar,
+    draw_outlines,
+    draw_results,
+    draw_selection,
+)
 from siamtrack.video.interactive import Key, WindowState
 
 BOX = (200.0, 150.0, 160.0, 120.0)
@@ -52,6 +58,19 @@ def test_draws_on_a_copy() -> None:
     assert drawn is not image
     assert drawn.shape == image.shape and drawn.dtype == np.uint8
     assert (image == 128).all()
+
+
+def test_outlines_have_their_color_a_dark_rim_and_nothing_for_an_unknown_box() -> None:
+    image = gray()
+    unknown = np.array([np.nan, 150.0, 160.0, 120.0])
+    drawn = draw_outlines(image, [(np.array(BOX), (50, 60, 250)), (unknown, (90, 220, 60))])
+    assert (image == 128).all()
+    assert not is_color(drawn, (90, 220, 60)).any()
+    left, top, right, bottom = extent(is_color(drawn, (50, 60, 250)))
+    assert abs(left - 200) <= 2 and abs(top - 150) <= 2
+    assert abs(right - 360) <= 2 and abs(bottom - 270) <= 2
+    assert (drawn.max(axis=-1) < 100).any()
+    assert (draw_outlines(image, [(unknown, (90, 220, 60))]) == image).all()
 
 
 def test_nothing_to_draw_changes_nothing() -> None:
