@@ -139,5 +139,5 @@ def read_config(path: Path | None = None, assignments: Iterable[str] = ()) -> Sc
         ConfigError: a file that cannot be read, an unknown parameter, or a bad value.
     """
     values = {} if path is None else read_toml(path, "scene parameters")
-    values |= parse_assignments(assignments, "parameter=value, as in speed=1.5")
+    values |= parse_assignments(assignments)
     return build(SceneConfig, values, kind="scene parameter")
