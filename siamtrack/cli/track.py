@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_FILE = click.Path(path_type=Path)
+
 
 @click.command("track")
 @click.argument("source")
@@ -30,20 +32,15 @@ logger = logging.getLogger(__name__)
     help="Target on the first frame: left, top, width, height in px, 0-based. Repeat it for "
     "several targets. Without it a window opens to draw them.",
 )
-@click.option(
-    "--csv", type=click.Path(path_type=Path), metavar="F.csv", help="Write the boxes as a table."
-)
+@click.option("--csv", type=_FILE, metavar="F.csv", help="Write the boxes as a table.")
 @click.option(
     "--json",
-    type=click.Path(path_type=Path),
+    type=_FILE,
     metavar="F.jsonl",
     help="Write the boxes as JSON lines, one object per frame.",
 )
 @click.option(
-    "--save",
-    type=click.Path(path_type=Path),
-    metavar="F.mp4",
-    help="Write the annotated video (mp4, mkv or webm).",
+    "--save", type=_FILE, metavar="F.mp4", help="Write the annotated video (mp4, mkv or webm)."
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--no-display", is_flag=True, help="Open no window; needs --box.")

@@ -50,7 +50,6 @@ class CameraReader(Reader):
         # Frames queued in the driver arrive late. Some drivers need a queue and ignore this.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         self.unreadable = 0
-        self._started_s: float | None = None
         image = self._grab()
         if image is None:
             self._capture.release()
@@ -58,7 +57,8 @@ class CameraReader(Reader):
                 f"{name} was opened but sends no picture; check that no other program uses it, "
                 "or unplug it and plug it in again"
             )
-        self._first = (image, self._elapsed_s())
+        self._started_s = time.monotonic()
+        self._first = (image, 0.0)
         nominal_fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.info = SourceInfo(
             name, nominal_fps if nominal_fps > 0 else fps, (image.shape[1], image.shape[0]), None
@@ -66,22 +66,17 @@ class CameraReader(Reader):
 
     def _read_next(self) -> tuple[Image, float]:
         image = self._grab()
+        time_s = time.monotonic() - self._started_s
         if image is None:  # A camera has no end: it was unplugged or taken over.
             raise VideoError(
-                f"{self.info.name} stopped sending pictures after {self._elapsed_s():.1f} s; "
-                "check that it is still plugged in"
+                f"{self.info.name} stopped sending pictures after {time_s:.1f} s; check that it is "
+                "still plugged in"
             )
-        return image, self._elapsed_s()
+        return image, time_s
 
     def close(self) -> None:
         """Release the camera."""
         self._capture.release()
-
-    def _elapsed_s(self) -> float:
-        now_s = time.monotonic()
-        if self._started_s is None:
-            self._started_s = now_s
-        return now_s - self._started_s
 
     def _grab(self) -> Image | None:
         for failed in range(READ_ATTEMPTS):

@@ -95,8 +95,11 @@ def draw_results(
     """
     canvas = image_bgr.copy()
     style = Style(canvas)
+    # 1. Boxes, under all labels.
     for result in results.values():
         _draw_box(canvas, _corners(result.box), STATUS_BGR[result.status], style, result.status)
+
+    # 2. Frames per second. No label may cover what is already taken.
     taken: list[_Rect] = []
     if fps is not None:
         text = f"{fps:.0f} fps" if fps >= 10 else f"{fps:.1f} fps"
@@ -104,6 +107,8 @@ def draw_results(
         x = max(canvas.shape[1] - width, 0)
         _draw_text_box(canvas, text, (x, 0), _LIGHT, _DARK, style)
         taken.append((x, 0, canvas.shape[1], height))
+
+    # 3. Labels.
     for target, result in results.items():
         name = (labels or {}).get(target, str(target))
         taken.append(_draw_label(canvas, name, target, result, style, taken))
