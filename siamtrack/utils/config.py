@@ -44,9 +44,10 @@ def parse_assignment(text: str, form: str = "name=value") -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+def parse_assignments(texts: Iterable[str], form: str = "name=value") -> dict[str, Any]:
     """Values by name from several assignments; the last one of a name counts."""
-    return {name: parse_value(value) for name, value in map(parse_assignment, texts)}
+    pairs = (parse_assignment(text, form) for text in texts)
+    return {name: parse_value(value) for name, value in pairs}
 
 
 def read_toml(path: Path, what: str = "configuration") -> dict[str, Any]:
