@@ -162,11 +162,8 @@ def build_cache(
 ) -> CropCache:
     """Crop and store all tracks; the folder gets its name when it is complete.
 
-    Args:
-        tracks: each is read once.
-        out: folder to make.
-        config: how to crop.
-        made_from: plain data that describes the tracks, compared when the cache is opened.
+    `made_from` is plain data that describes the tracks, compared when the cache is opened. Each
+    track is read once.
 
     Raises:
         DatasetError: `out` exists, or there is not one usable track.
@@ -250,9 +247,7 @@ def crop_surroundings(
 class CropCache:
     """A finished cache, memory-mapped: processes share its pages.
 
-    Args:
-        folder: made by `build_cache`.
-        made_from: when given, what the cache must have been made from.
+    With `made_from` the cache must have been made from just that.
 
     Raises:
         DatasetError: not a finished cache, or made from something else.

@@ -287,7 +287,7 @@ class _TruthTable(Closing):
         self._append(TRUTH_HEADER)
 
     def write(self, index: int, frame: SceneFrame) -> None:
-        """Write one frame; nan where nothing of the target is visible."""
+        """Write the box of one frame; nan where nothing of the target is visible."""
         box = ",".join(f"{value:g}" for value in frame.box_xywh)
         self._append(f"{index},{index / FPS:.6f},{box},{frame.visible_fraction:.4f}")
 
@@ -401,11 +401,7 @@ def save_sheet(
 ) -> None:
     """Write the contact sheet, a PNG: rows of four frames above the curves of the whole clip.
 
-    Args:
-        path: the file; an older one is replaced.
-        pictures: time in s and uint8 (H, W, 3) BGR frame, in order.
-        history: figures for the curves.
-        fps: frames per second of the clip.
+    Each picture comes with its time in s.
 
     Raises:
         OutputError: it cannot be written.

@@ -97,9 +97,16 @@ def make_data_set(
     kept = clips - len(missing)
     if on_clip is not None and kept:
         on_clip(kept)
-    for _ in _render_clips(folder, textures, config, seed, missing, workers):
-        if on_clip is not None:
-            on_clip(1)
+    render = functools.partial(_render_clip, folder, textures, config, seed)
+    try:
+        for _ in _run(render, missing, workers):
+            if on_clip is not None:
+                on_clip(1)
+    except BrokenProcessPool as error:
+        raise OutputError(
+            f"a process that rendered for {folder} was killed, perhaps for lack of memory; run "
+            "again with fewer workers, finished clips are kept"
+        ) from error
     return SetReport(made=len(missing), kept=kept)
 
 
@@ -128,16 +135,8 @@ def _clip_files(folder: Path, number: int) -> tuple[Path, Path]:
     return folder / f"clip-{number:05d}.mp4", folder / f"clip-{number:05d}.txt"
 
 
-def _render_clips(
-    folder: Path,
-    textures: Textures,
-    config: SceneConfig,
-    seed: int,
-    numbers: list[int],
-    workers: int,
-) -> Iterator[None]:
+def _run(render: Callable[[int], None], numbers: list[int], workers: int) -> Iterator[None]:
     """Render clips in any order; yields after each."""
-    render = functools.partial(_render_clip, folder, textures, config, seed)
     if workers == 1 or len(numbers) <= 1:
         for number in numbers:
             render(number)
@@ -152,11 +151,6 @@ def _render_clips(
         for future in as_completed([pool.submit(render, number) for number in numbers]):
             future.result()
             yield
-    except BrokenProcessPool as error:
-        raise OutputError(
-            f"a process that rendered for {folder} was killed, perhaps for lack of memory; run "
-            "again with fewer workers, finished clips are kept"
-        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

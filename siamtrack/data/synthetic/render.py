@@ -78,10 +78,7 @@ class Patch:
 class PlanarLayer:
     """A cut-out on a plane that follows a track.
 
-    Args:
-        cutout: its appearance.
-        track: its motion.
-        perspective: diagonal of the object divided by its distance from the camera.
+    `perspective` is the diagonal of the object divided by its distance from the camera.
     """
 
     def __init__(self, cutout: Cutout, track: Track, *, perspective: float) -> None:
@@ -101,9 +98,7 @@ class PlanarLayer:
     def homography(self, frame: float, camera: FloatArray) -> FloatArray:
         """(3, 3) map from cut-out px to frame px at a fractional frame number.
 
-        Args:
-            frame: frame number.
-            camera: (3, 3) motion of the camera, applied last.
+        `camera` is the (3, 3) motion of the camera, applied last.
         """
         # 1. Points of the cut-out in 3-d: on a plane through its center that faces the camera.
         (x, y), size, angle, tilt = self.track.at(frame)
@@ -131,21 +126,20 @@ class PlanarLayer:
         return np.asarray(mapped[:, :2] / mapped[:, 2:])
 
     def render(self, homographies: list[FloatArray], brightness: FloatArray) -> Patch | None:
-        """Average the object over an exposure.
+        """Average the object over an exposure; None if it is too small or too large to render.
 
         Args:
-            homographies: one map for each of the `exposure_times`; the middle one determines
-                `Patch.solid`.
+            homographies: one for each of the `exposure_times`; the middle one gives `Patch.solid`.
             brightness: (3,) factor on the colors.
-
-        Returns:
-            None if it is too small to leave a pixel, or too large to be rendered.
         """
+        # 1. Rectangle of all samples.
         corners = np.concatenate([self.corners(h) for h in homographies])
         low = np.floor(corners.min(axis=0)).astype(int) - 1
         width, height = np.ceil(corners.max(axis=0)).astype(int) + 1 - low
         if not 0 < max(width, height) <= _MAX_PATCH_PX:
             return None
+
+        # 2. Mean of the samples.
         total = np.zeros((height, width, 4), np.float32)
         solid = np.zeros((height, width), np.bool_)
         for number, homography in enumerate(homographies):
@@ -186,12 +180,12 @@ def translation(x: float, y: float) -> FloatArray:
 
 
 def exposure_times(frame: float, shutter: float, travel_px: float) -> list[float]:
-    """Fractional frame numbers at which a moving object is sampled; an odd number of them.
+    """Fractional frame numbers, an odd number of them, at which a moving object is sampled.
 
     Args:
-        frame: frame number in the middle of the exposure.
+        frame: middle of the exposure.
         shutter: exposure time as a fraction of the frame interval.
-        travel_px: how far the object moves during the exposure.
+        travel_px: motion of the object during the exposure.
     """
     count = int(np.clip(np.ceil(travel_px / _BLUR_STEP_PX), 1, _MAX_SAMPLES)) // 2 * 2 + 1
     return [float(frame + shutter * ((k + 0.5) / count - 0.5)) for k in range(count)]
@@ -230,15 +224,9 @@ class Canvas:
 def ground_truth(
     target: Patch | None, front: Sequence[Patch], frame_wh: tuple[int, int]
 ) -> tuple[FloatArray, float]:
-    """Box of the target's shape in the frame, and the visible fraction of the shape.
+    """Box of the target's shape in the frame, (4,) xywh, and its visible fraction in [0, 1].
 
-    Args:
-        target: the target; None if it is not in the frame.
-        front: what was drawn over it.
-        frame_wh: frame width and height in px.
-
-    Returns:
-        (4,) xywh and a number in [0, 1]; nan and 0 if nothing of the target is visible.
+    `front` was drawn over it. The result is nan and 0 if nothing of the target is visible.
     """
     # 1. Shape in the frame.
     shape = np.zeros((frame_wh[1], frame_wh[0]), np.bool_)

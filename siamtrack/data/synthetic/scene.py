@@ -51,18 +51,13 @@ _QUIET_START = 0.15  # fraction of the clip before the first occlusion, exit or 
 class SceneFrame(NamedTuple):
     """A frame and the ground truth about its target.
 
-    Attributes:
-        image_bgr: uint8 (H, W, 3).
-        box_xywh: (4,) float64, tight box in px around the part of the target's shape inside the
-            frame, hidden or not; nan where nothing of it is visible. The shape is where alpha
-            exceeds 1/2 in the middle of the exposure.
-        visible_fraction: fraction of the shape that is in the frame and not hidden, in [0, 1]; 0
-            exactly where the box is nan.
+    The target's shape is where its alpha exceeds 1/2 in the middle of the exposure. Its box is the
+    tight one around the part inside the frame, hidden or not.
     """
 
-    image_bgr: Image
-    box_xywh: FloatArray
-    visible_fraction: float
+    image_bgr: Image  # uint8 (H, W, 3)
+    box_xywh: FloatArray  # (4,) float64 px; nan where nothing of the target is visible
+    visible_fraction: float  # of the shape, in [0, 1]; 0 exactly where the box is nan
 
 
 def render_scene(
@@ -71,11 +66,6 @@ def render_scene(
     """Render one random scene, `config.frame_count` frames.
 
     The target is visible in the first frame: scenes that start with it hidden are drawn again.
-
-    Args:
-        config: how hard the scene is.
-        textures: source of its pictures.
-        rng: source of all randomness.
 
     Raises:
         DatasetError: the textures have no picture that can be read.
@@ -100,11 +90,8 @@ def small_scene(seed: int = 0, **parameters: Any) -> list[SceneFrame]:
     frame. No files are needed.
 
     Args:
-        seed: which scene.
-        **parameters: fields of `SceneConfig` to change, for example `frame_count=10`.
-
-    Returns:
-        All frames; 40 of 160 x 120 px by default.
+        seed: varies the scene.
+        **parameters: fields of `SceneConfig` that differ from 40 easy frames of 160 x 120 px.
 
     Raises:
         ConfigError: an unknown parameter or a bad value.
@@ -446,19 +433,16 @@ def wander(
     speed_px_s: float,
     agility_s: float,
 ) -> FloatArray:
-    """Path with a random velocity that turns back smoothly at the sides of a rectangle.
+    """Path, (count, 2) px, with a random velocity that turns back smoothly at the sides.
 
     Args:
         rng: source of randomness.
-        count: samples.
-        step_s: time between samples in seconds.
-        low_xy: top-left corner of the rectangle in px.
-        high_xy: bottom-right corner, not above or left of `low_xy`.
-        speed_px_s: root mean square speed in px per second.
-        agility_s: correlation time of the velocity in seconds.
-
-    Returns:
-        (count, 2) px inside the rectangle.
+        count: samples, `step_s` apart.
+        step_s: seconds.
+        low_xy: top-left corner of the rectangle that the path stays in.
+        high_xy: its bottom-right corner.
+        speed_px_s: root mean square speed.
+        agility_s: correlation time of the velocity.
     """
     velocity = smooth_noise(rng, count, 2, step_s, agility_s) * speed_px_s / np.sqrt(2)
     start = rng.uniform(low_xy, high_xy)
@@ -504,15 +488,8 @@ def smooth_noise(
 ) -> FloatArray:
     """Stationary random signals, (count, dims), with zero mean and unit variance.
 
-    An Ornstein-Uhlenbeck process that passes its own filter once more, which makes the slope
-    continuous.
-
-    Args:
-        rng: source of randomness.
-        count: samples.
-        dims: independent signals.
-        step_s: time between samples in seconds.
-        memory_s: correlation time in seconds. Raising it makes the signals slower.
+    An Ornstein-Uhlenbeck process with correlation time `memory_s` that passes its own filter once
+    more, which makes the slope continuous.
     """
     decay = float(np.exp(-step_s / memory_s))
     # The filter starts at zero; the warm-up is long enough to forget that.
@@ -527,11 +504,7 @@ def smooth_noise(
 def bump(count: int, center: float, hold: float, ramp: float) -> FloatArray:
     """Signal, (count,), that rises smoothly from 0 to 1, stays there and falls again.
 
-    Args:
-        count: samples.
-        center: index of the middle.
-        hold: samples at 1.
-        ramp: samples of the rise, and of the fall; above 0.
+    It stays at 1 for `hold` samples about `center`; rise and fall take `ramp` samples each.
     """
     distance = np.abs(np.arange(count) - center) - hold / 2
     x = np.clip(1 - distance / ramp, 0.0, 1.0)

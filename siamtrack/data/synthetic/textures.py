@@ -185,13 +185,8 @@ def blob_mask(
 ) -> Float32Array:
     """Draw a smooth star-shaped blob that fills its rectangle up to a margin of 2 px.
 
-    Args:
-        size_wh: width and height in px.
-        rng: source of randomness.
-        roughness: 0 gives an ellipse; raising it adds lobes and dents.
-
-    Returns:
-        float32 (h, w), 1 inside, 0 outside, with a rim about 1 px wide.
+    (h, w), 1 inside, 0 outside, with a rim about 1 px wide. A `roughness` of 0 gives an ellipse;
+    raising it adds lobes and dents.
     """
     # 1. Outline in polar coordinates: a circle plus harmonics with random phases.
     angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
