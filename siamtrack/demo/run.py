@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -114,12 +114,14 @@ def run_demo(
         )
     tracker = siamtrack.load(weights) if tracker is None else tracker
     history = DemoHistory()
+    first_box: Box = (0.0, 0.0, 0.0, 0.0)
     with _Recording(files, frames, overwrite=overwrite) as recording:
         for index, frame in enumerate(film(frames, seed)):
             # Nothing else may run while the tracker is timed.
             recording.wait()
             if index == 0:
-                history.add(frame, tracker.init(frame.image_bgr, _as_box(frame.box_xywh)), None)
+                first_box = _as_box(frame.box_xywh)
+                history.add(frame, tracker.init(frame.image_bgr, first_box), None)
             else:
                 start_s = time.perf_counter()
                 result = tracker.update(frame.image_bgr)
@@ -135,7 +137,7 @@ def run_demo(
         success_rate=history.success_rate,
         fps=history.fps,
         episodes=tuple(history.episodes(FPS)),
-        first_box_xywh=recording.first_box_xywh,
+        first_box_xywh=first_box,
         files=files,
     )
 
@@ -226,14 +228,18 @@ class _Recording(Closing):
         self._shown = set(np.rint(steps).astype(int).tolist())
         self._timeline = Timeline(frame_count, width)
         self.pictures: list[tuple[float, Image]] = []
-        self.first_box_xywh: Box = (0.0, 0.0, 0.0, 0.0)
         strip_wh = (width, height + STRIP_PX)
         with ExitStack() as stack:
             enter = stack.enter_context
             self._clip = enter(VideoSink(files["clip"], FPS, FRAME_WH, overwrite=overwrite))
             self._video = enter(VideoSink(files["video"], FPS, strip_wh, overwrite=overwrite))
             self._boxes = enter(CsvSink(files["boxes"], overwrite=overwrite))
-            self._truth = enter(_TruthTable(files["truth"]))
+            self._truth_path = files["truth"]
+            with _explain_errors(self._truth_path):
+                # Buffered by line: every row is written at once.
+                file = self._truth_path.open("w", encoding="utf-8", buffering=1)
+                self._truth: TextIO = enter(closing(file))
+                self._truth.write(TRUTH_HEADER + "\n")
             self._thread = enter(ThreadPoolExecutor(1, "demo-recording"))
             self._sinks = stack.pop_all()
         self._pending: Future[None] | None = None
@@ -254,9 +260,9 @@ class _Recording(Closing):
     def _write(self, index: int, frame: SceneFrame, history: DemoHistory) -> None:
         # 1. Tables, and the clip as it was tracked.
         result, time_s = history.results[-1], index / FPS
-        if index == 0:
-            self.first_box_xywh = _as_box(frame.box_xywh)
-        self._truth.write(index, frame)
+        box = ",".join(f"{value:g}" for value in frame.box_xywh)
+        with _explain_errors(self._truth_path):
+            self._truth.write(f"{index},{time_s:.6f},{box},{frame.visible_fraction:.4f}\n")
         self._boxes.write(index, time_s, {0: result})
         self._clip.write(frame.image_bgr, time_s)
 
@@ -275,37 +281,14 @@ class _Recording(Closing):
             self.pictures.append((time_s, np.asarray(small, dtype=np.uint8)))
 
 
-class _TruthTable(Closing):
-    """True boxes as CSV; every line is written to disk at once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file: TextIO = path.open("w", encoding="utf-8", buffering=1)
-        except OSError as error:
-            raise self._error(error) from error
-        self._append(TRUTH_HEADER)
-
-    def write(self, index: int, frame: SceneFrame) -> None:
-        """Write the box of one frame; nan where nothing of the target is visible."""
-        box = ",".join(f"{value:g}" for value in frame.box_xywh)
-        self._append(f"{index},{index / FPS:.6f},{box},{frame.visible_fraction:.4f}")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _append(self, line: str) -> None:
-        try:
-            self._file.write(line + "\n")
-        except OSError as error:
-            raise self._error(error) from error
-
-    def _error(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"{self._path} cannot be written ({error.strerror}); free some space or choose "
-            "another folder"
-        )
+@contextmanager
+def _explain_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
 
 
 # Drawing: the strip under the video, and the contact sheet.
@@ -329,12 +312,8 @@ class Timeline:
         for value in (0.0, 0.5, 1.0):
             _, y = self._point(0, value)
             cv2.line(self._plot, (_LEFT_PX, y), (width_px - _RIGHT_PX, y), _GRID_BGR, 1)
-        legend = (
-            ("score", STATUS_BGR["tracked"]),
-            ("overlap", _TRUTH_BGR),
-            ("hidden", _HIDDEN_BGR),
-        )
-        for number, (text, color) in enumerate(legend):
+        legend = {"score": STATUS_BGR["tracked"], "overlap": _TRUTH_BGR, "hidden": _HIDDEN_BGR}
+        for number, (text, color) in enumerate(legend.items()):
             y = 22 + 23 * number
             cv2.rectangle(self._plot, (16, y - 5), (30, y + 2), color, cv2.FILLED)
             _put_text(self._plot, text, (40, y + 3))
