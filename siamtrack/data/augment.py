@@ -1,7 +1,6 @@
 """Photometric augmentation of a pair, and pasted objects.
 
-Shift, scale, aspect ratio, rotation and flip are drawn in `pairs`, because they move the box. All
-functions here leave the target's box where it is.
+Shift, scale, aspect ratio, rotation and flip are drawn in `pairs`, because they move the box.
 """
 
 from __future__ import annotations
@@ -56,8 +55,7 @@ class AugmentConfig:
 def augment_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> tuple[Image, Image]:
     """Change the colors of a pair, partly alike, and degrade each image by itself.
 
-    z is uint8 (S, S, 3) BGR, x is (S', S', 3). The order of the draws from `rng` defines the
-    pairs of a seed.
+    z is uint8 (S, S, 3) BGR, x (S', S', 3). The order of the draws defines the pairs of a seed.
     """
     # 1. Color: a change that both images share, then one of its own for each.
     if config.color > 0:
@@ -88,13 +86,13 @@ class ColorJitter:
     def draw(cls, rng: Generator, strength: float) -> ColorJitter:
         """Draw a change; 0 is none, 0.25 is strong but natural."""
         s = strength
-        tint = 1 + rng.uniform(-s, s, 3) * 0.4
+        blue, green, red = (1 + rng.uniform(-s, s, 3) * 0.4).tolist()
         return cls(
             gain=float(np.exp(rng.uniform(-s, s))),
             bias=float(rng.uniform(-s, s) * 80),
             gamma=float(np.exp(rng.uniform(-s, s))),
             saturation=float(np.exp(rng.uniform(-2 * s, s))),
-            tint_bgr=(float(tint[0]), float(tint[1]), float(tint[2])),
+            tint_bgr=(blue, green, red),
         )
 
     def apply(self, image: Image) -> Image:
@@ -106,8 +104,8 @@ class ColorJitter:
         out = cv2.LUT(image, table[None])  # table: (1, 256, 3)
 
         # Saturation blends with gray; above 1 it extrapolates away from it.
-        gray = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-        return cv2.addWeighted(out, self.saturation, gray, 1 - self.saturation, 0)  # type: ignore[return-value]
+        s = self.saturation
+        return cv2.addWeighted(out, s, to_gray(out), 1 - s, 0)  # type: ignore[return-value, arg-type]
 
 
 def to_gray(image: Image) -> Image:
@@ -121,7 +119,16 @@ def degrade(image: Image, config: AugmentConfig, rng: Generator) -> Image:
 
     # In the order in which a camera does it: optics, resolution, sensor, file.
     if rng.random() < config.blur:
-        image = _blur(image, rng)
+        if rng.random() < 0.5:  # defocus
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 2.5))  # type: ignore[assignment]
+        else:  # motion: a line as kernel
+            length = int(rng.integers(3, 16)) | 1  # odd, to have a middle
+            kernel: Float32Array = np.zeros((length, length), np.float32)
+            angle, half = rng.uniform(0, np.pi), length // 2
+            dx, dy = half * np.cos(angle), half * np.sin(angle)
+            start, end = (round(half - dx), round(half - dy)), (round(half + dx), round(half + dy))
+            cv2.line(kernel, start, end, 1.0)
+            image = cv2.filter2D(image, -1, kernel / kernel.sum())  # type: ignore[assignment]
     if rng.random() < config.downsample:
         small = max(16, int(size * rng.uniform(0.25, 0.7)))
         reduced = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
@@ -136,20 +143,6 @@ def degrade(image: Image, config: AugmentConfig, rng: Generator) -> Image:
     return image
 
 
-def _blur(image: Image, rng: Generator) -> Image:
-    """Defocus (Gaussian) or motion blur (a line as kernel), one as likely as the other."""
-    if rng.random() < 0.5:
-        sigma = rng.uniform(0.6, 2.5)
-        return cv2.GaussianBlur(image, (0, 0), sigma)  # type: ignore[return-value]
-    length = int(rng.integers(3, 16)) | 1  # odd, to have a middle
-    kernel: Float32Array = np.zeros((length, length), np.float32)
-    angle, half = rng.uniform(0, np.pi), length // 2
-    dx, dy = half * np.cos(angle), half * np.sin(angle)
-    start = (round(half - dx), round(half - dy))
-    cv2.line(kernel, start, (round(half + dx), round(half + dy)), 1.0)
-    return cv2.filter2D(image, -1, kernel / kernel.sum())  # type: ignore[return-value]
-
-
 def paste_object(
     x: Image,
     x_box: FloatArray,
@@ -159,15 +152,7 @@ def paste_object(
     *,
     cover: bool,
 ) -> FloatArray | None:
-    """Paste another object beside the target, or over an edge of it, in place.
-
-    Args:
-        x: uint8 (S, S, 3) search crop, changed.
-        x_box: (4,) xywh of the target in it.
-        other: uint8 (H, W, 3) image of the other object.
-        other_box: (4,) xywh of the object in it.
-        rng: decides size, place and outline.
-        cover: paste over an edge of the target instead of beside it.
+    """Paste another object into x beside the target or, with `cover`, over an edge of it.
 
     Returns:
         (4,) xywh of what was pasted, in px of x; None when there was no room.
@@ -200,12 +185,10 @@ def paste_object(
 def place_beside(
     box_xywh: FloatArray, size_wh: tuple[int, int], limit: int, rng: Generator
 ) -> tuple[int, int] | None:
-    """Draw the left top corner of a patch that leaves a box nearly free.
+    """Draw the left top corner of a patch that leaves a box nearly free, in a (limit, limit) crop.
 
-    Places near the box are preferred: a distractor far away is easy to distinguish.
-
-    Returns:
-        None when six tries found no place with its center inside the (limit, limit) crop.
+    Places near the box are preferred: a distractor far away is easy to distinguish. None when six
+    tries found no place with its center inside the crop.
     """
     cx, cy = box_xywh[:2] + box_xywh[2:] / 2
     reach = (box_xywh[2:] + np.array(size_wh)) / 2

@@ -3,9 +3,8 @@
 Every pair is a pure function of (seed, index): any number of workers yields the same pairs, and a
 run resumes in the middle of an epoch by starting from the next index.
 
-`PairDataset` comes first and is read from top to bottom. Below it are its parts:
-`SameImageObjects` (the other annotated objects of a still image), `WindowSampler` (cuts a window
-and decides what lies outside the image) and functions on boxes.
+`PairDataset` comes first and is read from top to bottom. Below it are `SameImageObjects`, the
+other annotated objects of a still image, and functions on boxes.
 """
 
 from __future__ import annotations
@@ -36,6 +35,12 @@ logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 20
 """Damaged images in a row after which a pair is given up."""
+MIN_SIDE_PX = 8.0
+"""Objects narrower or lower than this, in search px, are no distractors."""
+MIN_VISIBLE = 0.6
+"""Fraction of a distractor that must be inside the window."""
+MAX_SHARED = 0.25
+"""Largest common fraction of the smaller of two boxes: a wheel is no distractor of its car."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +96,17 @@ class PairConfig:
 
 
 class Pair(TypedDict):
-    """One training example.
+    """One training example; boxes are float32 (4,) xywh in px of their crop."""
 
-    Keys:
-        z: uint8 (3, exemplar, exemplar) RGB.
-        z_box: float32 (4,) xywh of the target in z, px.
-        x: uint8 (3, search, search) RGB.
-        x_box: float32 (4,) xywh of the object in x, px: the target, or another one in a negative.
-        positive: bool (), whether x shows z's target.
-        distractor_box: float32 (4,) xywh of another object in x, annotated or pasted, which is
-            neither z's target nor that of x_box. Zeros without one.
-        has_distractor: bool (), whether there is one.
-        index: the pair's index, for error messages.
-        skipped: attempts before this one, each ended by a damaged image.
-    """
-
-    z: Tensor
-    z_box: Tensor
-    x: Tensor
-    x_box: Tensor
-    positive: Tensor
-    distractor_box: Tensor
-    has_distractor: Tensor
-    index: int
-    skipped: int
+    z: Tensor  # uint8 (3, exemplar, exemplar) RGB
+    z_box: Tensor  # the target in z
+    x: Tensor  # uint8 (3, search, search) RGB
+    x_box: Tensor  # the object in x: the target, or another one in a negative
+    positive: Tensor  # bool (), whether x shows z's target
+    distractor_box: Tensor  # another object in x, annotated or pasted; zeros without one
+    has_distractor: Tensor  # bool ()
+    index: int  # of the pair, for error messages
+    skipped: int  # attempts before this one, each ended by a damaged image
 
 
 CropWindow = tuple[FloatArray, FloatArray]
@@ -125,15 +117,8 @@ Part = Literal["all", "train", "held_out"]
 class PairDataset(torch.utils.data.Dataset[Pair]):
     """The endless sequence of pairs that `seed` defines; item i is pair i.
 
-    Args:
-        cache: the images.
-        config: which pairs, and how they are cut.
-        exemplar_size_px: side of z.
-        search_size_px: side of x.
-        seed: another one gives other pairs.
-        part: "train" leaves out the tracks that "held_out" has. Objects of one image are always
-            in the same part.
-        held_out: fraction of the images and clips that are held out.
+    Part "train" leaves out the tracks that part "held_out" has, a fraction `held_out` of the images
+    and clips. Objects of one image are always in the same part.
 
     Raises:
         DatasetError: every track has weight 0.
@@ -155,7 +140,6 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         self.exemplar_size_px, self.search_size_px = exemplar_size_px, search_size_px
         self.seed = seed
         self._same_image = SameImageObjects(cache)
-        self._windows = WindowSampler(cache, config.fill_replicate, config.fill_photo)
 
         # Weight of every track, 0 for those of the other part.
         known = {track.set_name for track in cache.tracks}
@@ -166,7 +150,9 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
             [config.set_weights.get(track.set_name, config.other_weight) for track in cache.tracks]
         )
         if part != "all":
-            out = np.array([_is_held_out(track, held_out) for track in cache.tracks])
+            # By a hash of the image or clip: adding data moves no track to the other part.
+            hashes = [zlib.crc32((track.image or track.name).encode()) for track in cache.tracks]
+            out = np.array(hashes) / 2**32 < held_out
             weights = np.where(out == (part == "held_out"), weights, 0.0)
         if (weights < 0).any():
             raise ConfigError("set_weights must not be negative; 0 leaves a set out")
@@ -223,7 +209,7 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         side = context_side(box[2], box[3]) * np.exp(rng.uniform(-1, 1) * c.exemplar_scale)
         shift = rng.uniform(-1, 1, 2) * c.exemplar_shift_px / self.exemplar_size_px
         z_window = np.array([side, side]), shift
-        z, z_box = self._windows.sample(image, box, z_window, self.exemplar_size_px, rng)
+        z, z_box = self._cut_window(image, box, z_window, self.exemplar_size_px, rng)
         # z: (S, S, 3) BGR, z_box: (4,) xywh
 
         # 3. Search image, with a distractor in some.
@@ -316,7 +302,7 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         if rotated:
             angle = np.deg2rad(rng.uniform(-1, 1) * self.config.rotation_deg)
             image, box = rotate_about_box(image, box, angle)
-        x, x_box = self._windows.sample(image, box, window, size, rng)
+        x, x_box = self._cut_window(image, box, window, size, rng)
 
         # 2. Annotated distractor: the nearest other object in sight. The boxes of other objects
         #    were not rotated, so a rotated image has none.
@@ -339,18 +325,39 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
             paste_object(x, x_box, *self.cache.read(other), rng, cover=True)
         return x, x_box, np.zeros(4) if found is None else found
 
+    def _cut_window(
+        self, image: Image, box: FloatArray, window: CropWindow, size: int, rng: Generator
+    ) -> tuple[Image, FloatArray]:
+        """Cut a window around an object to (size, size, 3); returns the object's box in it too.
 
-def _is_held_out(track: CachedTrack, fraction: float) -> bool:
-    """Decide by a hash of the image or clip: adding data moves no track to the other part."""
-    return zlib.crc32((track.image or track.name).encode()) / 2**32 < fraction
+        Outside the image lies the mean color, its border or another image. Stored crops are often
+        smaller than the search window: if the outside always had the mean color, the network would
+        learn that the target is in the middle of the rest.
+        """
+        # 1. Cut, with the mean color or the repeated border outside. One draw decides between the
+        #    three fillings.
+        c = self.config
+        window_wh, shift = window
+        origin = box[:2] + box[2:] / 2 - window_wh / 2 - shift * window_wh
+        draw = rng.random()
+        border = cv2.BORDER_REPLICATE if draw < c.fill_replicate else cv2.BORDER_CONSTANT
+        fill, size_wh = cv2.mean(image)[:3], (size, size)
+        out = crop_window(image, (*origin, *window_wh), size_wh, fill_bgr=fill, border=border)
+        scale = size / window_wh  # (2,) output px per image px
 
-
-MIN_VISIBLE = 0.6
-"""Fraction of an object that must be inside the window for it to count as shown."""
-MAX_SHARED = 0.25
-"""Largest common fraction of the smaller of two boxes: a wheel is no distractor of its car."""
-MIN_SIDE_PX = 8.0
-"""Objects narrower or lower than this, in search px, are no distractors."""
+        # 2. Put what lies inside the image onto a random square of another crop.
+        if c.fill_replicate <= draw < c.fill_replicate + c.fill_photo:
+            # Edges of the image in the output, px.
+            x0, y0 = np.rint(-origin * scale).astype(int)
+            x1, y1 = np.rint((np.array(image.shape[1::-1]) - origin) * scale).astype(int)
+            if x0 > 0 or y0 > 0 or x1 < size or y1 < size:
+                other, _ = self.cache.read(int(rng.integers(len(self.cache))))
+                side = min(other.shape[:2])
+                x, y = (int(rng.integers(length - side + 1)) for length in other.shape[1::-1])
+                inside, out = out, crop_window(other, (x, y, side, side), size_wh)
+                x0, y0, x1, y1 = np.clip((x0, y0, x1, y1), 0, size)
+                out[y0:y1, x0:x1] = inside[y0:y1, x0:x1]
+        return out, np.concatenate([(box[:2] - origin) * scale, box[2:] * scale])
 
 
 class SameImageObjects:
@@ -387,16 +394,9 @@ class SameImageObjects:
     def nearest_in_window(
         self, crop: int, crop_wh: tuple[int, int], x_box: FloatArray, size_px: int
     ) -> FloatArray | None:
-        """Box of the nearest other object that a window cut from a crop shows.
+        """(4,) xywh in window px of the nearest other object in a window; None without one.
 
-        Args:
-            crop: what the window was cut from.
-            crop_wh: its width and height in px.
-            x_box: (4,) xywh of the crop's own object in the window, px.
-            size_px: side of the window.
-
-        Returns:
-            (4,) xywh in window px; None when no object is shown apart from the crop's own.
+        The window of side `size_px` was cut from `crop`, whose own object is at `x_box` in it.
         """
         # The window shows the part of itself that the stored crop covers.
         own = self.cache.boxes[crop].astype(np.float64)
@@ -419,61 +419,6 @@ class SameImageObjects:
             if is_distractor and distance < shortest:
                 nearest, shortest = box, distance
         return nearest
-
-
-class WindowSampler:
-    """Cuts windows; outside the image lies the mean color, its border or another image.
-
-    Stored crops are often smaller than the search window. If the outside always had the mean
-    color, the network would learn that the target is in the middle of the rest.
-
-    Args:
-        cache: where other images come from.
-        replicate: probability that the border pixels are repeated outside.
-        photo: probability that another image fills the outside; else the mean color does.
-    """
-
-    def __init__(self, cache: CropCache, replicate: float, photo: float) -> None:
-        self.cache, self.replicate, self.photo = cache, replicate, photo
-
-    def sample(
-        self, image: Image, box: FloatArray, window: CropWindow, size: int, rng: Generator
-    ) -> tuple[Image, FloatArray]:
-        """Cut a window around an object in uint8 (H, W, 3) BGR and resample it to a square.
-
-        Returns:
-            uint8 (size, size, 3) and the object's box in its px, (4,) xywh.
-        """
-        # 1. Cut, with the mean color or the repeated border outside the image. One draw decides
-        #    between the three fillings.
-        window_wh, shift = window
-        origin = box[:2] + box[2:] / 2 - window_wh / 2 - shift * window_wh
-        draw = rng.random()
-        border, fill = cv2.BORDER_CONSTANT, cv2.mean(image)[:3]
-        if draw < self.replicate:
-            border = cv2.BORDER_REPLICATE
-        out = crop_window(
-            image, (*origin, *window_wh), (size, size), fill_bgr=fill, border=border
-        )  # (size, size, 3)
-        scale = size / window_wh  # (2,) output px per image px
-
-        # 2. Put what lies inside the image onto a square of another image.
-        if self.replicate <= draw < self.replicate + self.photo:
-            # Edges of the image in the output, px.
-            x0, y0 = np.rint(-origin * scale).astype(int)
-            x1, y1 = np.rint((np.array(image.shape[1::-1]) - origin) * scale).astype(int)
-            if x0 > 0 or y0 > 0 or x1 < size or y1 < size:
-                inside, out = out, self._draw_background(size, rng)
-                x0, y0, x1, y1 = np.clip((x0, y0, x1, y1), 0, size)
-                out[y0:y1, x0:x1] = inside[y0:y1, x0:x1]
-        return out, np.concatenate([(box[:2] - origin) * scale, box[2:] * scale])
-
-    def _draw_background(self, size: int, rng: Generator) -> Image:
-        """A random square of a random crop, (size, size, 3)."""
-        image, _ = self.cache.read(int(rng.integers(len(self.cache))))
-        side = min(image.shape[:2])
-        x, y = (int(rng.integers(length - side + 1)) for length in image.shape[1::-1])
-        return crop_window(image, (x, y, side, side), (size, size))
 
 
 def rotate_about_box(image: Image, box: FloatArray, angle: float) -> tuple[Image, FloatArray]:

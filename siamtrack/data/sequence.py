@@ -183,6 +183,19 @@ class DatasetSpec:
     options: Mapping[str, str]
     partial: bool = False  # accept a data set with missing parts
 
+    def make_dataset(
+        self, names: Iterable[str], load: Callable[[int], VideoSequence], problems: list[Problem]
+    ) -> Dataset:
+        """Make the data set of this name; arguments as for `Dataset`."""
+        return Dataset(
+            spec=self.text,
+            kind=self.kind,
+            root=self.root,
+            names=names,
+            load=load,
+            problems=problems,
+        )
+
     def get_choice(self, option: str, choices: Iterable[str], default: str) -> str:
         """Value of an option that must be one of `choices`.
 

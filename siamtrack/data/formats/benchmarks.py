@@ -20,14 +20,10 @@ kinds have the option `first_pixel`, see `LAYOUTS`.
 
 Names, order and frame ranges of sequences are those of the got10k toolkit 0.1.3, which supplies
 the tables of OTB, LaSOT and UAV123. The files are read here, because the toolkit's readers
-
-- download, print, and write caches into the current folder;
-- cannot be constructed or indexed at all (`LaSOT`, `TrackingNet`);
-- refuse a UAV123 root with fewer than four entries and stop at a stray text file;
-- stop at the first TColor128 folder without a frame range;
-- drop ImageNet-VID frames without the target, which makes a hidden target jump;
-- turn a VOT polygon into a rectangle of the same area that is 1 px too large. Here it is the
-  enclosing rectangle, as VOT's own protocol sends it to trackers that ask for one.
+download, print and write caches into the current folder, stop at a stray file or a missing part,
+and in two cases cannot be constructed at all. They drop ImageNet-VID frames without the target,
+which makes a hidden target jump; here they are kept. They turn a VOT polygon into a rectangle of
+the same area; here it is the enclosing one, as VOT's own protocol sends it.
 
 Sections: opening and loading; what the benchmarks share; then for each benchmark `_list_...`,
 which finds its targets, and `_read_...`, which gives the images and boxes of one; the table.
@@ -41,7 +37,7 @@ import json
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -59,22 +55,13 @@ from siamtrack.video.decode import ImageFrames
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BenchmarkTarget:
-    """One target of a benchmark, found but not read.
+    """One target of a benchmark, found but not read."""
 
-    Attributes:
-        name: the toolkit's name of the sequence.
-        folder: of the images, or the folder around their folder `img`.
-        annotation: file of the boxes; for VID the folder of the XML files.
-        images: names of the images, where the benchmark lists them or counts only some.
-        boxes: (N, 4) as annotated, where finding the target meant reading them (VID).
-        class_name: what the target is, "" when unknown.
-    """
-
-    name: str
-    folder: Path
-    annotation: Path
-    images: tuple[str, ...] = ()
-    boxes: FloatArray | None = None
+    name: str  # the toolkit's name of the sequence
+    folder: Path  # of the images, or the folder around their folder `img`
+    annotation: Path  # file of the boxes; for VID the folder of the XML files
+    images: tuple[str, ...] = ()  # their names, where the benchmark lists them or counts only some
+    boxes: FloatArray | None = None  # (N, 4), where finding the target meant reading them (VID)
     class_name: str = ""
 
 
@@ -90,19 +77,13 @@ class BenchmarkListing:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One benchmark.
-
-    Attributes:
-        list_targets: finds the targets under a root.
-        read: gives image files and boxes as annotated, (N, 4) xywh.
-        first_pixel: coordinate that the annotation gives to the top-left pixel.
-        read_hidden: (N,) flags of frames in which the target cannot be seen, from the annotation
-            file and the number of boxes; None when there are no flags.
-    """
+    """One benchmark."""
 
     list_targets: Callable[[DatasetSpec], BenchmarkListing]
-    read: Callable[[BenchmarkTarget], tuple[list[Path], FloatArray]]
-    first_pixel: int
+    read: Callable[[BenchmarkTarget], tuple[list[Path], FloatArray]]  # images, boxes as annotated
+    first_pixel: int  # coordinate that the annotation gives to the top-left pixel
+    # (N,) flags of frames in which the target cannot be seen, from the annotation file and the
+    # number of boxes; None when there are no flags.
     read_hidden: Callable[[Path, int], BoolArray | None] = lambda annotation, count: None
 
 
@@ -119,23 +100,16 @@ def open_benchmark_layout(spec: DatasetSpec) -> Dataset:
     present = []
     for target in listing.targets:
         needs = f"does not exist; {target.name} needs it"
-        missing = []
+        before = len(problems)
         if not target.folder.is_dir():
-            missing.append(Problem(target.folder, "missing-folder", needs))
+            problems.append(Problem(target.folder, "missing-folder", needs))
         if not target.annotation.exists():
-            missing.append(Problem(target.annotation, "missing-annotation", needs))
-        problems += missing
-        if not missing:
+            problems.append(Problem(target.annotation, "missing-annotation", needs))
+        if len(problems) == before:
             present.append(target)
     listing = replace(listing, targets=tuple(present))
-    return Dataset(
-        spec=spec.text,
-        kind=spec.kind,
-        root=spec.root,
-        names=[target.name for target in present],
-        load=partial(_load_sequence, spec.kind, listing, first_pixel),
-        problems=problems,
-    )
+    load = partial(_load_sequence, spec.kind, listing, first_pixel)
+    return spec.make_dataset([target.name for target in present], load, problems)
 
 
 def _load_sequence(
@@ -157,18 +131,20 @@ def _load_sequence(
         raise _read_error(target, None)
     folder = files[0].parent
     existing = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    missing = [file for file in files if file.name not in existing]
+    missing = [
+        Problem(file, "missing-picture", "does not exist")
+        for file in files
+        if file.name not in existing
+    ]
     if missing:
-        problems = [Problem(file, "missing-picture", "does not exist") for file in missing]
-        raise dataset_error(name, problems)
+        raise dataset_error(name, missing)
 
     # Flags of visibility.
     visible = np.ones(len(boxes), bool)
     try:
         hidden = layout.read_hidden(annotation, len(boxes))
     except ValueError as error:
-        problem = Problem(annotation, "bad-annotation", str(error))
-        raise dataset_error(name, [problem]) from error
+        raise dataset_error(name, [Problem(annotation, "bad-annotation", str(error))]) from error
     if hidden is not None and not listing.first_box_only:
         if len(hidden) != len(boxes):
             message = f"{len(hidden)} flags of visibility beside it for {len(boxes)} boxes"
@@ -199,22 +175,20 @@ def _read_error(target: BenchmarkTarget, error: Exception | None) -> DatasetErro
     images = len(list_images(folder)) if folder.is_dir() else 0
     if error is not None and images:
         problem = Problem(annotation, "bad-annotation", f"cannot be understood: {error}")
-    else:
-        lines = annotation.read_text().splitlines() if annotation.is_file() else []
-        boxes = sum(bool(line.strip()) for line in lines)
-        message = (
-            f"has {boxes} boxes; {folder} has {images} pictures, which must be as many "
-            "(within the benchmark's own range of frames, where it has one)"
-        )
-        problem = Problem(annotation, "count-differs", message)
-    return dataset_error(target.name, [problem])
+        return dataset_error(target.name, [problem])
+    lines = annotation.read_text().splitlines() if annotation.is_file() else []
+    message = (
+        f"has {sum(bool(line.strip()) for line in lines)} boxes; {folder} has {images} pictures, "
+        "which must be as many (within the benchmark's own range of frames, where it has one)"
+    )
+    return dataset_error(target.name, [Problem(annotation, "count-differs", message)])
 
 
 # --- What the benchmarks share -------------------------------------------------------------------
 
 
 def _toolkit_table(name: str) -> Any:
-    """A JSON table of sequences that comes with the got10k toolkit."""
+    """Read a table of sequences that comes with the got10k toolkit."""
     from got10k import datasets
 
     return json.loads(Path(datasets.__file__).with_name(name).read_text())
@@ -230,9 +204,15 @@ def _comma_rows(path: Path) -> FloatArray:
     return np.loadtxt(path, delimiter=",", ndmin=2)
 
 
-def _read_folder(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+def _read_folder(target: BenchmarkTarget, pattern: str = "*.jpg") -> tuple[list[Path], FloatArray]:
     """Every .jpg of the folder, and a line of four numbers for each."""
-    return _glob(target.folder, "*.jpg"), _comma_rows(target.annotation)
+    return _glob(target.folder, pattern), _comma_rows(target.annotation)
+
+
+def _read_listed(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
+    """The images that the target names, and its boxes or a line of four numbers for each."""
+    boxes = _comma_rows(target.annotation) if target.boxes is None else target.boxes
+    return [target.folder / name for name in target.images], boxes
 
 
 def _listed_names(spec: DatasetSpec, path: Path) -> list[str]:
@@ -257,11 +237,10 @@ def _missing_folders(folders: Iterable[Path]) -> list[Problem]:
     return [Problem(f, "missing-folder", "does not exist") for f in folders if not f.is_dir()]
 
 
-def _flagged(annotation: Path, **hides_at: float) -> BoolArray | None:
+def _flagged(annotation: Path, _: int, **hides_at: float) -> BoolArray | None:
     """Frames in which a flag file beside the annotation has the value that means hidden.
 
-    `hides_at` gives that value by the name of the file, which ends in .label or .txt. Flags that
-    are no numbers or files of different lengths raise ValueError.
+    `hides_at` gives that value by the name of the file, which ends in .label or .txt.
     """
     hidden: BoolArray | None = None
     for name, value in hides_at.items():
@@ -294,10 +273,6 @@ def _got10k_class(target: BenchmarkTarget) -> str:
     return found[1].strip() if found else ""
 
 
-def _got10k_hidden(annotation: Path, count: int) -> BoolArray | None:
-    return _flagged(annotation, absence=1, cover=0)
-
-
 # --- OTB: NAME/{groundtruth_rect*.txt,img/*.jpg} -------------------------------------------------
 
 _OTB_FRAMES = {
@@ -320,25 +295,21 @@ def otb_folders(version: int | str) -> list[str]:
 def _list_otb(spec: DatasetSpec) -> BenchmarkListing:
     version = spec.get_choice("version", ("2015", "2013", "tb50", "tb100"), "2015")
     names = otb_folders(int(version) if version.isdigit() else version)
-    # Human4 has an empty file besides the one with boxes.
-    files = (file for name in names for file in _glob(spec.root / name, "groundtruth*.txt"))
-    annotations = sorted((file for file in files if file.read_text().strip()), key=str)
-    # A folder with two targets makes two sequences: Jogging.1, Jogging.2.
-    counts = Counter(file.parent.name for file in annotations)
-    seen: Counter[str] = Counter()
-    targets = []
-    for file in annotations:
-        folder = file.parent.name
-        seen[folder] += 1
-        name = folder if counts[folder] == 1 else f"{folder}.{seen[folder]}"
-        targets.append(BenchmarkTarget(name, file.parent, file))
-    problems = []
-    for folder_path in (spec.root / name for name in names if name not in counts):
-        if folder_path.is_dir():
+    targets, problems = [], []
+    for name in names:
+        folder = spec.root / name
+        # Human4 has an empty file besides the one with boxes.
+        files = [f for f in _glob(folder, "groundtruth*.txt") if f.read_text().strip()]
+        if len(files) == 1:
+            targets.append(BenchmarkTarget(name, folder, files[0]))
+        elif files:  # two targets make two sequences: Jogging.1, Jogging.2
+            targets += [BenchmarkTarget(f"{name}.{n}", folder, f) for n, f in enumerate(files, 1)]
+        elif folder.is_dir():
             message = "has no groundtruth_rect.txt with boxes"
-            problems.append(Problem(folder_path, "missing-annotation", message))
+            problems.append(Problem(folder, "missing-annotation", message))
         else:
-            problems.append(Problem(folder_path, "missing-folder", "does not exist"))
+            problems.append(Problem(folder, "missing-folder", "does not exist"))
+    targets.sort(key=lambda target: str(target.annotation))
     return BenchmarkListing(tuple(targets), tuple(problems))
 
 
@@ -357,8 +328,7 @@ def _list_vot(spec: DatasetSpec) -> BenchmarkListing:
     targets = []
     for name in _listed_names(spec, spec.root / "list.txt"):
         folder = spec.root / name
-        color = folder / "color"
-        images = color if color.is_dir() else folder
+        images = folder / "color" if (folder / "color").is_dir() else folder
         targets.append(BenchmarkTarget(name, images, folder / "groundtruth.txt"))
     return BenchmarkListing(tuple(targets))
 
@@ -383,15 +353,9 @@ def _list_lasot(spec: DatasetSpec) -> BenchmarkListing:
         folder = spec.root / name
         if not folder.is_dir():
             folder = spec.root / class_name / name
-        annotation = folder / "groundtruth.txt"
-        targets.append(
-            BenchmarkTarget(name, folder / "img", annotation, class_name=class_name),
-        )
+        files = folder / "img", folder / "groundtruth.txt"
+        targets.append(BenchmarkTarget(name, *files, class_name=class_name))
     return BenchmarkListing(tuple(targets))
-
-
-def _lasot_hidden(annotation: Path, count: int) -> BoolArray | None:
-    return _flagged(annotation, full_occlusion=1, out_of_view=1)
 
 
 # --- TrackingNet: {TRAIN_0..TRAIN_11,TEST}/{anno/NAME.txt,frames/NAME/*.jpg} ---------------------
@@ -424,14 +388,12 @@ def _read_trackingnet(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
 def _list_vid(spec: DatasetSpec) -> BenchmarkListing:
     """Every target that is seen at least twice, from its first frame to its last."""
     subset = spec.get_choice("subset", ("train", "val"), "train")
-    annotations = spec.root / "Annotations" / "VID"
-    data = spec.root / "Data" / "VID"
+    annotations, data = spec.root / "Annotations" / "VID", spec.root / "Data" / "VID"
     problems = _missing_folders([annotations / subset, data / subset])
     targets: list[BenchmarkTarget] = []
     # Snippets of the training set are one level deeper, in ILSVRC2015_VID_train_0000 to 0003.
     for snippet in sorted({file.parent for file in (annotations / subset).rglob("*.xml")}):
-        images = data / snippet.relative_to(annotations)
-        targets += _vid_targets(snippet, images, problems)
+        targets += _vid_targets(snippet, data / snippet.relative_to(annotations), problems)
     return BenchmarkListing(tuple(targets), tuple(problems))
 
 
@@ -460,9 +422,8 @@ def _vid_targets(snippet: Path, images: Path, problems: list[Problem]) -> Iterat
         boxes = np.full((last - first + 1, 4), np.nan)
         boxes[[number - first for number in by_frame]] = list(by_frame.values())
         names = tuple(f"{file.stem}.JPEG" for file in files[first : last + 1])
-        yield BenchmarkTarget(
-            f"{snippet.name}.{track}", images, snippet, names, boxes, classes[track]
-        )
+        name = f"{snippet.name}.{track}"
+        yield BenchmarkTarget(name, images, snippet, names, boxes, classes[track])
 
 
 def _required_text(element: ET.Element, path: str) -> str:
@@ -470,11 +431,6 @@ def _required_text(element: ET.Element, path: str) -> str:
     if not text:
         raise ValueError(f"an object lacks {path}")
     return text.strip()
-
-
-def _read_vid(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
-    boxes = np.empty((0, 4)) if target.boxes is None else target.boxes
-    return [target.folder / name for name in target.images], boxes
 
 
 # --- NfS: NAME/FPS/{NAME.txt,NAME/*.jpg} ---------------------------------------------------------
@@ -525,10 +481,6 @@ def _list_uav123(spec: DatasetSpec) -> BenchmarkListing:
     return BenchmarkListing(tuple(targets))
 
 
-def _read_uav123(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
-    return [target.folder / name for name in target.images], _comma_rows(target.annotation)
-
-
 # --- DTB70: NAME/{groundtruth_rect.txt,img/*.jpg} ------------------------------------------------
 
 
@@ -536,10 +488,6 @@ def _list_dtb70(spec: DatasetSpec) -> BenchmarkListing:
     annotations = _glob(spec.root, "*/groundtruth_rect.txt")
     targets = tuple(BenchmarkTarget(f.parent.name, f.parent, f) for f in annotations)
     return BenchmarkListing(targets, tuple(_unannotated(spec.root.iterdir(), targets)))
-
-
-def _read_dtb70(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
-    return _glob(target.folder, "img/*.jpg"), _comma_rows(target.annotation)
 
 
 # --- TColor128: NAME/{NAME_gt.txt,NAME_frames.txt,img/NNNN.jpg} ----------------------------------
@@ -574,20 +522,22 @@ def _read_tcolor128(target: BenchmarkTarget) -> tuple[list[Path], FloatArray]:
 # boxes on as they are. The comments give the reason for each; `first_pixel=0` or `1` overrides it.
 LAYOUTS: dict[str, Layout] = {
     # Stated by its author, although a few sequences hold zeros.
-    "got10k": Layout(_list_got10k, _read_folder, 1, _got10k_hidden),
+    "got10k": Layout(_list_got10k, _read_folder, 1, partial(_flagged, absence=1, cover=0)),
     # Drawn and evaluated with Matlab code, which counts from 1.
     "otb": Layout(_list_otb, _read_otb, 1),
-    "uav123": Layout(_list_uav123, _read_uav123, 1),
-    "dtb70": Layout(_list_dtb70, _read_dtb70, 1),
+    "uav123": Layout(_list_uav123, _read_listed, 1),
+    "dtb70": Layout(_list_dtb70, partial(_read_folder, pattern="img/*.jpg"), 1),
     "tcolor128": Layout(_list_tcolor128, _read_tcolor128, 1),
     # Polygons with fractions, which VOT's toolkit hands to trackers unchanged.
     "vot": Layout(_list_vot, _read_vot, 0),
     # Stated by its authors.
-    "lasot": Layout(_list_lasot, _read_folder, 1, _lasot_hidden),
+    "lasot": Layout(
+        _list_lasot, _read_folder, 1, partial(_flagged, full_occlusion=1, out_of_view=1)
+    ),
     # Made from fractions of the image's size.
     "trackingnet": Layout(_list_trackingnet, _read_trackingnet, 0),
     # Coordinates from 0 to size - 1 occur.
-    "vid": Layout(_list_vid, _read_vid, 0),
+    "vid": Layout(_list_vid, _read_listed, 0),
     # VATIC's format, which counts from 0; zeros abound.
     "nfs": Layout(_list_nfs, _read_nfs, 0, _nfs_hidden),
 }

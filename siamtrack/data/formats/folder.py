@@ -33,7 +33,7 @@ from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import FloatArray
 from siamtrack.utils.images import IMAGE_SUFFIXES, list_images
-from siamtrack.video.decode import VIDEO_SUFFIXES, Frames, ImageFrames, VideoFile
+from siamtrack.video.decode import VIDEO_SUFFIXES, ImageFrames, VideoFile
 
 _BOX_SUFFIXES = (".csv", ".txt")
 _COLUMNS = ("frame", "target", "x", "y", "w", "h")
@@ -82,25 +82,17 @@ def open_folder(spec: DatasetSpec) -> Dataset:
         if path.suffix.lower() in _BOX_SUFFIXES and path not in used and _holds_boxes(path):
             message = "holds boxes, but there is no clip of that name"
             problems.append(Problem(path, "missing-picture", message))
-    return Dataset(
-        spec=spec.text,
-        kind=spec.kind,
-        root=root,
-        names=[target.name for target in targets],
-        load=partial(_load, tuple(targets), keep_uncertain),
-        problems=problems,
-    )
+    load = partial(_load, tuple(targets), keep_uncertain)
+    return spec.make_dataset([target.name for target in targets], load, problems)
 
 
 def _load(targets: tuple[_ClipTarget, ...], keep_uncertain: bool, number: int) -> VideoSequence:
     item = targets[number]
-    frames: Frames
-    fps = None
+    frames: ImageFrames | VideoFile
     if item.clip.is_dir():
         frames = ImageFrames(item.clip, list_images(item.clip), upright=True)
     else:
         frames = VideoFile(item.clip)
-        fps = frames.fps
     if item.target is None:
         boxes = read_boxes(item.annotation)
     else:
@@ -119,7 +111,7 @@ def _load(targets: tuple[_ClipTarget, ...], keep_uncertain: bool, number: int) -
         frames=frames,
         boxes=boxes,
         set_name="folder",
-        fps=fps,
+        fps=frames.fps if isinstance(frames, VideoFile) else None,
         meta={"annotation": str(item.annotation)},
     )
 
@@ -195,11 +187,9 @@ def read_boxes(path: Path) -> FloatArray:
 
 
 def read_track_csv(path: Path, *, keep_uncertain: bool = True) -> dict[int, dict[int, FloatArray]]:
-    """Read the table that `siamtrack track` writes.
+    """Read the table that `siamtrack track` writes; columns that it does not write are ignored.
 
-    Args:
-        path: CSV with a header; columns beyond frame, target, x, y, w, h and status are ignored.
-        keep_uncertain: whether rows with status uncertain are boxes; otherwise they are absent.
+    The target is absent in rows with status lost, and uncertain unless `keep_uncertain`.
 
     Returns:
         For each target number, the (4,) xywh box by frame number, NaN where it is absent.

@@ -18,15 +18,10 @@ from siamtrack.video.decode import ImageFrames
 
 @dataclass(frozen=True, slots=True)
 class ImageObject:
-    """One annotated object; `VideoSequence` explains the last three fields.
+    """One annotated object; `VideoSequence` explains the last three fields."""
 
-    Attributes:
-        file: path of the image relative to the image folder, with forward slashes.
-        box: x, y, w, h in px, 0-based.
-    """
-
-    file: str
-    box: Box
+    file: str  # path of the image relative to the image folder, with forward slashes
+    box: Box  # x, y, w, h in px, 0-based
     class_name: str = ""
     set_name: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -35,12 +30,8 @@ class ImageObject:
 class ImageObjects:
     """The objects of a folder of images, loaded as sequences by number.
 
-    Objects are grouped by image and named `image#number within the image`.
-
-    Args:
-        folder: that the images' paths are relative to.
-        objects: in any order.
-        problems: grows by the objects whose box has no area, which are left out.
+    Objects are grouped by image and named `image#number within the image`. Those whose box has no
+    area are left out and added to `problems`.
     """
 
     def __init__(
@@ -77,14 +68,7 @@ def image_dataset(
 ) -> Dataset:
     """Make the data set of a folder's objects; see `ImageObjects`."""
     load = ImageObjects(folder, objects, problems)
-    return Dataset(
-        spec=spec.text,
-        kind=spec.kind,
-        root=spec.root,
-        names=load.names,
-        load=load,
-        problems=problems,
-    )
+    return spec.make_dataset(load.names, load, problems)
 
 
 def read_json(what: str, path: Path) -> Any:

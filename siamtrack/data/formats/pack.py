@@ -60,14 +60,8 @@ def open_pack(spec: DatasetSpec) -> Dataset:
     for entry, _ in videos:
         clip_names.append(f"{entry['file']}#{counts[entry['file']]}")
         counts[entry["file"]] += 1
-    return Dataset(
-        spec=spec.text,
-        kind=spec.kind,
-        root=root,
-        names=[*images_first.names, *clip_names],
-        load=partial(_load, path, images_first, clip_names, videos),
-        problems=problems,
-    )
+    load = partial(_load, path, images_first, clip_names, videos)
+    return spec.make_dataset([*images_first.names, *clip_names], load, problems)
 
 
 def _load(
@@ -79,14 +73,8 @@ def _load(
     number -= len(images.objects)
     entry, boxes = videos[number]
     frames = VideoFile(path.parent / entry["file"])
-    return VideoSequence(
-        name=clip_names[number],
-        kind="video",
-        frames=frames,
-        boxes=boxes,
-        fps=frames.fps,
-        **_describe(path, entry),
-    )
+    name, other_fields = clip_names[number], _describe(path, entry)
+    return VideoSequence(name, "video", frames, boxes, fps=frames.fps, **other_fields)
 
 
 def _describe(path: Path, entry: dict[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def _image_of(path: Path, tree: ET.Element, images: dict[str, Path]) -> Path | N
     return images.get(Path(named).stem) or images.get(path.stem)
 
 
-def _objects(path: Path, tree: ET.Element, file: str, first_pixel: int) -> Iterator[ImageObject]:
+def _objects(path: Path, tree: ET.Element, file: str, first: int) -> Iterator[ImageObject]:
+    """Objects of one image, whose annotation counts pixels from `first`."""
     meta: dict[str, Any] = {"annotation": str(path), "label": "human"}
     width, height = tree.findtext("size/width"), tree.findtext("size/height")
     if width and height and int(width) > 0 and int(height) > 0:
@@ -94,12 +95,7 @@ def _objects(path: Path, tree: ET.Element, file: str, first_pixel: int) -> Itera
         if None in texts:
             raise ValueError(f"an object lacks one of {', '.join(_CORNERS)}")
         left, top, right, bottom = (float(text or "nan") for text in texts)
-        box = (
-            left - first_pixel,
-            top - first_pixel,
-            right - left + first_pixel,
-            bottom - top + first_pixel,
-        )
+        box = (left - first, top - first, right - left + first, bottom - top + first)
         flags = {flag: element.findtext(flag) == "1" for flag in _FLAGS}
         class_name = (element.findtext("name") or "").strip()
         yield ImageObject(file, box, class_name, "voc", {**meta, **flags})

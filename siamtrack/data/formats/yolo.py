@@ -46,9 +46,8 @@ def open_yolo(spec: DatasetSpec) -> Dataset:
     for image in images:
         label = _label_of(image)
         if label not in unused:
-            problems.append(
-                Problem(root / image, "unannotated-picture", f"has no {label.as_posix()}")
-            )
+            message = f"has no {label.as_posix()}"
+            problems.append(Problem(root / image, "unannotated-picture", message))
             continue
         unused.discard(label)
         try:
@@ -84,12 +83,7 @@ def _looks_like_labels(path: Path) -> bool:
 def _objects(
     root: Path, image: PurePosixPath, label: PurePosixPath, classes: list[str]
 ) -> Iterator[ImageObject]:
-    """Objects of one image.
-
-    Raises:
-        ValueError: a line is not understood.
-        DatasetError: the image's size cannot be read.
-    """
+    """Objects of one image; raises ValueError for a line that is not understood."""
     lines = (root / label).read_text(encoding="utf-8").splitlines()
     rows = [(n, line.split()) for n, line in enumerate(lines, 1) if line.strip()]
     if not rows:
