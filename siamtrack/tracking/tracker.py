@@ -246,7 +246,8 @@ class Tracker(OldTrackerNames):
             box = box if accept_redetection(found, state.similarity, box_head) else state.box_xywh
         box = keep_in_frame(box, state.frame_wh)
 
-        # 4. Running mean of the similarity, and verification of a recovered target.
+        # 4. Running mean of the similarity, from the first prediction on, while the target is
+        #    tracked for sure; verification of a recovered target.
         similarity = found.similarity if state.last_prediction is None else state.similarity
         if status_filter.status == "tracked" and state.verification is None:
             similarity += _SIMILARITY_RATE * (found.similarity - similarity)
