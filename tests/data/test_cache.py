@@ -197,7 +197,7 @@ def test_unreadable_pictures_are_left_out_and_reported(clips, tmp_path, caplog):
     assert "0001.png" in caplog.text
 
 
-def test_frames_that_teach_nothing_are_left_out(tmp_path):
+def test_frames_without_a_usable_target_are_left_out(tmp_path):
     boxes = BOXES.copy()
     boxes[1] = np.nan
     boxes[2, 2:] = [3.0, 3.0]

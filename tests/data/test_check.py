@@ -22,7 +22,7 @@ def found(problems: list[Problem]) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def got10k(tmp_path: Path, write_pictures: Writer) -> Path:
-    """A data set with one thing of every kind wrong, in a sequence each, and a good one."""
+    """A data set with one problem of every kind, each in its own sequence, and a good one."""
     folder = tmp_path / "val"
     good = "1,1,10,10\n11,11,10,10\n21,21,10,10\n"
     boxes = {
@@ -106,7 +106,7 @@ def test_clips_are_decoded_to_the_end(tmp_path: Path, write_clip: Writer) -> Non
     assert check_dataset(f"folder:{tmp_path}", quick=True) == []
 
 
-def test_a_clip_that_is_none_is_reported(tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dog.mp4").write_text("no video")
     (tmp_path / "dog.txt").write_text("1,2,3,4\n")
     (problem,) = check_dataset(f"folder:{tmp_path}")

@@ -92,7 +92,7 @@ def test_numbers_of_frames_and_boxes_must_agree(boxes, visible) -> None:
     assert [(p.kind, p.path) for p in caught.value.problems] == [("count-differs", Path("a.txt"))]
 
 
-def test_frames_can_be_had_singly_in_turn_and_picked() -> None:
+def test_frames_are_read_by_number_in_turn_and_by_selection() -> None:
     sequence = a_sequence(count=5)
     assert len(sequence) == 5
     assert sequence.read(3)[0, 0, 0] == 3

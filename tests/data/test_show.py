@@ -44,6 +44,6 @@ def test_a_last_row_that_is_not_full_stays_black(squares):
 
 
 @pytest.mark.parametrize("options", [{"first": -1}, {"count": 0}, {"columns": 0}])
-def test_numbers_that_make_no_picture_are_refused(squares, options):
+def test_impossible_counts_are_refused(squares, options):
     with pytest.raises(ConfigError, match="cannot be drawn"):
         draw_pairs(PairDataset(squares, PairConfig()), **options)

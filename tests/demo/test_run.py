@@ -163,7 +163,7 @@ def test_truth_and_box_are_drawn_in_the_video(truth: list[SceneFrame], tmp_path:
     assert green[:, 1].mean() > green[:, 2].mean() + 40
 
 
-def test_progress_is_told(truth: list[SceneFrame], tmp_path: Path) -> None:
+def test_progress_is_reported(truth: list[SceneFrame], tmp_path: Path) -> None:
     told: list[int] = []
     demo(tmp_path, perfect(truth), frames=5, on_frame=told.append)
     assert told == [0, 1, 2, 3, 4]
@@ -203,7 +203,7 @@ def test_files_of_an_earlier_run_are_kept_unless_allowed(
     assert earlier.read_bytes()[:7] != b"earlier"
 
 
-def test_a_file_where_the_folder_should_be(truth: list[SceneFrame], tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_refused(truth: list[SceneFrame], tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match="out"):
         demo(tmp_path / "out", perfect(truth))
@@ -307,7 +307,7 @@ def test_history_leaves_out_the_first_frame_and_those_without_a_truth() -> None:
     assert np.isnan(made.ious[4])
 
 
-def test_history_without_anything_to_judge_is_nan() -> None:
+def test_history_without_counted_frames_is_nan() -> None:
     made = history(1)
     assert np.isnan([made.mean_iou, made.success_rate, made.fps]).all()
 
@@ -355,7 +355,7 @@ def episodes(visible: Sequence[float], statuses: str, overlaps: Sequence[float])
     return list(made.episodes(10.0))
 
 
-def test_episodes_tell_what_was_hidden_and_how_an_absence_was_reported() -> None:
+def test_episodes_describe_occlusions_and_absences() -> None:
     visible = [1.0] * 5 + [0.3] * 6 + [1.0] * 3 + [0.2] + [0.0] * 6 + [0.6] * 4
     statuses = "t" * 5 + "u" * 6 + "t" * 6 + "l" * 4 + "l" * 2 + "t" * 2
     overlaps = [0.9] * 5 + [0.6] * 6 + [0.9] * 4 + [0.0] * 6 + [0.0] * 2 + [0.8] * 2
@@ -365,7 +365,7 @@ def test_episodes_tell_what_was_hidden_and_how_an_absence_was_reported() -> None
     ]
 
 
-def test_episodes_are_honest_about_failure() -> None:
+def test_episodes_report_failures() -> None:
     away = [1.0] * 2 + [0.0] * 6
     assert episodes([*away, 1.0], "t" * 9, [1.0] * 2 + [0.0] * 7) == [
         'out of the frame, 0.2 to 0.7 s: never called "lost", not found again'

@@ -166,11 +166,11 @@ def _render_background(
 
 
 def _draw_object(
-    config: SceneConfig, plan: ScenePlan, thing: SceneObject, frame: int, canvas: Canvas
+    config: SceneConfig, plan: ScenePlan, scene_object: SceneObject, frame: int, canvas: Canvas
 ) -> Patch | None:
     """Draw an object with its shadow; None if it is outside the frame or cannot be rendered."""
     # 1. Where it is at the start, in the middle and at the end of the exposure.
-    layer, half = thing.layer, config.shutter / 2
+    layer, half = scene_object.layer, config.shutter / 2
     corners = [
         layer.corners(layer.homography(at, interpolate(plan.cameras, at)))
         for at in (frame - half, float(frame), frame + half)
@@ -183,13 +183,13 @@ def _draw_object(
     travel_px = float(np.linalg.norm(corners[2] - corners[0], axis=1).max())
     times = exposure_times(frame, config.shutter, travel_px)
     maps = [layer.homography(at, interpolate(plan.cameras, at)) for at in times]
-    patch = layer.render(maps, thing.brightness[frame])
+    patch = layer.render(maps, scene_object.brightness[frame])
     if patch is None:
         return None
 
     # 3. Its shadow first, which it covers in part.
-    if thing.shadow > 0:
-        canvas.draw_shadow(patch, float(layer.track.size_px[frame]), thing.shadow)
+    if scene_object.shadow > 0:
+        canvas.draw_shadow(patch, float(layer.track.size_px[frame]), scene_object.shadow)
     canvas.draw(patch)
     return patch
 

@@ -60,7 +60,7 @@ def test_clips_and_boxes_are_the_rendered_scenes(tmp_path: Path) -> None:
         assert not video.read()[0]
 
 
-def test_the_set_opens_like_any_other(tmp_path: Path) -> None:
+def test_rendered_set_opens_as_a_data_set(tmp_path: Path) -> None:
     make(tmp_path / "set", 2)
     dataset = open_dataset(f"folder:{tmp_path / 'set'}")
     assert list(dataset.names) == ["clip-00000", "clip-00001"]
@@ -69,7 +69,7 @@ def test_the_set_opens_like_any_other(tmp_path: Path) -> None:
     assert len(sequence.frames) == len(sequence.boxes) == 8
 
 
-def test_manifest_tells_seed_and_config(tmp_path: Path) -> None:
+def test_manifest_holds_seed_and_config(tmp_path: Path) -> None:
     make(tmp_path / "set", 1, seed=9)
     manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
     assert manifest["seed"] == 9
@@ -111,8 +111,8 @@ class FailsOnThirdClip(NoiseTextures):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), DatasetError("the pictures are gone")])
-def test_finished_clips_survive_an_end_half_way(tmp_path: Path, error: BaseException) -> None:
-    # NoiseTextures asks for a background for things too: each scene takes two.
+def test_finished_clips_survive_an_interruption(tmp_path: Path, error: BaseException) -> None:
+    # NoiseTextures draws a background for objects too: each scene takes two.
     textures = FailsOnThirdClip(error)
     textures._left = 4
     with pytest.raises(type(error)):
@@ -152,19 +152,19 @@ def test_other_pictures_do_not_mix(tmp_path: Path) -> None:
         ('{"config": 3}', "is not the manifest"),
     ],
 )
-def test_foreign_manifest(tmp_path: Path, text: str, message: str) -> None:
+def test_unreadable_or_foreign_manifest_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(OutputError, match=f"manifest.json {message}"):
         make(tmp_path, 1)
 
 
-def test_clips_without_a_manifest_are_not_ours(tmp_path: Path) -> None:
+def test_clips_without_a_manifest_are_refused(tmp_path: Path) -> None:
     (tmp_path / "clip-00000.mp4").write_bytes(b"someone's holiday")
     with pytest.raises(OutputError, match="holds clips without a manifest"):
         make(tmp_path, 1)
 
 
-def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set").write_text("")
     with pytest.raises(OutputError, match=r"cannot write .*give another folder"):
         make(tmp_path / "set", 1)
@@ -178,13 +178,15 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         ({"clips": 1, "seed": -1}, "seed = -1; give 0 or more"),
     ],
 )
-def test_senseless_numbers(tmp_path: Path, options: dict[str, int], message: str) -> None:
+def test_numbers_below_their_minimum_are_refused(
+    tmp_path: Path, options: dict[str, int], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         make_data_set(tmp_path, NoiseTextures(32), TINY, **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_any_number_of_processes_makes_the_same_set(tmp_path: Path) -> None:
+def test_number_of_processes_does_not_change_the_set(tmp_path: Path) -> None:
     make(tmp_path / "one", 3)
     told: list[int] = []
     assert make(tmp_path / "two", 3, workers=2, on_clip=told.append).made == 3
@@ -238,7 +240,7 @@ def pictures(tmp_path: Path, rng: np.random.Generator) -> Path:
     return folder
 
 
-def test_the_command_makes_a_set_and_goes_on(
+def test_the_command_makes_a_set_and_enlarges_it(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "scene.toml"

@@ -39,8 +39,8 @@ def layer(
     return PlanarLayer(cutout, track, perspective=perspective)
 
 
-def patch_of(thing: PlanarLayer) -> Patch:
-    patch = thing.render([thing.homography(0, NO_CAMERA)], np.ones(3))
+def patch_of(planar: PlanarLayer) -> Patch:
+    patch = planar.render([planar.homography(0, NO_CAMERA)], np.ones(3))
     assert patch is not None
     return patch
 
@@ -81,22 +81,22 @@ def test_size_is_the_root_of_the_area_of_a_long_object() -> None:
 
 
 def test_rotation_is_clockwise() -> None:
-    thing = layer(square(80, 20), size=40.0, angle=np.pi / 2)
-    corners = thing.corners(thing.homography(0, NO_CAMERA))
+    planar = layer(square(80, 20), size=40.0, angle=np.pi / 2)
+    corners = planar.corners(planar.homography(0, NO_CAMERA))
     # The top-left corner goes to the top right.
     assert corners[0] == pytest.approx([100 + 10, 80 - 40])
     assert np.ptp(corners, axis=0) == pytest.approx([20, 80])
 
 
 def test_tilt_about_the_upright_axis_narrows_by_the_cosine() -> None:
-    thing = layer(square(), tilt=(np.radians(60), 0.0))
-    corners = thing.corners(thing.homography(0, NO_CAMERA))
+    planar = layer(square(), tilt=(np.radians(60), 0.0))
+    corners = planar.corners(planar.homography(0, NO_CAMERA))
     assert np.ptp(corners, axis=0) == pytest.approx([30, 60])
 
 
 def test_perspective_makes_the_near_edge_longer() -> None:
-    thing = layer(square(), tilt=(np.radians(30), 0.0), perspective=0.5)
-    left_top, right_top, right_bottom, left_bottom = thing.corners(thing.homography(0, NO_CAMERA))
+    planar = layer(square(), tilt=(np.radians(30), 0.0), perspective=0.5)
+    left_top, right_top, right_bottom, left_bottom = planar.corners(planar.homography(0, NO_CAMERA))
     # Half the width is 30; the edges lie 30 sin 30 = 15 nearer and farther, at a distance of
     # diagonal / 0.5 = 169.7.
     distance = 60 * np.sqrt(2) / 0.5
@@ -108,17 +108,17 @@ def test_perspective_makes_the_near_edge_longer() -> None:
 
 def test_camera_comes_last() -> None:
     camera = np.array([[1, 0, 7], [0, 1, -3], [0, 0, 1.0]])
-    thing = layer(square())
-    moved = thing.corners(thing.homography(0, camera))
-    assert moved - thing.corners(thing.homography(0, NO_CAMERA)) == pytest.approx(
+    planar = layer(square())
+    moved = planar.corners(planar.homography(0, camera))
+    assert moved - planar.corners(planar.homography(0, NO_CAMERA)) == pytest.approx(
         np.tile([7, -3], (4, 1))
     )
 
 
 def test_tilt_never_goes_beyond_its_limit() -> None:
-    thing = layer(square(), tilt=(np.radians(400), 0.0), perspective=1.0)
-    assert np.isfinite(thing.corners(thing.homography(0, NO_CAMERA))).all()
-    assert patch_of(thing).solid.any()
+    planar = layer(square(), tilt=(np.radians(400), 0.0), perspective=1.0)
+    assert np.isfinite(planar.corners(planar.homography(0, NO_CAMERA))).all()
+    assert patch_of(planar).solid.any()
 
 
 def test_pose_is_linear_between_frames_and_constant_beyond_the_ends() -> None:
@@ -132,15 +132,15 @@ def test_pose_is_linear_between_frames_and_constant_beyond_the_ends() -> None:
 
 
 def test_blur_is_the_mean_of_its_exposures_and_the_shape_is_the_middle_one() -> None:
-    thing = layer(square())
+    planar = layer(square())
     maps = [
-        thing.homography(0, np.array([[1, 0, dx], [0, 1, 0], [0, 0, 1.0]])) for dx in (-10, 0, 10)
+        planar.homography(0, np.array([[1, 0, dx], [0, 1, 0], [0, 0, 1.0]])) for dx in (-10, 0, 10)
     ]
-    blurred = thing.render(maps, np.ones(3))
+    blurred = planar.render(maps, np.ones(3))
     assert blurred is not None
     canvas = np.zeros(blurred.alpha.shape)
     for one_map in maps:
-        one = thing.render([one_map], np.ones(3))
+        one = planar.render([one_map], np.ones(3))
         assert one is not None
         y, x = one.y - blurred.y, one.x - blurred.x
         canvas[y : y + one.alpha.shape[0], x : x + one.alpha.shape[1]] += one.alpha / 3
@@ -150,17 +150,17 @@ def test_blur_is_the_mean_of_its_exposures_and_the_shape_is_the_middle_one() -> 
 
 
 def test_brightness_scales_colors_but_not_coverage() -> None:
-    thing = layer(square(value=100))
-    maps = [thing.homography(0, NO_CAMERA)]
-    patch = thing.render(maps, np.array([0.5, 1.0, 2.0]))
+    planar = layer(square(value=100))
+    maps = [planar.homography(0, NO_CAMERA)]
+    patch = planar.render(maps, np.array([0.5, 1.0, 2.0]))
     assert patch is not None
     assert patch.color.max(axis=(0, 1)) == pytest.approx([50, 100, 200], abs=0.5)
     assert patch.alpha.max() == pytest.approx(1.0)
 
 
 def test_object_larger_than_any_frame_is_not_rendered() -> None:
-    thing = layer(square(), size=9000.0)
-    assert thing.render([thing.homography(0, NO_CAMERA)], np.ones(3)) is None
+    planar = layer(square(), size=9000.0)
+    assert planar.render([planar.homography(0, NO_CAMERA)], np.ones(3)) is None
 
 
 @pytest.mark.parametrize(("travel_px", "count"), [(0.0, 1), (1.0, 1), (5.0, 3), (1000.0, 13)])

@@ -47,7 +47,7 @@ MOVING = {
 
 
 class Painted:
-    """The target is red, all other things are blue, the background is black (or striped)."""
+    """The target is red, all other objects are blue, the background is black (or striped)."""
 
     fingerprint = "painted"
 

@@ -48,15 +48,17 @@ def test_opaque_pictures_are_backgrounds_and_cutouts_are_objects(
     textures = FolderTextures(folder, cutout_share=1.0)
     shapes = {textures.background(rng).shape for _ in range(20)}
     assert shapes == {(50, 70, 3), (90, 60, 3)}
-    thing = textures.cutout(rng)
+    cutout = textures.cutout(rng)
     # The disc is 41 px wide; 2 px of nothing are kept around it.
-    assert thing.alpha.shape == (45, 45)
-    assert thing.alpha[[0, 1, -1], :].max() == 0
-    assert thing.alpha.sum() == pytest.approx(np.pi * 20**2, rel=0.03)
-    assert (thing.image_bgr[thing.alpha > 0.5] == (10, 20, 230)).all()
+    assert cutout.alpha.shape == (45, 45)
+    assert cutout.alpha[[0, 1, -1], :].max() == 0
+    assert cutout.alpha.sum() == pytest.approx(np.pi * 20**2, rel=0.03)
+    assert (cutout.image_bgr[cutout.alpha > 0.5] == (10, 20, 230)).all()
 
 
-def test_share_of_cutouts(folder: Path, rng: np.random.Generator) -> None:
+def test_cutout_share_is_the_probability_of_a_cutout(
+    folder: Path, rng: np.random.Generator
+) -> None:
     never = FolderTextures(folder, cutout_share=0.0)
     assert all(never.cutout(rng).alpha.shape != (45, 45) for _ in range(10))
     sometimes = FolderTextures(folder, cutout_share=0.5)
@@ -95,9 +97,9 @@ def test_gray_cutout(tmp_path: Path, rng: np.random.Generator) -> None:
         for kind, data in chunks
     )
     (tmp_path / "gray.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    thing = FolderTextures(tmp_path, cutout_share=1.0).cutout(rng)
-    assert thing.alpha.shape == (24, 24)
-    assert (thing.image_bgr == 77).all()
+    cutout = FolderTextures(tmp_path, cutout_share=1.0).cutout(rng)
+    assert cutout.alpha.shape == (24, 24)
+    assert (cutout.image_bgr == 77).all()
 
 
 def test_large_pictures_are_reduced(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -122,9 +124,7 @@ def test_unreadable_files_are_left_out_with_one_warning_each(
     ]
 
 
-def test_what_is_drawn_does_not_depend_on_what_was_read_before(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_draws_do_not_depend_on_earlier_reads(tmp_path: Path, rng: np.random.Generator) -> None:
     for number in range(4):
         save(tmp_path / f"{number}.png", np.full((40, 40, 3), number, np.uint8))
         (tmp_path / f"bad{number}.png").write_bytes(b"nothing")
@@ -200,15 +200,15 @@ def test_shapes_are_cut_where_there_is_contrast(rng: np.random.Generator) -> Non
 def test_shapes_are_cut_out_of_the_smallest_pictures(
     rng: np.random.Generator, shape: tuple[int, ...]
 ) -> None:
-    thing = cut_shape(picture(rng, *shape), rng)
-    assert thing.alpha.shape == thing.image_bgr.shape[:2]
-    assert thing.alpha.max() == 1
+    cutout = cut_shape(picture(rng, *shape), rng)
+    assert cutout.alpha.shape == cutout.image_bgr.shape[:2]
+    assert cutout.alpha.max() == 1
 
 
 def test_noise_needs_no_files_and_has_contrast(rng: np.random.Generator) -> None:
     textures = NoiseTextures(64)
-    background, thing = textures.background(rng), textures.cutout(rng)
+    background, cutout = textures.background(rng), textures.cutout(rng)
     assert background.shape == (64, 64, 3)
     assert background.std(axis=(0, 1)).min() > 25
-    assert thing.alpha.max() == 1
+    assert cutout.alpha.max() == 1
     assert textures.fingerprint != NoiseTextures(128).fingerprint
