@@ -123,9 +123,9 @@ def command(
                         window, tracker, name=video.name, snapshot_dir=Path(), live=video.is_live
                     ).on_frame
 
-                # 2. The frames. A person acts on the frame that is shown, and a camera's frames
+                # 2. The frames. The user acts on the frame that is shown, and a camera's frames
                 #    must not age in a queue: only a file without a window is read ahead. With a
-                #    window there is no bar: the window shows the rate, and a person may pause.
+                #    window there is no bar: the window shows the rate, and the user may pause.
                 reads_ahead = not has_window and not video.is_live
                 frames = stack.enter_context(prefetch(video) if reads_ahead else nullcontext(video))
                 progress = stack.enter_context(
@@ -153,7 +153,7 @@ def command(
             code = getattr(stop, "exit_code", 130)
             click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
         except SiamTrackError:
-            # What was finished before the error is kept, and the summary says so.
+            # What was finished before the error is kept, and the summary lists it.
             if stats.frames:
                 click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
             raise

@@ -37,7 +37,7 @@ def parse_value(text: str) -> Any:
 
 
 def parse_assignment(text: str, form: str = "name=value") -> tuple[str, str]:
-    """Split `name=value` at its first `=`; the error message tells the correct `form`."""
+    """Split `name=value` at its first `=`; the error message shows the correct `form`."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"{text!r} is not an assignment; write {form}")

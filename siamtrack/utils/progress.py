@@ -16,7 +16,7 @@ KNOWN_LENGTH = "{desc}: {percentage:3.0f}%|{bar}| {n}/{total} frames, {fps} fps,
 UNKNOWN_LENGTH = "{desc}: {n} frames in {elapsed}, {fps} fps"
 TERMINAL_INTERVAL_S = 0.1
 FILE_INTERVAL_S = 10.0
-"""In a log file every update is a line of its own, so there are fewer."""
+"""Longer than on a terminal, because every update adds a line to a log file."""
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]

@@ -3,5 +3,5 @@
 Reading order: `frames` (a frame, a source, a reader), `source` (`open_source`), `decode` (files and
 streams, in order or by frame number), `cameras` (webcams, folders of pictures); `run` (the frame
 loop), `outputs` with `tables` and `video_writer` (files), `draw` (boxes and labels), `window` and
-`interactive` (the person at the window).
+`interactive` (drawing boxes, pausing).
 """

@@ -26,7 +26,7 @@ class CameraReader(Reader):
 
     Args:
         device: 0 for the first camera.
-        fps: rate to assume when the driver tells none.
+        fps: rate to assume when the driver reports none.
 
     Raises:
         VideoError: no such camera, or it delivers no picture.

@@ -122,7 +122,7 @@ class ContainerReader(Reader):
     """Decode the main video stream of a container, upright, with its own time stamps.
 
     Damage is skipped and counted: packets that are cut off or do not decode, and frames missing at
-    the end, where the container tells how many frames or seconds it should have.
+    the end, where the container records how many frames or seconds it should have.
 
     Args:
         container: from `open_container`; the reader closes it.
@@ -130,7 +130,7 @@ class ContainerReader(Reader):
         shown: what messages call it: the path, or the address without password.
         is_stream: it comes over a network, where the end of reading may be a failure.
         low_latency: decode each frame as it comes rather than several at a time.
-        fps: rate to assume where the container tells none.
+        fps: rate to assume where the container records none.
 
     Raises:
         VideoError: no frame can be decoded.
@@ -156,7 +156,7 @@ class ContainerReader(Reader):
         self._origin_s = 0.0  # time stamp that is shown as time 0
         self._last_s: float | None = None
         self.unreadable = 0
-        # What was seen of the file, to judge at its end whether something is missing.
+        # Counted while reading, to find out at the end whether something is missing.
         self._packets_seen = self._discarded = self._decoded = 0
         self._end_s = 0.0
         self._read_failed = False
@@ -257,7 +257,7 @@ class ContainerReader(Reader):
             raise broke_off
 
     def _expected_frames(self) -> tuple[int, int]:
-        """Frames by the container's own count, and by its duration; 0 where it does not tell."""
+        """Frames by the container's own count, and by its duration; 0 where unknown."""
         duration_s = _to_seconds(self._stream, self._stream.duration)
         if duration_s is None and self._container.duration is not None:
             duration_s = self._container.duration / av.time_base
@@ -304,7 +304,7 @@ class Frames(Protocol):
         """File that holds the frame."""
 
     def key(self, index: int) -> str:
-        """Identity of the picture: equal for equal frames of whatever sequence."""
+        """Identity of the picture, equal for equal frames in all sequences."""
 
 
 @dataclass(frozen=True)
@@ -371,11 +371,11 @@ class VideoFile:
 
     @property
     def fps(self) -> float | None:
-        """Nominal frames per second, None when the clip does not tell."""
+        """Nominal frames per second; None when unknown."""
         return self._index.fps
 
     def path(self, index: int) -> Path:
-        """The clip, whatever the frame."""
+        """The clip, for every frame."""
         return self.file
 
     def key(self, index: int) -> str:

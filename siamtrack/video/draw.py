@@ -35,7 +35,7 @@ ACCENTS_BGR: tuple[Color, ...] = (
     (210, 210, 210),
     (130, 190, 240),
 )
-"""Colors that tell targets apart, BGR; the ninth target starts over."""
+"""Colors that distinguish targets, BGR; the ninth target has the first one again."""
 
 _DARK: Color = (24, 24, 24)
 _LIGHT: Color = (245, 245, 245)

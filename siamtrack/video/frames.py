@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from siamtrack.types import Image
 
 DEFAULT_FPS = 30.0
-"""Rate assumed where a source tells none."""
+"""Rate assumed where a source reports none."""
 MAX_FPS = 1000.0
 
 
@@ -33,10 +33,9 @@ class SourceInfo:
 
     Attributes:
         name: short name for a title or a message: file name, address without password, "camera 0".
-        fps: nominal frames per second; None when the source does not tell.
+        fps: nominal frames per second; None when unknown.
         frame_wh: width and height of the first frame in px, upright.
-        frame_count: number of frames by the container, which may be an estimate; None when the
-            source does not tell.
+        frame_count: number of frames by the container, which may be an estimate; None when unknown.
     """
 
     name: str
@@ -48,7 +47,7 @@ class SourceInfo:
 class Reader(ABC):
     """Reads pictures in order, for one thread at a time.
 
-    Constructors read the first picture: opening something that holds none fails at once.
+    Constructors read the first picture: opening a source without pictures fails at once.
 
     Attributes:
         info: what is known of the pictures.

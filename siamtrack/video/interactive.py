@@ -1,4 +1,4 @@
-"""Interaction with the person at the window.
+"""Interaction with the user at the window.
 
 Sections: events and commands; `WindowState`, a state machine from events to commands that knows no
 window; `InteractiveSession`, which shows every frame in the window and executes the commands.
@@ -210,7 +210,7 @@ class WindowState:
             case "space":
                 self.mode = Mode.TRACK if self.mode is Mode.PAUSED else Mode.PAUSED
             case "n" if self.mode is Mode.SELECT:
-                # With targets, a frame cannot pass before the selection says what they are.
+                # With targets, the selection must be complete before the next frame.
                 return None if self.targets or self._drag else Action.STEP
             case "n":
                 self.mode = Mode.PAUSED
@@ -277,7 +277,7 @@ class DisplayScale:
 
 
 class InteractiveSession:
-    """Show every frame and execute the person's commands until the video is to go on.
+    """Show every frame and execute the user's commands until the video is to continue.
 
     Args:
         window: shows the frames and returns the events.
@@ -310,9 +310,9 @@ class InteractiveSession:
         self._released: tuple[float, float] | None = None
 
     def on_frame(self, frame: Frame, results: dict[int, Result], fps: float | None = None) -> bool:
-        """Show one frame until the video is to go on; a `siamtrack.video.run.FrameHook`.
+        """Show one frame until the video is to continue; a `siamtrack.video.run.FrameHook`.
 
-        Boxes drawn on the frame are added to `results`. Returns False when the person quits.
+        Boxes drawn on the frame are added to `results`. Returns False when the user quits.
         """
         height, width = frame.image.shape[:2]
         scale = DisplayScale((width, height))
@@ -340,7 +340,7 @@ class InteractiveSession:
                 drawn = draw_selection(drawn, scale.to_screen(state.selection))
             self._window.show(add_help_bar(drawn, state.help_text))
 
-            # 3. Execute the person's commands, then draw again.
+            # 3. Execute the user's commands, then draw again.
             for event in self._wait_for_events(state, due_s):
                 command = state.handle(scale.to_frame(event))
                 if not (isinstance(event, Mouse) and event.action == "move"):
@@ -357,7 +357,7 @@ class InteractiveSession:
                 return True
 
     def _wait_for_events(self, state: WindowState, due_s: float) -> tuple[Event, ...]:
-        """Wait until something happens or the frame may go on."""
+        """Wait for an event, or until the video is to continue."""
         while True:
             left_s = max(due_s - self._clock(), 0.0) if state.mode is Mode.TRACK else POLL_S
             events = self._window.poll(min(POLL_S, left_s))

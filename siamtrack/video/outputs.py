@@ -37,7 +37,7 @@ def check_output_paths(source: str, *paths: Path | None) -> None:
 
 
 class Outputs:
-    """Write every frame to all files; a context manager that finishes them, whatever happened.
+    """Write every frame to all files; a context manager that finishes them, after errors too.
 
     Args:
         source: the annotated video takes its rate and its size.

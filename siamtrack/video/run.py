@@ -1,7 +1,7 @@
 """The frame loop: read, track, show, write; reading and writing may run in threads of their own.
 
 What comes out is the same with and without threads: frames keep their order, errors are raised
-unchanged at the turn of their frame, and nothing is written after a write that failed.
+unchanged where their frame would come, and nothing is written after a failed write.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RunStats:
 
     Attributes:
         frames: frames with targets, which are the frames written.
-        work_s: time spent reading, tracking and writing, without waiting for a person.
+        work_s: time spent reading, tracking and writing, without waiting for the user.
         statuses: by target, how many frames it had which status.
         budget: the tracker's time for one frame and how often it was exceeded; None for no limit.
     """
@@ -84,7 +84,7 @@ def run(
 ) -> RunStats:
     """Track through a video.
 
-    Frames before the first target (those before `start_frame`, and those a person skips before
+    Frames before the first target (those before `start_frame`, and those that the user skips before
     drawing a box) are neither tracked nor written. Ctrl-C raises `KeyboardInterrupt` between two
     frames, never while one is written.
 
@@ -97,7 +97,7 @@ def run(
         start_frame: index of the first frame to track.
         stats: updated during the run, for a caller that needs it after an error too.
         write_in_background: write in a thread while the next frames are tracked, with the same
-            outcome. Whatever ends the run, everything tracked is written first.
+            outcome. However the run ends, everything tracked is written first.
         clock: seconds, monotonic.
 
     Raises:
@@ -130,8 +130,8 @@ def run(
             boxes = ()
             work_s = clock() - started_s
 
-            # 3. Show the frame. A person may draw boxes, which changes the results. Their time is
-            #    no work.
+            # 3. Show the frame. The user may draw boxes, which changes the results; this time does
+            #    not count as work.
             total_s = sum(recent_s)
             fps = len(recent_s) / total_s if total_s > 0 else None
             should_continue = on_frame is None or on_frame(frame, results, fps)

@@ -43,7 +43,7 @@ def open_source(
     timeout_s: float = 10.0,
     fps: float | None = None,
 ) -> Source:
-    """Open a video, whatever it comes from.
+    """Open a video: camera, file, folder of pictures, or stream.
 
     Example:
         >>> with open_source("clip.mp4") as frames:  # doctest: +SKIP
@@ -59,7 +59,7 @@ def open_source(
             streams, False for files, folders and recordings behind an address.
         timeout_s: bound on connecting to a stream and on waiting for a live frame, in s. Raising
             it tolerates longer pauses; lowering it reports a stall sooner.
-        fps: rate to assume where the source tells none, as pictures do; 30 for these otherwise.
+        fps: rate to assume where the source reports none; pictures have 30 by default.
 
     Returns:
         Iterator of `Frame` and context manager.
@@ -79,6 +79,7 @@ def open_source(
             f"source {source!r} is a {type(source).__name__}; give the number of a camera, a path "
             "or an address"
         )
+    # A number is a camera, text with a scheme an address, everything else a path or a pattern.
     text = str(source).strip()
     if re.fullmatch(r"-?\d+", text):
         if int(text) < 0:
@@ -149,7 +150,7 @@ class Source(Closing):
 
     Attributes:
         name, fps, frame_wh: as in `siamtrack.video.frames.SourceInfo`.
-        frame_count: number of frames; None for everything live and when the source does not tell.
+        frame_count: number of frames; None for everything live and when unknown.
         is_live: frames are read as they come, and only the newest is kept.
         dropped: frames of a live source that were read but replaced by a newer one.
     """
@@ -237,6 +238,7 @@ class LiveSource(Source):
 
     def _read_all(self) -> None:
         """Read in the thread until the end, a failure or `close`, keeping the newest frame."""
+        # Raised by the consumer if the thread ends by an exception that nothing below expects.
         failure: VideoError | None = VideoError(
             f"{self.name}: reading it failed in a way that was not foreseen; open it again"
         )
@@ -307,7 +309,7 @@ class RealTimeReader(Reader):
         if delivered is None:
             return None
         _, time_s = delivered
-        if self._started_s is None:
+        if self._started_s is None:  # the first picture is due now
             self._started_s = self._clock() - time_s
         wait_s = self._started_s + time_s - self._clock()
         if wait_s > 0:

@@ -47,6 +47,7 @@ class _TextSink(Closing, ABC):
         data = text.encode("utf-8")
         written = 0
         try:
+            # The system may take a part only.
             while written < len(data):
                 written += self._file.write(data[written:])
         except OSError as error:
