@@ -79,10 +79,8 @@ def failure_strips(
     for tracker in trackers:
         failed = []
         for name, score in tracker.sequences.items():
-            if isinstance(score, SequenceScore):
-                starts = [(score.figures["average_overlap"], name, start)
-                          for start, _ in lasting_failures(score.overlaps)]  # fmt: skip
-                failed += starts[:1]
+            if isinstance(score, SequenceScore) and (found := lasting_failures(score.overlaps)):
+                failed.append((score.figures["average_overlap"], name, found[0][0]))
         for _, name, frame in sorted(failed)[:limit]:
             try:
                 strips.append(_make_strip(evaluation, tracker, name, frame))
@@ -112,14 +110,13 @@ def _make_strip(
         url = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
         overlap = None if np.isnan(overlaps[index]) else float(overlaps[index])
         pictures.append({"frame": start + index, "overlap": overlap, "url": url})
-    names = {"tracker": tracker.entry.label, "sequence": name}
-    return {**names, "frame": start + frame, "pictures": pictures}
+    label = tracker.entry.label
+    return {"tracker": label, "sequence": name, "frame": start + frame, "pictures": pictures}
 
 
 def _draw_closeup(image: Image, truth: FloatArray, box: FloatArray) -> Image:
     """Truth and box over the part of the frame around both, resized to the strip's height."""
-    known = [b for b in (truth, box) if np.isfinite(b).all()]
-    left, top, right, bottom = view_around(known, image)
+    left, top, right, bottom = view_around((truth, box), image)
     scale = HEIGHT_PX / (bottom - top)
     size_wh = (max(1, round((right - left) * scale)), HEIGHT_PX)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -130,10 +127,11 @@ def _draw_closeup(image: Image, truth: FloatArray, box: FloatArray) -> Image:
 
 
 def view_around(boxes: Sequence[FloatArray], image: Image) -> tuple[int, int, int, int]:
-    """4:3 window around `boxes` with a margin, at least a third of the frame, inside it."""
+    """4:3 window around finite boxes with a margin, at least a third of the frame, inside it."""
     height, width = image.shape[:2]
-    low = np.min([b[:2] for b in boxes], axis=0)
-    high = np.max([b[:2] + b[2:] for b in boxes], axis=0)
+    known = np.array([b for b in boxes if np.isfinite(b).all()])
+    low = np.min(known[:, :2], axis=0)
+    high = np.max(known[:, :2] + known[:, 2:], axis=0)
     side = max(1.6 * (high[1] - low[1]), 1.2 * (high[0] - low[0]), height / 3)
     half_h = min(side, height) / 2
     half_w = min(half_h * 4 / 3, width / 2)
@@ -265,13 +263,10 @@ def write_gallery(
     max_frames: int = 0,
     progress: bool = False,
 ) -> Path:
-    """Track every sequence once and draw the `worst` ones by success AUC.
+    """Track every sequence once, draw the `worst` ones by success AUC; returns the index's path.
 
     Sequences that show the target in fewer than two frames are left out, those longer than
     `max_frames` (unless it is 0) cut. `out` gets a PNG per sequence and `index.md`.
-
-    Returns:
-        Path of the index.
 
     Raises:
         ConfigError: no sequence is asked for.
@@ -351,8 +346,7 @@ def _draw_frame(axes: Axes, image: Image, trace: SequenceTrace, index: int) -> N
     """The part of the frame around truth, box and windows."""
     frame, truth, box = trace.frames[index], trace.truth(index), trace.box(index)
     windows = [_window_box(m) for m in frame.maps] if frame else []
-    boxes = [b for b in (truth, box, *windows[:1]) if np.isfinite(b).all()]
-    left, top, right, bottom = view_around(boxes, image)
+    left, top, right, bottom = view_around((truth, box, *windows[:1]), image)
     _show(axes, image[top:bottom, left:right], (left, right, bottom, top))
     for window in windows:
         _add_box(axes, window, WINDOW, "--")

@@ -71,19 +71,18 @@ def curve_plot(variant: Content, curve: str) -> Figure:
         title, x, figure = "Normalised precision", "centre error, target sizes", curve
         thresholds = metrics.NORMALIZED_THRESHOLDS
     plot, axes = _new_plot(f"{title}, {variant['name'].upper()}", x, "share of frames")
-    values = {
-        label: tracker["figures"][figure]["value"]
-        for label, tracker in variant["trackers"].items()
+    ranked = [
+        (-tracker["figures"][figure]["value"], index, label)
+        for index, (label, tracker) in enumerate(variant["trackers"].items())
         if "curves" in tracker
-    }
-    indices = {label: index for index, label in enumerate(variant["trackers"])}
-    for label in sorted(values, key=lambda label: -values[label]):
+    ]
+    for value, index, label in sorted(ranked):
         axes.plot(
             thresholds,
             variant["trackers"][label]["curves"][curve],
-            LINE_STYLES[indices[label] // len(COLORS) % len(LINE_STYLES)],
-            color=color_of(indices[label]),
-            label=f"{label} [{values[label]:.3f}]",
+            LINE_STYLES[index // len(COLORS) % len(LINE_STYLES)],
+            color=color_of(index),
+            label=f"{label} [{-value:.3f}]",
         )
     axes.set_xlim(0, float(thresholds[-1]))
     axes.set_ylim(0, 1)
