@@ -267,6 +267,7 @@ def write_submission(evaluation: Evaluation, tracker: TrackerEntry) -> Path:
             f"{tracker.label} has no result for {len(absent)} of {len(names)} sequences, first "
             f"{absent[0]}; a submission needs all of them"
         )
+    # Paths inside the archive are those of the store, below the tracker's folder.
     has_times = evaluation.benchmark.protocol.layout == "got10k"
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

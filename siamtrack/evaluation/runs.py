@@ -135,10 +135,12 @@ def variants_of(family: str, *, fps: float = 25.0) -> tuple[Variant, ...]:
     """
     if family in ("ope", "supervised"):
         return (Variant(family, family),)
+    # Spatial robustness: 8 shifts and 4 scales of the first box.
     if family == "sre":
         shifted = [Variant("sre", f"sre-{name}", shift_xy=s) for name, s in SHIFTS_XY.items()]
         scaled = [Variant("sre", f"sre-scale-{s:g}", scale=s) for s in SCALES]
         return (*shifted, *scaled)
+    # Temporal robustness: 20 starts, spread evenly over the sequence.
     if family == "tre":
         return tuple(Variant("tre", f"tre-{k:02d}", segment=k) for k in range(SEGMENTS))
     if family == "realtime":
@@ -243,9 +245,10 @@ def _one_pass(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -
     boxes: list[FloatArray] = []
     times: list[float] = []
     for frame, image in _decoded(sequence, start):
+        # 1. The picture, corrupted the same way for every tracker.
         if variant.corruption is not None:
             image = corrupt(image, *variant.corruption, sequence.name, frame)
-        # The first row is the box that was given.
+        # 2. Initialize, then track. The first row is the box that was given.
         if frame == start:
             box = variant.first_box(sequence.boxes_xywh[start])
             seconds = tracker.init(frame, image, box)
@@ -261,7 +264,7 @@ def _real_time(tracker: TimedTracker, sequence: EvalSequence, fps: float) -> Seq
 
     Frame i arrives at i / fps. Its box is due at (i + 1) / fps: the newest box finished by then,
     so a late frame keeps the old box. A tracker that becomes free takes the newest frame that has
-    arrived and never sees the ones between. `init` is free of charge.
+    arrived and never sees the ones between. The time of `init` does not count.
     """
     # `current` is the newest finished box, `pending` the one that is finished at `free_at` (s).
     # `next_frame` is the first frame that the tracker sees once it is free.
@@ -345,6 +348,7 @@ def start_sequence(
     tracker: Tracker, sequence: VideoSequence, max_frames: int = 0
 ) -> tuple[int, Iterator[Image], Result]:
     """As `track_sequence`, but only start: first frame, images of the others, first result."""
+    # The first frame that shows the target; no frame before it is decoded.
     first = int(np.flatnonzero(sequence.visible)[0])
     stop = min(len(sequence), first + max_frames) if max_frames else len(sequence)
     images = sequence.iter_frames(range(first, stop))

@@ -220,11 +220,7 @@ class OpenCvTracker:
 
 
 CLASSIC = {
-    "csrt": "TrackerCSRT_create",
-    "kcf": "TrackerKCF_create",
-    "medianflow": "TrackerMedianFlow_create",
-    "mil": "TrackerMIL_create",
-    "mosse": "TrackerMOSSE_create",
+    name.lower(): f"Tracker{name}_create" for name in ("CSRT", "KCF", "MedianFlow", "MIL", "MOSSE")
 }
 """Trackers without model files; OpenCV keeps some of them in `cv2.legacy`."""
 
@@ -443,10 +439,12 @@ def result_identity(spec: TrackerSpec, tracker: EvaluatedTracker) -> dict[str, o
         files = {key: sha256(Path(str(value))) for key, value in sorted(spec.options.items())}
         return {"name": spec.name, "opencv": cv2.__version__, "files_sha256": files}
     if not spec.is_ours:
+        # A class: its options and the file that defines it.
         source = _source_file(spec.name.rpartition(":")[0])
         code = sha256(source) if source else "builtin"
         options = dict(sorted(spec.options.items()))
         return {"name": spec.name, "options": options, "source_sha256": code}
+    # Ours: what really runs, however it was asked for.
     from siamtrack.api import DEFAULT_WEIGHTS
     from siamtrack.models.weights import find_weights
 

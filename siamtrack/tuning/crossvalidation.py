@@ -67,6 +67,7 @@ def cross_validate_choice(aucs: FloatArray, folds: int, seed: int = 0) -> Select
             winner = _best_candidate(np.delete(aucs, fold, axis=1))
             gain[fold] += (aucs[winner, fold] - aucs[0, fold]) / REPEATS
             chosen[winner] += 1 / (REPEATS * folds)
+    # The choice on all sequences, and how sure its gain elsewhere is.
     best = _best_candidate(aucs)
     return SelectionResult(
         folds=folds,

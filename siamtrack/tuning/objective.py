@@ -148,6 +148,7 @@ class Objective:
         self.engine = f"{self._engine.name} {self._engine.precision}"
         self._max_frames = config.max_frames
         dataset = open_dataset(config.sequences)
+        # Sequences are cached as a whole, as many as fit.
         left_bytes = memory_mb * 1e6
         self.sequences: list[VideoSequence] = []
         for name in names:

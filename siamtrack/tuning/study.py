@@ -100,6 +100,7 @@ class Search:
             return
         options = {name: present[name] for name in self._ranges}
         aucs = evaluate(options)
+        # Optuna refuses values outside the ranges; such options are the baseline alone.
         if all(d._contains(d.to_internal_repr(options[n])) for n, d in self._ranges.items()):
             # The sampler learns from it as from any other.
             known = self._optuna.trial.create_trial(
@@ -123,10 +124,12 @@ class Search:
         done = {tuple(sorted(trial.options.items())): trial.aucs for trial in self.trials}
         refusal: ConfigError | None = None
         while self._tried() < trials:
+            # 1. What to try next; the seed depends on the number of the trial alone.
             self._study.sampler = self._optuna.samplers.TPESampler(
                 seed=int(np.random.default_rng([self._seed, self._tried()]).integers(2**31))
             )
             trial = self._study.ask(self._ranges)
+            # 2. Evaluate it, unless the same options were evaluated before.
             key = tuple(sorted(trial.params.items()))
             try:
                 aucs = dict(done[key]) if key in done else evaluate(trial.params)

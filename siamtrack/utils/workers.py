@@ -110,6 +110,7 @@ class WorkerPool(Closing):
             pinned: worker k always gets groups k, k + workers, ...; otherwise a worker that is
                 free takes the next one.
         """
+        # 1. A queue for each worker, or one for all.
         used = self._processes[: len(groups)]
         shared = deque(groups)
         queues = [deque(groups[k :: len(used)]) if pinned else shared for k in range(len(used))]
@@ -132,7 +133,7 @@ class WorkerPool(Closing):
                     with lock:
                         on_result(worker, task, result, error)
 
-        # One thread per process. It waits for its process, so plain threads will do.
+        # 2. One thread per process. It waits for its process, so plain threads will do.
         with ThreadPoolExecutor(max(1, len(used)), thread_name_prefix="workers") as threads:
             futures = [threads.submit(work, worker) for worker in range(len(used))]
             try:
@@ -285,6 +286,7 @@ def main() -> None:
     # Keep stdout for answers, and let file descriptor 1, which C libraries print to, be stderr.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    # Target and setup.
     requests = _lines_of_stdin()
     greeting = json.loads(next(requests))
     module, _, name = greeting["target"].partition(":")
