@@ -56,7 +56,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     metavar="NAME",
     help="Only these sequences; wildcards allowed, may be repeated.",
 )
-@click.option("--partial", is_flag=True, help="Evaluate what is there of an incomplete data set.")
+@click.option("--partial", is_flag=True, help="Evaluate the complete sequences only.")
 @click.option(
     "--workers",
     type=ONE_OR_MORE,
@@ -116,8 +116,8 @@ def command(
 
     DATASET is clips (a folder of clips with their boxes beside them), got10k-val, got10k-test,
     otb2013, otb50, otb100, vot2013 to vot2019, lasot, trackingnet, nfs30, nfs240, uav123, uav20l,
-    dtb70 or tcolor128. Nothing is downloaded. A run that was stopped goes on where it was when the
-    same command is given again. The exit code is 3 when any sequence failed.
+    dtb70 or tcolor128. Nothing is downloaded. Give the same command again to resume a run that was
+    stopped. The exit code is 3 if any sequence failed.
     """
     from siamtrack.evaluation.evaluate import prepare, with_older_results, write_submission
     from siamtrack.evaluation.task import RunConfig
@@ -176,7 +176,7 @@ def _run(evaluation: Evaluation) -> list[TaskResult]:
     except KeyboardInterrupt:
         click.echo(
             f"siamtrack: stopped; finished sequences are in {config.out / 'results'} and the same "
-            "command goes on from there",
+            "command resumes the run",
             err=True,
         )
         raise

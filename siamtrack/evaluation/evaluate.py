@@ -91,7 +91,7 @@ def prepare(config: RunConfig) -> Evaluation:
     usable, problems = benchmark.check(benchmark.select(config.only))
     if problems and not config.partial:
         raise DatasetError(
-            f"{place} is incomplete; --partial evaluates what is there. "
+            f"{place} is incomplete; --partial evaluates the complete sequences. "
             f"{len(problems)} found: {'; '.join(problems)}"
         )
     if not usable:

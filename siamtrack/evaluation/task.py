@@ -22,7 +22,7 @@ class RunConfig:
         protocols: names of `protocols.FAMILIES`; empty for `ope`, or `supervised` on VOT.
         realtime_fps: rate at which frames come in `realtime`.
         only: patterns of sequence names; empty for all.
-        partial: evaluate what is there of an incomplete data set.
+        partial: evaluate the complete sequences of an incomplete data set.
         workers: processes on this machine.
         scheduler: address of a Dask scheduler to run on instead; empty for this machine.
         threads: computing threads of one tracker.

@@ -195,7 +195,7 @@ class OpenCvTracker:
 
     Args:
         make: builds the OpenCV object; called at every `init`, because most of OpenCV's trackers
-            keep what they learnt from the last sequence.
+            keep a model of the last target.
     """
 
     def __init__(self, make: Callable[[], Any]):

@@ -1,4 +1,4 @@
-"""Search of tracker options on sequences with truth, and what the choice is worth elsewhere.
+"""Search of tracker options on sequences with truth, and how much the choice gains on other sequences.
 
 Reading order:
 

@@ -194,7 +194,7 @@ def test_ctrl_c_during_a_frame_ends_all_processes(root: Path, here: Path) -> Non
     worker = int((here / "tell").read_text())
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and "the same command goes on from there" in said
+    assert process.returncode == 130 and "the same command resumes the run" in said
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
 
@@ -205,7 +205,7 @@ def test_ctrl_c_names_the_kept_results(no_plots, root, here, capfd, monkeypatch)
 
     monkeypatch.setattr(evaluate, "run", interrupted)
     assert call(root, here / "out", "--tracker", "identity") == 130
-    assert "the same command goes on from there" in capfd.readouterr().err
+    assert "the same command resumes the run" in capfd.readouterr().err
 
 
 @pytest.fixture
