@@ -1,4 +1,4 @@
-"""Search of tracker options on sequences with truth, and how much the choice gains on other sequences.
+"""Search of tracker options on sequences with truth; cross-validation of what the choice gains.
 
 Reading order:
 
