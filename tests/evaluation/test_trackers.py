@@ -107,7 +107,7 @@ def test_an_import_error_is_reported(tmp_path):
 def test_key_depends_on_source_and_options_of_a_class(trackers_file):
     plain = TrackerSpec(f"{trackers_file}:Drift")
     before = result_key(plain)
-    assert before.startswith("own_trackers.py-Drift-")
+    assert before.startswith("own-trackers.py-Drift-")
     assert result_key(TrackerSpec(plain.name, {"step": 2.0})) != before
     trackers_file.write_text(trackers_file.read_text() + "\n# faster\n")
     assert result_key(plain) != before
