@@ -73,11 +73,7 @@ class Style:
 
 
 def draw_results(
-    image_bgr: Image,
-    results: Mapping[int, Result],
-    *,
-    labels: Mapping[int, str] | None = None,
-    fps: float | None = None,
+    image_bgr: Image, results: Mapping[int, Result], *, fps: float | None = None
 ) -> Image:
     """Draw every target's box, number, score and status.
 
@@ -87,7 +83,6 @@ def draw_results(
     Args:
         image_bgr: (H, W, 3) uint8 BGR frame; not changed.
         results: what to draw, by target number.
-        labels: names that replace the numbers, by target number.
         fps: frames per second to show in the top right corner; None shows none.
 
     Returns:
@@ -110,8 +105,7 @@ def draw_results(
 
     # 3. Labels.
     for target, result in results.items():
-        name = (labels or {}).get(target, str(target))
-        taken.append(_draw_label(canvas, name, target, result, style, taken))
+        taken.append(_draw_label(canvas, target, result, style, taken))
     return canvas
 
 
@@ -200,19 +194,19 @@ def _dashes(
 
 
 def _draw_label(
-    canvas: Image, name: str, target: int, result: Result, style: Style, taken: list[_Rect]
+    canvas: Image, target: int, result: Result, style: Style, taken: list[_Rect]
 ) -> _Rect:
     """Write number, score and status beside the box, where there is no other label."""
     # 1. Shorten the text until it fits into the frame.
     frame_h, frame_w = canvas.shape[:2]
-    name_w, height = style.text_wh(name)
+    number_w, height = style.text_wh(str(target))
     text = f"{result.score:.2f} {result.status}"
-    if name_w + style.text_wh(text)[0] > frame_w:
+    if number_w + style.text_wh(text)[0] > frame_w:
         text = f"{result.score:.2f}"
     text_w = style.text_wh(text)[0]
-    if name_w + text_w > frame_w:
+    if number_w + text_w > frame_w:
         text, text_w = "", 0
-    width = name_w + text_w
+    width = number_w + text_w
 
     # 2. Find a place: above the box, else below it, else inside it.
     left, top, _, bottom = _corners(result.box)
@@ -226,9 +220,9 @@ def _draw_label(
 
     # 3. Draw it.
     accent = ACCENTS_BGR[target % len(ACCENTS_BGR)]
-    _draw_text_box(canvas, name, (x, y), _DARK, accent, style)
+    _draw_text_box(canvas, str(target), (x, y), _DARK, accent, style)
     if text:
-        _draw_text_box(canvas, text, (x + name_w, y), STATUS_BGR[result.status], _DARK, style)
+        _draw_text_box(canvas, text, (x + number_w, y), STATUS_BGR[result.status], _DARK, style)
     return x, y, x + width, y + height
 
 

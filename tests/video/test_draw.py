@@ -153,21 +153,18 @@ def test_lines_and_letters_grow_with_the_frame() -> None:
     assert heights[0] < heights[1] < heights[2]
 
 
-def test_label_shows_number_score_status_and_label() -> None:
-    def tag(target: int = 0, score: float = 0.5, status: Status = "tracked", **more) -> bytes:
-        result = Result(box=BOX, score=score, status=status)
-        return draw_results(gray(), {target: result}, **more)[110:148].tobytes()
+def test_label_shows_number_and_score() -> None:
+    def label(target: int = 0, score: float = 0.5) -> bytes:
+        result = Result(box=BOX, score=score, status="tracked")
+        return draw_results(gray(), {target: result})[110:148].tobytes()
 
-    plain = tag()
-    assert plain == tag(score=0.501), "two decimals are shown"
-    assert plain not in {tag(target=1), tag(score=0.6), tag(labels={0: "car"})}
-    assert tag(labels={7: "someone else"}) == plain
+    plain = label()
+    assert plain == label(score=0.501), "two decimals are shown"
+    assert plain not in {label(target=1), label(score=0.6)}
 
 
-def test_targets_of_the_same_status_are_told_apart_by_color() -> None:
-    text_boxes = {
-        tuple(draw_results(gray(), {k: one()[0]}, labels={k: "x"})[131, 200]) for k in range(8)
-    }
+def test_targets_of_the_same_status_differ_in_color() -> None:
+    text_boxes = {tuple(draw_results(gray(), {k: one()[0]})[131, 200]) for k in range(8)}
     assert len(text_boxes) == 8
 
 
