@@ -44,7 +44,7 @@ def test_a_run_leaves_weights_a_card_logs_and_curves(small_run, tmp_path):
 
 
 def test_the_network_overfits_eight_pairs(small_run, tmp_path, monkeypatch):
-    """The loss falls to a twentieth when the same eight pairs are shown again and again."""
+    """The loss falls below a tenth when the same eight pairs are shown again and again."""
     original = module.StepSampler.__iter__
 
     def always_the_first(sampler):
@@ -63,7 +63,7 @@ def test_the_network_overfits_eight_pairs(small_run, tmp_path, monkeypatch):
     )
     module.train(config, tmp_path / "run")
     found = losses(tmp_path / "run")
-    assert min(list(found.values())[-10:]) < found[1] / 20
+    assert min(list(found.values())[-10:]) < found[1] / 10
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(small_run, tmp_path, monkeypatch):
