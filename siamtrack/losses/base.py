@@ -7,8 +7,8 @@ that autocast lowers, so they give the same value inside and outside of an autoc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -66,15 +66,6 @@ class LossTarget:
     positives_per_pair: Tensor | float | None = None
     seed: int = 0
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> LossTarget:
-        """Copy all tensors to a device; see `torch.Tensor.to` for `non_blocking`."""
-        moved: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                moved[field.name] = value.to(device, non_blocking=non_blocking)
-        return replace(self, **moved)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -82,13 +73,11 @@ class Loss:
 
     Attributes:
         name: key of the loss in section [loss] of a configuration.
-        needs_boxes: whether it reads `ltrb_px` of output and target.
         needs_embeddings: whether it reads `embeddings` of the output, `identities` of the target.
         reduction: "mean" over pairs or triplets, "sum", or "none" for one value each.
     """
 
     name: ClassVar[str]
-    needs_boxes: ClassVar[bool] = False
     needs_embeddings: ClassVar[bool] = False
 
     reduction: Reduction = "mean"
@@ -116,23 +105,14 @@ class PerPairLoss(Loss):
 
 
 def reduce_values(values: Tensor, weight: Tensor | None, reduction: Reduction) -> Tensor:
-    """Weight and reduce the values of pairs or triplets.
-
-    Args:
-        values: (N,), N may be 0.
-        weight: (N,) factors; None for 1.
-        reduction: "mean" divides by N and not by the sum of weights: the mean over equal parts of
-            a batch is then the mean over the batch. The mean of nothing is 0.
-
-    Returns:
-        Scalar, or (N,) for "none".
-    """
+    """Weight and reduce the (N,) values of pairs or triplets; the mean of nothing is 0."""
     if weight is not None:
         check_same_shape("weight", weight, "values", values)
         values = values * weight.to(values.dtype)
     if reduction == "none":
         return values
     total = values.sum()
+    # Not divided by the sum of weights: the mean over equal parts of a batch is that of the batch.
     return total / max(values.numel(), 1) if reduction == "mean" else total
 
 

@@ -31,7 +31,6 @@ class IoULoss(PerPairLoss):
     """
 
     name: ClassVar[str] = "iou"
-    needs_boxes: ClassVar[bool] = True
 
     def per_pair(self, output: LossInput, target: LossTarget) -> Tensor:
         """(B,) loss of each pair; 0 for a pair without positive cells."""
@@ -43,7 +42,6 @@ class GIoULoss(PerPairLoss):
     """1 - GIoU (Rezatofighi et al. 2019, algorithm 1), summed and divided as in `IoULoss`."""
 
     name: ClassVar[str] = "giou"
-    needs_boxes: ClassVar[bool] = True
 
     def per_pair(self, output: LossInput, target: LossTarget) -> Tensor:
         """(B,) loss of each pair; 0 for a pair without positive cells."""
@@ -61,18 +59,14 @@ def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
         (...) in [0, 1]. A box with x1 > x2 or y1 > y2 has area 0. The IoU of two boxes of area 0
         is 0, with finite gradients.
     """
-    intersection, union = _intersection_and_union(a_xyxy, b_xyxy)
-    return _ratio_or_zero(intersection, union)
+    return _ratio_or_zero(*_intersection_and_union(a_xyxy, b_xyxy))
 
 
 def giou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     """Generalized IoU (Rezatofighi et al. 2019, algorithm 1), shapes as in `iou`.
 
-    GIoU = IoU - (|C| - |A u B|) / |C|, where C is the smallest box that encloses A and B. Unlike
-    the IoU it has a gradient when the boxes are apart.
-
-    Returns:
-        (...) in (-1, 1].
+    GIoU = IoU - (|C| - |A u B|) / |C| in (-1, 1], where C is the smallest box that encloses A and
+    B. Unlike the IoU it has a gradient when the boxes are apart.
     """
     intersection, union = _intersection_and_union(a_xyxy, b_xyxy)
 
@@ -111,10 +105,6 @@ def boxes_at_positives(output: LossInput, target: LossTarget) -> tuple[Tensor, T
 
     Cells that are not positive hold the same unit box in both. What is computed from them is finite
     and without gradient, so it can be masked out afterwards.
-
-    Raises:
-        ConfigError: the network or the labels have no boxes.
-        TrainingError: the shapes do not fit.
     """
     if output.ltrb_px is None or target.ltrb_px is None:
         lacking = "network gives" if output.ltrb_px is None else "labels hold"
@@ -134,7 +124,7 @@ def boxes_at_positives(output: LossInput, target: LossTarget) -> tuple[Tensor, T
 
 
 def mean_positives(target: LossTarget, dtype: torch.dtype) -> Tensor:
-    """Mean number of positive cells per pair, at least 1; see `LossTarget.positives_per_pair`."""
+    """`LossTarget.positives_per_pair`, or the mean of this batch; at least 1."""
     given = target.positives_per_pair
     if given is None:
         given = target.positive.sum().to(dtype) / max(len(target.positive), 1)

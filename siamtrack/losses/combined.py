@@ -17,20 +17,10 @@ from siamtrack.losses.metric import ContrastiveLoss, EuclideanLoss, TripletLoss
 from siamtrack.losses.response import BalancedLogisticLoss, FocalLoss, IoUAwareLoss
 from siamtrack.utils.config import build, check_number
 
+_RESPONSE_AND_BOXES = (BalancedLogisticLoss, FocalLoss, IoUAwareLoss, IoULoss, GIoULoss)
+_METRIC = (ContrastiveLoss, TripletLoss, EuclideanLoss)
 LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
-    {
-        loss.name: loss
-        for loss in (
-            BalancedLogisticLoss,
-            FocalLoss,
-            IoUAwareLoss,
-            IoULoss,
-            GIoULoss,
-            ContrastiveLoss,
-            TripletLoss,
-            EuclideanLoss,
-        )
-    }
+    {loss.name: loss for loss in (*_RESPONSE_AND_BOXES, *_METRIC)}
 )
 """Every loss by its name in a configuration."""
 
@@ -51,11 +41,6 @@ class CombinedLoss:
     terms: tuple[Term, ...]
 
     @property
-    def needs_boxes(self) -> bool:
-        """Whether a term reads predicted boxes."""
-        return any(term.loss.needs_boxes for term in self.terms)
-
-    @property
     def needs_embeddings(self) -> bool:
         """Whether a term reads embeddings; the training step computes them only then."""
         return any(term.loss.needs_embeddings for term in self.terms)
@@ -68,8 +53,7 @@ class CombinedLoss:
         """Weighted sum, and for the log each term before its weight, detached."""
         values = {term.name: term.loss(output, target) for term in self.terms}
         first, *others = (term.weight * values[term.name] for term in self.terms)
-        total = sum(others, start=first)
-        return total, {name: value.detach() for name, value in values.items()}
+        return sum(others, start=first), {name: value.detach() for name, value in values.items()}
 
 
 def build_loss(config: Mapping[str, float | Mapping[str, Any]]) -> CombinedLoss:

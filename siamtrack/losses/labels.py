@@ -12,11 +12,8 @@ from siamtrack.errors import InvalidBoxError, TrainingError
 from siamtrack.losses.base import LossTarget
 from siamtrack.utils.config import check_number
 
-POSITIVE_PART = 0.25
-"""Semi-axes of the ellipse of positive cells, as fractions of the box's width and height."""
-
-MIN_RADIUS_PX = 10.0
-"""Shortest semi-axis of that ellipse, in search px."""
+POSITIVE_PART = 0.25  # semi-axes of the ellipse of positive cells over the box's width and height
+MIN_RADIUS_PX = 10.0  # shortest semi-axis, in search px
 
 
 def disc_target(
@@ -27,7 +24,7 @@ def disc_target(
     radius_px: float = 16.0,
     offset_px: Tensor | None = None,
 ) -> LossTarget:
-    """Labels of SiamFC: a disc of positive cells, everything else background.
+    """Labels of SiamFC: a disc of positive cells, everything else background; no boxes.
 
     A cell u is positive if total_stride * |u - c| <= radius_px (Bertinetto et al. 2016, eq. 4),
     where c is the target's center. The response's center is the search crop's center.
@@ -39,9 +36,6 @@ def disc_target(
         radius_px: raising it rewards less precise localization.
         offset_px: (B, 2) x, y of the target's center from the crop's center in search px; None
             for targets in the middle of the crop, as SiamFC trains.
-
-    Returns:
-        Masks (B, 1, R, R), no boxes.
 
     Raises:
         ConfigError: the radius is negative or not a number.
@@ -64,11 +58,7 @@ def disc_target(
 
 
 def box_target(
-    boxes_xywh: Tensor,
-    is_negative: Tensor,
-    *,
-    response_size: int = 16,
-    total_stride: float = 16.0,
+    boxes_xywh: Tensor, is_negative: Tensor, *, response_size: int = 16, total_stride: float = 16.0
 ) -> LossTarget:
     """Anchor-free labels: an ellipse of positive cells, each with its distances to the box sides.
 
@@ -98,7 +88,13 @@ def box_target(
     _check_is_negative(is_negative)
     _check_columns("boxes_xywh", boxes_xywh, len(is_negative), 4)
     boxes = torch.where(is_negative[:, None], 1.0, boxes_xywh.float())
-    _check_boxes(boxes)
+    bad = ~(torch.isfinite(boxes).all(dim=1) & (boxes[:, 2:] > 0).all(dim=1))
+    if bad.any():
+        row = int(bad.nonzero()[0, 0])
+        raise InvalidBoxError(
+            f"box {boxes[row].tolist()} of pair {row} is not a box; give x, y, w, h in search px, "
+            "finite and with positive w and h, or mark the pair as negative"
+        )
     x, y, w, h = boxes[:, :, None, None].unbind(dim=1)  # (B, 1, 1) each
 
     # Cell centers in search px, and their distance to the box center.
@@ -107,8 +103,7 @@ def box_target(
     dx, dy = cell_x - (x + w / 2), cell_y - (y + h / 2)  # (B, 1, R), (B, R, 1)
 
     # Positive: the ellipse, and the cell of the box center.
-    radius_x = (POSITIVE_PART * w).clamp(min=MIN_RADIUS_PX)
-    radius_y = (POSITIVE_PART * h).clamp(min=MIN_RADIUS_PX)
+    radius_x, radius_y = ((POSITIVE_PART * side).clamp(min=MIN_RADIUS_PX) for side in (w, h))
     in_ellipse = (dx / radius_x) ** 2 + (dy / radius_y) ** 2 <= 1  # (B, R, R)
     half = total_stride / 2
     # Half-open intervals: at most one cell contains the box center.
@@ -138,14 +133,4 @@ def _check_columns(name: str, tensor: Tensor, rows: int, columns: int) -> None:
     if tensor.shape != (rows, columns):
         raise TrainingError(
             f"{name} has shape {tuple(tensor.shape)}; give ({rows}, {columns}), one row per pair"
-        )
-
-
-def _check_boxes(boxes: Tensor) -> None:
-    bad = ~(torch.isfinite(boxes).all(dim=1) & (boxes[:, 2:] > 0).all(dim=1))
-    if bad.any():
-        row = int(bad.nonzero()[0, 0])
-        raise InvalidBoxError(
-            f"box {boxes[row].tolist()} of pair {row} is not a box; give x, y, w, h in search px, "
-            "finite and with positive w and h, or mark the pair as negative"
         )

@@ -25,11 +25,7 @@ Distance = Literal["euclidean", "squared", "manhattan", "cosine"]
 
 @dataclass(frozen=True, kw_only=True)
 class MetricLoss(Loss):
-    """Base of the losses of embeddings.
-
-    Attributes:
-        distance: see `pair_distance`.
-    """
+    """Base of the losses of embeddings; `distance` is that of `pair_distance`."""
 
     needs_embeddings: ClassVar[bool] = True
 
@@ -42,11 +38,9 @@ class MetricLoss(Loss):
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveLoss(MetricLoss):
-    r"""Contrastive loss (Hadsell, Chopra and LeCun 2006, eq. 4).
+    """Contrastive loss with margin m (Hadsell, Chopra and LeCun 2006, eq. 4).
 
-    .. math:: \tfrac12 d^2, \quad \tfrac12 \max(m - d, 0)^2
-
-    for a pair of the same and of different targets, with the margin m.
+    d^2 / 2 for a pair of one target, max(m - d, 0)^2 / 2 for a pair of different targets.
 
     Attributes:
         margin: raising it pushes different targets farther apart; in the unit of the distance. Unit
@@ -63,8 +57,8 @@ class ContrastiveLoss(MetricLoss):
         """Loss of given pairs.
 
         Args:
-            anchor: (M, D).
-            other: (M, D).
+            anchor: (M, D) embeddings.
+            other: (M, D) embeddings.
             same: (M,) bool, True where anchor and other show the same target.
             weight: (M,) factor on each pair.
         """
@@ -84,9 +78,7 @@ class ContrastiveLoss(MetricLoss):
 
 @dataclass(frozen=True, kw_only=True)
 class EuclideanLoss(MetricLoss):
-    r"""Squared deviation of the distance from a fixed one, over pairs of the same target.
-
-    .. math:: (d - \alpha)^2
+    """(d - alpha)^2 over pairs of the same target.
 
     Alone it collapses to one constant embedding, because it never pushes different targets apart.
     Use it beside another loss.
@@ -104,9 +96,9 @@ class EuclideanLoss(MetricLoss):
     ) -> Tensor:
         """Loss of the pairs with `same` set; arguments as `ContrastiveLoss.pair_loss`."""
         _check_same_flags(same, anchor)
-        d = pair_distance(anchor[same], other[same], self.distance)  # (number of same pairs,)
-        kept = None if weight is None else weight[same]
-        return reduce_values((d - self.alpha).square(), kept, self.reduction)
+        d = pair_distance(anchor[same], other[same], self.distance)  # (pairs of the same target,)
+        weight = None if weight is None else weight[same]
+        return reduce_values((d - self.alpha).square(), weight, self.reduction)
 
     def __call__(self, output: LossInput, target: LossTarget) -> Tensor:
         """Loss of all pairs of the same target in the batch."""
@@ -119,17 +111,15 @@ class EuclideanLoss(MetricLoss):
 
 @dataclass(frozen=True, kw_only=True)
 class TripletLoss(MetricLoss):
-    r"""Triplet loss of FaceNet (Schroff et al. 2015, eq. 3).
+    """Triplet loss of FaceNet with margin m (Schroff et al. 2015, eq. 3): max(d_ap - d_an + m, 0).
 
-    .. math:: \max(d(a, p) - d(a, n) + m, 0)
-
-    for an anchor a, another view p of its target and a view n of another target, with the margin m.
+    d_ap is the distance of an anchor to another view of its target, d_an that to another target.
     FaceNet's distance is the squared one.
 
     Attributes:
-        margin: how much farther n must be than p, in the unit of the distance; raising it spreads
-            targets more and makes more triplets count.
-        mining: see `mine_triplets`; or "offline", the triplets of `LossTarget.triplets`.
+        margin: how much farther another target must be, in the unit of the distance; raising it
+            spreads targets more and makes more triplets count.
+        mining: as for `mine_triplets`; or "offline", the triplets of `LossTarget.triplets`.
         max_triplets: if a batch has more triplets, this many are drawn at random.
         active_only: average over the triplets that violate the margin instead of all of them. With
             "batch-all" most triplets soon have loss 0 and would dominate the mean (Hermans et al.
@@ -153,14 +143,7 @@ class TripletLoss(MetricLoss):
     def triplet_loss(
         self, anchor: Tensor, positive: Tensor, negative: Tensor, weight: Tensor | None = None
     ) -> Tensor:
-        """Loss of given triplets.
-
-        Args:
-            anchor: (T, D).
-            positive: (T, D), the same target as the anchor.
-            negative: (T, D), another target.
-            weight: (T,) factor on each triplet.
-        """
+        """Loss of given triplets: (T, D) embeddings, and a (T,) factor on each triplet."""
         d_positive = pair_distance(anchor, positive, self.distance)  # (T,)
         d_negative = pair_distance(anchor, negative, self.distance)
         values = (d_positive - d_negative + self.margin).relu()
@@ -182,15 +165,11 @@ class TripletLoss(MetricLoss):
                     "sample them with the data, or mine from the batch with another mining"
                 )
         else:
+            rng = np.random.default_rng(target.seed)
             with torch.no_grad():
                 distances = all_distances(embeddings, self.distance)  # (N, N)
             triplets = mine_triplets(
-                self.mining,
-                distances,
-                identities,
-                margin=self.margin,
-                max_triplets=self.max_triplets,
-                rng=np.random.default_rng(target.seed),
+                self.mining, distances, identities, self.margin, self.max_triplets, rng
             )
 
         # 2. Their loss, with gradient.
@@ -198,22 +177,19 @@ class TripletLoss(MetricLoss):
 
 
 def pair_distance(a: Tensor, b: Tensor, distance: Distance = "euclidean") -> Tensor:
-    """Distance along the last axis, with broadcasting over the others.
+    """Distance of (..., D) embeddings along the last axis, with broadcasting over the others.
 
     Gradients are finite everywhere. At identical inputs, where the Euclidean and the Manhattan
     distance have a kink, the gradient is 0.
 
     Args:
-        a: (..., D) embeddings of any float dtype.
-        b: (..., D), broadcastable to `a`.
+        a: embeddings of any float dtype.
+        b: embeddings, broadcastable to `a`.
         distance: "euclidean" |a - b|, "squared" |a - b|^2, "manhattan" sum of |a_i - b_i|, or
             "cosine" 1 - cos(a, b) in [0, 2]; a zero vector is at 1 from everything.
 
     Returns:
         (...) float32 (float64 if given), not negative.
-
-    Raises:
-        ConfigError: no such distance.
     """
     check_choice("distance", distance, get_args(Distance))
     a, b = at_least_float32(a), at_least_float32(b)
@@ -244,17 +220,11 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def pool_region(embedding_map: Tensor, share: Tensor) -> Tensor:
-    """Mean embedding of a region: cells weighted by the fraction that the region covers.
+    """(B, D) mean embedding of a region: cells weighted by the fraction that the region covers.
 
     Args:
         embedding_map: (B, D, R, R).
-        share: (B, 1, R, R) in [0, 1], see `siamtrack.models.network.coverage`.
-
-    Returns:
-        (B, D); zeros where the region covers nothing.
-
-    Raises:
-        TrainingError: the shapes do not fit.
+        share: (B, 1, R, R) in [0, 1], from `coverage`; where it is 0 everywhere, so is the mean.
     """
     if share.shape != (len(embedding_map), 1, *embedding_map.shape[2:]):
         raise TrainingError(
@@ -280,13 +250,11 @@ def stack_regions(
     """Put the regions of a batch of pairs into one table with their identities.
 
     Args:
-        exemplar: (B, D) embedding of the target in the exemplar.
-        search: (B, D) embedding of the boxed object in the search crop.
-        is_negative: (B,) bool, that object is not the exemplar's target; it gets an identity of
-            its own.
-        identities: (B,) int64 of the exemplars' targets, where several pairs may show the same
-            one; None: all different.
-        distractor: (B, D) embedding of another object in the search crop.
+        exemplar: (B, D) target in the exemplar.
+        search: (B, D) boxed object in the search crop.
+        is_negative: (B,) bool, that object is not the exemplar's target and gets a new identity.
+        identities: (B,) int64 of the exemplars' targets; None: all different.
+        distractor: (B, D) another object in the search crop.
         has_distractor: (B,) bool, which pairs have one; None: all.
 
     Returns:

@@ -28,7 +28,6 @@ def mine_triplets(
     mining: Mining,
     distances: Tensor,
     identities: Tensor,
-    *,
     margin: float,
     max_triplets: int,
     rng: np.random.Generator,
@@ -49,10 +48,6 @@ def mine_triplets(
 
     Returns:
         (T, 3) int64 rows: anchor, positive, negative, on the device of the distances; T may be 0.
-
-    Raises:
-        ConfigError: no such mining.
-        TrainingError: identities and distances do not fit.
     """
     check_choice("mining", mining, get_args(Mining)[:-1])
     if distances.shape != (*identities.shape, *identities.shape):
@@ -69,19 +64,24 @@ def mine_triplets(
             count = max(min(count, int(_SortedRows(ids).same.sum())), 1)
         return torch.from_numpy(sample_triplets(ids, count, rng)).to(distances.device)
 
-    mine = _batch_hard if mining == "batch-hard" else _semi_hard
-    with torch.no_grad():
-        triplets = mine(distances.detach(), identities, margin)
+    # Another row of the same target, and a row of another target.
+    equal = identities[:, None] == identities[None]  # (N, N)
+    itself = torch.eye(len(identities), dtype=torch.bool, device=identities.device)
+    same, different = equal & ~itself, ~equal
+
+    distances = distances.detach()
+    if mining == "batch-hard":
+        triplets = _batch_hard(distances, same, different)
+    else:
+        triplets = _semi_hard(distances, same, different, margin)
     if len(triplets) > max_triplets:
         kept = torch.from_numpy(_draw(len(triplets), max_triplets, rng))
         triplets = triplets[kept.to(triplets.device)]
     return triplets
 
 
-def _batch_hard(distances: Tensor, identities: Tensor, margin: float) -> Tensor:
-    """Farthest positive and nearest negative of each anchor; the margin plays no part."""
-    same, different = _masks(identities)  # (N, N)
-
+def _batch_hard(distances: Tensor, same: Tensor, different: Tensor) -> Tensor:
+    """Farthest positive and nearest negative of each anchor; all arguments (N, N)."""
     # Anchors need a positive and a negative.
     anchors = (same.any(dim=1) & different.any(dim=1)).nonzero()[:, 0]  # (T,)
     if len(anchors) == 0:
@@ -92,10 +92,8 @@ def _batch_hard(distances: Tensor, identities: Tensor, margin: float) -> Tensor:
     return torch.stack([anchors, positives, negatives], dim=1)  # (T, 3)
 
 
-def _semi_hard(distances: Tensor, identities: Tensor, margin: float) -> Tensor:
+def _semi_hard(distances: Tensor, same: Tensor, different: Tensor, margin: float) -> Tensor:
     """Nearest negative with d(a, p) < d(a, n) < d(a, p) + margin for each anchor and positive."""
-    same, different = _masks(identities)  # (N, N)
-
     # All P pairs of an anchor and another view of its target.
     anchors, positives = same.nonzero(as_tuple=True)  # (P,) each
     if len(anchors) == 0:
@@ -109,13 +107,6 @@ def _semi_hard(distances: Tensor, identities: Tensor, margin: float) -> Tensor:
 
     # Pairs with an empty band are left out.
     return torch.stack([anchors, positives, negatives], dim=1)[in_band.any(dim=1)]  # (T, 3)
-
-
-def _masks(identities: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, N) bool: another row of the same target, and a row of another target."""
-    equal = identities[:, None] == identities[None]
-    itself = torch.eye(len(identities), dtype=torch.bool, device=identities.device)
-    return equal & ~itself, ~equal
 
 
 def sample_pairs(
@@ -133,10 +124,6 @@ def sample_pairs(
 
     Returns:
         (M, 2) rows of each pair, and (M,) bool, whether both are the same target.
-
-    Raises:
-        ConfigError: the count is not positive.
-        TrainingError: identities that are not one-dimensional.
     """
     if count is not None:
         check_number("count of pairs", count, 1, integer=True)
@@ -172,17 +159,8 @@ def count_triplets(identities: ArrayLike) -> int:
 def sample_triplets(identities: ArrayLike, count: int, rng: np.random.Generator) -> IntArray:
     """Draw distinct triplets with equal probability; all of them if there are at most `count`.
 
-    Args:
-        identities: (N,) one per row.
-        count: most triplets.
-        rng: draws without replacement.
-
     Returns:
         (T, 3) rows: anchor, positive of the same target, negative of another.
-
-    Raises:
-        ConfigError: the count is not positive.
-        TrainingError: identities that are not one-dimensional.
     """
     check_number("count of triplets", count, 1, integer=True)
     rows = _SortedRows(identities)
@@ -212,30 +190,21 @@ def sample_triplets(identities: ArrayLike, count: int, rng: np.random.Generator)
 class _SortedRows:
     """Rows sorted by identity: the rows of one target form a group of neighbors.
 
-    Attributes:
-        order: (N,) row at each position of the sorted order.
-        start: (N,) first position of the group at each position.
-        end: (N,) position after the last of the group.
+    All arrays are (N,), one value for each position in the sorted order.
     """
 
     def __init__(self, identities: ArrayLike) -> None:
         ids = np.asarray(identities)
         if ids.ndim != 1:
             raise TrainingError(f"identities have shape {ids.shape}; give one per row, shape (N,)")
-        self.order: IntArray = np.argsort(ids, kind="stable")
+        self.order: IntArray = np.argsort(ids, kind="stable")  # row at the position
         in_order = ids[self.order]
+        # First position of its group, and position after the last one of the group.
         self.start: IntArray = np.searchsorted(in_order, in_order, side="left")
         self.end: IntArray = np.searchsorted(in_order, in_order, side="right")
-
-    @property
-    def same(self) -> IntArray:
-        """(N,) number of other rows with the identity of each position."""
-        return self.end - self.start - 1
-
-    @property
-    def different(self) -> IntArray:
-        """(N,) number of rows with another identity."""
-        return len(self.order) - (self.end - self.start)
+        # Numbers of other rows with the same identity, and of rows with another identity.
+        self.same = self.end - self.start - 1
+        self.different = len(ids) - (self.end - self.start)
 
 
 def _draw(total: int, count: int, rng: np.random.Generator) -> IntArray:

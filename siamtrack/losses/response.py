@@ -1,7 +1,7 @@
 """Losses of the score map: is the target at this cell or not.
 
 Every loss gets logits v (B, 1, R, R) and two masks of the same shape, positive and background.
-Cells in neither mask are ignored.
+Cells in neither mask are ignored. p = sigmoid(v).
 """
 
 from __future__ import annotations
@@ -29,19 +29,17 @@ _CELLS = (1, 2, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class BalancedLogisticLoss(PerPairLoss):
-    r"""Logistic loss of SiamFC (Bertinetto et al. 2016, eq. 1 and 2), balanced.
+    """Logistic loss of SiamFC (Bertinetto et al. 2016, eq. 1 and 2), balanced.
 
-    .. math:: \ell(y, v) = \log(1 + \exp(-y v))
-
-    with y = 1 at positive and -1 at background cells. The mean over the positive cells and the mean
-    over the background cells each weigh one half. A pair with only one of the two, such as a
-    negative pair, puts its whole weight on that one.
+    log(1 + exp(-y v)) with y = 1 at positive and -1 at background cells. The mean over the positive
+    cells and the mean over the background cells each weigh one half. A pair with only one of the
+    two, such as a negative pair, puts its whole weight on that one.
     """
 
     name: ClassVar[str] = "logistic"
 
     def per_pair(self, output: LossInput, target: LossTarget) -> Tensor:
-        """(B,) loss of each pair; 0 for a pair whose cells are all ignored."""
+        """(B,) loss; 0 for a pair whose cells are all ignored."""
         logits = _checked_logits(output, target)  # (B, 1, R, R)
 
         # log(1 + exp(-y v)) = -logsigmoid(y v), averaged over the cells of each label.
@@ -57,12 +55,10 @@ class BalancedLogisticLoss(PerPairLoss):
 
 @dataclass(frozen=True, kw_only=True)
 class FocalLoss(PerPairLoss):
-    r"""Focal loss (Lin et al. 2017, eq. 5).
+    """Focal loss (Lin et al. 2017, eq. 5).
 
-    .. math:: -\alpha (1 - p)^\gamma \log p, \quad -(1 - \alpha)\, p^\gamma \log(1 - p)
-
-    at positive and at background cells, where p is the sigmoid of the logit. The sum over the cells
-    is divided by the mean number of positive cells per pair.
+    -alpha (1 - p)^gamma log p at positive cells, -(1 - alpha) p^gamma log(1 - p) at background
+    cells. The sum over the cells is divided by the mean number of positive cells per pair.
 
     Attributes:
         alpha: weight of the positive cells, 1 - alpha that of the background, in [0, 1].
@@ -88,13 +84,11 @@ class FocalLoss(PerPairLoss):
 
 @dataclass(frozen=True, kw_only=True)
 class IoUAwareLoss(PerPairLoss):
-    r"""Varifocal loss (Zhang et al. 2021, eq. 2): the score learns the IoU of the cell's box.
+    """Varifocal loss (Zhang et al. 2021, eq. 2): the score learns the IoU q of the cell's box.
 
-    .. math:: -q\,(q \log p + (1 - q) \log(1 - p)), \quad -\alpha\, p^\gamma \log(1 - p)
-
-    at positive and at background cells, where p is the sigmoid of the logit and q the IoU of the
-    predicted with the true box. No gradient flows through q: the boxes have their own loss. The sum
-    over the cells is divided by the mean number of positive cells per pair.
+    -q (q log p + (1 - q) log(1 - p)) at positive cells, -alpha p^gamma log(1 - p) at background
+    cells. No gradient flows through q: the boxes have their own loss. The sum over the cells is
+    divided by the mean number of positive cells per pair.
 
     Attributes:
         alpha: weight of the background; raising it lowers scores beside the target.
@@ -102,7 +96,6 @@ class IoUAwareLoss(PerPairLoss):
     """
 
     name: ClassVar[str] = "iou_aware"
-    needs_boxes: ClassVar[bool] = True
 
     alpha: float = ranged(0.75, 0.0, below=math.inf)
     gamma: float = ranged(2.0, 0.0, below=math.inf)

@@ -29,10 +29,10 @@ def average_weights(
     from different weights.
 
     Args:
-        out: the weights file to write; its card names the data of all sources and adds no pairs.
+        out: the weights file to write; its card names the data of all sources.
         sources: names or files; one alone is copied.
-        search_size_px: side of the search crop; 0 keeps that of the first source. The networks are
-            fully convolutional: a smaller crop costs less time and covers less of the frame.
+        search_size_px: side of the search crop; 0 keeps that of the first source. Lowering it saves
+            time and covers less of the frame.
 
     Raises:
         ConfigError: no sources, or a size that the network cannot have.
@@ -46,8 +46,9 @@ def average_weights(
     first = networks[0]
     for source, network in zip(sources, networks, strict=True):
         same = network.architecture == first.architecture
-        search_size = first.config.search_size_px
-        if not same or replace(network.config, search_size_px=search_size) != first.config:
+        # Another architecture may refuse this size, so it is not tried.
+        size_px = first.config.search_size_px
+        if not same or replace(network.config, search_size_px=size_px) != first.config:
             raise WeightsError(
                 f"{source} is {network.architecture} {network.config}, {sources[0]} is "
                 f"{first.architecture} {first.config}; average weights of one network"
@@ -57,14 +58,11 @@ def average_weights(
     config = replace(first.config, search_size_px=search_size_px or first.config.search_size_px)
     mean = build_network(first.architecture, config_to_dict(config))
     states = [network.state_dict() for network in networks]
-    mean.load_state_dict(
-        {
-            name: torch.stack([state[name] for state in states]).mean(dim=0)
-            if value.is_floating_point()
-            else value
-            for name, value in states[0].items()
-        }
-    )
+    means = dict(states[0])
+    for name, value in means.items():
+        if value.is_floating_point():
+            means[name] = torch.stack([state[name] for state in states]).mean(dim=0)
+    mean.load_state_dict(means)
 
     # 3. Save, with the training data of all of them on the card.
     cards = [read_card(source) for source in sources]

@@ -37,17 +37,7 @@ class StepSampler(Sampler[list[int]]):
 def make_pair_dataset(
     config: TrainConfig, cache: CropCache, network: NetworkConfig, part: Part
 ) -> PairDataset:
-    """Pairs of a run.
-
-    Args:
-        config: of the run.
-        cache: of the run, open.
-        network: gives the sizes of the crops.
-        part: "train" or "held_out"; a run that holds nothing out has all pairs in both.
-
-    Raises:
-        ConfigError, DatasetError: see `PairDataset`.
-    """
+    """Pairs of a run; one that holds nothing out has all pairs in both parts."""
     return PairDataset(
         cache,
         config.pairs,
@@ -62,14 +52,7 @@ def make_pair_dataset(
 def make_loader(
     pairs: PairDataset, sampler: StepSampler, *, workers: int, pin_memory: bool = False
 ) -> DataLoader[Pair]:
-    """Loader of the sampler's batches.
-
-    Args:
-        pairs: each worker process gets a copy, which opens the cache again.
-        sampler: which pairs are in which batch.
-        workers: processes that load, with one thread each; 0 loads in this process.
-        pin_memory: for transfers to a GPU.
-    """
+    """Load batches in `workers` processes of one thread each; 0 loads in this process."""
     return DataLoader(
         pairs,
         batch_sampler=sampler,

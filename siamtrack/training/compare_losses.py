@@ -36,46 +36,33 @@ logger = logging.getLogger(__name__)
 
 RESULT = "result.json"
 TABLE, DATA, PLOT = "comparison.md", "comparison.json", "comparison.png"
-_SEED = 0
-_HEADINGS = ("loss", "success AUC", "AO", "AUC against the first", "p", "embedding ROC area")
+_SEED = 0  # of the bootstrap and of the test
+_METRIC_WEIGHT = 0.2  # of the metric losses
 
 
 @dataclass(frozen=True, slots=True)
 class LossVariant:
-    """One way of training the tracker.
+    """One way of training the tracker: section [loss], and changes of the network's fields."""
 
-    Attributes:
-        name: of its row and its folder.
-        loss: section [loss] of its configuration.
-        network: fields of the network's configuration that it changes.
-    """
-
-    name: str
+    name: str  # of its row and its folder
     loss: Mapping[str, Any]
     network: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class VariantResult:
-    """Scores of a variant.
-
-    Attributes:
-        name: of the variant.
-        sequences: "success_auc" and "ao" by name of the held-out sequence.
-        separation: see `embedding_separation`; None for networks without embeddings.
-    """
+    """Scores of a variant."""
 
     name: str
-    sequences: Mapping[str, Mapping[str, float]]
-    separation: float | None
+    sequences: Mapping[str, Mapping[str, float]]  # "success_auc" and "ao" by held-out sequence
+    separation: float | None  # None for networks without embeddings
 
 
-def default_variants(config: TrainConfig, weight: float = 0.2) -> tuple[LossVariant, ...]:
+def default_variants(config: TrainConfig) -> tuple[LossVariant, ...]:
     """Response losses alone, with each metric loss, and with a pseudo-siamese network.
 
-    Args:
-        config: its response and box losses are part of every variant, its metric losses of none.
-        weight: of the metric losses.
+    The response and box losses of the configuration are part of every variant, its metric losses of
+    none.
 
     Raises:
         ConfigError: the configuration has no response loss.
@@ -87,19 +74,17 @@ def default_variants(config: TrainConfig, weight: float = 0.2) -> tuple[LossVari
             f"the losses {sorted(given)} hold no response loss; name one in section [loss], of "
             f"{', '.join(n for n, loss in LOSSES.items() if not loss.needs_embeddings)}"
         )
-    triplet = {"weight": weight, "distance": "cosine", "margin": 0.3}
-    semi_hard = {**plain, "triplet": {**triplet, "mining": "semi-hard"}}
+    weight = {"weight": _METRIC_WEIGHT}
+    options = {**weight, "distance": "cosine", "margin": 0.3}
+    triplet = {m: {**plain, "triplet": {**options, "mining": m}} for m in get_args(Mining)}
     own_weights = {"pseudo_siamese": True}
     return (
         LossVariant("response", plain),
-        LossVariant("contrastive", {**plain, "contrastive": {"weight": weight}}),
-        *(
-            LossVariant(f"triplet-{mining}", {**plain, "triplet": {**triplet, "mining": mining}})
-            for mining in get_args(Mining)
-        ),
-        LossVariant("euclidean", {**plain, "euclidean": {"weight": weight}}),
+        LossVariant("contrastive", {**plain, "contrastive": weight}),
+        *(LossVariant(f"triplet-{mining}", loss) for mining, loss in triplet.items()),
+        LossVariant("euclidean", {**plain, "euclidean": weight}),
         LossVariant("pseudo-response", plain, own_weights),
-        LossVariant("pseudo-triplet-semi-hard", semi_hard, own_weights),
+        LossVariant("pseudo-triplet-semi-hard", triplet["semi-hard"], own_weights),
     )
 
 
@@ -133,32 +118,31 @@ def compare(
 
     Args:
         config: of every run; loss and network are changed by the variants.
-        variants: what to compare; the report compares the others with the first.
+        variants: the report compares the others with the first.
         sequences: data set for the evaluation, `kind:root`, on which nothing was trained or tuned.
         out: folder of the report, with a run's folder for each variant.
         max_frames: of each sequence; 0 for all.
 
     Raises:
         OutputError: `out` holds a variant that was trained or evaluated in another way.
-        SiamTrackError: whatever training or evaluating one of them raises.
     """
     dataset = open_dataset(sequences)
     evaluated_on = {"sequences": sequences, "max_frames": max_frames}
     results: list[VariantResult] = []
     for variant in variants:
-        # The configuration of this variant's run.
+        # 1. The configuration of this variant's run.
         network_config = {**config.network.config, **variant.network}
         network_choice = replace(config.network, config=network_config)
         run = replace(config, loss=variant.loss, network=network_choice)
 
-        result = _read_result(out / variant.name, run, evaluated_on)
+        folder = out / variant.name
+        result = _read_result(folder, run, evaluated_on)
         if result is None:
-            # Train, or continue training.
+            # 2. Train, or continue training.
             logger.info("training %s", variant.name)
-            folder = out / variant.name
             weights = train(run, folder, resume=(folder / LAST).exists())
 
-            # Evaluate the averaged weights.
+            # 3. Evaluate the averaged weights.
             network = load_network(weights, resolve_device(run.loop.device))
             with torch.inference_mode():
                 separation = embedding_separation(network, run, CropCache(Path(run.cache)))
@@ -174,20 +158,18 @@ def compare(
 def _read_result(
     folder: Path, run: TrainConfig, evaluated_on: Mapping[str, Any]
 ) -> VariantResult | None:
-    """Result of a variant in a folder; None if there is none yet."""
-    stored = folder / CONFIG
+    """Read the result of a variant; None if there is none yet."""
+    stored, path = folder / CONFIG, folder / RESULT
     if stored.is_file() and not _is_config(json.loads(stored.read_text()), run):
         raise OutputError(
             f"{folder} holds a run with another configuration; give another folder, or the "
             "configuration that is in it"
         )
-    path = folder / RESULT
     if not path.is_file():
         return None
     content = json.loads(path.read_text())
-    if any(content[key] != value for key, value in evaluated_on.items()) or not _is_config(
-        content["config"], run
-    ):
+    same_data = all(content[key] == value for key, value in evaluated_on.items())
+    if not same_data or not _is_config(content["config"], run):
         raise OutputError(
             f"{folder} was evaluated on {content['sequences']} with max_frames "
             f"{content['max_frames']}; give the same, or remove {path}"
@@ -196,7 +178,7 @@ def _read_result(
 
 
 def _is_config(stored: Mapping[str, Any], run: TrainConfig) -> bool:
-    """Whether a stored configuration, perhaps with old keys, is that of the run."""
+    """Whether a stored configuration, perhaps with old keys, is the run's."""
     try:
         return asdict(stored_config(stored)) == json.loads(json.dumps(asdict(run)))
     except ConfigError:
@@ -204,11 +186,7 @@ def _is_config(stored: Mapping[str, Any], run: TrainConfig) -> bool:
 
 
 def write_comparison(results: Sequence[VariantResult], out: Path) -> None:
-    """Write comparison.md, comparison.json and comparison.png into a folder.
-
-    Args:
-        results: in the order of the rows; the others are compared with the first.
-        out: the folder.
+    """Write comparison.md, comparison.json and comparison.png; the first result is the baseline.
 
     Raises:
         ConfigError: nothing was tracked, or not the same sequences for all.
@@ -218,15 +196,11 @@ def write_comparison(results: Sequence[VariantResult], out: Path) -> None:
     content = {"rows": rows, "outcomes": [asdict(result) for result in results]}
     atomic_write(out / DATA, json.dumps(content, indent=2) + "\n")
     atomic_write(out / TABLE, as_markdown(rows))
-    atomic_write(out / PLOT, figure_bytes(plot(rows), "png", dpi=120))
+    atomic_write(out / PLOT, figure_bytes(plot(rows), dpi=120))
 
 
 def summarize(results: Sequence[VariantResult]) -> list[dict[str, Any]]:
-    """One row per variant: means over sequences with 95 % bootstrap intervals, as plain data.
-
-    Raises:
-        ConfigError: see `write_comparison`.
-    """
+    """One row per variant: means over sequences with 95 % bootstrap intervals, as plain data."""
     names = sorted(results[0].sequences)
     if not names:
         raise ConfigError(
@@ -234,18 +208,23 @@ def summarize(results: Sequence[VariantResult]) -> list[dict[str, Any]]:
         )
     if any(sorted(result.sequences) != names for result in results):
         raise ConfigError("the variants were evaluated on different sequences; evaluate them again")
-    first = [results[0].sequences[name]["success_auc"] for name in names]
+
     rows = []
-    for result in results:
-        row: dict[str, Any] = {"name": result.name, "sequences": len(names)}
-        for key in ("success_auc", "ao"):
-            scores = np.array([result.sequences[name][key] for name in names])
-            row[key] = without_nan(asdict(bootstrap_mean(scores, np.random.default_rng(_SEED))))
-        aucs = np.array([result.sequences[name]["success_auc"] for name in names])
-        test = paired_test(aucs, first, np.random.default_rng(_SEED))
-        row["against_first"] = without_nan({**asdict(test.difference), "p_value": test.p_value})
-        row["separation"] = result.separation
-        rows.append(row)
+    aucs, aos = (
+        np.array([[result.sequences[name][key] for name in names] for result in results])
+        for key in ("success_auc", "ao")
+    )  # (variants, sequences) each
+    for result, auc, ao in zip(results, aucs, aos, strict=True):
+        test = paired_test(auc, aucs[0], np.random.default_rng(_SEED))
+        row = {
+            "name": result.name,
+            "sequences": len(names),
+            "success_auc": asdict(bootstrap_mean(auc, np.random.default_rng(_SEED))),
+            "ao": asdict(bootstrap_mean(ao, np.random.default_rng(_SEED))),
+            "against_first": {**asdict(test.difference), "p_value": test.p_value},
+            "separation": result.separation,
+        }
+        rows.append(without_nan(row))
     return rows
 
 
@@ -254,21 +233,20 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     cells = []
     for number, row in enumerate(rows):
         against, separation = row["against_first"], row["separation"]
-        compared = (
-            [interval_text(against, "+.3f"), f"{against['p_value']:.3f}"] if number else ["", ""]
-        )
-        scores = [interval_text(row["success_auc"]), interval_text(row["ao"])]
-        last = "" if separation is None else f"{separation:.3f}"
-        cells.append([row["name"], *scores, *compared, last])
-    note = (
+        scores = [row["name"], interval_text(row["success_auc"]), interval_text(row["ao"])]
+        compared = [interval_text(against, "+.3f"), f"{against['p_value']:.3f}"]
+        area = "" if separation is None else f"{separation:.3f}"
+        cells.append([*scores, *(compared if number else ["", ""]), area])
+    headings = ("loss", "success AUC", "AO", "AUC against the first", "p", "embedding ROC area")
+    return (
+        f"{markdown_table(headings, cells)}\n\n"
         f"Means over {rows[0]['sequences']} held-out sequences; in brackets 95 % bootstrap "
-        "intervals over sequences. p: sign-flip test of the difference from the first row."
+        "intervals over sequences. p: sign-flip test of the difference from the first row.\n"
     )
-    return f"{markdown_table(_HEADINGS, cells)}\n\n{note}\n"
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Success AUC of each variant with its interval, the first at the top."""
+    """Plot the success AUC of each variant with its interval, the first at the top."""
     figure = Figure(figsize=(7.0, 1.2 + 0.38 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for height, row in enumerate(rows):

@@ -38,7 +38,7 @@ class NetworkChoice:
     """Which network is trained, and its initial weights.
 
     Attributes:
-        architecture: a name that `siamtrack.models.weights.architecture_names` lists.
+        architecture: one of `siamtrack.models.weights.architecture_names`.
         config: fields of its configuration that differ from the defaults.
         start: "imagenet" for a pretrained backbone (networks that have one), "random", or the name
             or path of siamtrack weights to fine-tune.
@@ -105,9 +105,8 @@ class LoopConfig:
         precision: "bfloat16", "float16" (CUDA only) or "float32".
         threads: CPU threads of the network; 0 takes torch's default.
         compile: run the network through torch.compile.
-        log_every: steps between two lines of the log.
-        checkpoint_every: steps between two checkpoints.
-        validate_every: steps between two validations; 0 validates only at the end.
+        log_every, checkpoint_every, validate_every: steps from one to the next. Without
+            `validate_every` the network is validated only at the end.
         tensorboard: write TensorBoard files too.
     """
 
@@ -144,7 +143,7 @@ class ValidationConfig:
         batches: batches of held-out pairs per validation.
         sequences: data set (`kind:root`) for one-pass evaluation; "" leaves it out. Report results
             on other sequences than these, because these choose the best checkpoint.
-        max_frames: frames of each sequence that are tracked; 0 for all.
+        max_frames: of each sequence; 0 for all.
     """
 
     held_out: float = ranged(0.02, 0.0, below=1.0)
@@ -162,9 +161,8 @@ class TrainConfig:
 
     Attributes:
         cache: folder that `siamtrack prepare` made.
-        network, pairs, optim, loop, validation: see their classes.
-        loss: weight, or table of weight and options, of each loss by name; see
-            `siamtrack.losses.combined.build_loss`. Empty takes the architecture's default.
+        loss: weight, or table of weight and options, of each loss by name, as
+            `siamtrack.losses.build_loss` takes it. Empty takes the architecture's default.
     """
 
     cache: str = ""
@@ -180,10 +178,10 @@ class TrainConfig:
 
 
 def load_config(path: Path | None, assignments: tuple[str, ...] = ()) -> TrainConfig:
-    """Merge the defaults, a file and `key=value` assignments, in this order.
+    """Merge the defaults, a TOML file and assignments, in this order.
 
     Args:
-        path: TOML file, or None for the defaults alone.
+        path: the file, or None for the defaults alone.
         assignments: "a.b=c" with c as TOML writes it (strings may go without quotes).
 
     Raises:
@@ -191,13 +189,15 @@ def load_config(path: Path | None, assignments: tuple[str, ...] = ()) -> TrainCo
     """
     values = {} if path is None else _rename_keys(read_toml(path), "configuration key")
     for text in assignments:
-        # Nest the value, {"a": {"b": c}}, then walk down both to the last section.
+        # Nest the value, {"a": {"b": c}}, because keys are renamed by their section.
         key, literal = parse_assignment(text, "section.key=value")
         *sections, last = key.split(".")
         given: dict[str, Any] = {last: parse_value(literal)}
         for section in reversed(sections):
             given = {section: given}
         given = _rename_keys(given, "configuration key")
+
+        # Walk down to the section in both, and put the value there.
         target = values
         for section in sections:
             target, given = target.setdefault(section, {}), given[section]
@@ -208,16 +208,12 @@ def load_config(path: Path | None, assignments: tuple[str, ...] = ()) -> TrainCo
 
 
 def stored_config(values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration that a run stored, of its `dataclasses.asdict`; old keys load silently.
-
-    Raises:
-        ConfigError: unknown keys, wrong types, contradictions.
-    """
+    """Build the configuration from its `dataclasses.asdict`; old keys load without a warning."""
     return build(TrainConfig, _rename_keys(values, None))
 
 
 def _rename_keys(values: Mapping[str, Any], kind: str | None, section: str = "") -> dict[str, Any]:
-    """The same values under new keys at every level; see `replace_old_names` for `kind`."""
+    """Replace old keys at every level; `kind` as for `replace_old_names`."""
     renamed = replace_old_names(values, OLD_NAMES.get(section, {}), kind)
     prefix = f"{section}." if section else ""
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -13,20 +13,16 @@ from torch import Tensor
 
 from siamtrack.errors import TrainingError
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """The processes of a run.
+    """The processes of a run, seen from one of them."""
 
-    Attributes:
-        rank: number of this process; 0 writes files.
-        size: number of processes.
-        device: on which this process trains.
-    """
-
-    rank: int = 0
-    size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0  # of this process
+    size: int = 1  # number of processes
+    device: torch.device = _CPU  # on which this process trains
 
     @property
     def is_main(self) -> bool:
@@ -48,9 +44,7 @@ class ProcessGroup:
 def process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started, if it did; leave them at the end.
 
-    Args:
-        device: "cuda" communicates through nccl and gives each process a GPU of its own; other
-            devices communicate through gloo.
+    On "cuda" they communicate through nccl and each has a GPU of its own, elsewhere through gloo.
 
     Raises:
         TrainingError: torchrun's variables are set but the processes do not connect.

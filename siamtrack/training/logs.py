@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,55 +39,42 @@ class RunLog(Closing):
     def __init__(
         self, folder: Path, *, tensorboard: bool, resume_at: int = 0, enabled: bool = True
     ) -> None:
-        self.path = folder / LOG
+        path = folder / LOG
         self._stream: TextIO | None = None
         self._writer: Any = None
         if not enabled:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            kept = [r for r in read_log(self.path) if r["step"] <= resume_at]
-            text = "".join(json.dumps(r) + "\n" for r in kept) if resume_at else ""
-            self.path.write_text(text)
-            self._stream = self.path.open("a")
+            kept = [r for r in read_log(path) if r["step"] <= resume_at] if resume_at else []
+            path.write_text("".join(json.dumps(r) + "\n" for r in kept))
+            self._stream = path.open("a")
         except OSError as error:
-            raise OutputError(f"cannot write log {self.path}: {error.strerror}") from error
+            raise OutputError(f"cannot write log {path}: {error.strerror}") from error
         if tensorboard:
-            self._writer = _tensorboard_writer(folder)
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ConfigError(
+                    "loop.tensorboard is true and TensorBoard is not installed; "
+                    "pip install 'siamtrack[train]', or set it to false"
+                ) from error
+            self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Append one event.
-
-        Args:
-            kind: "train" or "validation".
-            step: after which it happened.
-            **values: numbers by name.
-        """
+        """Append the numbers of one event, "train" or "validation", after a step."""
         if self._stream is not None:
             self._stream.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             self._stream.flush()
         if self._writer is not None:
             for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._writer.add_scalar(f"{kind}/{name}", value, step)
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         """Close the files."""
-        if self._stream is not None:
-            self._stream.close()
-        if self._writer is not None:
-            self._writer.close()
-
-
-def _tensorboard_writer(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "loop.tensorboard is true and TensorBoard is not installed; "
-            "pip install 'siamtrack[train]', or set it to false"
-        ) from error
-    return SummaryWriter(str(folder / "tensorboard"))
+        for file in (self._stream, self._writer):
+            if file is not None:
+                file.close()
 
 
 class AverageMeter:
@@ -109,7 +97,7 @@ class AverageMeter:
         self._skipped += skipped
 
     def read(self, group: ProcessGroup) -> dict[str, float]:
-        """Means over steps and processes, and start again; all processes must call it."""
+        """Means over steps and processes, then start again; all processes must call it."""
         seconds = max(time.perf_counter() - self._since_s, 1e-9)
         sums = group.mean(torch.stack(list(self._sums.values()))) / self._steps
         means = {k: round(v, 6) for k, v in zip(self._sums, sums.tolist(), strict=True)}
@@ -121,34 +109,29 @@ class AverageMeter:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Complete lines of a log, oldest first; an unfinished last line is left out."""
-    if not path.is_file():
-        return []
     rows = []
-    for line in path.read_text().splitlines():
-        try:
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        with suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
     return rows
 
 
-def draw_curves(folder: Path) -> Path:
-    """Draw every logged value over the steps, one panel each; returns the picture's path."""
+def draw_curves(folder: Path) -> None:
+    """Draw every logged value over the steps into curves.png, one panel each."""
     # Steps and values by name and kind of event.
     curves: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
     for row in read_log(folder / LOG):
-        for name, value in row.items():
-            if name != "step" and isinstance(value, int | float):
-                steps, values = curves.setdefault(name, {}).setdefault(row["kind"], ([], []))
-                steps.append(row["step"])
-                values.append(value)
+        for name in row.keys() - {"kind", "step"}:
+            steps, values = curves.setdefault(name, {}).setdefault(row["kind"], ([], []))
+            steps.append(row["step"])
+            values.append(row[name])
 
+    # Three panels in a row.
     names = sorted(curves) or ["nothing logged"]
-    columns = 3
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(4.5 * columns, 3.0 * lines), layout="constrained")
+    lines = -(-len(names) // 3)
+    figure = Figure(figsize=(13.5, 3.0 * lines), layout="constrained")
     for number, name in enumerate(names):
-        axes = figure.add_subplot(lines, columns, number + 1)
+        axes = figure.add_subplot(lines, 3, number + 1)
         for kind, (steps, values) in curves.get(name, {}).items():
             axes.plot(steps, values, label=kind, marker="o" if len(steps) < 20 else None)
         axes.set_title(name)
@@ -156,6 +139,4 @@ def draw_curves(folder: Path) -> Path:
         axes.grid(alpha=0.3)
         if len(curves.get(name, {})) > 1:
             axes.legend()
-    path = folder / CURVES
-    figure.savefig(path, dpi=100)
-    return path
+    figure.savefig(folder / CURVES, dpi=100)

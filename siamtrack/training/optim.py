@@ -13,20 +13,11 @@ from torch.optim import SGD, AdamW, Optimizer
 from siamtrack.errors import ConfigError
 from siamtrack.models.efficientnet import EfficientNetLite0
 from siamtrack.models.network import SiameseNetwork
-from siamtrack.models.siamfc import SiamFC
 from siamtrack.training.config import OptimConfig
-
-_MOMENTUM = 0.9
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """Learning rate of a step: a pure function, so a resumed run has the same.
-
-    Args:
-        step: 0 is the first.
-        steps: of the whole run.
-        config: schedule, rate, warm-up and final share.
-    """
+    """Learning rate of a step from 0 on: a pure function, so a resumed run has the same."""
     # 1. Linear warm-up from 0.
     warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
 
@@ -49,7 +40,7 @@ def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
     Raises:
         ConfigError: stages are to be frozen that the network does not have.
     """
-    backbones = [m for m in network.modules() if isinstance(m, EfficientNetLite0)]
+    backbones = pretrained_backbones(network)
     if config.frozen_stages and not backbones:
         raise ConfigError(
             f"optim.frozen_stages is {config.frozen_stages}, and {network.architecture} has no "
@@ -57,34 +48,33 @@ def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
         )
     for backbone in backbones:
         backbone.freeze_below(config.frozen_stages)
-    if config.frozen_batch_norm:
-        for norm in _batch_norms(network):
-            norm.requires_grad_(False)
+    for norm in _frozen_batch_norms(network, config):
+        norm.requires_grad_(False)
 
 
 def to_training_mode(network: SiameseNetwork, config: OptimConfig) -> None:
-    """Training mode, except for batch norm that is frozen."""
+    """Switch to training mode, except for batch norm that is frozen."""
     network.train()
-    if config.frozen_batch_norm:
-        for norm in _batch_norms(network):
-            norm.eval()
+    for norm in _frozen_batch_norms(network, config):
+        norm.eval()
 
 
-def _batch_norms(network: SiameseNetwork) -> list[nn.BatchNorm2d]:
-    return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+def _frozen_batch_norms(network: nn.Module, config: OptimConfig) -> list[nn.BatchNorm2d]:
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    return norms if config.frozen_batch_norm else []
+
+
+def pretrained_backbones(network: nn.Module) -> list[EfficientNetLite0]:
+    """Parts of a network for which ImageNet weights exist; SiamFC has none."""
+    return [m for m in network.modules() if isinstance(m, EfficientNetLite0)]
 
 
 def make_optimizer(network: SiameseNetwork, config: OptimConfig) -> Optimizer:
-    """Optimizer with one group of pretrained parameters and one of the rest, without frozen ones.
+    """Optimizer of all parameters that are not frozen, those with pretrained weights last.
 
-    Each group has a "factor" on the learning rate; see `set_rate`.
+    Each of the two groups has a "factor" on the learning rate, which `set_rate` uses.
     """
-    pretrained = {
-        id(p)
-        for m in network.modules()
-        if isinstance(m, EfficientNetLite0) and not isinstance(network, SiamFC)
-        for p in m.parameters()
-    }
+    pretrained = {id(p) for module in pretrained_backbones(network) for p in module.parameters()}
     trained = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if id(p) not in pretrained], "factor": 1.0},
@@ -92,7 +82,7 @@ def make_optimizer(network: SiameseNetwork, config: OptimConfig) -> Optimizer:
     ]
     groups = [g for g in groups if g["params"]]
     if config.optimizer == "sgd":
-        return SGD(groups, config.rate, momentum=_MOMENTUM, weight_decay=config.weight_decay)
+        return SGD(groups, config.rate, momentum=0.9, weight_decay=config.weight_decay)
     return AdamW(groups, config.rate, weight_decay=config.weight_decay)
 
 
@@ -103,7 +93,7 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def gradient_norm(parameters: Iterable[Tensor], clip: float) -> Tensor:
-    """Clip the gradients to a norm of `clip` (0: not at all); returns the norm before."""
+    """Clip the gradients to a norm of `clip` (0: not at all); return the norm before."""
     return nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf)
 
 
@@ -112,11 +102,6 @@ class MovingAverage:
 
     The decay rises from 0.1 to its value over the first steps, so the initial weights lose their
     influence. `torch.optim.swa_utils.AveragedModel` copies the weights at its first update instead.
-
-    Attributes:
-        decay: fraction kept per update; 0 follows the weights exactly.
-        updates: number of updates so far.
-        values: averaged tensor of each name in the network's state.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -63,7 +63,7 @@ def compute_losses(
     seed: int,
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run the network on a batch and compute the losses.
+    """Run the network on a batch and compute the weighted sum of the losses and its terms.
 
     Args:
         forward: `PairForward` of the network, as it is or wrapped for several processes.
@@ -73,70 +73,49 @@ def compute_losses(
         cross_negatives: weight of the crossed pairs; 0 where `forward` does not cross.
         seed: of the random draws of the losses.
         group: processes over which positive cells are averaged; None: this one alone.
-
-    Returns:
-        The weighted sum and its terms.
     """
     # 1. Forward pass: score map, boxes and embedding map of each pair.
     output, z_embedding = forward(batch["z"], batch["x"], batch["z_box"])
     positive = batch["positive"]  # (B,)
     pairs, response_size = len(positive), output.score_logits.shape[-1]
+    stride = network.config.total_stride
 
-    # 2. Labels. Summed losses are divided by the positive cells per pair of the whole step.
-    target = make_labels(network, batch["x_box"], positive, response_size)
-    positives_per_pair = mean_positive_cells(target)
+    # 2. Labels of the kind that the network learns from.
+    x_box, sizes = batch["x_box"], {"response_size": response_size, "total_stride": stride}
+    if isinstance(network, SiamFC):
+        center = x_box[:, :2] + x_box[:, 2:] / 2  # (B, 2) px
+        offset = center - network.config.search_size_px / 2
+        target = disc_target(~positive, offset_px=offset, **sizes)
+    else:
+        target = box_target(x_box, ~positive, **sizes)
+
+    # 3. Summed losses are divided by the mean positive cells per pair of the whole step.
+    positives_per_pair = (target.positive.sum() / max(pairs, 1)).clamp_min(1e-3)
     if group is not None:
         positives_per_pair = group.mean(positives_per_pair)
     if cross_negatives:
         target = _with_crossed_pairs(target, cross_negatives)  # 2 B
     target = replace(target, seed=seed, positives_per_pair=positives_per_pair)
 
-    # 3. Embeddings of the exemplars, of the boxed objects and of the distractors, in one table.
+    # 4. Embeddings of the exemplars, of the boxed objects and of the distractors, in one table.
     embeddings = None
     if loss.needs_embeddings and output.embedding is not None and z_embedding is not None:
-        embedding_map, stride = output.embedding[:pairs], network.config.total_stride
         x_embedding, distractor_embedding = (
-            pool_region(embedding_map, coverage(batch[box], response_size, stride))  # (B, E)
-            for box in ("x_box", "distractor_box")
+            pool_region(output.embedding[:pairs], coverage(box, response_size, stride))  # (B, E)
+            for box in (x_box, batch["distractor_box"])
         )
-        has_distractor = batch["has_distractor"]
         embeddings, identities = stack_regions(
             z_embedding.float(),
             x_embedding,
             ~positive,
             distractor=distractor_embedding,
-            has_distractor=has_distractor,
+            has_distractor=batch["has_distractor"],
         )
-        triplets = pair_triplets(positive, has_distractor)
+        triplets = pair_triplets(positive, batch["has_distractor"])
         target = replace(target, identities=identities, triplets=triplets)
 
-    # 4. Losses.
+    # 5. Losses.
     return loss.evaluate(LossInput(output.score_logits, output.ltrb_px, embeddings), target)
-
-
-def make_labels(
-    network: SiameseNetwork, x_box: Tensor, positive: Tensor, response_size: int
-) -> LossTarget:
-    """Labels of the kind that the network learns from.
-
-    Args:
-        network: decides between box and disc labels.
-        x_box: (B, 4) xywh of the targets in x, px.
-        positive: (B,) bool, whether x shows the target.
-        response_size: R.
-    """
-    stride = network.config.total_stride
-    if isinstance(network, SiamFC):
-        offset = x_box[:, :2] + x_box[:, 2:] / 2 - network.config.search_size_px / 2  # (B, 2)
-        return disc_target(
-            ~positive, response_size=response_size, total_stride=stride, offset_px=offset
-        )
-    return box_target(x_box, ~positive, response_size=response_size, total_stride=stride)
-
-
-def mean_positive_cells(target: LossTarget) -> Tensor:
-    """Positive cells per pair, a scalar."""
-    return (target.positive.sum() / max(len(target.positive), 1)).clamp_min(1e-3)
 
 
 def _with_crossed_pairs(target: LossTarget, weight: float) -> LossTarget:
@@ -155,14 +134,10 @@ def _with_crossed_pairs(target: LossTarget, weight: float) -> LossTarget:
 
 
 def pair_triplets(positive: Tensor, has_distractor: Tensor) -> Tensor:
-    """Triplets of the pairs themselves, for "offline" mining.
+    """Triplets of the B pairs themselves, for "offline" mining.
 
     The anchor is the exemplar of a positive pair, the positive is its search region. The negative
     is the distractor of its search crop, or the search region of the next pair if it has none.
-
-    Args:
-        positive: (B,) bool.
-        has_distractor: (B,) bool.
 
     Returns:
         (T, 3) int64 rows of the table that `stack_regions` makes.

@@ -18,12 +18,11 @@ from siamtrack.training.distributed import ProcessGroup
 from siamtrack.training.logs import LOG, read_log
 from siamtrack.training.train import train
 
-_PARTS = 4
-"""Parts of a run that are timed separately; the first is warm-up and is not counted."""
+_PARTS = 4  # of a run, timed separately; the first is warm-up and is not counted
 
 
 def measure(config: TrainConfig, frozen: Iterable[int], steps: int = 40) -> dict[str, float]:
-    """Measure loading alone, and training with different numbers of frozen stages.
+    """Measure loading alone, and training with each of several numbers of frozen stages.
 
     Args:
         config: of the run that is planned; its workers, threads and batch size are used.
@@ -35,50 +34,44 @@ def measure(config: TrainConfig, frozen: Iterable[int], steps: int = 40) -> dict
 
     Raises:
         ConfigError: too few steps.
-        ConfigError, DatasetError, TrainingError: see `siamtrack.training.train.train`.
     """
     if steps < _PARTS:
         raise ConfigError(f"steps is {steps}; give {_PARTS} or more")
-    rates = {"loading alone": _loading_rate(config, steps)}
+    rates = {"loading alone": _loading_rate(config, steps // _PARTS)}
     for stages in frozen:
         name = f"training, {stages} stages frozen" if stages else "training, all layers"
         optim = replace(config.optim, frozen_stages=stages)
-        rates[name] = _training_rate(replace(config, optim=optim), steps)
+        rates[name] = _training_rate(replace(config, optim=optim), steps // _PARTS)
     return rates
 
 
 def as_markdown(rates: dict[str, float]) -> str:
-    """A table."""
+    """Table of the rates."""
     lines = ["| | pairs/s | pairs/hour |", "|---|---|---|"]
     lines += [f"| {name} | {rate:.1f} | {rate * 3600:,.0f} |" for name, rate in rates.items()]
     return "\n".join(lines) + "\n"
 
 
-def _loading_rate(config: TrainConfig, steps: int) -> float:
+def _loading_rate(config: TrainConfig, part: int) -> float:
+    """Pairs per second of the loader alone, timed `part` steps at once."""
     network = build_network(config.network.architecture, config.network.config)
     pairs = make_pair_dataset(config, CropCache(Path(config.cache)), network.config, "train")
-    loop, part = config.loop, steps // _PARTS
-    sampler = StepSampler(0, steps, loop.batch_size, ProcessGroup())
-    batches = iter(make_loader(pairs, sampler, workers=loop.workers))
+    sampler = StepSampler(0, _PARTS * part, config.loop.batch_size, ProcessGroup())
+    batches = iter(make_loader(pairs, sampler, workers=config.loop.workers))
     taken_s = []
     for _ in range(_PARTS):
         started_s = time.perf_counter()
         for _ in range(part):
             next(batches)
         taken_s.append(time.perf_counter() - started_s)
-    return part * loop.batch_size / median(taken_s[1:])
+    return part * config.loop.batch_size / median(taken_s[1:])
 
 
-def _training_rate(config: TrainConfig, steps: int) -> float:
-    part = steps // _PARTS
-    loop = replace(
-        config.loop,
-        steps=_PARTS * part,
-        log_every=part,
-        checkpoint_every=_PARTS * part,
-        validate_every=0,
-        tensorboard=False,
-    )
+def _training_rate(config: TrainConfig, part: int) -> float:
+    """Pairs per second of a short run that logs every `part` steps."""
+    steps = _PARTS * part
+    loop = replace(config.loop, steps=steps, log_every=part, checkpoint_every=steps)
+    loop = replace(loop, validate_every=0, tensorboard=False)
     no_validation = replace(config.validation, batches=0, sequences="")
     with TemporaryDirectory() as folder:
         train(replace(config, loop=loop, validation=no_validation), Path(folder) / "run")

@@ -30,9 +30,7 @@ from siamtrack.data.datasets import open_dataset
 from siamtrack.engines.devices import resolve_device
 from siamtrack.errors import ConfigError, OutputError, TrainingError
 from siamtrack.losses.combined import build_loss
-from siamtrack.models.efficientnet import EfficientNetLite0
 from siamtrack.models.network import SiameseNetwork
-from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import build_network, config_class, load_network, save_network
 from siamtrack.training.batches import StepSampler, make_loader, make_pair_dataset
 from siamtrack.training.config import NetworkChoice, TrainConfig
@@ -44,6 +42,7 @@ from siamtrack.training.optim import (
     gradient_norm,
     learning_rate,
     make_optimizer,
+    pretrained_backbones,
     set_rate,
     to_training_mode,
 )
@@ -51,25 +50,18 @@ from siamtrack.training.step import PairForward, compute_losses
 from siamtrack.training.validate import validate
 from siamtrack.utils.files import atomic_path, atomic_write
 
-CONFIG = "config.json"
-LAST = "last.pt"
-BEST = "best.pt"
-FORMAT = 1
-"""Version of the checkpoint layout."""
+CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
+FORMAT = 1  # version of the checkpoint layout
 
 
 def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
-    """Train a network.
+    """Train a network and return the path of its weights.
 
     Args:
         config: the run.
         out: its folder. It gets config.json, log.jsonl, curves.png, last.pt, best.pt and at the end
             the averaged weights as `<architecture>.safetensors` with a card.
-        resume: continue from `last.pt`. The losses are those of a run without interruption, bit for
-            bit.
-
-    Returns:
-        The weights file.
+        resume: continue from `last.pt`; losses equal those of an uninterrupted run in every bit.
 
     Raises:
         ConfigError, DatasetError, WeightsError: the configuration asks for what does not exist.
@@ -100,13 +92,10 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         network = make_network(config.network, random=resume).to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         freeze(network, config.optim)
-        state = TrainState(
-            network=network,
-            optimizer=make_optimizer(network, config.optim),
-            scaler=torch.amp.GradScaler(device.type, enabled=loop.precision == "float16"),
-            average=MovingAverage(network, config.optim.ema_decay),
-        )
-        optimizer, scaler, average = state.optimizer, state.scaler, state.average
+        optimizer = make_optimizer(network, config.optim)
+        scaler = torch.amp.GradScaler(device.type, enabled=loop.precision == "float16")
+        average = MovingAverage(network, config.optim.ema_decay)
+        state = TrainState(network, optimizer, scaler, average)
 
         # 3. Resume: everything that changes during a run comes from the last checkpoint.
         if resume:
@@ -139,21 +128,15 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         tracked = open_dataset(sequences) if sequences else None
         scores: dict[str, float] = {}  # of the last validation
 
-        with RunLog(
-            out, tensorboard=loop.tensorboard, resume_at=state.step, enabled=group.is_main
-        ) as log:
-            if group.is_main:
+        main, first = group.is_main, state.step
+        with RunLog(out, tensorboard=loop.tensorboard, resume_at=first, enabled=main) as log:
+            if main:
                 atomic_write(out / CONFIG, json.dumps(asdict(config), indent=2) + "\n")
             meter = AverageMeter(loop.batch_size * group.size)
             to_training_mode(network, config.optim)
-            bar = tqdm(
-                batches,
-                initial=state.step,
-                total=loop.steps,
-                unit="step",
-                disable=not group.is_main,
-            )
-            for batch in bar:
+            for batch in tqdm(
+                batches, initial=first, total=loop.steps, unit="step", disable=not main
+            ):
                 # 5. Learning rate of this step.
                 rate = learning_rate(state.step, loop.steps, config.optim)
                 set_rate(optimizer, rate)
@@ -197,7 +180,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                     log.write("train", state.step, **meter.read(group))
 
                 # 9. Validate the averaged weights; the other processes wait in the next step.
-                if group.is_main and _is_due(loop.validate_every, state.step, loop.steps):
+                if main and _is_due(loop.validate_every, state.step, loop.steps):
                     with average.applied_to(network):
                         scores = validate(network, loss, config, held_out, tracked)
                         log.write("validation", state.step, **scores)
@@ -208,12 +191,12 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                     to_training_mode(network, config.optim)
 
                 # 10. Checkpoint.
-                if group.is_main and _is_due(loop.checkpoint_every, state.step, loop.steps):
+                if main and _is_due(loop.checkpoint_every, state.step, loop.steps):
                     write_checkpoint(out / LAST, state.checkpoint(config))
 
         # 11. Save the averaged weights. License and commit of the card are left to a person.
         weights = out / f"{network.architecture}.safetensors"
-        if group.is_main:
+        if main:
             draw_curves(out)
             average.copy_to(network)
             network.eval()
@@ -230,7 +213,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
 
 
 def _is_due(every: int, step: int, steps: int) -> bool:
-    """Whether something is done after this step: every so often (0: never), and at the end."""
+    """Whether something is due after this step: every `every` steps (0: never), and at the end."""
     return step == steps or (every > 0 and step % every == 0)
 
 
@@ -257,11 +240,7 @@ def default_loss(architecture: str) -> dict[str, Any]:
 
 
 def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwork:
-    """Build the network to train with its initial weights.
-
-    Args:
-        choice: architecture, configuration and initial weights.
-        random: leave the weights random, because those of a checkpoint will replace them.
+    """Build the network to train with its initial weights; `random` where others will replace them.
 
     Raises:
         ConfigError: unknown architecture, "imagenet" for one without pretrained backbone, or
@@ -283,8 +262,8 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwo
         return network
 
     # ImageNet weights of the backbone; the rest stays random.
-    backbones = [m for m in network.modules() if isinstance(m, EfficientNetLite0)]
-    if not backbones or isinstance(network, SiamFC):
+    backbones = pretrained_backbones(network)
+    if not backbones:
         raise ConfigError(
             f'network.start is "imagenet", and there are no such weights for '
             f'{network.architecture}; use "random" or the name of weights'
@@ -305,21 +284,14 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwo
 
 @dataclass
 class TrainState:
-    """What changes during a run and is stored in its checkpoints.
-
-    Attributes:
-        network, optimizer, scaler: the objects of the run; `restore` fills them in place.
-        average: moving average of the network's weights.
-        step: steps done.
-        best: best validation score so far: success AUC, or else the negative held-out loss.
-    """
+    """What changes during a run and is stored in its checkpoints; `restore` fills it in place."""
 
     network: SiameseNetwork
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     average: MovingAverage
-    step: int = 0
-    best: float = float("-inf")
+    step: int = 0  # steps done
+    best: float = float("-inf")  # validation score: success AUC, or else the negative loss
 
     def checkpoint(self, config: TrainConfig) -> dict[str, Any]:
         """Plain data and tensors for `write_checkpoint`."""
@@ -335,11 +307,7 @@ class TrainState:
         }
 
     def restore(self, checkpoint: Mapping[str, Any], config: TrainConfig, out: Path) -> None:
-        """Continue from a checkpoint.
-
-        Raises:
-            TrainingError: it is of another network than the configuration asks for.
-        """
+        """Continue from a checkpoint, which must be of the network that the run asks for."""
         stored, wanted = checkpoint["config"]["network"], asdict(config.network)
         if any(stored[key] != wanted[key] for key in ("architecture", "config")):
             raise TrainingError(
@@ -357,11 +325,7 @@ class TrainState:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the one before it stays until it is complete.
-
-    Raises:
-        OutputError: it cannot be written; the one before is intact.
-    """
+    """Write a checkpoint; the one before it stays until this one is complete."""
     try:
         with atomic_path(path) as part, part.open("wb") as stream:
             torch.save({"format": FORMAT, **state}, stream)
@@ -373,11 +337,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; only plain data and tensors are unpickled.
-
-    Raises:
-        TrainingError: missing, damaged or of another format.
-    """
+    """Read a checkpoint; only plain data and tensors are unpickled."""
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

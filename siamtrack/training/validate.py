@@ -33,51 +33,33 @@ def validate(
     batches: Iterable[Mapping[str, Any]],
     sequences: Dataset | None,
 ) -> dict[str, float]:
-    """Validate a network; every call of a run uses the same pairs and sequences.
-
-    Args:
-        network: in evaluation mode.
-        loss: of the run.
-        config: of the run.
-        batches: of held-out pairs, `config.validation.batches` of them.
-        sequences: for one-pass evaluation; None leaves it out.
+    """Validate a network in evaluation mode on batches of held-out pairs and on sequences.
 
     Returns:
-        "loss" and its terms if there are batches, "success_auc" and "ao" if there are sequences.
+        Mean "loss" and its terms if there are batches, "success_auc" and "ao" if there are
+        sequences.
     """
-    scores: dict[str, float] = {}
-    if config.validation.batches:
-        scores |= held_out_loss(network, loss, batches, config.loop.cross_negatives)
-    if sequences is not None:
-        by_sequence = list(
-            track_sequences(network, sequences, config.validation.max_frames).values()
-        )
-        for name in ("success_auc", "ao"):
-            scores[name] = float(np.mean([s[name] for s in by_sequence] or [0.0]))
-    return scores
-
-
-@torch.no_grad()
-def held_out_loss(
-    network: SiameseNetwork,
-    loss: CombinedLoss,
-    batches: Iterable[Mapping[str, Any]],
-    cross_negatives: float,
-) -> dict[str, float]:
-    """Mean of the loss and of its terms over batches."""
-    device = next(network.parameters()).device
-    forward = PairForward(network, cross=cross_negatives > 0)
+    # 1. Mean of the loss and of its terms over the held-out batches.
     sums: dict[str, float] = {}
-    count = 0
-    for number, batch in enumerate(batches):
-        inputs = {k: v.to(device) for k, v in batch.items()}
-        total, terms = compute_losses(
-            forward, network, loss, inputs, cross_negatives=cross_negatives, seed=number
-        )
-        for name, value in {"loss": total, **terms}.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
-        count += 1
-    return {name: value / max(count, 1) for name, value in sums.items()}
+    device = next(network.parameters()).device
+    cross_negatives = config.loop.cross_negatives
+    forward = PairForward(network, cross=cross_negatives > 0)
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            inputs = {k: v.to(device) for k, v in batch.items()}
+            total, terms = compute_losses(
+                forward, network, loss, inputs, cross_negatives=cross_negatives, seed=number
+            )
+            for name, value in {"loss": total, **terms}.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+    scores = {name: value / config.validation.batches for name, value in sums.items()}
+
+    # 2. One-pass evaluation, averaged over the sequences.
+    if sequences is not None:
+        tracked = track_sequences(network, sequences, config.validation.max_frames).values()
+        for name in ("success_auc", "ao"):
+            scores[name] = float(np.mean([s[name] for s in tracked] or [0.0]))
+    return scores
 
 
 def track_sequences(
@@ -85,10 +67,7 @@ def track_sequences(
 ) -> dict[str, dict[str, float]]:
     """Track each sequence from its first visible frame on, without re-initialization.
 
-    Args:
-        network: in evaluation mode, on the device where it runs.
-        sequences: what is tracked; those without two visible frames are left out.
-        max_frames: of each sequence; 0 for all.
+    Sequences without two visible frames are left out; `max_frames` of each count, 0 for all.
 
     Returns:
         "success_auc" (21 thresholds, as OTB) and "ao" (mean IoU) by name of the sequence; the first
@@ -115,20 +94,14 @@ def embedding_separation(
 
     This is the area under the ROC curve of the cosine between the embedding of an exemplar and that
     of a region of a search crop: 0.5 is chance, 1 is perfect. Regions of the same target come from
-    positive pairs. Regions of other objects are distractors in the search crop, the objects of
-    negative pairs, and the target of the next pair.
-
-    Args:
-        network: in evaluation mode.
-        config: its held-out pairs and number of validation batches are used.
-        cache: of the run, open.
+    held-out positive pairs. Regions of other objects are distractors in the search crop, the
+    objects of negative pairs, and the target of the next pair.
 
     Returns:
         The area; None for a network without embeddings, or without both kinds of regions.
     """
-    sampler = StepSampler(
-        0, max(config.validation.batches, 1), config.loop.batch_size, ProcessGroup()
-    )
+    batches = max(config.validation.batches, 1)
+    sampler = StepSampler(0, batches, config.loop.batch_size, ProcessGroup())
     pairs = make_pair_dataset(config, cache, network.config, "held_out")
     device = next(network.parameters()).device
     same: list[Tensor] = []
@@ -146,8 +119,8 @@ def embedding_separation(
             for box in ("x_box", "distractor_box")
         )
 
-        # Their cosine to the exemplar, (B,).
-        to_target = torch.cosine_similarity(exemplar, target)
+        # Their cosine to the exemplar.
+        to_target = torch.cosine_similarity(exemplar, target)  # (B,)
         to_distractor = torch.cosine_similarity(exemplar, distractor)
         positive = batch["positive"]
         same.append(to_target[positive].cpu())

@@ -175,7 +175,6 @@ def test_options_come_in_a_table(output: LossInput, target: LossTarget) -> None:
 def test_weight_zero_leaves_a_loss_out() -> None:
     loss = build_loss({"logistic": 1.0, "contrastive": 0, "giou": {"weight": 0.0}})
     assert [term.name for term in loss.terms] == ["logistic"]
-    assert not loss.needs_boxes
     assert not loss.needs_embeddings
 
 
@@ -184,7 +183,7 @@ def test_sum_says_what_it_needs(name: str, output: LossInput, target: LossTarget
     loss = build_loss({name: 1.0})
     given = LossInput(
         output.score_logits,
-        output.ltrb_px if loss.needs_boxes else None,
+        output.ltrb_px,
         output.embeddings if loss.needs_embeddings else None,
     )
     assert torch.isfinite(loss(given, target))

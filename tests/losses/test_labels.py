@@ -167,10 +167,3 @@ def test_wrong_shapes_are_refused() -> None:
 def test_negative_radius_is_refused() -> None:
     with pytest.raises(ConfigError, match="radius_px is -1"):
         disc_target(PRESENT, radius_px=-1.0)
-
-
-def test_labels_move_to_a_device_whole() -> None:
-    target = box_target(torch.tensor([[64.0, 64.0, 128.0, 96.0]]), PRESENT).to("meta")
-    assert target.positive.device.type == target.ltrb_px.device.type == "meta"
-    assert target.identities is None
-    assert target.seed == 0
