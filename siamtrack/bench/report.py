@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +26,24 @@ from siamtrack.bench.stages import (
     summarize,
     turn_count,
 )
-from siamtrack.engines import ModelSource, make_engine
+from siamtrack.engines import make_engine
 from siamtrack.errors import EngineError
 from siamtrack.evaluation.trackers import TrackerSpec
-from siamtrack.tracking.options import TrackerOptions
 
 ALL_ENGINES = ("openvino:int8", "openvino:bf16", "openvino:f32", "onnx:int8", "onnx", "torch")
 
 _CLOCK_RESOLUTION_MS = 1e-6
 
+# Called after every turn with the number of turns there will be, for a progress bar.
 OnTurn = Callable[[int], object]
-"""Called after every turn with the number of turns there will be, for a progress bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchConfig:
-    """What is measured.
+    """What is measured; weights, engines and device are named as for `siamtrack.load`.
 
     Attributes:
-        weights: as for `siamtrack.load`.
-        engines: as for `siamtrack.load`; empty for all that can run these weights here.
-        device: as for `siamtrack.load`.
+        engines: empty for all that can run these weights here.
         threads: numbers of CPU threads, all of them for every engine and tracker.
         trackers: other trackers.
         frames: counted frames of each run.
@@ -65,19 +62,12 @@ class BenchConfig:
 
 @dataclass(frozen=True, slots=True)
 class BenchRow:
-    """Result of one run.
-
-    Attributes:
-        name: of the engine or tracker.
-        threads: CPU threads.
-        stages: timing by stage; other trackers have nothing but `update`.
-        limit_ms: the least time the network can take here with so many threads, where known.
-    """
+    """Result of one run of an engine or tracker; other trackers have no stage but the update."""
 
     name: str
     threads: int
     stages: dict[str, Timing]
-    limit_ms: float | None = None
+    limit_ms: float | None = None  # least time of the network here with so many threads, if known
 
     @property
     def fps(self) -> float:
@@ -87,9 +77,7 @@ class BenchRow:
     @property
     def share_of_limit(self) -> float | None:
         """Physical limit over the network's median; 1 is perfect."""
-        if self.limit_ms is None:
-            return None
-        return self.limit_ms / self.stages[NETWORK].median_ms
+        return None if self.limit_ms is None else self.limit_ms / self.stages[NETWORK].median_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +85,6 @@ class BenchReport:
     """Results of a benchmark.
 
     Attributes:
-        weights: that were run.
-        frame_wh: of the clip, px.
         frames: counted, of each run.
         macs: multiply-accumulate operations of the track graph for one crop.
         peaks: measured MAC/s, by precision and threads.
@@ -113,8 +99,8 @@ class BenchReport:
     macs: int
     peaks: dict[tuple[str, int], float]
     video: dict[str, Timing]
-    rows: list[BenchRow] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+    rows: list[BenchRow]
+    skipped: dict[str, str]
 
 
 def benchmark(
@@ -126,48 +112,11 @@ def benchmark(
         SiamTrackError: the weights, an engine that was named or a tracker cannot be used, or the
             clip cannot be read or written again.
     """
-    # 1. Everything that is timed: engines, other trackers, and the video around tracking.
+    # 1. Runs on every engine. Those that nobody named are left out where they cannot run.
     weights = DEFAULT_WEIGHTS if config.weights is None else config.weights
     source, tuned = read_source(weights)
-    engines, skipped = _engine_runs(config, source, options_for(source, tuned), clip)
-    runs: list[TimedRun] = [
-        *engines,
-        *(
-            TimedRun(spec.label, spec.build(), clip, threads=threads)
-            for spec in config.trackers
-            for threads in config.threads
-        ),
-    ]
-
-    # 2. The limit: the network's MACs at the peak of this machine, in the same precision.
-    macs = count_macs(source.network)
-    peaks: dict[tuple[str, int], float] = {}
-    if config.device == "cpu":
-        for engine in engines:
-            key = engine.precision, engine.threads
-            if engine.precision in PEAK_DTYPES and key not in peaks:
-                peaks[key] = matmul_peak(*key)
-
-    # 3. The turns.
-    with VideoRun(clip, folder / "written.mp4", threads=max(config.threads)) as video:
-        turns = (len(runs) + 1) * turn_count(config.frames)
-        *taken, around = run_interleaved([*runs, video], config.frames, lambda: on_turn(turns))
-
-    rows = []
-    for run, times in zip(runs, taken, strict=True):
-        peak = peaks.get((run.precision, run.threads)) if isinstance(run, EngineRun) else None
-        limit_ms = None if peak is None else 1e3 * macs / peak
-        rows.append(BenchRow(run.name, run.threads, summarize(times), limit_ms))
-    return BenchReport(
-        weights, clip.frame_wh, config.frames, macs, peaks, summarize(around), rows, skipped
-    )
-
-
-def _engine_runs(
-    config: BenchConfig, source: ModelSource, options: TrackerOptions, clip: Clip
-) -> tuple[list[EngineRun], dict[str, str]]:
-    """Runs on every engine, and why engines that nobody named are left out."""
-    runs: list[EngineRun] = []
+    options = options_for(source, tuned)
+    engines: list[EngineRun] = []
     skipped: dict[str, str] = {}
     for name in config.engines or ALL_ENGINES:
         for threads in config.threads:
@@ -178,16 +127,42 @@ def _engine_runs(
                     raise
                 skipped[name] = str(error)
                 break
-            runs.append(EngineRun(engine, options, clip, threads=threads))
-    return runs, skipped
+            engines.append(EngineRun(engine, options, clip, threads=threads))
+
+    # 2. Runs of other trackers.
+    others = [
+        TimedRun(spec.label, spec.build(), clip, threads=threads)
+        for spec in config.trackers
+        for threads in config.threads
+    ]
+
+    # 3. The limit: the network's MACs at the peak of this machine, in the same precision.
+    macs = count_macs(source.network)
+    peaks: dict[tuple[str, int], float] = {}
+    if config.device == "cpu":
+        for key in dict.fromkeys((run.precision, run.threads) for run in engines):
+            if key[0] in PEAK_DTYPES:
+                peaks[key] = matmul_peak(*key)
+
+    # 4. The turns.
+    runs: list[TimedRun] = [*engines, *others]
+    with VideoRun(clip, folder / "written.mp4", threads=max(config.threads)) as video:
+        turns = (len(runs) + 1) * turn_count(config.frames)
+        *taken, around = run_interleaved([*runs, video], config.frames, lambda: on_turn(turns))
+
+    # 5. The report.
+    rows = []
+    for run, times in zip(runs, taken, strict=True):
+        peak = peaks.get((run.precision, run.threads)) if isinstance(run, EngineRun) else None
+        limit_ms = None if peak is None else 1e3 * macs / peak
+        rows.append(BenchRow(run.name, run.threads, summarize(times), limit_ms))
+    return BenchReport(
+        weights, clip.frame_wh, config.frames, macs, peaks, summarize(around), rows, skipped
+    )
 
 
 def report_to_dict(report: BenchReport) -> dict[str, Any]:
     """The report, ready for JSON."""
-
-    def timings(stages: Mapping[str, Timing]) -> dict[str, dict[str, float]]:
-        return {stage: asdict(timing) for stage, timing in stages.items()}
-
     return {
         "weights": report.weights,
         "frame_wh": list(report.frame_wh),
@@ -197,12 +172,12 @@ def report_to_dict(report: BenchReport) -> dict[str, Any]:
             {"precision": precision, "threads": threads, "macs_per_s": peak}
             for (precision, threads), peak in report.peaks.items()
         ],
-        "video": timings(report.video),
+        "video": asdict(report)["video"],
         "trackers": [
             {
                 "name": row.name,
                 "threads": row.threads,
-                "stages": timings(row.stages),
+                "stages": asdict(row)["stages"],
                 "fps": row.fps,
                 "limit_ms": row.limit_ms,
                 "share_of_limit": row.share_of_limit,
@@ -215,16 +190,14 @@ def report_to_dict(report: BenchReport) -> dict[str, Any]:
 
 def report_text(report: BenchReport) -> str:
     """Tables of median / p95 in ms."""
-    return "\n".join(_report_lines(report))
-
-
-def _report_lines(report: BenchReport) -> Iterator[str]:
     width, height = report.frame_wh
-    yield f"{report.weights}: {report.macs / 1e6:.0f} million multiplications a frame"
-    yield f"{report.frames} frames of {width}x{height} px each, in turns; median / p95 in ms"
-    yield ""
-    yield from align([VIDEO_STAGES, [_cell(report.video.get(stage)) for stage in VIDEO_STAGES]])
-    yield ""
+    lines = [
+        f"{report.weights}: {report.macs / 1e6:.0f} million multiplications a frame",
+        f"{report.frames} frames of {width}x{height} px each, in turns; median / p95 in ms",
+        "",
+        *align([VIDEO_STAGES, [_cell(report.video.get(stage)) for stage in VIDEO_STAGES]]),
+        "",
+    ]
     rows = [["tracker", "threads", *STAGES, "fps", "limit", "of limit"]]
     for row in report.rows:
         share = row.share_of_limit
@@ -238,15 +211,15 @@ def _report_lines(report: BenchReport) -> Iterator[str]:
                 "-" if share is None else f"{100 * share:.0f} %",
             ]
         )
-    yield from align(rows)
-    yield ""
+    lines += [*align(rows), ""]
     for (precision, threads), peak in report.peaks.items():
-        plural = "" if threads == 1 else "s"
-        yield f"peak in {precision}, {threads} thread{plural}: {peak / 1e9:.0f} billion a second"
+        cores = f"{threads} thread" if threads == 1 else f"{threads} threads"
+        lines.append(f"peak in {precision}, {cores}: {peak / 1e9:.0f} billion a second")
     if report.peaks:
-        yield "limit: the network's multiplications at the peak of a product of large matrices"
-    for engine, why in report.skipped.items():
-        yield f"not run: {engine}: {why}"
+        product = "a product of large matrices"
+        lines.append(f"limit: the network's multiplications at the peak of {product}")
+    lines += [f"not run: {engine}: {why}" for engine, why in report.skipped.items()]
+    return "\n".join(lines)
 
 
 def _cell(timing: Timing | None) -> str:
@@ -267,21 +240,13 @@ def align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class TargetsRow:
-    """Result for one number of targets on one engine.
-
-    Attributes:
-        name: of the engine.
-        threads: CPU threads.
-        targets: how many.
-        update: timing of all of them together.
-        ratio: median over that of the first number of targets.
-    """
+    """Result for one number of targets on one engine."""
 
     name: str
     threads: int
     targets: int
-    update: Timing
-    ratio: float
+    update: Timing  # of all targets together
+    ratio: float  # median over that of the first number of targets
 
     @property
     def per_target_ms(self) -> float:
@@ -331,9 +296,14 @@ def targets_text(rows: Sequence[TargetsRow]) -> str:
 
 def targets_to_dict(rows: Sequence[TargetsRow]) -> list[dict[str, Any]]:
     """The table, ready for JSON."""
-    plain = []
-    for row in rows:
-        run = {"name": row.name, "threads": row.threads, "targets": row.targets}
-        times = {**asdict(row.update), "per_target_ms": row.per_target_ms, "ratio": row.ratio}
-        plain.append({**run, **times})
-    return plain
+    return [
+        {
+            "name": row.name,
+            "threads": row.threads,
+            "targets": row.targets,
+            **asdict(row.update),
+            "per_target_ms": row.per_target_ms,
+            "ratio": row.ratio,
+        }
+        for row in rows
+    ]

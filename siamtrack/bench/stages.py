@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,24 +35,20 @@ from siamtrack.utils.files import Closing
 from siamtrack.video.draw import draw_results
 from siamtrack.video.video_writer import VideoSink
 
-Clock = Callable[[], float]
-"""Monotonic seconds."""
-StageTimes = dict[str, float]
-"""Seconds of one frame, by stage."""
+Clock = Callable[[], float]  # monotonic seconds
+StageTimes = dict[str, float]  # seconds of one frame, by stage
 
 CROP, PRE, NETWORK, POST, UPDATE = "crop", "pre-process", "network", "post-process", "update"
 STAGES = (CROP, PRE, NETWORK, POST, UPDATE)
 VIDEO_STAGES = ("decode", "draw", "encode")
 
+# Counted frames in a row. With fewer, runs empty each other's caches; with more, a slow moment of
+# the machine hits only one of them.
 TURN_FRAMES = 15
-"""Counted frames in a row. With fewer, runs empty each other's caches; with more, a slow moment of
-the machine hits only one of them."""
+WARM_FRAMES = 3  # frames at the beginning of every turn that are not counted
 
-WARM_FRAMES = 3
-"""Frames at the beginning of every turn that are not counted."""
-
+# Precisions whose peak can be measured; torch has no public product of large int8 matrices.
 PEAK_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
-"""Precisions whose peak can be measured; torch has no public product of large int8 matrices."""
 
 
 # -- The clip
@@ -86,11 +81,6 @@ class Clip:
 def read_clip(path: Path, box: Sequence[float], frame_count: int) -> Clip:
     """Decode the first frames, at most `frame_count`, of a video or folder of pictures.
 
-    Args:
-        path: the video.
-        box: xywh px on the first frame.
-        frame_count: most frames to decode.
-
     Raises:
         VideoError: the video cannot be read, or has fewer than two frames.
         InvalidBoxError: the box cannot be tracked.
@@ -119,11 +109,7 @@ def make_clip(path: Path, frame_wh: tuple[int, int], frame_count: int) -> Clip:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Parse a size in px such as "640x480".
-
-    Raises:
-        ConfigError: not two whole numbers of px.
-    """
+    """Parse a size in px such as "640x480"."""
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise ConfigError(f"size {text!r} is not WIDTHxHEIGHT; give it in px, as in 640x480")
@@ -138,20 +124,14 @@ class TimedRun:
 
     Args:
         name: as the tables show it.
-        tracker: as `siamtrack eval` takes them: `init(image, box)`, `update(image)`.
+        tracker: has `init(image, box)` and `update(image)`.
         clip: the frames.
         threads: CPU threads it may use.
         clock: read before and after every stage.
     """
 
     def __init__(
-        self,
-        name: str,
-        tracker: Any,
-        clip: Clip,
-        *,
-        threads: int,
-        clock: Clock = time.perf_counter,
+        self, name: str, tracker: Any, clip: Clip, *, threads: int, clock: Clock = time.perf_counter
     ) -> None:
         self.name, self.threads = name, threads
         self._tracker, self._clip, self._clock = tracker, clip, clock
@@ -164,15 +144,15 @@ class TimedRun:
         self._tracker.update(image)
         return {UPDATE: self._clock() - started_s}
 
-    def _start(self, first_image: Image) -> None:
-        self._tracker.init(first_image, self._clip.box)
-
     def _laps(self) -> Iterator[Image]:
         """Frames without end; the first one only starts the tracker, at every lap."""
         first, *others = self._clip.images
         while True:
             self._start(first)
             yield from others
+
+    def _start(self, first_image: Image) -> None:
+        self._tracker.init(first_image, self._clip.box)
 
 
 class EngineRun(TimedRun):
@@ -193,10 +173,8 @@ class EngineRun(TimedRun):
     ) -> None:
         self.precision = engine.precision
         self._engine = TimedEngine(engine, clock)
-        tracker = Tracker(self._engine, options)
-        super().__init__(
-            f"{engine.name} {engine.precision}", tracker, clip, threads=threads, clock=clock
-        )
+        tracker, name = Tracker(self._engine, options), _name(engine)
+        super().__init__(name, tracker, clip, threads=threads, clock=clock)
 
     def step(self) -> StageTimes:
         """Track one more frame."""
@@ -212,6 +190,10 @@ class EngineRun(TimedRun):
         post_s = update_s - crop_s - engine.prepare_s - engine.infer_s
         stages = (crop_s, engine.prepare_s, engine.infer_s, post_s, update_s)
         return dict(zip(STAGES, stages, strict=True))
+
+
+def _name(engine: Engine) -> str:
+    return f"{engine.name} {engine.precision}"
 
 
 class TimedEngine:
@@ -278,10 +260,8 @@ class TargetsRun(TimedRun):
             options = replace(options, redetect_windows=0)
         self.targets = targets
         self._boxes = spread_boxes(clip.box, clip.frame_wh, targets)
-        tracker = MultiTracker(lambda: Tracker(engine, options))
-        super().__init__(
-            f"{engine.name} {engine.precision}", tracker, clip, threads=threads, clock=clock
-        )
+        tracker, name = MultiTracker(lambda: Tracker(engine, options)), _name(engine)
+        super().__init__(name, tracker, clip, threads=threads, clock=clock)
 
     def _start(self, first_image: Image) -> None:
         self._tracker.reset()
@@ -300,13 +280,9 @@ def spread_boxes(box: Box, frame_wh: tuple[int, int], count: int) -> list[Box]:
 
 
 class VideoRun(Closing):
-    """What surrounds tracking: decoding a frame, drawing one result on it, encoding it.
+    """What surrounds tracking: decode a frame, draw the clip's box on it, encode it into `written`.
 
-    Args:
-        clip: the video, and the box that is drawn.
-        written: .mp4 to write.
-        threads: for the table only; decoding and encoding choose their threads themselves.
-        clock: read before and after every stage.
+    `threads` is for the table only; decoding and encoding choose their threads themselves.
     """
 
     name = "video"
@@ -326,6 +302,7 @@ class VideoRun(Closing):
             self._source.close()
             self._source, self._frames_read = siamtrack.open_source(self._clip.path), 0
         self._frames_read += 1
+
         times_s = [self._clock()]
         frame = next(self._source)
         times_s.append(self._clock())
@@ -349,15 +326,10 @@ def run_interleaved(
 ) -> list[list[StageTimes]]:
     """Time every run on `frames` frames, a few at a time in turns.
 
-    Every other round goes in reverse order, which changes who follows whom.
-
-    Args:
-        runs: what is timed.
-        frames: counted frames of each.
-        on_turn: called after every turn, for a progress bar.
+    Every other round goes in reverse order: no run always follows the same one.
 
     Returns:
-        For every run, in order, the times of every frame.
+        For every run, in order, the times of every counted frame.
     """
     taken: list[list[StageTimes]] = [[] for _ in runs]
     for turn in range(turn_count(frames)):
@@ -401,13 +373,9 @@ class Timing:
 
 def summarize(taken: Sequence[StageTimes]) -> dict[str, Timing]:
     """Timing of every stage, from the times of every frame."""
-    by_stage: dict[str, list[float]] = defaultdict(list)
-    for times in taken:
-        for stage, time_s in times.items():
-            by_stage[stage].append(time_s)
     summary = {}
-    for stage, times_s in by_stage.items():
-        median_s, p95_s = np.percentile(times_s, (50, 95)).tolist()
+    for stage in taken[0]:
+        median_s, p95_s = np.percentile([times[stage] for times in taken], (50, 95)).tolist()
         summary[stage] = Timing(1e3 * median_s, 1e3 * p95_s)
     return summary
 
@@ -440,23 +408,12 @@ def matmul_peak(
     repeats: int = 12,
     clock: Clock = time.perf_counter,
 ) -> float:
-    """Measure the machine's fastest rate of multiplication: a product of large matrices.
+    """Measure the machine's peak in MAC/s: the fastest of several products of large matrices.
 
-    Args:
-        precision: "f32" or "bf16".
-        threads: CPU threads.
-        size: rows and columns of the square matrices. Larger ones come nearer to the peak until
-            they leave the cache.
-        repeats: products; the fastest one counts.
-        clock: monotonic seconds.
-
-    Returns:
-        MAC/s.
+    Larger matrices (`size` rows and columns) come nearer to the peak until they leave the cache.
     """
     generator = torch.Generator().manual_seed(0)
-    a, b = (
-        torch.rand(size, size, generator=generator).to(PEAK_DTYPES[precision]) for _ in range(2)
-    )
+    a, b = torch.rand(2, size, size, generator=generator).to(PEAK_DTYPES[precision])
     times_s = []
     with cpu_threads(threads), torch.inference_mode():
         for _ in range(repeats):

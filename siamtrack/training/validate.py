@@ -45,7 +45,7 @@ def validate(
     cross_negatives = config.loop.cross_negatives
     forward = PairForward(network, cross=cross_negatives > 0)
     with torch.no_grad():
-        for number, batch in enumerate(batches):
+        for number, batch in enumerate(batches if config.validation.batches else ()):
             inputs = {k: v.to(device) for k, v in batch.items()}
             total, terms = compute_losses(
                 forward, network, loss, inputs, cross_negatives=cross_negatives, seed=number
