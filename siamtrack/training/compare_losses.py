@@ -196,7 +196,7 @@ def write_comparison(results: Sequence[VariantResult], out: Path) -> None:
     content = {"rows": rows, "outcomes": [asdict(result) for result in results]}
     atomic_write(out / DATA, json.dumps(content, indent=2) + "\n")
     atomic_write(out / TABLE, as_markdown(rows))
-    atomic_write(out / PLOT, figure_bytes(plot(rows), dpi=120))
+    atomic_write(out / PLOT, figure_bytes(plot(rows), "png", dpi=120))
 
 
 def summarize(results: Sequence[VariantResult]) -> list[dict[str, Any]]:
