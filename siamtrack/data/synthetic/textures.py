@@ -129,20 +129,20 @@ class FolderTextures:
         )
 
 
+@dataclass
 class NoiseTextures:
-    """Colored noise of side `side_px`: textures without any file."""
+    """Colored noise: textures without any file."""
 
-    def __init__(self, side_px: int = 256) -> None:
-        self._side_px = side_px
+    side_px: int = 256
 
     @property
     def fingerprint(self) -> str:
         """Name and size of the textures."""
-        return f"noise-{self._side_px}"
+        return f"noise-{self.side_px}"
 
     def background(self, rng: np.random.Generator) -> Image:
         """Draw noise with three scales."""
-        side = self._side_px
+        side = self.side_px
         pattern = np.zeros((side, side, 3), np.float32)
         for cells, weight in ((4, 70.0), (12, 45.0), (48, 25.0)):
             coarse = rng.standard_normal((cells, cells, 3)).astype(np.float32)
