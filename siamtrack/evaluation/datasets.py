@@ -20,7 +20,6 @@ import numpy as np
 
 from siamtrack.data.datasets import open_dataset, parse_spec
 from siamtrack.data.formats.benchmarks import LAYOUTS, BenchmarkTarget
-from siamtrack.data.sequence import Dataset
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
@@ -116,11 +115,9 @@ class Benchmark(ABC):
         dataset: its sequences as `siamtrack.data` reads them.
     """
 
-    def __init__(
-        self, *, name: str, folder: str, protocol: Protocol, root: Path, dataset: Dataset
-    ) -> None:
-        self.name, self.folder, self.protocol = name, folder, protocol
-        self.root, self.dataset = root, dataset
+    def __init__(self, name: str, folder: str, protocol: Protocol, root: Path, spec: str) -> None:
+        self.name, self.folder, self.protocol, self.root = name, folder, protocol, root
+        self.dataset = open_dataset(spec, partial=True)
 
     @property
     def names(self) -> Sequence[str]:
@@ -175,13 +172,7 @@ class ClipBenchmark(Benchmark):
     """Clips under a folder: `clip.mp4` or pictures in `clip/`, boxes in `clip.txt` or `.csv`."""
 
     def __init__(self, root: Path):
-        super().__init__(
-            name="clips",
-            folder="clips",
-            protocol=protocols.CLIPS,
-            root=root,
-            dataset=open_dataset(f"folder:{root}", partial=True),
-        )
+        super().__init__("clips", "clips", protocols.CLIPS, root, f"folder:{root}")
 
     def load(self, name: str) -> EvalSequence:
         """Read one clip's truth."""
@@ -259,13 +250,7 @@ class ToolkitBenchmark(Benchmark):
         options = "&".join(f"{key}={value}" for key, value in entry.options.items())
         self._kind = entry.kind
         self._spec = f"{entry.kind}:{root}" + (f"?{options}" if options else "")
-        super().__init__(
-            name=name,
-            folder=entry.folder,
-            protocol=entry.protocol,
-            root=root,
-            dataset=open_dataset(self._spec, partial=True),
-        )
+        super().__init__(name, entry.folder, entry.protocol, root, self._spec)
 
     @cached_property
     def _targets(self) -> dict[str, BenchmarkTarget]:

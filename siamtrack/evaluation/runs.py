@@ -174,10 +174,7 @@ def variant_named(name: str) -> Variant:
 class TimedTracker:
     """Calls a tracker, times it, and turns whatever it raises into an `EvaluationError`.
 
-    Args:
-        tracker: has seen nothing.
-        heartbeat: called with the number of every frame before the tracker gets it.
-        clock: monotonic time in s.
+    `heartbeat` is called with the number of every frame before the tracker gets it.
     """
 
     def __init__(

@@ -193,9 +193,7 @@ class IdentityTracker:
 class OpenCvTracker:
     """A tracker of OpenCV; where it reports a failure, the last box stays.
 
-    Args:
-        make: builds the OpenCV object; called at every `init`, because most of OpenCV's trackers
-            keep a model of the last target.
+    Every `init` calls `make`, because most of OpenCV's trackers keep a model of the last target.
     """
 
     def __init__(self, make: Callable[[], Any]):
@@ -396,14 +394,7 @@ def _to_pil(frame_bgr: Image) -> PilImage:
 
 @dataclass(frozen=True, slots=True)
 class TrackerEntry:
-    """A tracker that takes part.
-
-    Attributes:
-        spec: how to build it.
-        label: its name in reports, unique among those that take part.
-        key: folder name of its results, see `result_key`.
-        identity: see `result_identity`.
-    """
+    """A tracker that takes part; `label` is its name in reports, unique among all."""
 
     spec: TrackerSpec
     label: str
