@@ -260,21 +260,18 @@ class VideoSink(Closing):
 
 def _choose_encoder(encoders: tuple[Encoder, ...], path: Path) -> Encoder:
     """Return the best installed encoder; warn if it is not the first."""
-    best = encoders[0]
-    for encoder in encoders:
-        if not _is_installed(encoder.name):
-            continue
-        if encoder is not best:
-            _log.warning(
-                "%s is written with %s, which not every player and browser shows: this PyAV "
-                "has no %s",
-                path,
-                encoder.name,
-                best.name,
-            )
-        return encoder
-    names = " or ".join(encoder.name for encoder in encoders)
-    raise OutputError(f"{path}: this PyAV has no {names}; install PyAV from its wheels (av)")
+    installed = [encoder for encoder in encoders if _is_installed(encoder.name)]
+    if not installed:
+        names = " or ".join(encoder.name for encoder in encoders)
+        raise OutputError(f"{path}: this PyAV has no {names}; install PyAV from its wheels (av)")
+    if installed[0] is not encoders[0]:
+        _log.warning(
+            "%s is written with %s, which not every player and browser shows: this PyAV has no %s",
+            path,
+            installed[0].name,
+            encoders[0].name,
+        )
+    return installed[0]
 
 
 def _is_installed(name: str) -> bool:
