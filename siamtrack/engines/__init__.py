@@ -34,17 +34,11 @@ GRAPH_ENGINES = {"openvino": "siamtrack[openvino]", "onnx": "onnxruntime"}
 ENGINES = ("auto", *GRAPH_ENGINES, "torch")
 
 _PRECISIONS = {"openvino": ("f32", "bf16", "int8"), "onnx": ("f32", "int8")}
-_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+_MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
 class ModelSource:
-    """Weights to run: a weights file, or a network in memory.
-
-    Attributes:
-        architecture: of the network.
-        path: the weights file; None for a network in memory.
-        sha256: of that file.
-    """
+    """Weights to run: a weights file, or a network in memory, which has no `path` and no hash."""
 
     def __init__(self, model: WeightsFile | SiameseNetwork) -> None:
         self._model = model
@@ -65,12 +59,7 @@ class ModelSource:
 
 
 class EngineChoice(NamedTuple):
-    """What "auto" resolves to.
-
-    Attributes:
-        engine: ready to run.
-        skipped: why each faster engine was not taken, by its name.
-    """
+    """The engine that "auto" takes; `skipped` says by name why each faster one was not taken."""
 
     engine: Engine
     skipped: dict[str, str]
@@ -115,16 +104,11 @@ def make_engine(
 
 
 def choose_engine(source: ModelSource, *, device: str = "auto", threads: int = 0) -> EngineChoice:
-    """Take the fastest engine that can run these weights here.
+    """Take the fastest engine that can run these weights here (arguments: see `make_engine`).
 
     On the CPU that is the first of `GRAPH_ENGINES` that is installed, if graphs of exactly these
     weights lie beside them; torch runs everything else. OpenVINO computes in bf16 where the CPU
     has it. Elsewhere the int8 graph is taken if there is one, which is as fast.
-
-    Args:
-        source: the weights.
-        device: see `resolve_device`.
-        threads: see `make_engine`.
 
     Raises:
         DeviceError: no such device on this machine.
@@ -133,8 +117,7 @@ def choose_engine(source: ModelSource, *, device: str = "auto", threads: int = 0
     skipped: dict[str, str] = {}
     for name in GRAPH_ENGINES:
         problem = _why_unavailable(name, source, resolved)
-        precisions = () if problem else _fastest_precisions(name, source)
-        for precision in precisions:
+        for precision in () if problem else _fastest_precisions(name, source):
             try:
                 engine = _graph_engine(name, source, resolved, threads, precision)
             except EngineError as error:
@@ -151,7 +134,7 @@ def _why_unavailable(name: str, source: ModelSource, device: str) -> str:
     """Why an engine need not be tried, "" if it may be; none of the reasons deserves a warning."""
     if not device.startswith("cpu"):
         return f"torch is taken on {device}"
-    if not find_spec(_PACKAGES[name]):
+    if not find_spec(_MODULES[name]):
         return f"not installed (pip install '{GRAPH_ENGINES[name]}')"
     if source.path is None:
         return "the weights are not in a .safetensors file"
@@ -192,6 +175,7 @@ def _graph_engine(
             return OnnxEngine(
                 *weights, device=device, threads=threads, precision=precision or "f32"
             )
+
         from siamtrack.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(

@@ -13,12 +13,7 @@ from siamtrack.types import Float32Array, FloatArray, Image
 
 
 class Exemplar(NamedTuple):
-    """Embedded exemplars; only the engine that made them knows their tensors.
-
-    Attributes:
-        tensors: the engine's arrays, each with the targets along its first axis.
-        targets: number of targets.
-    """
+    """Embedded exemplars; `tensors` are the engine's own arrays, targets along the first axis."""
 
     tensors: tuple[Any, ...]
     targets: int
@@ -53,12 +48,7 @@ class Response:
 class Engine(Protocol):
     """Runs one set of weights. Stateless between calls: any number of trackers may share one.
 
-    Attributes:
-        name: one of `siamtrack.engines.ENGINES`.
-        precision: what the network computes in, "f32", "bf16" or "int8".
-        device: where it runs.
-        architecture: of the network.
-        config: of the network.
+    `name` is one of `siamtrack.engines.ENGINES`, `precision` is "f32", "bf16" or "int8".
     """
 
     name: str
@@ -101,12 +91,8 @@ class Engine(Protocol):
 def target_mask_array(boxes_xywh: FloatArray, config: NetworkConfig) -> Float32Array:
     """Mask of the target for the exemplar branch: `models.network.target_mask` without torch.
 
-    Args:
-        boxes_xywh: (B, 4) targets in px of their exemplar crop.
-        config: of the network.
-
-    Returns:
-        (B, 1, h, w) fraction of each exemplar cell that the target covers, in [0, 1].
+    `boxes_xywh` (B, 4) are targets in px of their exemplar crop. Returns (B, 1, h, w), the fraction
+    of each exemplar cell that the target covers, in [0, 1].
     """
     x, y, w, h = np.asarray(boxes_xywh, dtype=np.float32).T
     stride = np.float32(config.total_stride)
@@ -135,15 +121,7 @@ class ConcurrentEngine(Protocol):
 def track_each(
     engine: Engine, jobs: Iterable[tuple[Exemplar, Sequence[Image]]]
 ) -> Iterator[Response]:
-    """Match many targets: concurrently if the engine can, else in one batch.
-
-    Args:
-        engine: runs the network.
-        jobs: exemplar and search crops of each target.
-
-    Yields:
-        The response of each target, in order.
-    """
+    """Yield the response of each (exemplar, search crops): concurrently, or all in one batch."""
     if isinstance(engine, ConcurrentEngine):
         yield from engine.track_each(jobs)
         return

@@ -35,11 +35,9 @@ def graph_paths(weights: Path, precision: str = "f32") -> dict[str, Path]:
     Only "int8" has a track graph of its own, `name.track.int8.onnx`; the exemplar graph, which
     runs once per target, serves all precisions.
     """
-    track = f".{TRACK}.{INT8}.onnx" if precision == INT8 else f".{TRACK}.onnx"
-    return {
-        EXEMPLAR: weights.with_suffix(f".{EXEMPLAR}.onnx"),
-        TRACK: weights.with_suffix(track),
-    }
+    track = f"{TRACK}.{INT8}" if precision == INT8 else TRACK
+    names = {EXEMPLAR: EXEMPLAR, TRACK: track}
+    return {graph: weights.with_suffix(f".{name}.onnx") for graph, name in names.items()}
 
 
 def export_command(precision: str) -> str:
@@ -63,16 +61,10 @@ def default_threads() -> int:
 
 
 class Graph(NamedTuple):
-    """One graph, ready to run.
+    """One graph, ready to run: `run` maps its input arrays, in order, to its outputs."""
 
-    Attributes:
-        inputs: number of its inputs.
-        metadata: texts in the graph's file, by key.
-        run: maps the input arrays, in the graph's order, to its outputs.
-    """
-
-    inputs: int
-    metadata: Mapping[str, str]
+    inputs: int  # how many
+    metadata: Mapping[str, str]  # texts in the graph's file, by key
     run: Callable[[Sequence[NDArray[Any]]], Sequence[Float32Array]]
 
 
@@ -85,11 +77,6 @@ class GraphEngine(ABC):
     def __init__(self, weights: Path, weights_sha256: str, *, device: str) -> None:
         """Open the graphs that lie beside a weights file.
 
-        Args:
-            weights: the .safetensors file.
-            weights_sha256: its hash; the graphs hold the hash of the weights they were made from.
-            device: where they run.
-
         Raises:
             EngineError: a graph is missing, damaged, of another version or of other weights.
         """
@@ -98,7 +85,7 @@ class GraphEngine(ABC):
         self._exemplar, metadata = self._load_graph(paths[EXEMPLAR])
         self._track, track_metadata = self._load_graph(paths[TRACK])
         for path, found in zip(paths.values(), (metadata, track_metadata), strict=True):
-            if found.get("weights_sha256") != weights_sha256:
+            if found.get("weights_sha256") != weights_sha256:  # of the weights they were made from
                 raise EngineError(
                     f"graph {path} was exported from other weights than {weights}; export it again "
                     f"with `{export_command(self.precision)} --overwrite --weights {weights}`"
@@ -108,11 +95,7 @@ class GraphEngine(ABC):
 
     @abstractmethod
     def _open(self, path: Path) -> Graph:
-        """Read and compile one graph.
-
-        Raises:
-            EngineError: the device cannot be used, or the file holds no graph.
-        """
+        """Read and compile one graph; EngineError if the device or the file is unusable."""
 
     def _load_graph(self, path: Path) -> tuple[Graph, dict[str, Any]]:
         """Open a graph and parse the metadata that `export_graphs` wrote into it."""
@@ -144,8 +127,7 @@ class GraphEngine(ABC):
         if len(exemplars) == 1:
             return exemplars[0]
         parts = zip(*(e.tensors for e in exemplars), strict=True)
-        tensors = tuple(np.concatenate(p) for p in parts)
-        return Exemplar(tensors, sum(e.targets for e in exemplars))
+        return Exemplar(tuple(map(np.concatenate, parts)), sum(e.targets for e in exemplars))
 
     def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
         """See `Engine.track`."""

@@ -35,8 +35,8 @@ class OnnxEngine(GraphEngine):
         """Open the graphs that lie beside a weights file.
 
         Args:
-            weights: see `GraphEngine`.
-            weights_sha256: see `GraphEngine`.
+            weights: the .safetensors file.
+            weights_sha256: its hash, which the graphs must hold.
             device: "cpu", or "cuda" with an ONNX Runtime that has it.
             threads: CPU threads; 0 for `default_threads`.
             precision: "f32", or "int8" for the quantized track graph.

@@ -38,8 +38,8 @@ class OpenVinoEngine(GraphEngine):
         """Open the graphs that lie beside a weights file.
 
         Args:
-            weights: see `GraphEngine`.
-            weights_sha256: see `GraphEngine`.
+            weights: the .safetensors file.
+            weights_sha256: its hash, which the graphs must hold.
             device: "cpu".
             threads: CPU threads; 0 for `default_threads`.
             inference_precision: what the network computes in. "f32" equals torch to 1e-4. "bf16"
@@ -96,7 +96,8 @@ class OpenVinoEngine(GraphEngine):
             while started:
                 yield to_response(runner.finish(started.popleft()))
         finally:
-            for running in started:  # an error or an abandoned iterator: free the requests
+            # After an error or in an abandoned iterator: free the requests.
+            for running in started:
                 runner.finish(running)
 
 
@@ -135,11 +136,9 @@ class _Runner:
 
         # Fix the batch size.
         self._model = model.clone()
-        shapes = {}
-        for graph_input in self._model.inputs:
-            shape = graph_input.get_partial_shape()
+        shapes = {i: i.get_partial_shape() for i in self._model.inputs}
+        for shape in shapes.values():
             shape[0] = 1
-            shapes[graph_input] = shape
         self._model.reshape(shapes)
 
         # For one crop: a request, and the arrays that it reads now.
@@ -154,19 +153,17 @@ class _Runner:
         self._lock = Lock()
 
     def __call__(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:
-        return self._run_one(arrays) if len(arrays[0]) == 1 else self.finish(self.start(arrays))
-
-    def _run_one(self, arrays: Sequence[NDArray[Any]]) -> list[Float32Array]:
+        if len(arrays[0]) > 1:
+            return self.finish(self.start(arrays))
         with self._lock:
-            request, inputs = self._request, self._inputs
             for k, array in enumerate(arrays):
                 # Exemplars stay the same from frame to frame; shared memory is only read.
-                if inputs[k] is not array:
-                    inputs[k] = array = np.ascontiguousarray(array)
-                    request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
-            request.infer(share_outputs=True)
+                if self._inputs[k] is not array:
+                    self._inputs[k] = array = np.ascontiguousarray(array)
+                    self._request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
+            self._request.infer(share_outputs=True)
             outputs = range(len(self._model.outputs))
-            return [request.get_output_tensor(k).data.copy() for k in outputs]
+            return [self._request.get_output_tensor(k).data.copy() for k in outputs]
 
     def start(self, arrays: Sequence[NDArray[Any]]) -> list[_Running]:
         """Start one request for each row of the first array; single rows of others serve all."""
@@ -174,7 +171,13 @@ class _Runner:
         started = []
         for row in range(len(arrays[0])):
             inputs = [array[row : row + 1] if len(array) > 1 else array for array in arrays]
-            request = self._take_request()
+            with self._lock:
+                if self._concurrent is None:
+                    streams = self._settings["INFERENCE_NUM_THREADS"]
+                    self._concurrent = self._compile({"NUM_STREAMS": streams})
+                request = (
+                    self._idle.pop() if self._idle else self._concurrent.create_infer_request()
+                )
             for k, array in enumerate(inputs):
                 request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
             request.start_async()
@@ -192,13 +195,6 @@ class _Runner:
         with self._lock:
             self._idle += [running.request for running in started]
         return outputs
-
-    def _take_request(self) -> ov.InferRequest:
-        with self._lock:
-            if self._concurrent is None:
-                streams = self._settings["INFERENCE_NUM_THREADS"]
-                self._concurrent = self._compile({"NUM_STREAMS": streams})
-            return self._idle.pop() if self._idle else self._concurrent.create_infer_request()
 
     def _compile(self, options: dict[str, Any]) -> ov.CompiledModel:
         return self._core.compile_model(self._model, "CPU", {**self._settings, **options})

@@ -17,14 +17,8 @@ from torch import Tensor
 def cross_correlate(z: Tensor, x: Tensor) -> Tensor:
     """Slide each exemplar over its search region and sum over channels.
 
-    SiamFC (Bertinetto et al. 2016), equation 1 without the bias: f(z, x) = z * x.
-
-    Args:
-        z: (B or 1, C, h, w) exemplar features.
-        x: (B, C, H, W) search features.
-
-    Returns:
-        (B, 1, H - h + 1, W - w + 1).
+    SiamFC (Bertinetto et al. 2016), equation 1 without the bias: f(z, x) = z * x. From z
+    (B or 1, C, h, w) and x (B, C, H, W) to (B, 1, H - h + 1, W - w + 1).
     """
     if torch.compiler.is_exporting():
         # ONNX fixes the number of groups of a convolution in the graph, and here it grows with the
@@ -43,15 +37,8 @@ def cross_correlate(z: Tensor, x: Tensor) -> Tensor:
 def depthwise_correlate(z: Tensor, x: Tensor, padding: int | tuple[int, int] = 0) -> Tensor:
     """Slide each channel of the exemplar over the same channel of the search region.
 
-    SiamRPN++ (Li et al. 2019), section 3.3.
-
-    Args:
-        z: (B or 1, C, h, w).
-        x: (B, C, H, W).
-        padding: zeros added around `x`.
-
-    Returns:
-        (B, C, H', W') with H' = H - h + 1 + 2 * padding.
+    SiamRPN++ (Li et al. 2019), section 3.3. From z (B or 1, C, h, w) and x (B, C, H, W), with
+    `padding` zeros around it, to (B, C, H', W') with H' = H - h + 1 + 2 * padding.
     """
     if torch.compiler.is_exporting():
         left, up = (padding, padding) if isinstance(padding, int) else padding[::-1]
@@ -69,14 +56,8 @@ def pixelwise_correlate(z: Tensor, x: Tensor) -> Tensor:
     """Compare every exemplar cell with every search cell: one map for each exemplar cell.
 
     LightTrack (Yan et al. 2021) and Alpha-Refine, equation 1: a matrix product. It keeps which part
-    of the target matched, and costs little.
-
-    Args:
-        z: (B or 1, C, h, w).
-        x: (B, C, H, W).
-
-    Returns:
-        (B, h * w, H, W); map k belongs to exemplar cell (k // w, k % w).
+    of the target matched, and costs little. From z (B or 1, C, h, w) and x (B, C, H, W) to
+    (B, h * w, H, W); map k belongs to exemplar cell (k // w, k % w).
     """
     z = _broadcast_exemplar(z, x)
     product = z.flatten(2).transpose(1, 2) @ x.flatten(2)  # (B, h w, C) @ (B, C, H W)

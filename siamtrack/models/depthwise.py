@@ -30,6 +30,7 @@ class DepthwiseConv2d(nn.Conv2d):
             return super().forward(x)
         weight, bias = self.weight, self.bias
         if torch.is_autocast_enabled("cpu"):
+            # A function of one's own is not cast automatically.
             dtype = torch.get_autocast_dtype("cpu")
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
@@ -52,21 +53,21 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         d_x = d_weight = d_bias = None
+
+        # Input: at least float32 where the low-precision kernel is missing.
         if ctx.needs_input_grad[0]:
-            d_x = _input_gradient(grad, x, weight, ctx.stride, ctx.padding)
+            strided = ctx.stride != 1
+            wide = torch.promote_types(grad.dtype, torch.float32) if strided else grad.dtype
+            tensors = grad.to(wide), x.to(wide), weight.to(wide)
+            d_x = _conv_backward(*tensors, ctx.stride, ctx.padding, (True, False))[0].to(x.dtype)
+
+        # Weights, and the bias as a sum in float32.
         if ctx.needs_input_grad[1]:
             d_weight = _weight_gradient(grad, x, weight, ctx.stride, ctx.padding)
         if ctx.has_bias and ctx.needs_input_grad[2]:
             wide = torch.promote_types(grad.dtype, torch.float32)
             d_bias = grad.sum(dim=(0, 2, 3), dtype=wide).to(grad.dtype)
         return d_x, d_weight, d_bias, None, None
-
-
-def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    # At least float32 where the low-precision kernel is missing.
-    wide = grad.dtype if stride == 1 else torch.promote_types(grad.dtype, torch.float32)
-    d_x = _conv_backward(grad.to(wide), x.to(wide), weight.to(wide), stride, padding, (True, False))
-    return d_x[0].to(x.dtype)
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:

@@ -132,10 +132,8 @@ class EfficientNetLite0(nn.Module):
                     f"ImageNet weights: {name} is {tuple(state[name].shape)}, needed "
                     f"{tuple(conv.weight.shape)}: give an EfficientNet-Lite0 state dict"
                 )
-            _fold(conv, state[name], *(state[norm + k] for k in _NORM_KEYS))
-
-
-_NORM_KEYS = ("weight", "bias", "running_mean", "running_var")
+            keys = ("weight", "bias", "running_mean", "running_var")
+            _fold(conv, state[name], *(state[norm + key] for key in keys))
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from siamtrack.models.config import SiamFCConfig
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import ModelCard, save_network, state_problems
 from siamtrack.types import Float32Array
+from siamtrack.utils.config import renamed_arguments
 from siamtrack.utils.files import sha256
 
 
+@renamed_arguments({"licence": "license"})
 def import_siamfc(
     source: str | PathLike[str],
     destination: str | PathLike[str],
@@ -43,19 +45,19 @@ def import_siamfc(
         OutputError: the destination exists or cannot be written.
     """
     source = Path(source)
-    checkpoint = _read(source)
+    network, layout = _read(source)
     return save_network(
-        _build(checkpoint),
+        network,
         destination,
         training_data=training_data,
         license=license,
-        notes=f"Imported from {source.name} (sha256 {sha256(source)}), {checkpoint.layout}.",
+        notes=f"Imported from {source.name} (sha256 {sha256(source)}), {layout}.",
         overwrite=overwrite,
     )
 
 
 def read_siamfc(source: str | PathLike[str]) -> SiamFC:
-    """Read a SiamFC checkpoint of another project.
+    """Read a SiamFC checkpoint of another project: a network in evaluation mode, on the CPU.
 
     Args:
         source: a PyTorch state dict named `backbone.conv1.0.weight` or, by the port's first
@@ -63,38 +65,15 @@ def read_siamfc(source: str | PathLike[str]) -> SiamFC:
             `module.` in front. Or a MatConvNet DagNN in a .mat file, named `conv1f` (2016) or
             `br_conv1f` (CFNet baseline, 2017).
 
-    Returns:
-        The network in evaluation mode, on the CPU.
-
     Raises:
         WeightsError: missing, damaged, of another kind, or tensors are missing, unexpected or of
             another shape; all of them are listed.
     """
-    return _build(_read(Path(source)))
+    return _read(Path(source))[0]
 
 
-class ImportedCheckpoint(NamedTuple):
-    """A checkpoint translated for `SiamFC`.
-
-    Attributes:
-        state: tensors under the names of `SiamFC`.
-        config: the configuration that they need.
-        layout: which layout the file had, in words.
-    """
-
-    state: dict[str, Tensor]
-    config: SiamFCConfig
-    layout: str
-
-
-def _build(checkpoint: ImportedCheckpoint) -> SiamFC:
-    network = SiamFC(checkpoint.config)
-    network.load_state_dict(checkpoint.state)
-    return network.eval()
-
-
-def _read(path: Path) -> ImportedCheckpoint:
-    """Tell the kind of the file by its first bytes and read it."""
+def _read(path: Path) -> tuple[SiamFC, str]:
+    """Network of a file, whose kind its first bytes tell; and its layout in words."""
     try:
         with path.open("rb") as stream:
             start = stream.read(10)
@@ -119,22 +98,25 @@ def _read(path: Path) -> ImportedCheckpoint:
 # What both kinds share
 
 
-def _config_for_width(out_channels: int, bn_eps: float) -> SiamFCConfig:
-    """Configuration of the published network whose last convolution has this width.
+def _config_and_shapes(
+    out_channels: int, bn_eps: float
+) -> tuple[SiamFCConfig, dict[str, tuple[int, ...]]]:
+    """The published network whose last convolution has this width, and its backbone's shapes.
 
-    Another width gives the paper's configuration, whose shapes then do not match.
+    Another width gives the paper's network, whose shapes then do not match.
     """
-    stride = {256: 8, 32: 4}.get(out_channels)
-    if stride is None:
-        return SiamFCConfig(bn_eps=bn_eps)
-    return SiamFCConfig(total_stride=stride, out_channels=out_channels, bn_eps=bn_eps)
-
-
-def _backbone_shapes(config: SiamFCConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor of the backbone, by its name in `SiamFC`."""
+    config = SiamFCConfig(bn_eps=bn_eps)
+    if out_channels == 32:
+        config = replace(config, total_stride=4, out_channels=32)
     with torch.device("meta"):
         state = SiamFC(config).state_dict()
-    return {k: tuple(v.shape) for k, v in state.items() if k.startswith("backbone.")}
+    return config, {k: tuple(v.shape) for k, v in state.items() if k.startswith("backbone.")}
+
+
+def _build(config: SiamFCConfig, state: dict[str, Tensor]) -> SiamFC:
+    network = SiamFC(config)
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def _check_shapes(
@@ -153,17 +135,10 @@ def _check_shapes(
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "model.", "net.", "network.")
-_FLAT_INDEX = {
-    "conv1.0": 0,
-    "conv1.1": 1,
-    "conv2.0": 4,
-    "conv2.1": 5,
-    "conv3.0": 8,
-    "conv3.1": 9,
-    "conv4.0": 11,
-    "conv4.1": 12,
-    "conv5.0": 14,
-}
+_CONVOLUTIONS_AND_NORMS = "conv1.0 conv1.1 conv2.0 conv2.1 conv3.0 conv3.1 conv4.0 conv4.1 conv5.0"
+_FLAT_INDEX = dict(
+    zip(_CONVOLUTIONS_AND_NORMS.split(), (0, 1, 4, 5, 8, 9, 11, 12, 14), strict=True)
+)
 """Layers of the port's first version, which was one `nn.Sequential` named `feature`."""
 
 
@@ -197,23 +172,24 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _from_pytorch(tensors: Mapping[str, Tensor], path: Path) -> ImportedCheckpoint:
+def _from_pytorch(tensors: Mapping[str, Tensor], path: Path) -> tuple[SiamFC, str]:
     """Translate both versions of the port; its networks have no bias on the response."""
     flat = any(name.startswith("feature.") for name in tensors)
     last = tensors.get("feature.14.weight" if flat else "backbone.conv5.0.weight")
     width = 0 if last is None or last.ndim != 4 else last.shape[0]
-    config = _config_for_width(width, SiamFCConfig().bn_eps)
-    ours = _backbone_shapes(config)
+    config, ours = _config_and_shapes(width, SiamFCConfig().bn_eps)
     theirs = {name: _flat_name(name) if flat else name for name in ours}
+
     # Files older than PyTorch 0.4.1 do not count batches; only training uses the counts.
     counts = {k: torch.zeros((), dtype=torch.long) for k in theirs.values() if "num_batches" in k}
     given = {**counts, **tensors}
     expected = {theirs[name]: shape for name, shape in ours.items()}
     _check_shapes(expected, {name: tuple(value.shape) for name, value in given.items()}, path)
+
     state = {name: given[theirs[name]] for name in ours}
     state["response_bias"] = torch.zeros(1)
-    example = theirs["backbone.conv1.0.weight"]
-    return ImportedCheckpoint(state, config, f"a PyTorch state dict named {example}")
+    layout = f"a PyTorch state dict named {theirs['backbone.conv1.0.weight']}"
+    return _build(config, state), layout
 
 
 def _flat_name(name: str) -> str:
@@ -258,20 +234,16 @@ def _read_matlab(path: Path) -> dict[str, Float32Array]:
     return values
 
 
-def _from_matconvnet(given: Mapping[str, Float32Array], path: Path) -> ImportedCheckpoint:
+def _from_matconvnet(given: Mapping[str, Float32Array], path: Path) -> tuple[SiamFC, str]:
     """Translate the network of 2016 (parameters `conv1f`, ...) or of 2017 (`br_conv1f`, ...)."""
     prefix = "br_" if any(name.startswith("br_") for name in given) else ""
     last = given.get(f"{prefix}conv5f")
-    config = _config_for_width(0 if last is None else last.shape[-1], _BN_EPS)
-    ours = _backbone_shapes(config)
+    config, ours = _config_and_shapes(0 if last is None else last.shape[-1], _BN_EPS)
 
     # Names and shapes. MatConvNet does not count batches.
-    theirs = {
-        name: _matconvnet_name(name, prefix)
-        for name in ours
-        if not name.endswith("batches_tracked")
-    }
-    expected = {theirs[name]: _matconvnet_shape(name, ours[name]) for name in theirs}
+    names = [name for name in ours if not name.endswith("batches_tracked")]
+    theirs = {name: _matconvnet_name(name, prefix) for name in names}
+    expected = {theirs[name]: _matconvnet_shape(name, ours[name]) for name in names}
     has_norm = any(name.startswith("fin_adjust_bn") for name in given)
     expected |= (
         {"fin_adjust_bnm": (1,), "fin_adjust_bnb": (1,), "fin_adjust_bnx": (2,)}
@@ -300,8 +272,8 @@ def _from_matconvnet(given: Mapping[str, Float32Array], path: Path) -> ImportedC
     else:
         scale, bias = float(given["adjust_f"][0]), float(given["adjust_b"][0])
     state["response_bias"] = torch.tensor([bias])
-    config = replace(config, response_scale=scale)
-    return ImportedCheckpoint(state, config, f"a MatConvNet network named {prefix}conv1f")
+    network = _build(replace(config, response_scale=scale), state)
+    return network, f"a MatConvNet network named {prefix}conv1f"
 
 
 def _matconvnet_name(name: str, prefix: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from siamtrack.errors import ConfigError
 from siamtrack.models.config import NetworkConfig
-from siamtrack.utils.config import renamed_attributes
+from siamtrack.utils.config import renamed_attributes, renamed_method
 
 
 class NetworkOutput(NamedTuple):
@@ -69,10 +69,7 @@ class SiameseNetwork(nn.Module):
     def embed_exemplar(self, z: Tensor, target_mask: Tensor) -> Any:
         """Embed the target; the result goes to `correlate`.
 
-        Args:
-            z: (B, 3, S, S) RGB in 0 to 255.
-            target_mask: (B, 1, h, w) fraction of each exemplar cell that the target covers; see
-                `target_mask`.
+        `z` is (B, 3, S, S) RGB in 0 to 255, `target_mask` (B, 1, h, w) is that of `target_mask`.
         """
         raise NotImplementedError
 
@@ -98,11 +95,8 @@ class SiameseNetwork(nn.Module):
     def resized_state_dict(self, config: NetworkConfig) -> dict[str, Tensor]:
         """These weights for the same network with crops of another size.
 
-        Args:
-            config: may differ from this network's only in `crop_fields`.
-
         Raises:
-            ConfigError: it differs in another field.
+            ConfigError: `config` differs from this network's in more than `crop_fields`.
         """
         mine, other = asdict(self.config), asdict(config)
         differing = [k for k in mine | other if mine.get(k) != other.get(k)]
@@ -115,6 +109,9 @@ class SiameseNetwork(nn.Module):
             )
         return self.state_dict()
 
+    exemplar_from = renamed_method("exemplar_from", "exemplar_from_tensors")
+    state_at = renamed_method("state_at", "resized_state_dict")
+
 
 def _single_value(values: tuple[float, ...], tensor: Tensor) -> float | Tensor:
     """The value that all channels share, or the tensor if they differ."""
@@ -124,14 +121,9 @@ def _single_value(values: tuple[float, ...], tensor: Tensor) -> float | Tensor:
 def target_mask(boxes_xywh: Tensor, config: NetworkConfig) -> Tensor:
     """Mask of the target for `SiameseNetwork.embed_exemplar`, in training.
 
-    `siamtrack.engines.base.target_mask_array` computes the same for engines, without torch.
-
-    Args:
-        boxes_xywh: (B, 4) targets in px of their exemplar crop.
-        config: of the network.
-
-    Returns:
-        (B, 1, h, w) float32 in [0, 1].
+    `boxes_xywh` (B, 4) are targets in px of their exemplar crop. Returns (B, 1, h, w) float32, the
+    fraction of each exemplar cell that the target covers. Engines use `target_mask_array` of
+    `siamtrack.engines.base`, which computes the same without torch.
     """
     return coverage(boxes_xywh, config.exemplar_cells, config.total_stride)
 

@@ -1,11 +1,11 @@
 """Weights files and their cards: find, verify, load, save; networks by name.
 
 A weights file is a .safetensors file that also names its network. Its card, a JSON file beside it,
-says where the weights come from, and holds the hash of the file. Nothing here imports torch before
-tensors are needed: `open_weights` verifies a file without it.
+says where the weights come from and holds the hash of the file. `open_weights` verifies a file
+without importing torch.
 
-In this order: the records `ModelCard` and `WeightsFile`; finding; opening and loading; saving;
-cards; networks by name; the header of a safetensors file.
+Sections: records, finding, opening and loading, saving, cards, networks by name, and the header of
+a safetensors file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from siamtrack.errors import ConfigError, OutputError, WeightsError
 from siamtrack.models.config import Lite0Config, NetworkConfig, SiamFCConfig
-from siamtrack.utils.config import build, renamed_attributes
+from siamtrack.utils.config import build, renamed_arguments, renamed_attributes
 from siamtrack.utils.files import atomic_write, sha256
 
 if TYPE_CHECKING:
@@ -39,13 +39,15 @@ CARD_FORMAT = 1
 _OWNER = "siamtrack"  # in the metadata of weights files
 
 
+# Records
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """Where weights come from, how they may be used and what they achieve.
 
     Attributes:
-        architecture: a name of `architecture_names`.
-        config: fields of the network's configuration, as plain data.
+        architecture: a name of `architecture_names`; `config` holds its configuration's fields.
         training_data: names of the data sets, as a reader would look them up.
         license: SPDX name or words; how the weights may be used ("licence" in the file).
         sha256: hash of the weights file, hexadecimal.
@@ -54,7 +56,6 @@ class ModelCard:
         commit: commit of the source that trained them; None if unknown.
         figures: measured results, each name saying the data, e.g. {"dev_success_auc": 0.54}.
         tracker: tracker options that were tuned for these weights.
-        notes: anything else a user should know, in a sentence or two.
     """
 
     architecture: str
@@ -76,15 +77,9 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """A weights file that was opened and found to be what its card says.
+    """An opened weights file. With a card it is verified to be what the card says.
 
-    Attributes:
-        path: the .safetensors file.
-        sha256: hash of the file, hexadecimal.
-        architecture: a name of `architecture_names`.
-        config: of the network.
-        shapes: shape of every tensor, by name.
-        card: None if there is none, which leaves the file unverified.
+    `shapes` has the shape of every tensor by its name, `sha256` is the hash of the file.
     """
 
     path: Path
@@ -99,11 +94,7 @@ class WeightsFile:
 
 
 def weights_dir() -> Path:
-    """Folder of the bundled weights, in a checkout as in an installed wheel.
-
-    Raises:
-        WeightsError: there is none; the installation is incomplete.
-    """
+    """Folder of the bundled weights, in a checkout as in an installed wheel."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "weights_files", package.parent / "weights"):
         if folder.is_dir():
@@ -149,8 +140,8 @@ def open_weights(name_or_path: str | PathLike[str]) -> WeightsFile:
             beside it the file is used unverified, with a warning.
 
     Raises:
-        WeightsError: the weights are missing, truncated, not safetensors, not siamtrack's, of an
-            unknown architecture or not what their card says.
+        WeightsError: the weights are missing, truncated, of another program, of an unknown
+            architecture or not what their card says.
     """
     path = find_weights(name_or_path)
 
@@ -196,13 +187,8 @@ def load_network(
 ) -> SiameseNetwork:
     """Build the network of a weights file, in evaluation mode on `device`.
 
-    Args:
-        weights: see `open_weights`, or what it returned.
-        device: where the network goes, e.g. "cpu" or "cuda:0".
-
     Raises:
-        WeightsError: see `open_weights`; or the tensors are damaged, not finite, or do not fit the
-            network.
+        WeightsError: see `open_weights`; or the tensors are damaged, not finite, or do not fit.
     """
     import safetensors.torch
 
@@ -229,18 +215,19 @@ def state_problems(
     expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
     """Why tensors do not fit, by their shapes: missing, of another shape, unexpected."""
-    missing = [f"missing {k}" for k in expected if k not in given]
-    wrong = [
-        f"{k} has shape {given[k]}, needs {expected[k]}"
-        for k in expected
-        if k in given and given[k] != expected[k]
+    problems = [f"missing {name}" for name in expected if name not in given]
+    problems += [
+        f"{name} has shape {given[name]}, needs {shape}"
+        for name, shape in expected.items()
+        if given.get(name, shape) != shape
     ]
-    return missing + wrong + [f"unexpected {k}" for k in given if k not in expected]
+    return problems + [f"unexpected {name}" for name in given if name not in expected]
 
 
 # Saving
 
 
+@renamed_arguments({"licence": "license"})
 def save_network(
     network: SiameseNetwork,
     path: str | PathLike[str],
@@ -257,7 +244,7 @@ def save_network(
     """Write a network's weights to `path`, which ends in .safetensors, and their card beside it.
 
     The arguments from `training_data` to `notes` are fields of the `ModelCard`, which is returned.
-    Weights that exist are replaced only with `overwrite`; an interrupted write leaves them whole.
+    Weights that exist are replaced only with `overwrite`; an interrupted write leaves them intact.
 
     Raises:
         OutputError: `path` exists, has another suffix or cannot be written.
@@ -272,15 +259,15 @@ def save_network(
         raise OutputError(f"weights {path} exist; give another name or ask to overwrite them")
     tensors = {k: v.detach().cpu().contiguous() for k, v in _unique_state(network).items()}
     _check_finite(tensors, path)
-    config = config_to_dict(network.config)
-    metadata = {
-        "format": _OWNER,
-        "architecture": network.architecture,
-        "config": json.dumps(config),
-    }
+
+    # The weights.
+    name, config = network.architecture, config_to_dict(network.config)
+    metadata = {"format": _OWNER, "architecture": name, "config": json.dumps(config)}
     atomic_write(path, safetensors.torch.save(tensors, metadata))
+
+    # Their card.
     card = ModelCard(
-        architecture=network.architecture,
+        architecture=name,
         config=config,
         training_data=tuple(training_data),
         license=license,
@@ -297,9 +284,8 @@ def save_network(
 
 
 def _unique_state(network: SiameseNetwork) -> dict[str, Tensor]:
-    """State dict without the second names of tensors that branches share."""
-    unique: dict[str, Any] = dict(network.named_parameters())
-    unique.update(network.named_buffers())
+    """State dict without the second names of tensors that both branches share."""
+    unique = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor for name, tensor in network.state_dict().items() if name in unique}
 
 
@@ -323,8 +309,8 @@ def read_card(name_or_path: str | PathLike[str]) -> ModelCard:
     """Read the card of a weights file; the file itself is not opened.
 
     Raises:
-        WeightsError: no such weights, no card beside them, or a card that is not JSON, of a newer
-            format, or has fields that are missing, unknown or of the wrong type; all are listed.
+        WeightsError: no such weights or no card beside them; or the card is not JSON, has another
+            format, or has fields that are missing, unknown or of the wrong type (all are listed).
     """
     weights = find_weights(name_or_path)
     path = card_path(weights)
@@ -358,11 +344,7 @@ def read_card(name_or_path: str | PathLike[str]) -> ModelCard:
 
 
 def write_card(path: str | PathLike[str], card: ModelCard) -> None:
-    """Write or replace the card of a weights file, for example to add figures.
-
-    Raises:
-        OutputError: the card cannot be written.
-    """
+    """Write or replace the card of a weights file, for example to add figures."""
     text = json.dumps({"card_format": CARD_FORMAT, **card.to_dict()}, indent=2) + "\n"
     atomic_write(card_path(Path(path)), text)
 
@@ -382,14 +364,13 @@ def _card_problems(values: Mapping[str, Any]) -> list[str]:
     """Fields that are missing, unknown or of the wrong type: all of them, in words."""
     optional = {"pairs", "commit", "figures", "tracker", "notes"}
     known = [_file_key(f.name) for f in fields(ModelCard)]
-    missing = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
-    unknown = [f"field {name!r} is unknown" for name in values if name not in known]
-    wrong = [
+    problems = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
+    problems += [f"field {name!r} is unknown" for name in values if name not in known]
+    return problems + [
         f"field {name!r} is {values[name]!r}"
         for name in known
         if name in values and not isinstance(values[name], _CARD_TYPES.get(name, str))
     ]
-    return missing + unknown + wrong
 
 
 def _file_key(name: str) -> str:
@@ -412,22 +393,14 @@ def architecture_names() -> tuple[str, ...]:
 
 
 def config_class(architecture: str) -> type[NetworkConfig]:
-    """Class of an architecture's configuration.
-
-    Raises:
-        ConfigError: no architecture has that name.
-    """
+    """Class of an architecture's configuration."""
     if architecture not in _ARCHITECTURES:
         raise ConfigError.unknown("architecture", architecture, _ARCHITECTURES)
     return _ARCHITECTURES[architecture][0]
 
 
 def build_config(architecture: str, values: Mapping[str, Any]) -> NetworkConfig:
-    """Turn plain data into the configuration of an architecture; see `utils.config.build`.
-
-    Raises:
-        ConfigError: an unknown architecture or field, or a value of the wrong type or out of range.
-    """
+    """Turn plain data into the configuration of an architecture; see `utils.config.build`."""
     cls = config_class(architecture)
     if not isinstance(values, Mapping):
         raise ConfigError(f"{cls.__name__} is {values!r}; give fields by name")
@@ -449,7 +422,8 @@ def build_network(
         config: its configuration, or the fields that differ from the defaults.
 
     Raises:
-        ConfigError: see `build_config`, or the configuration of another architecture.
+        ConfigError: an unknown architecture or field, a value of the wrong type or out of range,
+            or the configuration of another architecture.
     """
     expected = config_class(architecture)
     if config is None or isinstance(config, Mapping):
@@ -463,7 +437,7 @@ def build_network(
     return network
 
 
-# The safetensors format: 8 bytes with the length of the header, the header in JSON, the tensors.
+# The header of a safetensors file
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000
@@ -473,9 +447,12 @@ _CHECKPOINT_SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".mat"}
 def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """Shape of every tensor and the metadata; checks that the file is as long as it says.
 
-    Raises:
-        WeightsError: the file cannot be read, is not safetensors, is truncated or too long.
+    The format: 8 bytes with the length of the header, the header in JSON, the tensors.
     """
+    checkpoint = path.suffix.lower() in _CHECKPOINT_SUFFIXES
+    advice = "if it is a SiamFC checkpoint, convert it with siamtrack import-weights"
+    advice = advice if checkpoint else "give weights that siamtrack saved"
+    other_format = WeightsError(f"{path} is not a safetensors file; {advice}")
     try:
         actual = path.stat().st_size
         with path.open("rb") as stream:
@@ -484,7 +461,7 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     if actual >= _LENGTH_BYTES and (length > _MAX_HEADER_BYTES or text[:1] not in (b"{", b"")):
-        raise _not_safetensors(path)
+        raise other_format
     if actual < _LENGTH_BYTES or len(text) < length:
         raise WeightsError(f"{path} is truncated, its header is incomplete; get the file again")
     try:
@@ -493,7 +470,7 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]
         shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise _not_safetensors(path) from error
+        raise other_format from error
     expected = _LENGTH_BYTES + length + max(ends, default=0)
     if actual != expected:
         state = "truncated" if actual < expected else "damaged"
@@ -501,14 +478,6 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]
             f"{path} is {state}: it has {actual} bytes and needs {expected}; get the file again"
         )
     return shapes, metadata
-
-
-def _not_safetensors(path: Path) -> WeightsError:
-    if path.suffix.lower() in _CHECKPOINT_SUFFIXES:
-        advice = "if it is a SiamFC checkpoint, convert it with siamtrack import-weights"
-    else:
-        advice = "give weights that siamtrack saved"
-    return WeightsError(f"{path} is not a safetensors file; {advice}")
 
 
 if not TYPE_CHECKING:  # a type checker would then accept any name

@@ -5,6 +5,7 @@ Every error names the key, what was given and what is needed.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import tomllib
@@ -228,6 +229,34 @@ def warn_renamed(kind: str, old: str, new: str) -> None:
         RenamedWarning,
         stacklevel=3,
     )
+
+
+def renamed_arguments(new_names: Mapping[str, str]) -> Callable[[T], T]:
+    """Make a function accept keyword arguments by their old names, with a warning.
+
+    Args:
+        new_names: new name of each old one.
+    """
+
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            kind = f"argument of {function.__name__}"
+            return function(*arguments, **replace_old_names(keywords, new_names, kind))
+
+        return call
+
+    return decorate
+
+
+def renamed_method(old: str, new: str) -> Callable[..., Any]:
+    """A method under its old name: it warns and calls the one of today."""
+
+    def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        warn_renamed("method", old, new)
+        return getattr(self, new)(*arguments, **keywords)
+
+    return call
 
 
 def renamed_attributes(module: str, new_names: Mapping[str, str]) -> Callable[[str], Any]:

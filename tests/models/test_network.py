@@ -8,6 +8,7 @@ from siamtrack.engines.base import target_mask_array
 from siamtrack.models import network as network_module
 from siamtrack.models.config import Lite0Config, SiamFCConfig
 from siamtrack.models.network import SiameseNetwork, coverage, target_mask
+from siamtrack.models.siamfc import SiamFC
 
 
 def test_coverage_by_hand():
@@ -38,3 +39,11 @@ def test_old_names_are_found_with_a_warning():
         assert network_module.TrackerNetwork is SiameseNetwork
     with pytest.raises(AttributeError, match="no attribute 'Tracker'"):
         _ = network_module.Tracker
+
+
+def test_methods_under_their_old_names_warn():
+    network = SiamFC()
+    with pytest.warns(FutureWarning, match="'exemplar_from' is now 'exemplar_from_tensors'"):
+        assert network.exemplar_from([torch.ones(1)]) == torch.ones(1)
+    with pytest.warns(FutureWarning, match="'state_at' is now 'resized_state_dict'"):
+        assert network.state_at(network.config).keys() == network.state_dict().keys()

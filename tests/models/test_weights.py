@@ -14,6 +14,7 @@ import torch
 
 from siamtrack.errors import ConfigError, OutputError, WeightsError
 from siamtrack.models import weights as weights_module
+from siamtrack.models.import_siamfc import import_siamfc
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.network import SiameseNetwork
 from siamtrack.models.siamfc import SiamFC, SiamFCConfig
@@ -487,3 +488,17 @@ def test_configuration_values_are_checked(values: dict[str, object], message: st
 def test_old_name_of_the_card_is_found_with_a_warning() -> None:
     with pytest.warns(FutureWarning, match="'WeightsCard' is now 'ModelCard'"):
         assert weights_module.WeightsCard is weights_module.ModelCard
+
+
+@pytest.mark.parametrize("write", [save_network, import_siamfc])
+def test_old_keyword_of_the_license_still_works(write, tmp_path: Path) -> None:
+    target = tmp_path / "old.safetensors"
+    if write is save_network:
+        arguments = (build_network("siamfc"), target)
+    else:
+        checkpoint = tmp_path / "port.pth"
+        torch.save(build_network("siamfc").backbone.state_dict(prefix="backbone."), checkpoint)
+        arguments = (checkpoint, target)
+    with pytest.warns(FutureWarning, match=f"{write.__name__} 'licence' is now 'license'"):
+        card = write(*arguments, training_data=["none"], licence="MIT")
+    assert card.license == read_card(target).license == "MIT"
