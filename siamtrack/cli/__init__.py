@@ -1,7 +1,7 @@
 """The `siamtrack` command.
 
-Reading order: this file (the table of commands, exit codes, log lines and signals), `options`
-(what commands share), then the commands:
+Reading order: this file (table of commands, exit codes, log lines, signals), `options` (what
+commands share), then the commands:
 
 - `track`, `demo`, `compare`, `info`, `bench`, `eval` and `export`: one command each;
 - `datasets`: prepare, check-dataset, make-synthetic;
@@ -94,11 +94,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the arguments begin with.
-
-        Raises:
-            ConfigError: there is no such command; the message suggests the nearest one.
-        """
+        """Find the command that the arguments begin with, or suggest the nearest name."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             raise ConfigError.unknown("command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
@@ -107,10 +103,9 @@ class LazyGroup(click.Group):
         """Write the commands under their headings, without importing any of them."""
         width = max(map(len, self.list_commands(ctx)))
         for heading, commands in COMMANDS.items():
+            rows = [(f"{name:<{width}}", text) for name, (_, text) in commands.items()]
             with formatter.section(heading):
-                formatter.write_dl(
-                    [(f"{name:<{width}}", text) for name, (_, text) in commands.items()]
-                )
+                formatter.write_dl(rows)
 
 
 def _debug_option() -> click.Option:
@@ -147,57 +142,40 @@ cli.params.append(_debug_option())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: arguments without the program's name; None for those of this process.
+    """Run the command line (`argv` without the program's name) and return the exit code.
 
     Returns:
-        The exit code: 0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, 130 after
-        Ctrl-C, 143 after SIGTERM.
+        0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, 130 after Ctrl-C, 143
+        after SIGTERM.
     """
-    contexts: list[click.Context] = []
-    with log_to_stderr(), rename_warnings_logged(), sigterm_raises():
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    debug = False
+    with log_to_stderr(), sigterm_raises():
         try:
-            return _invoke(sys.argv[1:] if argv is None else list(argv), contexts)
+            with cli.make_context("siamtrack", arguments or ["--help"]) as ctx:
+                try:
+                    code = cli.invoke(ctx)
+                finally:
+                    debug = bool(ctx.obj)  # --debug, before or after the command's name
+            return code if isinstance(code, int) else 0
         except click.exceptions.Exit as done:
             return done.exit_code
-        except click.ClickException as error:
-            return _print_error(_usage_message(error), error.exit_code, contexts)
-        except SiamTrackError as error:
-            return _print_error(str(error), error.exit_code, contexts)
-        except OSError as error:
-            return _print_error(str(error), SiamTrackError.exit_code, contexts)
         except Terminated as stopped:
             click.echo("siamtrack: stopped", err=True)
             return stopped.exit_code
         except (KeyboardInterrupt, click.Abort):
             click.echo("siamtrack: interrupted", err=True)
             return INTERRUPTED
-
-
-def _invoke(arguments: list[str], contexts: list[click.Context]) -> int:
-    """Run a command; its context is put into `contexts`, where error handling finds --debug."""
-    with cli.make_context("siamtrack", arguments or ["--help"]) as ctx:
-        contexts.append(ctx)
-        code = cli.invoke(ctx)
-    return code if isinstance(code, int) else 0
-
-
-def _print_error(message: str, exit_code: int, contexts: list[click.Context]) -> int:
-    """Print an error on one line, after the traceback when `--debug` asks for it."""
-    if contexts and contexts[0].obj:
-        click.echo(traceback.format_exc(), err=True, nl=False)
-    click.echo(f"siamtrack: error: {' '.join(message.split())}", err=True)
-    return exit_code
-
-
-def _usage_message(error: click.ClickException) -> str:
-    """Click's message, with a pointer to --help when the command line itself was wrong."""
-    message = error.format_message()
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
-    return message
+        except (click.ClickException, SiamTrackError, OSError) as error:
+            message, exit_code = str(error), getattr(error, "exit_code", SiamTrackError.exit_code)
+            if isinstance(error, click.ClickException):
+                message = error.format_message()
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                message = f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
+            if debug:
+                click.echo(traceback.format_exc(), err=True, nl=False)
+            click.echo(f"siamtrack: error: {' '.join(message.split())}", err=True)
+            return exit_code
 
 
 # -- Log lines, warnings and signals
@@ -218,37 +196,33 @@ class StderrHandler(logging.Handler):
 
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
-    """Print warnings and errors of the package's log while the block runs."""
-    logger, handler = logging.getLogger("siamtrack"), StderrHandler()
+    """Print the package's log while the block runs: warnings and errors, and uses of old names.
+
+    Each use of an old name becomes one plain line, however often it is used.
+    """
+    logger, handler, shown = logging.getLogger("siamtrack"), StderrHandler(), set[str]()
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING)
     logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate
-
-
-@contextmanager
-def rename_warnings_logged() -> Iterator[None]:
-    """Log each use of an old option name once, as a plain line instead of a Python warning."""
-    logged: set[str] = set()
     with warnings.catch_warnings():
         show_as_usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if not issubclass(category, RenamedWarning):
                 show_as_usual(message, category, *place, **more)
-            elif str(message) not in logged:
-                logged.add(str(message))
-                logging.getLogger("siamtrack").warning("%s", message)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                logger.warning("%s", message)
 
         warnings.simplefilter("always", RenamedWarning)
         warnings.showwarning = show
-        yield
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 class Terminated(KeyboardInterrupt):

@@ -22,19 +22,18 @@ DATASET_METAVAR = "KIND:ROOT"
 
 
 class BoxType(click.ParamType):  # type: ignore[type-arg]
-    """`x,y,w,h`: four numbers with commas (or spaces) between them."""
+    """`x,y,w,h` in px: four numbers with commas (or spaces) between them."""
 
     name = "x,y,w,h"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
-        """Parse a box in px; whether it lies in the frame is checked with the frame at hand."""
+        """Parse a box; whether it lies in the frame is checked with the frame at hand."""
         from siamtrack.geometry import parse_box
 
-        parts = str(value).replace(",", " ").split()
         try:
-            numbers = [float(part) for part in parts]
+            numbers = [float(part) for part in str(value).replace(",", " ").split()]
         except ValueError:
             self.fail(f"{value!r} is not numeric; give four numbers x,y,w,h in pixels", param, ctx)
         if len(numbers) != 4:
@@ -65,45 +64,31 @@ class SettingType(click.ParamType):  # type: ignore[type-arg]
 # -- Groups of options, as decorators
 
 
-def settings_option(function: Decorated) -> Decorated:
-    """Add `--set`, tracker options for `tracker_options`."""
-    return click.option(
-        "--set",
-        "settings",
-        type=SettingType(),
-        multiple=True,
-        metavar="OPTION=VALUE",
-        help="Change an option of the tracker; may be repeated.",
-    )(function)
+settings_option = click.option(
+    "--set",
+    "settings",
+    type=SettingType(),
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="Change an option of the tracker; may be repeated.",
+)
+"""`--set`, tracker options for `tracker_options`."""
 
 
 def model_options(function: Decorated) -> Decorated:
     """Add `--weights`, `--device`, `--engine` and `--set`: the arguments of `siamtrack.load`."""
-    for option in (
-        settings_option,
-        click.option(
-            "--engine",
-            metavar="E",
-            default="auto",
-            show_default=True,
-            help="What computes the network; `siamtrack info` lists the engines.",
-        ),
-        click.option(
-            "--device",
-            metavar="D",
-            default="auto",
-            show_default=True,
-            help="auto, cpu, cuda, cuda:1, mps.",
-        ),
-        click.option(
-            "--weights",
-            metavar="W",
-            help="Bundled weights by name (`siamtrack info` lists them), a .safetensors file, "
-            "or a SiamFC checkpoint (.pth, .mat).  [default: siamtrack-lite0]",
-        ),
-    ):
-        function = option(function)
-    return function
+    common: dict[str, Any] = {"default": "auto", "show_default": True}
+    engines = "What computes the network; `siamtrack info` lists the engines."
+    function = settings_option(function)
+    function = click.option("--engine", metavar="E", help=engines, **common)(function)
+    devices = "auto, cpu, cuda, cuda:1, mps."
+    function = click.option("--device", metavar="D", help=devices, **common)(function)
+    return click.option(
+        "--weights",
+        metavar="W",
+        help="Bundled weights by name (`siamtrack info` lists them), a .safetensors file, "
+        "or a SiamFC checkpoint (.pth, .mat).  [default: siamtrack-lite0]",
+    )(function)
 
 
 max_frames_option = click.option(
@@ -112,11 +97,7 @@ max_frames_option = click.option(
 
 
 def tracker_options(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The values of `--set` as keyword arguments of `siamtrack.load`.
-
-    Raises:
-        ConfigError: an option given twice, or one that is an option of the command itself.
-    """
+    """The values of `--set` as keyword arguments of `siamtrack.load`, each given once."""
     options: dict[str, Any] = {}
     for name, value in settings:
         if name in ("weights", "device", "engine"):
@@ -128,10 +109,7 @@ def tracker_options(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def opencv_model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--backbone`, `--head` and `--net`, the model files of OpenCV's network trackers.
-
-    The command gets them as one argument `model_files`, as `parse_trackers` takes it.
-    """
+    """Add the model files of OpenCV's trackers; the command gets all as `model_files`."""
 
     @click.option("--backbone", metavar="FILE.onnx", help="Model file of opencv:nano.")
     @click.option("--head", metavar="FILE.onnx", help="Model file of opencv:nano.")
@@ -176,10 +154,7 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class WordsOption(click.Option):
-    """An option of a `WordsCommand` that takes one or more words: `--only one two`.
-
-    Give it `multiple=True`.
-    """
+    """An option (`multiple=True`) of a `WordsCommand` that takes several words: `--only a b`."""
 
 
 class WordsCommand(click.Command):
@@ -187,12 +162,8 @@ class WordsCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write `--only one two` as `--only one --only two`, which click understands."""
-        names = {
-            name
-            for option in self.params
-            if isinstance(option, WordsOption)
-            for name in option.opts
-        }
+        words_options = [option for option in self.params if isinstance(option, WordsOption)]
+        names = {name for option in words_options for name in option.opts}
         repeated: list[str] = []
         option = ""  # the option that takes the words that follow, if there is one
         for k, word in enumerate(args):
