@@ -70,24 +70,13 @@ def _prepare(
 
 
 def options_for(source: ModelSource, given: dict[str, Any]) -> TrackerOptions:
-    """Tracker options of the kind that the network needs.
-
-    Raises:
-        ConfigError: an unknown option (with the nearest spelling) or a bad value.
-    """
+    """Tracker options of the kind that the network needs."""
     kind = ScalePyramidOptions if source.architecture == "siamfc" else BoxHeadOptions
     return kind.from_mapping(given)
 
 
 def read_source(weights: str | PathLike[str]) -> tuple[ModelSource, dict[str, Any]]:
-    """Weights, ready for `make_engine`, and the tracker options that were tuned for them.
-
-    Args:
-        weights: see `load`. A weights file is verified, but its tensors are not loaded.
-
-    Raises:
-        WeightsError: the weights are missing, damaged or do not fit.
-    """
+    """Weights, verified but not loaded, and the tracker options that were tuned for them."""
     if Path(weights).suffix.lower() in _CHECKPOINT_SUFFIXES:
         from siamtrack.models.import_siamfc import read_siamfc  # imports torch
 

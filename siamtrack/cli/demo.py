@@ -54,18 +54,12 @@ def command(
     from siamtrack.demo.run import DEFAULT_FRAMES, demo_files, run_demo
     from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
 
-    frames = DEFAULT_FRAMES if frames is None else frames
-    folder = DEFAULT_FOLDER if out is None else out
+    frames, folder = frames or DEFAULT_FRAMES, out or DEFAULT_FOLDER
     options = tracker_options(settings)
     tracker = siamtrack.load(weights, device=device, engine=engine, **options)
+    interval_s = TERMINAL_INTERVAL_S if sys.stderr.isatty() else FILE_INTERVAL_S
     try:
-        with tqdm(
-            desc="demo",
-            total=frames,
-            unit=" frames",
-            file=sys.stderr,
-            mininterval=TERMINAL_INTERVAL_S if sys.stderr.isatty() else FILE_INTERVAL_S,
-        ) as bar:
+        with tqdm(desc="demo", total=frames, unit=" frames", mininterval=interval_s) as bar:
             report = run_demo(
                 folder,
                 seed=seed,

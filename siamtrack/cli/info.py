@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
@@ -51,10 +52,9 @@ def _packages() -> dict[str, str | None]:
 
     versions: dict[str, str | None] = {"torch": torch.__version__, "opencv": cv2.__version__}
     for name in _PACKAGES:
-        try:
+        versions[name] = None
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
     return dict(sorted(versions.items()))
 
 
@@ -82,15 +82,9 @@ def _engine(weights: str | None) -> dict[str, Any]:
     from siamtrack.engines import ENGINES, choose_engine
     from siamtrack.engines.graphs import INT8, TRACK, export_command, graph_paths
 
-    engine: dict[str, Any] = {
-        "known": [name for name in ENGINES if name != "auto"],
-        "chosen": None,
-        "precision": None,
-        "device": None,
-        "reason": None,
-        "passed_over": {},
-        "int8": None,
-    }
+    unknown = dict.fromkeys(("chosen", "precision", "device", "reason"))
+    known = [name for name in ENGINES if name != "auto"]
+    engine: dict[str, Any] = {"known": known, **unknown, "passed_over": {}, "int8": None}
     try:
         source, _ = read_source(DEFAULT_WEIGHTS if weights is None else weights)
         _ = source.network  # checks the tensors, which graph engines do not load
@@ -145,14 +139,13 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     chosen = "none"
     if engine["chosen"]:
         chosen = f"{engine['chosen']} ({engine['precision']}) on {engine['device']}"
-    rows = {"known": ", ".join(engine["known"]), "auto": f"{chosen}: {engine['reason']}"}
+    rows = {"known": engine["known"], "auto": f"{chosen}: {engine['reason']}"}
     if engine["int8"]:
         rows["int8"] = engine["int8"]
     rows |= {f"not {name}": why for name, why in engine["passed_over"].items()}
     yield from _table("engines", rows)
 
-    window = found["window"]
-    problem = window["problem"]
+    window, problem = found["window"], found["window"]["problem"]
     can_open = "can be opened" if problem is None else f"cannot be opened: {problem}"
     yield from _table("window", {"toolkit": window["toolkit"] or "none", "now": can_open})
 
@@ -166,10 +159,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             bundled[title] = f"{card['architecture']}; licence {card['licence']}; figures {figures}"
     yield from _table("weights", bundled or {"none": "came with this installation"})
 
-    if found["shown"] is not None:
-        one = found["shown"]
-        details = one["card"] or {"problem": one["problem"]}
-        yield from _table(one["path"] if "path" in one else one["name"], details)
+    if one := found["shown"]:
+        yield from _table(one.get("path", one["name"]), one["card"] or {"problem": one["problem"]})
 
 
 def _table(title: str, rows: dict[str, Any]) -> Iterator[str]:

@@ -19,14 +19,7 @@ from siamtrack.utils.files import atomic_write
 
 
 def export_weights(weights: Path, overwrite: bool) -> list[Path]:
-    """Write the two graphs of a weights file beside it.
-
-    Args:
-        weights: the .safetensors file.
-        overwrite: replace graphs that exist.
-
-    Returns:
-        The files written.
+    """Write the two graphs of a weights file beside it and return their paths.
 
     Raises:
         SiamTrackError: graphs exist, or see `open_weights`, `load_network` and `export_graphs`.
@@ -103,15 +96,11 @@ def export_graphs(network: SiameseNetwork, targets: dict[str, Path], weights_sha
 
 
 def remove_debug_info(model: Any) -> None:
-    """Drop what torch notes about the source of a graph, such as stack traces with paths.
-
-    Args:
-        model: an `onnx.ModelProto`, changed in place. Its own metadata stay.
-    """
+    """Drop torch's notes on the source of an `onnx.ModelProto`: stack traces hold local paths."""
     model.ClearField("doc_string")
     graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
-    for part in (graph, *graph.node, *values):
+    for part in (graph, *graph.node, *values):  # the model's own metadata are siamtrack's
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
 

@@ -27,7 +27,12 @@ from tqdm import tqdm
 from siamtrack.crops import crop_square
 from siamtrack.engines.graphs import INT8, METADATA_KEY, TRACK, graph_paths
 from siamtrack.engines.onnx_engine import OnnxEngine
-from siamtrack.export.onnx import export_weights, refuse_existing, require_exporter
+from siamtrack.export.onnx import (
+    export_weights,
+    refuse_existing,
+    remove_debug_info,
+    require_exporter,
+)
 from siamtrack.geometry import context_side
 from siamtrack.models.config import NetworkConfig
 from siamtrack.types import Float32Array, FloatArray, Image
@@ -77,6 +82,7 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
         feeds.append([engine.prepare([crop.search]), *exemplar.tensors])
 
     quantized = quantize_graph(onnx.load(float_graphs[TRACK]), feeds)
+    remove_debug_info(quantized)
     atomic_write(target, quantized.SerializeToString())
     return [*written, target]
 
@@ -94,16 +100,10 @@ _SHIFT_STD, _LOG_SCALE_STD = 0.06, 0.1  # motion of a target between two frames
 
 
 class CalibrationCrop(NamedTuple):
-    """What the two branches of the network see of one window.
-
-    Attributes:
-        exemplar: uint8 (exemplar_size_px, exemplar_size_px, 3) BGR.
-        box_xywh: (4,) target in px of the exemplar.
-        search: uint8 (search_size_px, search_size_px, 3) BGR.
-    """
+    """What the two branches of the network see of one window; crops are uint8 (S, S, 3) BGR."""
 
     exemplar: Image
-    box_xywh: FloatArray
+    box_xywh: FloatArray  # (4,) target in px of the exemplar
     search: Image
 
 
@@ -113,13 +113,7 @@ def calibration_crops(
     """Cut one window out of each of `count` frames, drawn uniformly (reservoir sampling).
 
     Targets are random boxes: what matters is how large activations become on such images, not
-    which objects are in them. The frames themselves are not kept.
-
-    Args:
-        frames: uint8 (H, W, 3) BGR, any number.
-        config: of the network.
-        count: maximum number of crops.
-        rng: draws frames and boxes.
+    which objects are in them. `frames` are uint8 (H, W, 3) BGR, any number; they are not kept.
     """
     kept: list[CalibrationCrop] = []
     for index, frame in enumerate(frames):
@@ -159,12 +153,7 @@ _CLIP_FRACTIONS = np.linspace(0.3, 1.0, 36)  # of the largest value, tried as th
 
 
 class Scale(NamedTuple):
-    """How a tensor is written in 8 bits: level = round(value / step) + zero.
-
-    Attributes:
-        step: difference in value from one level to the next.
-        zero: the level of 0.
-    """
+    """How a tensor is written in 8 bits: level = round(value / step) + zero."""
 
     step: np.float32
     zero: np.uint8
@@ -173,16 +162,9 @@ class Scale(NamedTuple):
 def calibrate(
     model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Arrays]
 ) -> dict[str, Scale]:
-    """Measure tensors on calibration crops and choose the scale of each.
-
-    Args:
-        model: in float.
-        names: of the tensors.
-        feeds: see `quantize_graph`.
-    """
+    """Measure tensors of a float graph on calibration crops and choose the scale of each."""
     # The same graph with the tensors as outputs.
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
+    probe = _copy(model)
     for name in names:
         probe.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     options = ort.SessionOptions()
@@ -240,14 +222,8 @@ _WRITTEN, _READ = "_int8", "_read"  # suffixes of a tensor in 8 bits, and conver
 
 
 def quantize_graph(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> onnx.ModelProto:
-    """Quantize a track graph.
-
-    Args:
-        model: a track graph in float, see `siamtrack.engines.graphs`.
-        feeds: inputs of the graph, one list for each calibration crop.
-    """
-    quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
+    """Quantize a float track graph; `feeds` are its inputs for each calibration crop."""
+    quantized = _copy(model)
     editor = GraphEditor(quantized)
 
     # 1. Which tensors: inputs of all convolutions that only depend on pixels, and outputs that are
@@ -278,8 +254,7 @@ def quantize_graph(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> onnx.Mode
 class GraphEditor:
     """Rewrites a graph in QDQ form: each 8-bit tensor is a QuantizeLinear, DequantizeLinear pair.
 
-    Engines fuse these pairs with the operators between them. `finish` removes nodes that are no
-    longer used.
+    Engines fuse these pairs with the operators between them.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -297,13 +272,9 @@ class GraphEditor:
                 others.update(node.output)
             elif pixels.intersection(node.input):
                 pixels.update(node.output)
-        return [
-            node
-            for node in self._nodes
-            if node.op_type == "Conv"
-            and node.input[1] in self._constants
-            and node.output[0] in pixels
-        ]
+        convolutions = [node for node in self._nodes if node.op_type == "Conv"]
+        with_weights = [node for node in convolutions if node.input[1] in self._constants]
+        return [node for node in with_weights if node.output[0] in pixels]
 
     def is_summed(self, name: str) -> bool:
         """Whether a tensor is an input of a sum."""
@@ -324,13 +295,16 @@ class GraphEditor:
         step = self._add_constant(name + "_step", scale.step)
         zero = self._add_constant(name + "_zero", scale.zero)
         written = name + _WRITTEN
+
+        # To 8 bits, after the node that makes the tensor; pixels are in 8 bits already.
         added = []
-        if written in self._made_by:  # the pixels
-            source = written
-        else:
+        source = written
+        if written not in self._made_by:
             source = name if scale.zero else self._before_clipping(name)
             added.append(helper.make_node("QuantizeLinear", [source, step, zero], [written]))
         after = self._nodes.index(self._made_by[source]) + 1
+
+        # And back to float, for each reader. Engines compute the pair with it in 8 bits.
         added.append(helper.make_node("DequantizeLinear", [written, step, zero], [name + _READ]))
         for user in self._users(name):
             if user.op_type in ("Conv", "Add"):
@@ -390,7 +364,7 @@ class GraphEditor:
 
 
 def _copy(message: Any) -> Any:
-    """A copy of a protobuf message, which a list may take though it held the original before."""
+    """A copy of a protobuf message; a list that held the original may take it."""
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
