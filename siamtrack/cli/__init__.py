@@ -187,11 +187,10 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record as one line, above a progress bar if there is one."""
         line = f"siamtrack: {record.levelname.lower()}: {record.getMessage()}"
-        tqdm = sys.modules.get("tqdm")
-        if tqdm is None:
-            click.echo(line, err=True)
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
         else:
-            tqdm.tqdm.write(line, file=sys.stderr)
+            click.echo(line, err=True)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ In this order: the command's work (`export_int8`), calibration crops, scales, th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,22 +75,20 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
     per_clip = -(-CALIBRATION_CROPS // len(clips))  # rounded up
     crops: list[CalibrationCrop] = []
     for clip in clips:
-        crops += calibration_crops(_read_frames(clip), engine.config, per_clip, rng)
+        with open_source(clip) as source:
+            bar = tqdm(source, desc=source.name, unit="frame", total=source.frame_count)
+            images = (frame.image for frame in bar)
+            crops += calibration_crops(images, engine.config, per_clip, rng)
     feeds: list[Arrays] = []
     for crop in tqdm(crops, desc="calibrating", unit="crop"):
         exemplar = engine.embed_exemplar([crop.exemplar], crop.box_xywh[None])
         feeds.append([engine.prepare([crop.search]), *exemplar.tensors])
 
+    # The 8-bit graph.
     quantized = quantize_graph(onnx.load(float_graphs[TRACK]), feeds)
     remove_debug_info(quantized)
     atomic_write(target, quantized.SerializeToString())
     return [*written, target]
-
-
-def _read_frames(clip: str) -> Iterator[Image]:
-    with open_source(clip) as source:
-        for frame in tqdm(source, desc=source.name, unit="frame", total=source.frame_count):
-            yield frame.image
 
 
 # Calibration crops

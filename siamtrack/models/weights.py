@@ -299,6 +299,16 @@ def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 # Cards
 
+_CARD_TYPES: dict[str, type | tuple[type, ...]] = {
+    "config": dict,
+    "training_data": list,
+    "pairs": (int, type(None)),
+    "commit": (str, type(None)),
+    "figures": dict,
+    "tracker": dict,
+}
+"""Types of a card's values in JSON; all others are texts."""
+
 
 def card_path(weights: Path) -> Path:
     """Path of the card of a weights file: `siamfc.safetensors` has `siamfc.json`."""
@@ -332,7 +342,17 @@ def read_card(name_or_path: str | PathLike[str]) -> ModelCard:
             f"card {path} is not of card format {CARD_FORMAT}, the one that this version reads; "
             "update siamtrack or take the card that came with the weights"
         )
-    problems = _card_problems(values)
+
+    # Fields that are missing, unknown or of the wrong type: all of them, in words.
+    optional = {"pairs", "commit", "figures", "tracker", "notes"}
+    known = [_file_key(f.name) for f in fields(ModelCard)]
+    problems = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
+    problems += [f"field {name!r} is unknown" for name in values if name not in known]
+    problems += [
+        f"field {name!r} is {values[name]!r}"
+        for name in known
+        if name in values and not isinstance(values[name], _CARD_TYPES.get(name, str))
+    ]
     if problems:
         raise WeightsError(
             f"card {path} does not fit: {'; '.join(problems)}; take the card that came with the "
@@ -347,30 +367,6 @@ def write_card(path: str | PathLike[str], card: ModelCard) -> None:
     """Write or replace the card of a weights file, for example to add figures."""
     text = json.dumps({"card_format": CARD_FORMAT, **card.to_dict()}, indent=2) + "\n"
     atomic_write(card_path(Path(path)), text)
-
-
-_CARD_TYPES: dict[str, type | tuple[type, ...]] = {
-    "config": dict,
-    "training_data": list,
-    "pairs": (int, type(None)),
-    "commit": (str, type(None)),
-    "figures": dict,
-    "tracker": dict,
-}
-"""Types of a card's values in JSON; all others are texts."""
-
-
-def _card_problems(values: Mapping[str, Any]) -> list[str]:
-    """Fields that are missing, unknown or of the wrong type: all of them, in words."""
-    optional = {"pairs", "commit", "figures", "tracker", "notes"}
-    known = [_file_key(f.name) for f in fields(ModelCard)]
-    problems = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
-    problems += [f"field {name!r} is unknown" for name in values if name not in known]
-    return problems + [
-        f"field {name!r} is {values[name]!r}"
-        for name in known
-        if name in values and not isinstance(values[name], _CARD_TYPES.get(name, str))
-    ]
 
 
 def _file_key(name: str) -> str:
