@@ -131,7 +131,7 @@ def choose_engine(source: ModelSource, *, device: str = "auto", threads: int = 0
 
 
 def _why_unavailable(name: str, source: ModelSource, device: str) -> str:
-    """Why an engine need not be tried, "" if it may be; none of the reasons deserves a warning."""
+    """Why an engine cannot be tried, "" if it can; these reasons are normal and give no warning."""
     if not device.startswith("cpu"):
         return f"torch is taken on {device}"
     if not find_spec(_MODULES[name]):

@@ -85,7 +85,8 @@ class GraphEngine(ABC):
         self._exemplar, metadata = self._load_graph(paths[EXEMPLAR])
         self._track, track_metadata = self._load_graph(paths[TRACK])
         for path, found in zip(paths.values(), (metadata, track_metadata), strict=True):
-            if found.get("weights_sha256") != weights_sha256:  # of the weights they were made from
+            # A graph holds the hash of the weights it was made from.
+            if found.get("weights_sha256") != weights_sha256:
                 raise EngineError(
                     f"graph {path} was exported from other weights than {weights}; export it again "
                     f"with `{export_command(self.precision)} --overwrite --weights {weights}`"

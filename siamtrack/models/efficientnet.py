@@ -102,8 +102,7 @@ class EfficientNetLite0(nn.Module):
 
     def freeze_below(self, stages: int) -> None:
         """Stop training the stem and the first `stages` stages (3 freezes up to stride 8)."""
-        frozen = [self.stem, *self.stages[:stages]] if stages > 0 else []
-        for module in frozen:
+        for module in [self.stem, *self.stages[:stages]] if stages > 0 else []:
             module.requires_grad_(False)
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:

@@ -131,13 +131,8 @@ def target_mask(boxes_xywh: Tensor, config: NetworkConfig) -> Tensor:
 def coverage(boxes_xywh: Tensor, cells: int, stride: int) -> Tensor:
     """Fraction of each cell of a square grid that a box covers, computed from exact areas.
 
-    Args:
-        boxes_xywh: (B, 4) float, px of the crop.
-        cells: side of the grid in cells.
-        stride: px from one cell to the next.
-
-    Returns:
-        (B, 1, cells, cells) float32 in [0, 1].
+    `boxes_xywh` is (B, 4) float in px of the crop; cells begin every `stride` px. Returns
+    (B, 1, cells, cells) float32 in [0, 1].
     """
     edges = torch.arange(cells, dtype=torch.float32, device=boxes_xywh.device) * stride
     x, y, w, h = boxes_xywh.float().unbind(1)

@@ -21,8 +21,7 @@ class SiamFC(SiameseNetwork):
     """The paper's network: exemplar 127 px, search 255 px, response 17 x 17 cells.
 
     It has no box head: the tracker reads the position from the response, and the size from
-    searching at several scales. Fully convolutional: crops of other sizes give responses of
-    other sizes.
+    searching at several scales. Crops of other sizes give responses of other sizes.
     """
 
     architecture: ClassVar[str] = "siamfc"
@@ -36,15 +35,10 @@ class SiamFC(SiameseNetwork):
         self.response_bias = nn.Parameter(torch.zeros(1))
 
     def embed_exemplar(self, z: Tensor, target_mask: Tensor | None = None) -> Tensor:
-        """Embed the exemplar.
+        """(B, 3, exemplar_size_px, exemplar_size_px) RGB in 0 to 255 to (B, out_channels, h, w).
 
-        Args:
-            z: (B, 3, exemplar_size_px, exemplar_size_px) RGB in 0 to 255.
-            target_mask: ignored, SiamFC correlates with the whole exemplar; accepted because all
-                networks are called alike.
-
-        Returns:
-            (B, out_channels, h, w) features, 6 x 6 cells in the paper.
+        The features have 6 x 6 cells in the paper. The mask is ignored: SiamFC correlates with the
+        whole exemplar.
         """
         features: Tensor = self.backbone(self.normalize(z))
         return features

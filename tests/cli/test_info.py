@@ -48,15 +48,15 @@ def test_json_is_complete_and_true(
     assert found["shown"] is None
 
 
-def test_text_says_the_same(
+def test_text_shows_versions_window_and_weights(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DISPLAY_PROBLEM, lambda: "nobody looks")
     assert main(["info"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for word in (siamtrack.__version__, torch.__version__, "cpu", "cannot be opened: nobody looks"):
-        assert word in told
-    assert "siamtrack-lite0 (default)" in told
+        assert word in printed
+    assert "siamtrack-lite0 (default)" in printed
     monkeypatch.setattr(DISPLAY_PROBLEM, lambda: None)
     main(["info"])
     assert "can be opened" in capsys.readouterr().out
@@ -67,14 +67,14 @@ def test_the_card_of_weights_in_full(
 ) -> None:
     monkeypatch.setattr(DISPLAY_PROBLEM, lambda: None)
     assert main(["info", "--weights", str(weights)]) == 0
-    told = capsys.readouterr().out.split(str(weights))[1]
+    printed = capsys.readouterr().out.split(str(weights))[1]
     for word in ("CC0-1.0", "nothing", "auc=0.125", "7", "sha256"):
-        assert word in told
+        assert word in printed
     main(["info", "--weights", str(weights), "--json"])
     assert json.loads(capsys.readouterr().out)["shown"]["card"]["licence"] == "CC0-1.0"
 
 
-def test_weights_without_a_card_say_so(
+def test_missing_card_is_shown(
     weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DISPLAY_PROBLEM, lambda: None)
@@ -88,8 +88,8 @@ def test_weights_that_do_not_match_their_card_are_refused(
     weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = weights.with_suffix(".json")
-    told = json.loads(card.read_text())
-    card.write_text(json.dumps({**told, "sha256": "0" * 64}))
+    written = json.loads(card.read_text())
+    card.write_text(json.dumps({**written, "sha256": "0" * 64}))
     assert main(["info", "--weights", str(weights)]) == 3
     assert "sha256" in capsys.readouterr().err
 
@@ -100,17 +100,17 @@ def test_missing_weights_are_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "siamtrack-lite0" in captured.err and captured.out == ""
 
 
-def test_an_installation_without_weights_can_still_be_looked_at(
+def test_an_installation_without_weights_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DISPLAY_PROBLEM, lambda: None)
     monkeypatch.setattr("siamtrack.models.weights.weights_dir", lambda: tmp_path)
     assert main(["info"]) == 0
-    told = capsys.readouterr().out
-    assert "came with this installation" in told and "no weights 'siamtrack-lite0'" in told
+    printed = capsys.readouterr().out
+    assert "came with this installation" in printed and "no weights 'siamtrack-lite0'" in printed
 
 
-def test_what_is_not_installed_is_said(
+def test_missing_packages_are_shown_as_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DISPLAY_PROBLEM, lambda: None)

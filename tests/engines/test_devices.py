@@ -78,7 +78,7 @@ def test_a_mac_may_have_a_gpu_always(install_torch, monkeypatch: pytest.MonkeyPa
     assert gpu_is_possible()
 
 
-def test_torch_that_is_imported_already_is_asked() -> None:
+def test_a_gpu_is_possible_if_torch_is_imported_already() -> None:
     assert gpu_is_possible()
 
 

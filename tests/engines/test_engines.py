@@ -90,7 +90,7 @@ def jobs(graph_engine, exported, photographs):
 
 
 @pytest.mark.slow
-def test_each_of_many_targets_gets_its_own_answer(jobs):
+def test_each_of_many_targets_gets_its_own_response(jobs):
     engine, work = jobs
     for found, (exemplar, crops) in zip(track_each(engine, iter(work)), work, strict=True):
         for a, b in zip(astuple(found), astuple(engine.track(exemplar, crops)), strict=True):
@@ -98,7 +98,7 @@ def test_each_of_many_targets_gets_its_own_answer(jobs):
 
 
 @pytest.mark.slow
-def test_a_target_that_cannot_be_cut_leaves_the_engine_fit_for_the_next_frame(jobs):
+def test_after_a_target_that_cannot_be_cut_the_engine_tracks_the_next_frame(jobs):
     engine, work = jobs
 
     def failing():
@@ -116,7 +116,7 @@ def test_a_target_that_cannot_be_cut_leaves_the_engine_fit_for_the_next_frame(jo
 
 
 @pytest.mark.slow
-def test_an_answer_stays_when_the_next_one_comes(graph_engine, exported, responses):
+def test_a_response_is_not_overwritten_by_the_next_one(graph_engine, exported, responses):
     engine = graph_engine(exported)
     first = responses(engine, 1, 1)
     kept = astuple(first)  # copies
@@ -177,7 +177,7 @@ def test_openvino_says_what_it_cannot_do(exported, monkeypatch):
 
 
 @pytest.mark.slow
-def test_export_does_not_overwrite_unasked(exported, capsys):
+def test_export_overwrites_only_when_asked(exported, capsys):
     assert main(["export", "--weights", str(exported)]) == 3
     assert "give --overwrite" in capsys.readouterr().err
 

@@ -38,7 +38,7 @@ def test_int8_is_near_what_torch_gives(quantized, responses, name, targets, sear
 
 
 @pytest.mark.slow
-def test_the_backbone_is_in_8_bits_and_nothing_behind_it(quantized):
+def test_only_the_backbone_is_in_8_bits(quantized):
     model = onnx.load(graph_paths(quantized, "int8")["track"])
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     in_8_bits = [node for node in convolutions if node.input[1].endswith("_read")]
@@ -90,7 +90,7 @@ def test_auto_takes_int8_in_openvino_where_the_cpu_has_no_bf16(
 
 
 @pytest.mark.slow
-def test_auto_takes_int8_in_onnx_runtime_and_info_tells_of_it(quantized, monkeypatch, capsys):
+def test_auto_takes_int8_in_onnx_runtime_and_info_shows_it(quantized, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert siamtrack.load(quantized, device="cpu").engine.precision == "int8"
     assert siamtrack.load(quantized, device="cpu", engine="onnx").engine.precision == "f32"
@@ -115,7 +115,7 @@ def test_auto_takes_the_float_graph_where_the_one_in_8_bits_is_damaged(
 
 
 @pytest.mark.slow
-def test_without_the_graph_every_one_says_what_makes_it(quantized, tmp_path, capsys):
+def test_without_the_graph_the_error_names_the_export_command(quantized, tmp_path, capsys):
     for graph in graph_paths(quantized).values():
         shutil.copy(graph, tmp_path)
     path = shutil.copy(quantized, tmp_path)

@@ -209,7 +209,9 @@ def wrapped(prefix: str, *keys: str) -> Callable[[State], object]:
     ],
     ids=["module", "state_dict", "both", "model-net", "nested"],
 )
-def test_wrappers_make_no_difference(wrap: Callable[[State], object], tmp_path: Path) -> None:
+def test_wrappers_of_a_state_dict_are_removed(
+    wrap: Callable[[State], object], tmp_path: Path
+) -> None:
     state = port_state(nested)
     network = read_siamfc(write_port(tmp_path / "it.pth", wrap(state)))
     found = network.state_dict()
@@ -255,7 +257,7 @@ def test_matconvnet_computes_the_same_after_import(
     assert_close(network(z, x).score_logits, expected)
 
 
-def test_tiny_deviations_survive(tmp_path: Path) -> None:
+def test_tiny_standard_deviations_are_kept(tmp_path: Path) -> None:
     """Below 0.01 the stored deviation is all epsilon, and the variance comes out negative."""
     params = mat_params()
     params["bn1x"][:, 1] = 0.004
