@@ -46,10 +46,9 @@ def check_frame(image: object) -> Image:
     if image.ndim not in (2, 3) or image.size == 0:
         raise InvalidFrameError(f"frame has shape {image.shape}; give {need}")
     if image.dtype != np.uint8:
-        hint = "; for 16-bit pictures use (image / 257).astype('uint8')"
-        raise InvalidFrameError(
-            f"frame has dtype {image.dtype}; give {need}{hint if image.dtype == np.uint16 else ''}"
-        )
+        sixteen = "; for 16-bit pictures use (image / 257).astype('uint8')"
+        hint = sixteen if image.dtype == np.uint16 else ""
+        raise InvalidFrameError(f"frame has dtype {image.dtype}; give {need}{hint}")
     channels = 1 if image.ndim == 2 else image.shape[2]
     if channels == 3:
         return image
@@ -153,9 +152,7 @@ def crop_window(
     columns = _needed_pixels(x, w, margin, blocks[0], width)
     rows = _needed_pixels(y, h, margin, blocks[1], height)
     if constant and (columns is None or rows is None):
-        out = np.empty((size_wh[1], size_wh[0], 3), np.uint8)
-        out[:] = np.clip(np.rint(fill_bgr), 0, 255).astype(np.uint8)
-        return out
+        return np.full((size_wh[1], size_wh[0], 3), np.clip(np.rint(fill_bgr), 0, 255), np.uint8)
 
     # 2. Windows of whole pixels: cut, pad, average, resize.
     if whole:
@@ -198,7 +195,7 @@ def to_network(crops_bgr: Sequence[Image]) -> Tensor:
 
     Memory order is channels-last, the fastest for convolutions on CPUs.
     """
-    import torch  # here: who only cuts crops need not import it
+    import torch  # here: cutting crops does not need it
 
     return torch.from_numpy(stack_rgb(crops_bgr)).permute(0, 3, 1, 2)
 

@@ -29,7 +29,7 @@ class AugmentConfig:
         color: strength of brightness, contrast, saturation and hue changes, in log units; 0.25 is
             strong but natural. Raising it makes color a weaker cue; 0 turns it off.
         color_joint: fraction of the color change that both images of a pair share. Raising it
-            makes color a stronger cue: at 1 the target keeps its color, at 0 color says nothing.
+            makes color a stronger cue: at 1 the target keeps its color, at 0 both colors differ.
         gray: probability that a pair is gray. Raising it moves attention from color to texture.
         blur: probability of defocus or motion blur.
         downsample: probability of shrinking and enlarging again. Raising it trains small targets.
@@ -212,7 +212,7 @@ def paste(image: Image, patch: Image, left_top_px: tuple[int, int], rng: Generat
     if x0 >= x1 or y0 >= y1:
         return
 
-    # Alpha mask of the whole patch, its edge blurred so that no hard cut gives the paste away.
+    # Alpha mask of the whole patch. Its edge is blurred, or the network would learn the hard edge.
     mask = np.zeros((height, width), np.float32)
     if rng.random() < 0.6:
         axes = (max(1, int(width * 0.48)), max(1, int(height * 0.48)))

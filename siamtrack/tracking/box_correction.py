@@ -95,7 +95,7 @@ def measure_box_correction(
         if box is not None:
             predicted.append(box)
 
-    # 2. The bias. A box that reaches the border is cut there, so it says nothing about that axis.
+    # 2. The bias. A box that reaches the border is cut there, so that axis is not corrected.
     found = BoxCorrection.from_boxes(np.array(predicted).reshape(-1, 4), given_xywh, share)
     (x, y, w, h), (height, width) = given_xywh.tolist(), frame.shape[:2]
     if x <= 0 or x + w >= width:

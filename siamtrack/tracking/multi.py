@@ -1,7 +1,7 @@
 """Many targets on one engine; two targets that look alike do not end on one object.
 
 `MultiTracker` runs one `Tracker` per target and the network on the crops of all of them. Where two
-targets claim one object, `DuplicateResolver` assigns the boxes anew.
+targets claim one object, `assign_boxes` assigns the boxes anew.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class MultiTracker:
         """
         self._make, self.budget = make_tracker, budget
         self._trackers: dict[int, Tracker] = {}
-        self._duplicates = DuplicateResolver()
         self._next = 0
+        # Pairs that overlap from the start. They are left alone until they have been apart once.
+        self._overlapping_pairs: set[frozenset[int]] = set()
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -75,8 +76,8 @@ class MultiTracker:
         tracker = self._make()
         first = tracker.init(frame_bgr, box)
         target, self._next = self._next, self._next + 1
-        self._duplicates.add(target, first.box, self._boxes())
         self._trackers[target] = tracker
+        self._note_overlaps(target, first.box)
         return target
 
     def reinit(self, target: int, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> Result:
@@ -87,8 +88,7 @@ class MultiTracker:
             InvalidFrameError, InvalidBoxError: see `Tracker.init`; the target stays as it was.
         """
         first = self._tracker(target).init(frame_bgr, box)
-        others = {number: b for number, b in self._boxes().items() if number != target}
-        self._duplicates.add(target, first.box, others)
+        self._note_overlaps(target, first.box)
         return first
 
     def remove(self, target: int) -> None:
@@ -98,13 +98,13 @@ class MultiTracker:
             ConfigError: there is no such target (any more).
         """
         self._tracker(target)
-        self._duplicates.remove(target)
+        self._overlapping_pairs = {p for p in self._overlapping_pairs if target not in p}
         del self._trackers[target]
 
     def reset(self) -> None:
         """Forget all targets and count from 0 again."""
         self._trackers.clear()
-        self._duplicates = DuplicateResolver()
+        self._overlapping_pairs.clear()
         self._next = 0
 
     def update(self, frame_bgr: Image) -> dict[int, Result]:
@@ -137,11 +137,43 @@ class MultiTracker:
         updates: dict[int, TargetUpdate] = {}
         for k, (response, target) in enumerate(zip(responses, self._trackers, strict=True)):
             updates[target] = update_target(self._trackers[target], response, maps[k])
-        return self._duplicates.resolve(updates)
+        return self._resolve_duplicates(updates)
 
-    def _boxes(self) -> dict[int, FloatArray]:
-        """Last box of every target, xywh px."""
-        return {k: _state_of(tracker).box_xywh for k, tracker in self._trackers.items()}
+    def _resolve_duplicates(self, updates: Mapping[int, TargetUpdate]) -> dict[int, Result]:
+        """Return one result per target, and set the trackers' states to match."""
+        results = {target: update.result for target, update in updates.items()}
+        if len(updates) < 2:
+            return results
+        numbers = list(updates)
+        boxes = np.array([result.box for result in results.values()])  # (N, 4)
+        overlaps = iou(boxes[:, None], boxes[None])  # (N, N)
+
+        # Pairs that overlapped from the start and are apart now count from here on.
+        for pair in list(self._overlapping_pairs):
+            i, j = (numbers.index(target) for target in pair)
+            if overlaps[i, j] < SEPARATE_IOU:
+                self._overlapping_pairs.remove(pair)
+
+        # Pairs that claim one object, gathered to groups; each group is assigned by itself.
+        same = np.argwhere(np.triu(overlaps > SAME_OBJECT_IOU, 1)).tolist()
+        pairs = [(numbers[i], numbers[j]) for i, j in same]
+        duplicates = [
+            pair
+            for pair in pairs
+            if frozenset(pair) not in self._overlapping_pairs
+            and all(updates[target].claims_box for target in pair)
+        ]
+        for group in connected_groups(duplicates):
+            results |= assign_boxes(group, updates)
+        return results
+
+    def _note_overlaps(self, target: int, box: Box) -> None:
+        """Note which other targets a new box overlaps."""
+        for other, tracker in self._trackers.items():
+            pair = frozenset((target, other))
+            self._overlapping_pairs.discard(pair)
+            if other != target and iou(box, _state_of(tracker).box_xywh) >= SEPARATE_IOU:
+                self._overlapping_pairs.add(pair)
 
     def _tracker(self, target: int) -> Tracker:
         if target not in self._trackers:
@@ -181,53 +213,6 @@ def update_target(tracker: Tracker, response: Response, maps: Sequence[CropMap])
     before = _state_of(tracker)
     result = tracker.update_from_response(response, maps)
     return TargetUpdate(tracker, before, response, maps, _state_of(tracker), result)
-
-
-class DuplicateResolver:
-    """Assigns boxes anew where targets claim the same object."""
-
-    def __init__(self) -> None:
-        # Pairs that overlap from the start. They are left alone until they have been apart once.
-        self._overlapping_pairs: set[frozenset[int]] = set()
-
-    def add(self, target: int, box: Sequence[float], others: Mapping[int, FloatArray]) -> None:
-        """Register a target that starts at `box`; `others` are those of the other targets."""
-        self.remove(target)
-        self._overlapping_pairs |= {
-            frozenset((target, k)) for k, b in others.items() if iou(box, b) >= SEPARATE_IOU
-        }
-
-    def remove(self, target: int) -> None:
-        """Unregister a target."""
-        self._overlapping_pairs = {p for p in self._overlapping_pairs if target not in p}
-
-    def resolve(self, updates: Mapping[int, TargetUpdate]) -> dict[int, Result]:
-        """Return one result per target, and set the trackers' states to match."""
-        results = {target: update.result for target, update in updates.items()}
-        if len(updates) < 2:
-            return results
-        numbers = list(updates)
-        boxes = np.array([result.box for result in results.values()])  # (N, 4)
-        overlaps = iou(boxes[:, None], boxes[None])  # (N, N)
-
-        # Pairs that overlapped from the start and are apart now count from here on.
-        for pair in list(self._overlapping_pairs):
-            i, j = (numbers.index(target) for target in pair)
-            if overlaps[i, j] < SEPARATE_IOU:
-                self._overlapping_pairs.remove(pair)
-
-        # Pairs that claim one object, gathered to groups; each group is assigned by itself.
-        same = np.argwhere(np.triu(overlaps > SAME_OBJECT_IOU, 1)).tolist()
-        pairs = [(numbers[i], numbers[j]) for i, j in same]
-        duplicates = [
-            pair
-            for pair in pairs
-            if frozenset(pair) not in self._overlapping_pairs
-            and all(updates[target].claims_box for target in pair)
-        ]
-        for group in connected_groups(duplicates):
-            results |= assign_boxes(group, updates)
-        return results
 
 
 def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[int, Result]:

@@ -78,7 +78,7 @@ def test_each_degradation_by_itself(picture, kind):
             assert sharpness(out) > sharpness(picture)
 
 
-def test_degradations_come_as_often_as_asked(picture):
+def test_degradations_have_the_given_probability(picture):
     config = replace(OFF, jpeg=0.3)
     rng = np.random.default_rng(0)
     changed = sum(not np.array_equal(degrade(picture, config, rng), picture) for _ in range(200))
@@ -101,14 +101,14 @@ def test_a_pair_is_gray_together(picture):
         assert len(gray) == 1
 
 
-def test_the_same_randomness_gives_the_same_pictures(picture):
+def test_the_same_randomness_gives_the_same_images(picture):
     strong = AugmentConfig(0.5, 0.5, 0.5, 1, 1, 1, 1, 1, 1)
     one, two = (augment_pair(picture, picture, strong, np.random.default_rng(7)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("corner", [(50, 60), (-10, -10), (115, 118)])
-def test_a_patch_is_pasted_where_it_is_told_and_nowhere_else(corner):
+def test_paste_changes_only_the_pixels_under_the_patch(corner):
     for seed in range(6):
         image = np.full((128, 128, 3), 40, np.uint8)
         paste(image, np.full((20, 30, 3), 200, np.uint8), corner, np.random.default_rng(seed))
@@ -120,7 +120,7 @@ def test_a_patch_is_pasted_where_it_is_told_and_nowhere_else(corner):
         assert image[top:bottom, left:right].max() > 150
 
 
-def test_a_patch_outside_the_picture_changes_nothing(rng):
+def test_a_patch_outside_the_image_changes_nothing(rng):
     image = np.full((64, 64, 3), 40, np.uint8)
     paste(image, np.full((8, 8, 3), 200, np.uint8), (64, 10), rng)
     paste(image, np.full((8, 8, 3), 200, np.uint8), (10, -8), rng)
@@ -137,7 +137,7 @@ def test_places_beside_a_box_leave_it_nearly_free(rng):
             assert 0 <= place[0] + 20 < 256 and 0 <= place[1] + 20 < 256
 
 
-def test_a_box_as_large_as_the_picture_leaves_no_room(rng):
+def test_a_box_as_large_as_the_image_leaves_no_room(rng):
     box = np.array([0.0, 0.0, 256.0, 256.0])
     x = np.zeros((256, 256, 3), np.uint8)
     assert place_beside(box, (40, 40), 256, rng) is None

@@ -46,7 +46,7 @@ def test_windows_are_jittered_as_far_as_asked_and_no_farther(squares):
     assert (z_boxes[:, :2] + z_boxes[:, 2:] / 2 - 64).abs().max() <= 8.5
 
 
-def test_search_pictures_are_turned_as_often_as_asked(squares):
+def test_search_images_are_rotated_with_the_given_probability(squares):
     upright = PairDataset(squares, CLEAN, seed=2)
     turning = replace(CLEAN, rotation=0.5, rotation_deg=45.0)
     turned = PairDataset(squares, turning, seed=2)
@@ -151,7 +151,7 @@ def test_held_out_tracks_are_never_trained_on(squares):
         assert not (names & drawn["train"] and names & drawn["held_out"])
 
 
-def test_augmented_pairs_stay_pictures(squares):
+def test_augmented_pairs_stay_images(squares):
     strong = AugmentConfig(0.5, 0.5, 0.5, 1, 1, 1, 1, 1, 1)
     pairs = PairDataset(squares, PairConfig(augment=strong, fill_photo=0.9))
     for index in range(30):
@@ -180,14 +180,14 @@ def damaged_copy(squares, folder, crops):
     return CropCache(folder)
 
 
-def test_a_damaged_picture_is_replaced_counted_and_logged(squares, tmp_path, caplog):
+def test_a_damaged_image_is_replaced_counted_and_logged(squares, tmp_path, caplog):
     pairs = PairDataset(damaged_copy(squares, tmp_path / "c", range(0, 10)), CLEAN)
     drawn = [pairs[i] for i in range(30)]
     assert sum(p["skipped"] for p in drawn) > 0
     assert "cannot be decoded; another pair is taken" in caplog.text
 
 
-def test_a_cache_of_nothing_but_damaged_pictures_is_an_error(squares, tmp_path):
+def test_a_cache_of_nothing_but_damaged_images_is_an_error(squares, tmp_path):
     pairs = PairDataset(damaged_copy(squares, tmp_path / "c", range(26)), CLEAN)
     with pytest.raises(DatasetError, match="tries in a row"):
         pairs[0]

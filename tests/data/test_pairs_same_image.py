@@ -55,7 +55,7 @@ def is_near(color, bgr):
     return np.abs(np.array(color) - np.array(bgr[::-1])).max() < 40
 
 
-def test_others_are_the_other_objects_of_the_picture(near):
+def test_others_are_the_other_objects_of_the_image(near):
     objects = SameImageObjects(near)
     assert [objects.others(crop) for crop in range(5)] == [[1], [0], [], [], []]
     assert objects.same_track(2, 4) and not objects.same_track(0, 1)
@@ -106,7 +106,7 @@ def test_a_pasted_object_is_the_distractor_of_a_clip(near):
     assert any(is_near(c, GREEN) for c in colors)  # the only other thing there is to paste
 
 
-def test_negatives_of_the_same_picture_never_show_the_target(apart, near):
+def test_negatives_of_the_same_image_never_show_the_target(apart, near):
     config = replace(CLEAN, negative=0.999, same_picture=1.0, set_weights={"v": 0.0})
     pairs = PairDataset(apart, config)
     for index in range(40):

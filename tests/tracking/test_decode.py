@@ -204,7 +204,7 @@ def test_each_cue_counts_by_its_weight():
     assert score == pytest.approx(1 / (1 + np.exp(-log_odds)))
 
 
-def test_excluded_cells_are_never_the_peak_however_central():
+def test_excluded_cells_are_never_the_peak():
     box = np.array([100.0, 80.0, 40.0, 40.0])
     response = response_with({(8, 8): -np.inf, (1, 14): -5.0})
     found = decode_box(response, CropMap.around((120, 100), 160, 256), box, window_influence=1.0)

@@ -92,7 +92,7 @@ def test_gray_frames_are_tracked(tracker):
 
 
 @pytest.mark.parametrize("box", [(0, 0, 120, 90), (0, 0, 1, 1), (118, 88, 2, 2), (50, 40, 0.5, 45)])
-def test_boxes_stay_inside_and_never_vanish_whatever_is_seen(tracker, box):
+def test_boxes_stay_in_the_frame_with_a_minimum_size(tracker, box):
     frames = [noise(seed) for seed in range(12)]
     for result in follow(tracker, frames, box):
         x, y, w, h = result.box

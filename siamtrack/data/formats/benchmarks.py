@@ -538,6 +538,6 @@ LAYOUTS: dict[str, Layout] = {
     "trackingnet": Layout(_list_trackingnet, _read_trackingnet, 0),
     # Coordinates from 0 to size - 1 occur.
     "vid": Layout(_list_vid, _read_listed, 0),
-    # VATIC's format, which counts from 0; zeros abound.
+    # VATIC's format, which counts from 0; many coordinates are 0.
     "nfs": Layout(_list_nfs, _read_nfs, 0, _nfs_hidden),
 }

@@ -172,7 +172,7 @@ def test_flags_must_match_the_boxes(root: Path, write_pictures: Writer) -> None:
         only(open_dataset(f"got10k:{root}?subset=val"))
 
 
-def test_numbers_of_pictures_and_boxes_are_reported(root: Path, write_pictures: Writer) -> None:
+def test_numbers_of_images_and_boxes_are_reported(root: Path, write_pictures: Writer) -> None:
     folder = write_got10k(root, write_pictures)
     (folder / "00000003.jpg").unlink()
     with pytest.raises(DatasetError, match=r"has 5 boxes; .* has 4 pictures") as caught:

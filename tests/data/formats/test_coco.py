@@ -89,7 +89,7 @@ def test_coco_options(tmp_path: Path, write_picture: Writer) -> None:
         open_dataset(f"coco:{tmp_path}?annotations=other.json&pictures=nowhere")
 
 
-def test_coco_lists_missing_pictures(tmp_path: Path, write_picture: Writer) -> None:
+def test_coco_lists_missing_images(tmp_path: Path, write_picture: Writer) -> None:
     write_coco(tmp_path, write_picture)
     (tmp_path / "val" / "b.jpg").unlink()
     with pytest.raises(DatasetError, match="names it as 12") as caught:

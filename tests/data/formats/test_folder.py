@@ -35,7 +35,7 @@ def test_a_clip_with_lines_of_boxes(tmp_path: Path, write_clip: Writer) -> None:
 
 
 @pytest.mark.parametrize("name", ["boats.txt", "boats/boats.txt", "boats/groundtruth.txt"])
-def test_a_folder_of_pictures(tmp_path: Path, write_pictures: Writer, name: str) -> None:
+def test_a_folder_of_images(tmp_path: Path, write_pictures: Writer, name: str) -> None:
     write_pictures(tmp_path / "boats", 11, "%d.png", first=0)
     (tmp_path / name).write_text("".join(f"{n},0,5,5\n" for n in range(11)))
     (sequence,) = open_dataset(f"folder:{tmp_path}")
@@ -45,7 +45,7 @@ def test_a_folder_of_pictures(tmp_path: Path, write_pictures: Writer, name: str)
     assert sequence.fps is None
 
 
-def test_the_root_may_be_the_folder_of_pictures_or_a_file(
+def test_the_root_may_be_the_folder_of_images_or_a_file(
     tmp_path: Path, write_pictures: Writer, write_clip: Writer
 ) -> None:
     write_pictures(tmp_path / "boats", 2)
@@ -62,7 +62,7 @@ def test_the_root_may_be_the_folder_of_pictures_or_a_file(
         assert open_dataset(f"folder:{tmp_path / root}").names == (name,)
 
 
-def test_pictures_are_upright(tmp_path: Path) -> None:
+def test_images_are_upright(tmp_path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "a").mkdir()
