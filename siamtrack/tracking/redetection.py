@@ -91,8 +91,8 @@ def grid_centers(
 ) -> list[FloatArray]:
     """Centers of windows that cover the frame, nearest to the last box first.
 
-    Neighboring windows overlap by half or more: a target of up to half a window's side is completely
-    inside one of them.
+    Neighboring windows overlap by half or more: a target of up to half a window's side lies
+    completely inside one of them.
     """
     # Centers along each axis: evenly spaced, at most half a window apart.
     axes: list[list[float]] = []
