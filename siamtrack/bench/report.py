@@ -40,21 +40,14 @@ OnTurn = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class BenchConfig:
-    """What is measured; weights, engines and device are named as for `siamtrack.load`.
-
-    Attributes:
-        engines: empty for all that can run these weights here.
-        threads: numbers of CPU threads, all of them for every engine and tracker.
-        trackers: other trackers.
-        frames: counted frames of each run.
-    """
+    """What is measured; weights, engines and device are named as for `siamtrack.load`."""
 
     weights: str | None = None
-    engines: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()  # empty for all that can run these weights here
     device: str = "cpu"
-    threads: tuple[int, ...] = (1,)
-    trackers: tuple[TrackerSpec, ...] = ()
-    frames: int = 150
+    threads: tuple[int, ...] = (1,)  # each of them for every engine and tracker
+    trackers: tuple[TrackerSpec, ...] = ()  # other trackers
+    frames: int = 150  # counted, of each run
 
 
 # -- Engines and other trackers
@@ -82,25 +75,16 @@ class BenchRow:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """Results of a benchmark.
-
-    Attributes:
-        frames: counted, of each run.
-        macs: multiply-accumulate operations of the track graph for one crop.
-        peaks: measured MAC/s, by precision and threads.
-        video: timing of what surrounds tracking.
-        rows: one for each run.
-        skipped: by engine, why it was left out.
-    """
+    """Results of a benchmark."""
 
     weights: str
     frame_wh: tuple[int, int]
-    frames: int
-    macs: int
-    peaks: dict[tuple[str, int], float]
-    video: dict[str, Timing]
-    rows: list[BenchRow]
-    skipped: dict[str, str]
+    frames: int  # counted, of each run
+    macs: int  # multiply-accumulate operations of the track graph for one crop
+    peaks: dict[tuple[str, int], float]  # measured MAC/s, by precision and threads
+    video: dict[str, Timing]  # of what surrounds tracking
+    rows: list[BenchRow]  # one for each run
+    skipped: dict[str, str]  # by engine, why it was left out
 
 
 def benchmark(

@@ -61,9 +61,6 @@ class Clip:
         path: the file they come from; the stages of the video read it again.
         images: at least two, uint8 (H, W, 3) BGR.
         box: xywh px on the first.
-
-    Raises:
-        VideoError: fewer than two frames.
     """
 
     def __init__(self, path: Path, images: Sequence[Image], box: Box) -> None:
@@ -389,9 +386,10 @@ def count_macs(network: SiameseNetwork) -> int:
     Convolutions and matrix products are counted; everything else is thousands of times less.
     """
     config = network.config
-    z_px, x_px = config.exemplar_size_px, config.search_size_px
-    z = torch.zeros(1, z_px, z_px, 3, dtype=torch.uint8)
-    x = torch.zeros(1, x_px, x_px, 3, dtype=torch.uint8)
+    z, x = (
+        torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)
+        for size_px in (config.exemplar_size_px, config.search_size_px)
+    )
     cells = config.exemplar_size_px // config.total_stride
     with torch.no_grad():
         exemplar = ExemplarGraph(network)(z, torch.ones(1, 1, cells, cells))

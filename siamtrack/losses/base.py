@@ -51,10 +51,10 @@ class LossTarget:
             loss with "offline" mining.
         pair_weight: (B,) factor on each pair in the response and box losses; 0 removes a pair.
         positives_per_pair: mean number of positive cells per pair, by which summed losses are
-            divided; None takes that of this batch. Several processes give the mean over all of
-            them: then their averaged gradient is that of one process with the joined batch.
-        seed: of the random draws of a loss. The step number (plus the rank with several
-            processes) makes a resumed run draw the same.
+            divided; None takes that of this batch. With the mean over several processes their
+            averaged gradient is that of one process with the joined batch.
+        seed: of the random draws of a loss; one that depends on the step alone makes a resumed run
+            draw the same.
     """
 
     positive: Tensor

@@ -116,6 +116,7 @@ def boxes_at_positives(output: LossInput, target: LossTarget) -> tuple[Tensor, T
     one_side = output.ltrb_px[:, :1]
     check_same_shape("output.ltrb_px of one side", one_side, "target.positive", target.positive)
 
+    # Distances at the positive cells, 1 px elsewhere.
     predicted = at_least_float32(output.ltrb_px)
     true = target.ltrb_px.to(predicted.dtype)
     predicted = torch.where(target.positive, predicted, 1.0)  # (B, 4, R, R)

@@ -73,6 +73,7 @@ def build_loss(config: Mapping[str, float | Mapping[str, Any]]) -> CombinedLoss:
             raise ConfigError.unknown("loss", name, LOSSES)
         options = dict(given) if isinstance(given, Mapping) else {"weight": given}
 
+        # 1. The options must be those of the loss.
         known = {"weight", *(field.name for field in fields(LOSSES[name]))}
         for option in options:
             if option not in known:
@@ -83,6 +84,7 @@ def build_loss(config: Mapping[str, float | Mapping[str, Any]]) -> CombinedLoss:
                 '"mean" or "sum"'
             )
 
+        # 2. Check the weight and every option, also of losses that weight 0 leaves out.
         weight = options.pop("weight", 1.0)
         check_number(f"weight of the loss {name}", weight, 0.0, below=math.inf)
         loss = build(LOSSES[name], options, where=f"loss.{name}")

@@ -1,4 +1,4 @@
-"""The benchmark's figures add up, and everything that cannot be measured says why."""
+"""Stages of a frame, turns, the physical limit, the report and the command of the benchmark."""
 
 import itertools
 import json
@@ -58,7 +58,7 @@ def weights(tmp_path_factory):
 
 
 def seconds():
-    """A clock that goes on by one second whenever it is looked at."""
+    """A clock that advances by one second at every reading."""
     return itertools.count().__next__
 
 
@@ -81,7 +81,7 @@ def test_runs_take_turns_and_warm_up():
     assert turns == [("a", first), ("b", first + second), ("a", second)]
 
 
-def test_a_run_has_its_threads_and_they_are_given_back():
+def test_a_run_sets_its_threads_and_restores_them():
     before, log = (torch.get_num_threads(), cv2.getNumThreads()), []
     run_interleaved([FakeRun("a", log, threads=2)], 1)
     assert set(log) == {("a", 2, 2)}
@@ -109,8 +109,8 @@ def test_the_stages_of_a_frame_add_up_to_its_update(clip):
     assert sum(times[stage] for stage in STAGES[:-1]) == pytest.approx(times["update"])
 
 
-def test_every_stage_is_the_time_between_two_looks_at_the_clock(clip):
-    """Looks: start, prepare begins, prepare ends, infer begins, infer ends, end."""
+def test_every_stage_is_the_time_between_two_clock_readings(clip):
+    """Readings: start, prepare begins, prepare ends, infer begins, infer ends, end."""
     times = engine_run(clip, clock=seconds()).step()
     assert times == {"crop": 1, "pre-process": 1, "network": 1, "post-process": 2, "update": 5}
 
@@ -189,7 +189,7 @@ def quick_peak(monkeypatch):
     )
 
 
-def test_everything_takes_part_that_can(clip, weights, tmp_path, quick_peak):
+def test_every_engine_that_can_run_is_measured(clip, weights, tmp_path, quick_peak):
     turns = []
     config = BenchConfig(
         str(weights), threads=(1, 2), trackers=(TrackerSpec("identity"),), frames=4
@@ -219,7 +219,7 @@ def test_everything_takes_part_that_can(clip, weights, tmp_path, quick_peak):
     ]
 
 
-def test_an_engine_that_was_asked_for_must_run(clip, weights, tmp_path):
+def test_a_named_engine_that_cannot_run_is_an_error(clip, weights, tmp_path):
     with pytest.raises(EngineError, match="siamtrack export"):
         benchmark(BenchConfig(str(weights), ("onnx",)), clip, tmp_path)
 
@@ -236,7 +236,7 @@ def test_clips_that_cannot_be_used_are_refused(clip, tmp_path):
     assert parse_size("1920X1080") == (1920, 1080)
 
 
-def test_the_command_makes_a_clip_and_tells_json(weights, capsys, quick_peak):
+def test_the_command_renders_a_clip_and_prints_json(weights, capsys, quick_peak):
     arguments = ["bench", "--weights", str(weights), "--size", "96x64", "--clip-frames", "4"]
     assert main([*arguments, "--frames", "3", "--threads", "1", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
@@ -276,7 +276,7 @@ def test_the_old_option_for_trackers_works_and_warns(clip, weights, capsys, quic
         (["missing.mp4", "--box", "1,2,3,4"], 3, "missing.mp4 cannot be opened"),
     ],
 )
-def test_what_cannot_be_measured_says_why(arguments, code, message, weights, capsys):
+def test_arguments_that_cannot_be_used_are_explained(arguments, code, message, weights, capsys):
     assert main(["bench", "--weights", str(weights), "--clip-frames", "2", *arguments]) == code
     assert message in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Overlaps and box losses against geometry on paper and in numpy."""
+"""Overlaps and box losses against values worked out by hand and in numpy."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_overlaps_broadcast() -> None:
     assert iou(a, b).shape == giou(a, b).shape == (5, 3)
 
 
-def test_giou_pulls_a_box_that_misses_and_iou_does_not() -> None:
+def test_disjoint_boxes_have_a_gradient_in_giou_and_none_in_iou() -> None:
     far = torch.tensor([10.0, 0, 11, 1], dtype=torch.float64)
     for overlap, pulled in ((iou, False), (giou, True)):
         box = torch.tensor([0.0, 0, 1, 1], dtype=torch.float64, requires_grad=True)
@@ -119,13 +119,13 @@ def test_loss_sums_the_gaps_at_positives(
 
 
 @pytest.mark.parametrize("loss", [IoULoss(), GIoULoss()])
-def test_exact_boxes_cost_nothing(target: LossTarget, loss: IoULoss) -> None:
+def test_exact_boxes_have_zero_loss(target: LossTarget, loss: IoULoss) -> None:
     output = LossInput(torch.zeros(3, 1, 5, 5), target.ltrb_px)
     assert loss(output, target).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", [IoULoss(), GIoULoss()])
-def test_boxes_of_other_cells_are_not_looked_at(
+def test_boxes_of_other_cells_do_not_count(
     output: LossInput, target: LossTarget, loss: IoULoss
 ) -> None:
     wild = output.ltrb_px.detach().clone()

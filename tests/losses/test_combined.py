@@ -1,4 +1,4 @@
-"""Sums of losses from the configuration, and what holds of every loss."""
+"""Sums of losses from the configuration, and properties of every loss."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_autocast_and_bfloat16_change_nothing_but_the_inputs(
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_empty_batch_costs_nothing_and_can_be_trained_on(name: str) -> None:
+def test_empty_batch_has_zero_loss_and_a_gradient(name: str) -> None:
     logits, ltrb = torch.zeros(0, 1, 5, 5), torch.zeros(0, 4, 5, 5)
     embeddings = torch.zeros(0, 4)
     for tensor in (logits, ltrb, embeddings):
@@ -179,13 +179,12 @@ def test_weight_zero_leaves_a_loss_out() -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_sum_says_what_it_needs(name: str, output: LossInput, target: LossTarget) -> None:
+def test_sum_knows_whether_it_needs_embeddings(
+    name: str, output: LossInput, target: LossTarget
+) -> None:
     loss = build_loss({name: 1.0})
-    given = LossInput(
-        output.score_logits,
-        output.ltrb_px,
-        output.embeddings if loss.needs_embeddings else None,
-    )
+    embeddings = output.embeddings if loss.needs_embeddings else None
+    given = LossInput(output.score_logits, output.ltrb_px, embeddings)
     assert torch.isfinite(loss(given, target))
 
 
@@ -213,9 +212,7 @@ def test_sum_can_be_sent_to_another_process(output: LossInput, target: LossTarge
         ({"focal": 0.0, "triplet": {"weight": 0, "minning": "x"}}, "did you mean 'mining'"),
     ],
 )
-def test_configuration_that_makes_no_sense_is_refused(
-    config: dict[str, object], message: str
-) -> None:
+def test_invalid_configuration_is_refused(config: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_loss(config)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Labels drawn cell by cell, and the cases that batches really hold."""
+"""Labels against loops over the cells, and special cases of boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(target: object, pair: int = 0) -> list[str]:
     ]
 
 
-def test_disc_is_siamfcs() -> None:
+def test_disc_is_that_of_siamfc() -> None:
     target = disc_target(PRESENT)
     assert target.positive.shape == target.background.shape == (1, 1, 17, 17)
     rows = draw(target)
@@ -147,7 +147,7 @@ def test_empty_batch() -> None:
 @pytest.mark.parametrize(
     "box", [[1.0, 2.0, 0.0, 4.0], [1.0, 2.0, 4.0, -1.0], [math.nan, 2.0, 4.0, 4.0]]
 )
-def test_a_box_that_is_none_is_refused(box: list[float]) -> None:
+def test_invalid_boxes_are_refused(box: list[float]) -> None:
     good = [10.0, 10.0, 20.0, 20.0]
     with pytest.raises(InvalidBoxError, match="of pair 1 is not a box"):
         box_target(torch.tensor([good, box]), torch.tensor([False, False]))

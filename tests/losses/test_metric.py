@@ -160,7 +160,7 @@ def test_triplet_on_paper(
         assert (near.grad.item(), far.grad.item()) == pytest.approx(pulls)
 
 
-def test_triplet_exactly_at_the_margin_is_at_rest() -> None:
+def test_triplet_exactly_at_the_margin_has_no_gradient() -> None:
     near, far = points(1.0), points(1.5)
     loss = TripletLoss(margin=0.5, distance="euclidean", active_only=True)
     value = loss.triplet_loss(points(0.0), near, far)
@@ -289,7 +289,7 @@ def test_euclidean_alone_collapses(rng: np.random.Generator) -> None:
         (lambda: ContrastiveLoss(reduction="avg"), "unknown reduction 'avg'"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(build: type, message: str) -> None:
+def test_invalid_options_are_refused(build: type, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build()
 
@@ -310,14 +310,14 @@ def test_offline_triplets_must_come_with_the_data(output: LossInput, target: Los
 
 
 @pytest.mark.parametrize("same", [torch.tensor([1.0, 0.0]), torch.tensor([True])])
-def test_same_must_say_yes_or_no_of_each_pair(same: torch.Tensor) -> None:
+def test_same_must_be_one_bool_per_pair(same: torch.Tensor) -> None:
     for loss in (ContrastiveLoss(), EuclideanLoss()):
         with pytest.raises(TrainingError, match="one bool per pair"):
             loss.pair_loss(torch.zeros(2, 3), torch.zeros(2, 3), same)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_all_distances_are_scipys(distance: Distance, rng: np.random.Generator) -> None:
+def test_all_distances_equal_those_of_scipy(distance: Distance, rng: np.random.Generator) -> None:
     rows = rng.normal(size=(6, 5))
     expected = cdist(rows, rows, IN_SCIPY.get(distance, distance))
     got = all_distances(torch.from_numpy(rows), distance).numpy()

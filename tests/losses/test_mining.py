@@ -79,7 +79,7 @@ def test_pairs_can_be_any_pair(rng: np.random.Generator) -> None:
     assert seen == set(combinations(range(7), 2))
 
 
-def test_number_pair_loss_can_be_limited(rng: np.random.Generator) -> None:
+def test_number_of_pairs_can_be_limited(rng: np.random.Generator) -> None:
     pairs, same = sample_pairs(np.arange(1000) // 2, 65, rng)
     assert len(pairs) == 64
     assert same.sum() == 32
@@ -93,7 +93,9 @@ def test_draws_repeat_with_the_seed() -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.5, True])
-def test_senseless_counts_are_refused(count: int, rng: np.random.Generator) -> None:
+def test_counts_that_are_not_positive_integers_are_refused(
+    count: int, rng: np.random.Generator
+) -> None:
     with pytest.raises(ConfigError, match="count of triplets"):
         sample_triplets(IDENTITIES, count, rng)
     with pytest.raises(ConfigError, match="count of pairs"):
@@ -191,7 +193,7 @@ def test_batches_without_triplets_give_none(
 
 
 @pytest.mark.parametrize("mining", ONLINE)
-def test_too_many_triplets_are_thinned_out(mining: str, rng: np.random.Generator) -> None:
+def test_max_triplets_limits_the_triplets(mining: str, rng: np.random.Generator) -> None:
     d = some_distances(rng)
     thin = as_set(mine(mining, d, margin=2.0, max_triplets=3))
     assert len(thin) == 3

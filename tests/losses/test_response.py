@@ -145,7 +145,7 @@ def test_hand_worked_value(loss: Loss, logits: list[float], kinds: str, expected
     assert loss(*three_cells(logits, kinds)).item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_balanced_logistic_gives_both_kinds_of_cells_the_same_pull() -> None:
+def test_balanced_logistic_gives_both_kinds_of_cells_the_same_gradient() -> None:
     output, target = three_cells([0.0, 0.0, 0.0, 0.0, 0.0], "+----")
     logits = output.score_logits.requires_grad_()
     BalancedLogisticLoss()(LossInput(logits), target).backward()
@@ -154,7 +154,7 @@ def test_balanced_logistic_gives_both_kinds_of_cells_the_same_pull() -> None:
     assert pull[1:].tolist() == pytest.approx([0.25 / 4] * 4)
 
 
-def test_iou_aware_is_content_when_the_score_is_the_overlap() -> None:
+def test_iou_aware_has_no_gradient_when_the_score_is_the_iou() -> None:
     output, target = three_cells([0.0, 1.0, -1.0], "+++")
     logits = output.score_logits.requires_grad_()
     IoUAwareLoss()(LossInput(logits, output.ltrb_px), target).backward()
@@ -181,7 +181,7 @@ def test_gradients_stay_finite_for_extreme_logits(loss: Loss) -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_focal_loss_looks_away_from_cells_that_are_right() -> None:
+def test_focal_loss_weighs_correct_cells_less() -> None:
     output, target = three_cells([3.0], "+")
     plain = FocalLoss(gamma=0.0)(output, target)
     assert FocalLoss(gamma=2.0)(output, target) < 0.01 * plain

@@ -1,4 +1,4 @@
-"""Comparing losses: equal terms, nothing done twice, and a table that says how sure it is."""
+"""Comparing losses: variants, resuming, the report with intervals, embedding separation."""
 
 import json
 import warnings
@@ -171,7 +171,7 @@ def test_outcomes_that_cannot_be_compared_are_refused():
         summarize([outcome("a", [0.5, 0.5]), outcome("b", [0.5])])
 
 
-def test_area_by_hand():
+def test_roc_area_by_hand():
     same, different = torch.tensor([0.9, 0.5]), torch.tensor([0.1, 0.5, 0.6])
     assert roc_auc(same, different) == pytest.approx((3 + 1.5) / 6)
 

@@ -1,4 +1,4 @@
-"""Rates of loading and training; how high they are is for the tool to say, not for tests."""
+"""Throughput of loading and training: which rates are measured, not how high they are."""
 
 import pytest
 

@@ -192,7 +192,7 @@ def test_a_checkpoint_is_read_back(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     module.write_checkpoint(path, {"step": 1})
 
