@@ -46,6 +46,7 @@ class BoxCorrection(NamedTuple):
         usable = len(predicted_xywh) > 0 and np.isfinite(predicted_xywh).all()
         if not usable or predicted_xywh[:, 2:].min() <= 0:
             return cls()
+        # Shift in sizes of the predicted boxes and log scale, for each; then the limited medians.
         center, size = predicted_xywh[:, :2] + predicted_xywh[:, 2:] / 2, predicted_xywh[:, 2:]
         shift = (center - (given_xywh[:2] + given_xywh[2:] / 2)) / size  # (N, 2)
         scale = np.log(size / given_xywh[2:])  # (N, 2)

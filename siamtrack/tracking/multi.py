@@ -201,6 +201,7 @@ class TargetUpdate:
     @property
     def cost(self) -> float:
         """Negative log of the probability of the result, given the target's last box."""
+        # Step of the center in target sizes, under a normal distribution.
         x, y, w, h = self.before.box_xywh
         now_x, now_y, now_w, now_h = self.result.box
         step_x, step_y = now_x + now_w / 2 - (x + w / 2), now_y + now_h / 2 - (y + h / 2)

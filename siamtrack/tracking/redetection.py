@@ -190,6 +190,7 @@ def next_verification(
     `before` and `now` are the statuses of the last frame and this one. `switched` says that the
     box moved to a prediction elsewhere; `frames` is the option `verify_frames`.
     """
+    # A lost target is searched for anyway.
     if now == "lost":
         return None
     if before == "lost" or switched:  # starts, or starts again
@@ -243,6 +244,7 @@ class TimeBudget:
         elapsed_s = self._clock() - start_s
         self.frames += 1
         self.exceeded += elapsed_s > self.limit_s
+        # A frame without re-detection measures itself, another one the windows beyond it.
         if not self._windows:
             self._frame_s = _running_mean(self._frame_s, elapsed_s)
         elif self._frame_s is not None:

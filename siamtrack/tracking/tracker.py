@@ -53,6 +53,7 @@ class StatusFilter:
         """The filter after one more frame."""
         low = self.low_frames + 1 if score < options.lost_below else 0
         high = self.high_frames + 1 if score >= options.tracked_above else 0
+        # A lost target needs several good frames in a row, any other several bad ones.
         status: Status
         if self.status == "lost":
             status = "tracked" if high >= options.found_after else "lost"
