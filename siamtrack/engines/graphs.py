@@ -117,29 +117,29 @@ class GraphEngine(ABC):
         return graph, metadata
 
     def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
-        """See `Engine.embed_exemplar`."""
+        """Run the exemplar graph on exemplar crops."""
         mask = target_mask_array(boxes_xywh, self.config)
         # The graph of a network that ignores the mask has no such input.
         arrays = (stack_rgb(crops), mask)[: self._exemplar.inputs]
         return Exemplar(tuple(self._exemplar.run(arrays)), len(crops))
 
     def stack(self, exemplars: Sequence[Exemplar]) -> Exemplar:
-        """See `Engine.stack`."""
+        """Concatenate exemplars, in order."""
         if len(exemplars) == 1:
             return exemplars[0]
         parts = zip(*(e.tensors for e in exemplars), strict=True)
         return Exemplar(tuple(map(np.concatenate, parts)), sum(e.targets for e in exemplars))
 
     def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
-        """See `Engine.track`."""
+        """Match search crops against exemplars."""
         return self.infer(exemplar, self.prepare(crops))
 
     def prepare(self, crops: Sequence[Image]) -> Image:
-        """See `Engine.prepare`."""
+        """Stack B crops to one batch of RGB."""
         return stack_rgb(crops)  # (B, S, S, 3) uint8 RGB
 
     def infer(self, exemplar: Exemplar, batch: Image) -> Response:
-        """See `Engine.infer`."""
+        """Run the track graph; one exemplar serves the whole batch."""
         tensors = exemplar.tensors
         if exemplar.targets != len(batch):
             tensors = tuple(np.repeat(t, len(batch), axis=0) for t in tensors)

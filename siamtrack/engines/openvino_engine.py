@@ -87,7 +87,7 @@ class OpenVinoEngine(GraphEngine):
         return Graph(len(model.inputs), {k: str(v) for k, v in metadata.items()}, runner)
 
     def track_each(self, jobs: Iterable[tuple[Exemplar, Sequence[Image]]]) -> Iterator[Response]:
-        """See `ConcurrentEngine.track_each`."""
+        """Start a request as soon as its crops are there; yield the responses in order."""
         runner = cast(_Runner, self._track.run)
         started: deque[list[_Running]] = deque()
         try:

@@ -34,7 +34,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
-        """See `Engine.embed_exemplar`."""
+        """Embed exemplar crops on the device."""
         mask = torch.from_numpy(target_mask_array(boxes_xywh, self.config)).to(self.device)
         features = self._network.embed_exemplar(self.prepare(crops), mask)
         tensors = (features,) if isinstance(features, Tensor) else tuple(features)
@@ -42,22 +42,22 @@ class TorchEngine:
 
     @torch.inference_mode()
     def stack(self, exemplars: Sequence[Exemplar]) -> Exemplar:
-        """See `Engine.stack`."""
+        """Concatenate exemplars on the device, in order."""
         parts = zip(*(e.tensors for e in exemplars), strict=True)
         tensors = tuple(torch.cat(tuple(p)) for p in parts)
         return Exemplar(tensors, sum(e.targets for e in exemplars))
 
     def track(self, exemplar: Exemplar, crops: Sequence[Image]) -> Response:
-        """See `Engine.track`."""
+        """Match search crops against exemplars."""
         return self.infer(exemplar, self.prepare(crops))
 
     def prepare(self, crops: Sequence[Image]) -> Tensor:
-        """See `Engine.prepare`."""
+        """Convert B crops to one batch of RGB on the device."""
         return to_network(crops).to(self.device)  # (B, 3, S, S) uint8 RGB
 
     @torch.inference_mode()
     def infer(self, exemplar: Exemplar, batch: Tensor) -> Response:
-        """See `Engine.infer`."""
+        """Embed the batch, correlate, and copy the outputs to the CPU."""
         x = self._network.embed_search(batch)
         z = self._network.exemplar_from_tensors(exemplar.tensors)
         output = self._network.correlate(z, x)

@@ -60,7 +60,7 @@ class SiamTrackLite0(SiameseNetwork):
         _initialize_heads(self.score, self.box)
 
     def embed_exemplar(self, z: Tensor, target_mask: Tensor) -> Lite0Exemplar:
-        """See `SiameseNetwork.embed_exemplar`; the mask tells the target from the background."""
+        """Embed the target; the mask tells its cells from the background's."""
         features = self.exemplar_branch(self.normalize(z))  # (B, neck, h, w)
         mask = target_mask.to(features.dtype)  # (B, 1, h, w)
 
@@ -84,7 +84,7 @@ class SiamTrackLite0(SiameseNetwork):
         return features
 
     def correlate(self, z: Lite0Exemplar, x: Tensor) -> NetworkOutput:
-        """See `SiameseNetwork.correlate`."""
+        """Correlate pixel-wise and depth-wise, then predict score and box of every cell."""
         # 1. Pixel-wise correlation: cosine of every exemplar cell with every search cell.
         unit = F.normalize(x, dim=1)
         matches = pixelwise_correlate(z.cells, unit) * self.match_scale  # (B, h * w, R, R)
@@ -109,17 +109,17 @@ class SiamTrackLite0(SiameseNetwork):
         return self.correlate(self.embed_exemplar(z, target_mask), self.embed_search(x))
 
     def exemplar_from_tensors(self, tensors: Sequence[Tensor]) -> Lite0Exemplar:
-        """See `SiameseNetwork.exemplar_from_tensors`."""
+        """Rebuild the exemplar from the tensors of its fields, in order."""
         return Lite0Exemplar(*tensors)
 
     def similarity(self, z: Lite0Exemplar, output: NetworkOutput) -> Tensor | None:
-        """See `SiameseNetwork.similarity`."""
+        """(B, R, R) cosine of search cells and the mean feature of the target."""
         if output.embedding is None:
             return None
         return (output.embedding * z.embedding[:, :, None, None]).sum(dim=1)  # (B, R, R)
 
     def resized_state_dict(self, config: NetworkConfig) -> dict[str, Tensor]:
-        """See `SiameseNetwork.resized_state_dict`; a starting point for training.
+        """These weights for crops of another size; a starting point for training.
 
         The pixel-wise correlation has one channel per exemplar cell, so that an exemplar of another
         size needs other channels. Their weights are interpolated by the position of the cell.
