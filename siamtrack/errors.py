@@ -160,6 +160,8 @@ def __getattr__(name: str) -> Any:
     """Find errors by their old names."""
     if name != "NotInitialisedError":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    message = f"{name} is now NotInitializedError; the old name goes in two minor releases"
+    message = (
+        f"{name} is now NotInitializedError; the old name will be removed in two minor releases"
+    )
     warnings.warn(message, FutureWarning, stacklevel=2)
     return NotInitializedError

@@ -102,7 +102,7 @@ def command(
 ) -> None:
     """Time every stage of tracking, for each engine and number of threads, in one run.
 
-    All of them take turns on the same frames: of CLIP, or of a rendered clip. The stages of a
+    They take turns on the same frames, those of CLIP or of a rendered clip. The stages of a
     frame are the crop, its pre-processing, the network and the post-processing, which add up to
     the update; decoding, drawing and encoding are timed beside them. The limit is the time the
     network's multiplications would take at the fastest rate measured on this machine.

@@ -55,7 +55,9 @@ def import_weights(
 @click.argument("weights")
 @click.argument("specs", metavar=f"{DATASET_METAVAR}...", nargs=-1, required=True)
 @click.option("--plot", metavar="FILE.png", help="Write a reliability diagram.")
-@click.option("--check", is_flag=True, help="Judge the present score and fit none.")
+@click.option(
+    "--check", is_flag=True, help="Measure the calibration of the present score; write nothing."
+)
 def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: bool) -> None:
     """Fit the score of WEIGHTS to sequences they have never seen, and write it into their card."""
     from siamtrack.api import load

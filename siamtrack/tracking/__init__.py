@@ -12,6 +12,6 @@ result             what `update` returns
 
 box_correction     bias of the network's boxes, measured on the first frame
 redetection        search for lost targets, verification after recovery, time budget
-multi              `MultiTracker`: many targets on one engine, never two on one object
+multi              `MultiTracker`: many targets on one engine, kept off each other's objects
 old_names          options and methods of 0.1 that still work
 """

@@ -1,4 +1,4 @@
-"""Names of 0.1 that still work: tracker options for two minor releases, methods for one."""
+"""Names of 0.1 that still work: tracker options and methods, for two minor releases."""
 
 from __future__ import annotations
 

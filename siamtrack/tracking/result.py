@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from siamtrack.types import Box
 
 Status = Literal["tracked", "uncertain", "lost"]
-"""tracked: trust the box; uncertain: it may be off; lost: the box is where the target was last."""
+"""tracked: the box is probably right; uncertain: it may be off; lost: last seen there."""
 
 
 @dataclass(frozen=True, slots=True)

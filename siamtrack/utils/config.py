@@ -224,10 +224,14 @@ class RenamedWarning(FutureWarning):
 
 def warn_renamed(kind: str, old: str, new: str) -> None:
     """Warn that a public name has changed; Python shows it once per place."""
+    # The place is the user's line: the innermost one outside siamtrack.
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] == "siamtrack":
+        level, frame = level + 1, frame.f_back
     warnings.warn(
         f"{kind} {old!r} is now {new!r}; the old name will be removed in two minor releases",
         RenamedWarning,
-        stacklevel=3,
+        stacklevel=level,
     )
 
 
