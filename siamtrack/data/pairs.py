@@ -145,7 +145,10 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         known = {track.set_name for track in cache.tracks}
         unknown = sorted(set(config.set_weights) - known)
         if unknown:
-            raise ConfigError(f"set_weights names {unknown}; the cache holds {sorted(known)}")
+            raise ConfigError(
+                f"pairs.set_weights names {', '.join(unknown)}, and the cache holds "
+                f"{', '.join(sorted(known))}; leave out the others, or add them to the cache"
+            )
         weights = np.array(
             [config.set_weights.get(track.set_name, config.other_weight) for track in cache.tracks]
         )

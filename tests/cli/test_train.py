@@ -77,7 +77,7 @@ def test_training_from_clips_to_weights(clips, tmp_path, capsys):
         (["loop.steps=0"], 2, "loop.steps is 0"),
         (["network.architecture=siamtrack-lite1"], 2, "did you mean 'siamtrack-lite0'"),
         (["loop.device=gpu"], 2, "gpu"),
-        (["pairs.set_weights.nowhere=1.0"], 2, "names ['nowhere']"),
+        (["pairs.set_weights.nowhere=1.0"], 2, "names nowhere, and the cache holds"),
         (["pairs.other_weight=0.0"], 3, "left to draw from"),
         (["network.start=no_such_weights"], 3, "no_such_weights"),
         (["validation.sequences=folder:/no/such/folder"], 3, "/no/such/folder"),
