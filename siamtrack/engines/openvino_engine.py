@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -10,13 +11,23 @@ from threading import Lock
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.engines.graphs import Graph, GraphEngine, default_threads, to_response
 from siamtrack.errors import ConfigError, EngineError
 from siamtrack.types import Float32Array, Image
+
+# On import, OpenVINO reports its use to a server from a forked process. Where the server does not
+# answer, that process can hang, and it keeps the pipes of an evaluation's worker open, for which
+# the evaluation then waits. Without the package for reports OpenVINO sends none.
+_hide_telemetry = "openvino_telemetry" not in sys.modules
+if _hide_telemetry:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino as ov  # noqa: E402
+
+if _hide_telemetry:
+    del sys.modules["openvino_telemetry"]
 
 PRECISIONS = ("auto", "bf16", "f32", "int8")
 

@@ -1,6 +1,8 @@
 """Engines: every one gives what torch gives, and says why when it cannot run."""
 
+import os
 import shutil
+import subprocess
 import sys
 from dataclasses import astuple
 
@@ -223,3 +225,18 @@ def test_onnx_runtime_without_the_device_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(EngineError, match="cannot use cuda"):
         OnnxEngine(path, "", device="cuda:0")
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork on this system")
+def test_openvino_reports_to_no_server():
+    """It would do so from a fork, which holds the pipes of a worker that is killed."""
+    code = """
+import os, time
+os.register_at_fork(before=lambda: print("forked", flush=True))
+import siamtrack.engines.openvino_engine
+time.sleep(0.5)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "forked" not in done.stdout
