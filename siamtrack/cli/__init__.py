@@ -130,7 +130,8 @@ def _debug_option() -> click.Option:
 @click.group(
     "siamtrack",
     cls=LazyGroup,
-    epilog="Exit codes: 0 done, 2 wrong usage, 3 input that cannot be used, 4 no display.",
+    epilog="Exit codes: 0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, "
+    "130 after Ctrl-C, 143 after SIGTERM.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="siamtrack")

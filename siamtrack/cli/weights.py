@@ -33,7 +33,12 @@ _weights_option = click.option(
     help="What the network was trained on.  [default: unknown]",
 )
 @click.option(
-    "--licence", default="unknown", show_default=True, help="Licence, as its authors state it."
+    "--license",
+    "--licence",
+    "licence",
+    default="unknown",
+    show_default=True,
+    help="License, as its authors state it.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 def import_weights(

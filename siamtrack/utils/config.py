@@ -86,7 +86,11 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "", kind: str = 
     made: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            raise ConfigError.unknown(kind or f"key in section {where or 'top'}:", name, known)
+            raise ConfigError.unknown(
+                kind or (f"key in section {where}:" if where else "key at the top level:"),
+                name,
+                known,
+            )
         made[name] = _convert(known[name], value, f"{where}.{name}" if where else name)
     return cls(**made)
 

@@ -28,7 +28,7 @@ def test_a_configuration_survives_being_plain_data():
     ("assignment", "says"),
     [
         ("optim.rato=1", r"unknown key in section optim.*'rato'.*did you mean 'rate'"),
-        ("optin.rate=1", r"section top.*'optin'.*'optim'"),
+        ("optin.rate=1", r"top level.*'optin'.*'optim'"),
         ("pairs.augment.grai=1.0", r"pairs.augment.*'grai'.*'gray'"),
         ("optim.rate=fast", "optim.rate is 'fast'"),
         ("optim.rate=-1", "optim.rate is -1"),

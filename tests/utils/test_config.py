@@ -112,7 +112,7 @@ def test_dataclasses_are_built_from_nested_plain_data():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"nam": 1}, r"unknown key in section top: 'nam'; did you mean 'name'"),
+        ({"nam": 1}, r"unknown key at the top level: 'nam'; did you mean 'name'"),
         ({"inner": {"rat": 1}}, r"unknown key in section inner: 'rat'; did you mean 'rate'"),
         ({"name": 3}, r"name is 3; give a value of type str"),
         ({"flag": 1}, r"flag is 1; give a value of type bool"),
