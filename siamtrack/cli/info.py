@@ -156,7 +156,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         bundled[title] = one["problem"]
         if card is not None:
             figures = _text(card["figures"])
-            bundled[title] = f"{card['architecture']}; licence {card['licence']}; figures {figures}"
+            bundled[title] = f"{card['architecture']}; license {card['licence']}; figures {figures}"
     yield from _table("weights", bundled or {"none": "came with this installation"})
 
     if one := found["shown"]:

@@ -65,10 +65,10 @@ def curve_plot(variant: Content, curve: str) -> Figure:
         figure = "average_overlap" if protocol["pool_frames"] else "success_auc"
         thresholds = metrics.success_thresholds(protocol["success_points"])
     elif curve == "precision":
-        title, x, figure = "Precision", "centre error, px", "precision_20px"
+        title, x, figure = "Precision", "center error, px", "precision_20px"
         thresholds = metrics.PRECISION_THRESHOLDS_PX
     else:
-        title, x, figure = "Normalised precision", "centre error, target sizes", curve
+        title, x, figure = "Normalized precision", "center error, target sizes", curve
         thresholds = metrics.NORMALIZED_THRESHOLDS
     plot, axes = _new_plot(f"{title}, {variant['name'].upper()}", x, "share of frames")
     ranked = [
