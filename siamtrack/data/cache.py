@@ -270,7 +270,7 @@ class CropCache:
         expected = _fingerprint(made_from, meta["config"])
         if made_from is not None and meta["fingerprint"] != expected:
             raise DatasetError(
-                f"cache {folder} was made from something else than is asked for; remove it and "
+                f"cache {folder} was made from other data sets or settings; remove it and "
                 "make it again"
             )
         self.folder = folder

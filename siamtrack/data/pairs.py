@@ -189,7 +189,7 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
                 pair["skipped"] = attempt
                 return pair
         raise DatasetError(
-            f"pair {index}: {MAX_ATTEMPTS} tries in a row met pictures that cannot be decoded; "
+            f"pair {index}: {MAX_ATTEMPTS} crops in a row cannot be decoded; "
             f"cache {self.cache.folder} is damaged, remove it and make it again"
         )
 

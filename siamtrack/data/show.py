@@ -38,8 +38,8 @@ def draw_pairs(pairs: PairDataset, *, first: int = 0, count: int = 64, columns: 
     """
     if first < 0 or count < 1 or columns < 1:
         raise ConfigError(
-            f"pairs from {first}, {count} of them in {columns} columns cannot be drawn; the first "
-            "must be at least 0, the others at least 1"
+            f"first {first}, count {count}, columns {columns}: cannot be drawn; first must be at "
+            "least 0, count and columns at least 1"
         )
     tiles = [_draw_pair(pairs[first + number]) for number in range(count)]
     tiles += [np.zeros_like(tiles[0])] * (-count % columns)

@@ -2,7 +2,7 @@
 
 Reading order, along the way of one evaluation:
 
-- `task`: `RunConfig` (the order), `Task` (one tracker over one sequence), `TaskResult`.
+- `task`: `RunConfig` (the configuration), `Task` (one tracker over one sequence), `TaskResult`.
 - `protocols`, `datasets`: what is evaluated on, and what counts there.
 - `trackers`: trackers by name, and the keys of their results.
 - `evaluate`: `prepare`, `run`, progress, archives for servers.

@@ -66,7 +66,7 @@ def run_group(config: RunConfig, group: TaskGroup) -> list[TaskResult]:
 
 
 def _results(future: Any, group: TaskGroup) -> list[TaskResult]:
-    """What came back; when the cluster gave a group up, all its tasks have failed."""
+    """Results of a group; if the cluster dropped it, all its tasks have failed."""
     # Not its status: a result that died with its worker is lost, and soon there again.
     error = future.exception()
     if error is not None:

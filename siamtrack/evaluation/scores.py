@@ -171,7 +171,8 @@ def score_sequence(
     counted = counted_frames(protocol, truth)
     if not counted.any():
         raise EvaluationError(
-            f"{name}: no frame has a box that counts; leave the sequence out or mend its truth"
+            f"{name}: no frame has a box that counts; leave the sequence out or correct its "
+            "ground truth"
         )
     boxes = boxes_xywh.copy()
     if protocol.given_box_counts:

@@ -1,4 +1,4 @@
-"""The order of an evaluation, the unit of work that travels to a worker, and what comes back."""
+"""Configuration of an evaluation, the unit of work sent to a worker, and its result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from siamtrack.evaluation.trackers import TrackerSpec
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """What to evaluate, on what and how: the one order, from the command line to the report.
+    """What to evaluate, on what and how: one record from the command line to the report.
 
     Attributes:
         dataset: a name that `datasets.open_benchmark` takes.

@@ -161,7 +161,7 @@ class TripletLoss(MetricLoss):
             triplets = target.triplets
             if triplets is None:
                 raise ConfigError(
-                    'the triplet loss has mining = "offline" and the data brings no triplets; '
+                    'the triplet loss has mining = "offline" and the batches contain no triplets; '
                     "sample them with the data, or mine from the batch with another mining"
                 )
         else:

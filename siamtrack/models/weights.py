@@ -326,7 +326,7 @@ def read_card(name_or_path: str | PathLike[str]) -> ModelCard:
     path = card_path(weights)
     if not path.is_file():
         raise WeightsError(
-            f"{weights} has no card; put {path.name}, which came with the weights, beside it"
+            f"{weights} has no card; copy {path.name}, which came with the weights, into its folder"
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

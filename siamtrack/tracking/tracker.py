@@ -224,10 +224,10 @@ class Tracker(OldTrackerNames):
         found = decode(response[:local], maps[:local], state.box_xywh, config, options)
 
         # 2. Decode the fine windows elsewhere, and decide between here and there.
-        fine, switched = local + count_fine(maps[0], maps[local:]), False
-        if box_head and fine > local:
+        fine_end, switched = local + count_fine(maps[0], maps[local:]), False
+        if box_head and fine_end > local:
             remote = decode_redetection(
-                response[local:fine], maps[local:fine], state.box_xywh, config, box_head
+                response[local:fine_end], maps[local:fine_end], state.box_xywh, config, box_head
             )
             verification = None if before == "lost" else state.verification
             if accept_redetection(remote, state.similarity, box_head):
@@ -264,7 +264,7 @@ class Tracker(OldTrackerNames):
             if len(maps) > local:
                 # The fine window at the best coarse cell is not one of the grid.
                 grid_index += len(maps) - local - (refine_center is not None)
-                refine_center = best_coarse_center(response[fine:], maps[fine:], config)
+                refine_center = best_coarse_center(response[fine_end:], maps[fine_end:], config)
 
         self._state = replace(
             state, box_xywh=box, status_filter=status_filter, verification=verification,

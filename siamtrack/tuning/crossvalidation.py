@@ -89,7 +89,7 @@ def _best_candidate(aucs: FloatArray) -> int:
 def check_folds(folds: int, sequences: int) -> None:
     """Raise ConfigError unless `sequences` can be split into `folds` folds, at least two."""
     if folds < 2:
-        raise ConfigError(f"{folds} fold(s) leave nothing to choose from; give 2 or more")
+        raise ConfigError(f"{folds} fold(s) cannot be cross-validated; give 2 or more")
     if sequences < folds:
         raise ConfigError(
             f"{sequences} sequence(s) cannot be split into {folds} folds; give more sequences or "

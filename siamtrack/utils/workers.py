@@ -309,7 +309,7 @@ def main() -> None:
 
 
 def _lines_of_stdin() -> Iterator[str]:
-    """Lines as they come. A parent that is gone ends the process, even in the middle of a task."""
+    """Lines as they arrive. The worker exits when its parent dies, even in the middle of a task."""
     lines: Queue[str | None] = Queue()
 
     def read() -> None:

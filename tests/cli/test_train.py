@@ -115,7 +115,7 @@ def test_prepare_refuses_in_one_line(tmp_path, capsys, specs, code, says):
 
 def test_prepare_refuses_a_cache_of_something_else(cache, clips, capsys):
     assert main(["prepare", str(cache), f"folder:{clips}/one"]) == 3
-    assert "made from something else" in one_line(capsys)
+    assert "made from other data sets or settings" in one_line(capsys)
     assert main(["prepare", str(cache), f"folder:{clips}", "--max-frames", "2"]) == 3
     assert "max_frames=150" in one_line(capsys)
 

@@ -100,7 +100,7 @@ def test_an_existing_folder_is_not_overwritten(squares):
 
 def test_a_stale_cache_is_refused(squares):
     assert len(CropCache(squares.folder, ["squares"])) == len(squares)
-    with pytest.raises(DatasetError, match="made from something else"):
+    with pytest.raises(DatasetError, match="made from other data sets or settings"):
         CropCache(squares.folder, ["circles"])
 
 
@@ -176,7 +176,7 @@ def test_the_same_cache_is_opened_without_being_made_again(clips, tmp_path):
 def test_another_data_set_or_configuration_is_refused(clips, tmp_path):
     out = tmp_path / "cache"
     prepare([f"folder:{clips}"], out, CacheConfig())
-    with pytest.raises(DatasetError, match="made from something else"):
+    with pytest.raises(DatasetError, match="made from other data sets or settings"):
         prepare([f"folder:{clips}", f"folder:{clips}/ball"], out, CacheConfig())
     with pytest.raises(DatasetError, match=r"was made with .*jpeg_quality=92.*not with .*=50"):
         prepare([f"folder:{clips}"], out, CacheConfig(jpeg_quality=50))

@@ -189,7 +189,7 @@ def test_a_damaged_image_is_replaced_counted_and_logged(squares, tmp_path, caplo
 
 def test_a_cache_of_nothing_but_damaged_images_is_an_error(squares, tmp_path):
     pairs = PairDataset(damaged_copy(squares, tmp_path / "c", range(26)), CLEAN)
-    with pytest.raises(DatasetError, match="tries in a row"):
+    with pytest.raises(DatasetError, match="crops in a row"):
         pairs[0]
 
 

@@ -305,7 +305,7 @@ def test_missing_embeddings_are_reported(loss: Loss, output: LossInput, target: 
 
 
 def test_offline_triplets_must_come_with_the_data(output: LossInput, target: LossTarget) -> None:
-    with pytest.raises(ConfigError, match="brings no triplets"):
+    with pytest.raises(ConfigError, match="contain no triplets"):
         TripletLoss(mining="offline")(output, replace(target, triplets=None))
 
 

@@ -342,7 +342,7 @@ def test_without_a_card_the_file_loads_with_a_warning(
     with caplog.at_level(logging.WARNING, "siamtrack"):
         load_network(weights)
     assert "no card" in caplog.text
-    with pytest.raises(WeightsError, match=r"has no card; put tiny\.json"):
+    with pytest.raises(WeightsError, match=r"has no card; copy tiny\.json"):
         read_card(weights)
 
 
