@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from siamtrack.cli.options import DATASET_METAVAR
+from siamtrack.cli.options import DATASET_METAVAR, config_options
 from siamtrack.errors import DatasetError
 
 
@@ -58,19 +58,10 @@ def check_dataset(specs: tuple[str, ...], quick: bool) -> int:
 @click.option("--clips", default=100, show_default=True, help="Size of the data set.")
 @click.option("--seed", default=0, show_default=True, help="Varies the clips.")
 @click.option("--workers", default=1, show_default=True, help="Rendering processes.")
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    metavar="F.toml",
-    help="Scene parameters; siamtrack/data/synthetic/config.py explains them.",
-)
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
+@config_options(
+    "Scene parameters; siamtrack/data/synthetic/config.py explains them.",
+    "A scene parameter that replaces the file's, such as occlusions=2; may be repeated.",
     metavar="PARAMETER=VALUE",
-    help="A scene parameter that replaces the file's, such as occlusions=2; may be repeated.",
 )
 def make_synthetic(
     pictures: Path,

@@ -124,22 +124,32 @@ def opencv_model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def config_options(
+    config_help: str, set_help: str, *, metavar: str
+) -> Callable[[Decorated], Decorated]:
+    """Add `--config F.toml` and `--set`, as arguments `config_file` and `assignments`."""
+
+    def decorate(function: Decorated) -> Decorated:
+        assign = click.option("--set", "assignments", multiple=True, metavar=metavar, help=set_help)
+        config = click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            metavar="F.toml",
+            help=config_help,
+        )
+        return config(assign(function))
+
+    return decorate
+
+
 def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--config` and `--set`; the command gets the `TrainConfig` they make as `config`."""
 
-    @click.option(
-        "--config",
-        "config_file",
-        type=click.Path(path_type=Path),
-        metavar="F.toml",
-        help="Settings that replace the defaults; siamtrack/training/config.py explains them.",
-    )
-    @click.option(
-        "--set",
-        "assignments",
-        multiple=True,
+    @config_options(
+        "Settings that replace the defaults; siamtrack/training/config.py explains them.",
+        "A setting that replaces the file's, such as loop.steps=1500; may be repeated.",
         metavar="A.B=C",
-        help="A setting that replaces the file's, such as loop.steps=1500; may be repeated.",
     )
     @functools.wraps(function)
     def command(*, config_file: Path | None, assignments: tuple[str, ...], **arguments: Any) -> Any:
