@@ -31,17 +31,21 @@ class Response:
             and bottom edge, px of the crop; None for networks without a box head.
         similarity: (B, R, R) cosine similarity of each cell's embedding and the exemplar's; None
             for networks without one.
+        features: (B, C, R, R) float32, each cell's embedding, at unit length over C; None for
+            networks without one, and from graphs exported before siamtrack had this output.
     """
 
     score_logits: Float32Array
     ltrb_px: Float32Array | None
     similarity: Float32Array | None
+    features: Float32Array | None = None
 
     def __getitem__(self, crops: slice) -> Response:
         return Response(
             self.score_logits[crops],
             None if self.ltrb_px is None else self.ltrb_px[crops],
             None if self.similarity is None else self.similarity[crops],
+            None if self.features is None else self.features[crops],
         )
 
 

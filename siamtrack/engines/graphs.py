@@ -2,7 +2,8 @@
 
 `siamtrack.export` splits the network where the tracker does: the exemplar graph runs once per
 target, the track graph once per frame. Both take pixels as bytes and normalize them inside, and the
-track graph also computes the cosine similarity.
+track graph also computes the cosine similarity. Its outputs are the fields of a `Response`, in
+order; graphs exported by older versions end with the similarity.
 """
 
 from __future__ import annotations
@@ -148,5 +149,5 @@ class GraphEngine(ABC):
 
 def to_response(outputs: Sequence[Float32Array]) -> Response:
     """Outputs of a track graph as a response; graphs without boxes or embeddings have fewer."""
-    logits, ltrb, similarity = [*outputs, None, None][:3]
-    return Response(logits, ltrb, similarity)  # type: ignore[arg-type]
+    logits, ltrb, similarity, features = [*outputs, None, None, None][:4]
+    return Response(logits, ltrb, similarity, features)  # type: ignore[arg-type]

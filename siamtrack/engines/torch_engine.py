@@ -66,4 +66,5 @@ class TorchEngine:
             output.score_logits[:, 0].float().cpu().numpy(),  # (B, 1, R, R) to (B, R, R)
             None if output.ltrb_px is None else output.ltrb_px.float().cpu().numpy(),
             None if similarity is None else similarity.float().cpu().numpy(),
+            None if output.embedding is None else output.embedding.float().cpu().numpy(),
         )
