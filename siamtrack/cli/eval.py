@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import opencv_model_options
+from siamtrack.cli.options import max_frames_option, opencv_model_options, views_option
 from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.protocols import FAMILIES
 
@@ -50,6 +50,8 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     type=click.Choice(FAMILIES),
     help="Ways of running; may be repeated. [default: ope, or supervised for VOT]",
 )
+@views_option
+@max_frames_option
 @click.option(
     "--only",
     multiple=True,

@@ -92,7 +92,20 @@ def model_options(function: Decorated) -> Decorated:
 
 
 max_frames_option = click.option(
-    "--max-frames", default=0, help="Most frames of a sequence.  [default: all]"
+    "--max-frames",
+    default=0,
+    show_default=False,
+    help="Most frames of a sequence.  [default: all]",
+)
+
+views_option = click.option(
+    "--views",
+    default="start",
+    show_default=True,
+    metavar="NAME,NAME",
+    callback=lambda context, option, text: tuple(text.split(",")),
+    help="Every sequence in each of these views: start, third (from a third of it on), mirror "
+    "(left to right), reverse (backwards), half (every second frame).",
 )
 
 

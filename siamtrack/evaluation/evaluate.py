@@ -25,6 +25,7 @@ from siamtrack.evaluation.runs import Variant, variants_of
 from siamtrack.evaluation.store import OUT_ADVICE, ResultStore
 from siamtrack.evaluation.task import RunConfig, Task, TaskGroup, TaskResult
 from siamtrack.evaluation.trackers import TrackerEntry, resolve_trackers
+from siamtrack.evaluation.views import shows_target
 from siamtrack.evaluation.worker import run_groups
 from siamtrack.utils.files import Closing, atomic_write
 from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
@@ -50,12 +51,12 @@ class Evaluation:
 
     def pending(self) -> list[TaskGroup]:
         """Tasks without a result, long sequences first: no worker ends with a long one alone."""
-        lengths = {name: len(sequence) for name, sequence in self.sequences.items()}
         groups = []
-        for name in sorted(lengths, key=lambda name: -lengths[name]):
+        for name, sequence in sorted(self.sequences.items(), key=lambda item: -len(item[1])):
             for variant in self.variants:
+                frames = len(variant.view_frames(sequence))
                 group = tuple(
-                    Task(name, variant.name, t.spec, t.key, t.label, lengths[name])
+                    Task(name, variant.name, t.spec, t.key, t.label, frames)
                     for t in self.trackers
                     if not self.store.has(variant.name, t.key, name)
                 )
@@ -77,18 +78,34 @@ def prepare(config: RunConfig) -> Evaluation:
     benchmark = open_benchmark(config.dataset, config.root)
     is_vot = benchmark.protocol.layout == "vot"
     families = list(dict.fromkeys(config.protocols or ["supervised" if is_vot else "ope"]))
-    variants = [v for name in families for v in variants_of(name, fps=config.realtime_fps)]
+    variants = [
+        variant
+        for name in families
+        for variant in variants_of(
+            name, fps=config.realtime_fps, views=config.views, max_frames=config.max_frames
+        )
+    ]
+    is_whole = all(variant.is_whole for variant in variants)
     if "supervised" in families and not is_vot:
         raise ConfigError(
             f"supervised is VOT's protocol and {benchmark.name} is none of its data sets; use ope"
         )
-    if benchmark.protocol.truth_withheld and families != ["ope"]:
+    if "supervised" in families and not is_whole:
         raise ConfigError(
-            f"the truth of {benchmark.name} is withheld, so it can only be run with ope"
+            "supervised is VOT's figure of whole sequences; leave views and max_frames out, or "
+            "give another protocol, such as ope or failures"
+        )
+    if benchmark.protocol.truth_withheld and not (families == ["ope"] and is_whole):
+        raise ConfigError(
+            f"the truth of {benchmark.name} is withheld, so it can only be run with ope, whole "
+            "sequences from the start"
         )
     # 2. Its sequences; everything that is wrong with them is listed at once.
     place = f"{config.dataset} at {config.root}"
     usable, problems = benchmark.check(benchmark.select(config.only))
+    if not is_whole:
+        usable, short = _shown_in_all_views(usable, variants)
+        problems += short
     if problems and not config.partial:
         raise DatasetError(
             f"{place} is incomplete; --partial evaluates the complete sequences. "
@@ -100,6 +117,22 @@ def prepare(config: RunConfig) -> Evaluation:
     trackers = resolve_trackers(config.trackers)
     store = ResultStore(config.out, benchmark)
     return Evaluation(config, benchmark, usable, trackers, variants, store, problems)
+
+
+def _shown_in_all_views(
+    sequences: Mapping[str, EvalSequence], variants: Sequence[Variant]
+) -> tuple[dict[str, EvalSequence], list[str]]:
+    """Sequences whose target is seen twice in every view, and what is wrong with the others."""
+    usable, problems = {}, []
+    for name, sequence in sequences.items():
+        seen = shows_target(sequence)
+        short = {v.view for v in variants if seen[v.view_frames(sequence)].sum() < 2}
+        if short:
+            views = ", ".join(sorted(short))
+            problems.append(f"{name}: the target is seen in fewer than two frames of {views}")
+        else:
+            usable[name] = sequence
+    return usable, problems
 
 
 def run(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -23,10 +23,17 @@ from siamtrack.evaluation.metrics import success_curve
 from siamtrack.evaluation.protocols import FAMILIES
 from siamtrack.evaluation.task import SequenceRun
 from siamtrack.evaluation.trackers import EvaluatedTracker, box_of
+from siamtrack.evaluation.views import (
+    PLAIN,
+    parse_views,
+    shows_target,
+    view_frames,
+    view_of_benchmark,
+)
 from siamtrack.geometry import iou
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
-from siamtrack.types import BoolArray, FloatArray, Image
+from siamtrack.types import BoolArray, FloatArray, Image, IntArray
 
 # --- Corruptions ----------------------------------------------------------------------------------
 
@@ -74,6 +81,7 @@ SHIFTS_XY: dict[str, tuple[float, float]] = {
 """Shifts of the first box, in widths and heights of the target."""
 SCALES = (0.8, 0.9, 1.1, 1.2)
 SEGMENTS = 20
+_FIRST = "first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,8 @@ class Variant:
         segment: which of `SEGMENTS` starts (TRE); 0 is the first frame.
         fps: rate at which frames come (realtime).
         corruption: kind and strength, or None.
+        view: of the sequence, one of `VIEWS`.
+        max_frames: of the view; 0 for all.
     """
 
     family: str
@@ -97,6 +107,32 @@ class Variant:
     segment: int = 0
     fps: float = 0.0
     corruption: tuple[str, int] | None = None
+    view: str = PLAIN
+    max_frames: int = 0
+
+    def with_view(self, view: str, max_frames: int = 0) -> Variant:
+        """The same way of running on a view of every sequence."""
+        parts = [self.name]
+        if view != PLAIN:
+            parts.append(view)
+        if max_frames:
+            parts.append(f"{_FIRST}{max_frames}")
+        return replace(self, name="+".join(parts), view=view, max_frames=max_frames)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it runs on sequences as they are."""
+        return self.view == PLAIN and not self.max_frames
+
+    def view_of(self, sequence: EvalSequence) -> EvalSequence:
+        """What is run and scored in place of a sequence."""
+        return view_of_benchmark(sequence, self.view, self.max_frames)
+
+    def view_frames(self, sequence: EvalSequence) -> IntArray:
+        """Numbers of the frames of `view_of`, without decoding anything."""
+        if self.is_whole:
+            return np.arange(len(sequence))
+        return view_frames(self.view, shows_target(sequence), self.max_frames)
 
     def first_box(self, box_xywh: FloatArray) -> FloatArray:
         """(4,) the box the tracker is given, from the true one."""
@@ -127,8 +163,21 @@ class Variant:
         return int(later[0] if len(later) else usable[-1])
 
 
-def variants_of(family: str, *, fps: float = 25.0) -> tuple[Variant, ...]:
-    """All variants of one of the `FAMILIES`; `fps` is the rate of `realtime`.
+def variants_of(
+    family: str, *, fps: float = 25.0, views: Sequence[str] = (PLAIN,), max_frames: int = 0
+) -> tuple[Variant, ...]:
+    """All variants of one of the `FAMILIES`, on each of the `views`.
+
+    `fps` is the rate of `realtime`, `max_frames` the most frames of a view (0 for all).
+    """
+    if max_frames < 0:
+        raise ConfigError(f"max_frames is {max_frames}; give 0 (all frames) or more")
+    plain = _plain_variants(family, fps)
+    return tuple(v.with_view(view, max_frames) for view in parse_views(views) for v in plain)
+
+
+def _plain_variants(family: str, fps: float) -> tuple[Variant, ...]:
+    """All variants of a family on whole sequences.
 
     SRE and TRE are the spatial and temporal robustness evaluation of Wu, Lim and Yang, "Object
     Tracking Benchmark", PAMI 2015, section 5.
@@ -158,14 +207,22 @@ def variants_of(family: str, *, fps: float = 25.0) -> tuple[Variant, ...]:
 
 def variant_named(name: str) -> Variant:
     """Find a variant by its name."""
+    name, *parts = name.split("+")
+    view, max_frames = PLAIN, 0
+    for part in parts:
+        count = part.removeprefix(_FIRST)
+        if count != part and count.isdigit():
+            max_frames = int(count)
+        else:
+            (view,) = parse_views([part])
     # The rate of realtime is free, so it is read from the name; all others are listed.
     rate = name.removeprefix("realtime-")
     if rate != name and rate.replace(".", "", 1).isdigit():
-        return variants_of("realtime", fps=float(rate))[0]
+        return variants_of("realtime", fps=float(rate))[0].with_view(view, max_frames)
     fixed = {v.name: v for f in FAMILIES if f != "realtime" for v in variants_of(f)}
     if name not in fixed:
         raise ConfigError.unknown("variant", name, [*fixed, "realtime-25"])
-    return fixed[name]
+    return fixed[name].with_view(view, max_frames)
 
 
 # --- Loops over the frames of a sequence ----------------------------------------------------------
@@ -228,7 +285,11 @@ VOT_INIT, VOT_FAILURE, VOT_SKIPPED = 1.0, 2.0, 0.0
 
 
 def run_variant(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -> SequenceRun:
-    """Run one variant over one sequence; EvaluationError if the tracker or a frame fails."""
+    """Run one variant over one sequence; EvaluationError if the tracker or a frame fails.
+
+    The frames of the run, and of its result, are those of the variant's view of the sequence.
+    """
+    sequence = variant.view_of(sequence)
     if variant.family == "supervised":
         return _supervised(tracker, sequence)
     if variant.family == "realtime":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from siamtrack.errors import EvaluationError
+from siamtrack.errors import DatasetError, EvaluationError
 from siamtrack.evaluation import metrics, protocols
 from siamtrack.evaluation.datasets import EvalSequence, Truth
 from siamtrack.evaluation.evaluate import Evaluation
@@ -99,7 +99,7 @@ def score_tracker(evaluation: Evaluation, variant: Variant, entry: TrackerEntry)
                 supervised[name] = _score_supervised(evaluation, entry, sequence)
             else:
                 plain[name] = _score_one(evaluation, variant, entry, sequence)
-        except EvaluationError as error:
+        except (EvaluationError, DatasetError) as error:
             missing[name] = str(error)
     summary = None
     if supervised:
@@ -125,7 +125,8 @@ def _score_one(
     store = evaluation.store
     run = store.read(variant.name, entry.key, sequence.name)
     path = store.boxes_path(variant.name, entry.key, sequence.name)
-    start, truth = variant.start_frame(sequence.truth.visible), sequence.truth
+    truth = variant.view_of(sequence).truth
+    start = variant.start_frame(truth.visible)
     truth = Truth(truth.boxes_xywh[start:], truth.visible[start:], truth.bound_wh)
     protocol = protocol_for(evaluation.benchmark.protocol, variant)
     return score_sequence(protocol, run.boxes(path), truth, run.times_s, name=str(path))

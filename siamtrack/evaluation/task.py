@@ -21,6 +21,8 @@ class RunConfig:
         trackers: they take turns on every sequence.
         protocols: names of `protocols.FAMILIES`; empty for `ope`, or `supervised` on VOT.
         realtime_fps: rate at which frames come in `realtime`.
+        views: names of `views.VIEWS`; every sequence is run in each of them.
+        max_frames: of every view; 0 for all.
         only: patterns of sequence names; empty for all.
         partial: evaluate the complete sequences of an incomplete data set.
         workers: processes on this machine.
@@ -36,6 +38,8 @@ class RunConfig:
     trackers: tuple[TrackerSpec, ...]
     protocols: tuple[str, ...] = ()
     realtime_fps: float = 25.0
+    views: tuple[str, ...] = ("start",)
+    max_frames: int = 0
     only: tuple[str, ...] = ()
     partial: bool = False
     workers: int = 1
@@ -49,7 +53,8 @@ class RunConfig:
 class Task:
     """One tracker over one sequence in one variant; plain data that any machine can run.
 
-    `key` and `label` are those of the `TrackerEntry`; `frames` is the length of the sequence.
+    `key` and `label` are those of the `TrackerEntry`; `frames` is the length of the
+    sequence's view.
     """
 
     sequence: str

@@ -56,7 +56,10 @@ def verify(evaluation: Evaluation, scores: Mapping[str, Sequence[TrackerScores]]
     """
     variant = "supervised" if evaluation.benchmark.protocol.layout == "vot" else "ope"
     if variant not in scores:
-        raise ConfigError(f"--verify compares {variant} runs; add --protocol {variant}")
+        raise ConfigError(
+            f"--verify compares {variant} runs of whole sequences; add --protocol {variant}, with "
+            "the view start and without --max-frames"
+        )
     worst = 0.0
     for tracker in scores[variant]:
         if tracker.summary is None:

@@ -94,7 +94,8 @@ def _make_strip(
     evaluation: Evaluation, tracker: TrackerScores, name: str, frame: int
 ) -> dict[str, Any]:
     variant, store, key = evaluation.variants[0], evaluation.store, tracker.entry.key
-    sequence, overlaps = evaluation.sequences[name], tracker.sequences[name].overlaps
+    sequence = variant.view_of(evaluation.sequences[name])
+    overlaps = tracker.sequences[name].overlaps
     rows = store.read(variant.name, key, name).boxes(store.boxes_path(variant.name, key, name))
     boxes = sequence.from_file(rows)
     # Results begin at `start`, the frames of a failure are counted from there.
