@@ -3,7 +3,7 @@
 `siamtrack.export` splits the network where the tracker does: the exemplar graph runs once per
 target, the track graph once per frame. Both take pixels as bytes and normalize them inside, and the
 track graph also computes the cosine similarity. Its outputs are the fields of a `Response`, in
-order; graphs exported by older versions end with the similarity.
+order; the last one, the features, is missing from graphs exported by older versions.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ FORMAT = 1
 EXEMPLAR, TRACK = "exemplar", "track"
 INT8 = "int8"
 METADATA_KEY = "siamtrack"
+OUTPUTS_WITHOUT_FEATURES = 3
+"""Outputs of a track graph that an older version exported from a network with embeddings."""
 
 
 def graph_paths(weights: Path, precision: str = "f32") -> dict[str, Path]:

@@ -25,8 +25,15 @@ from onnx import helper, numpy_helper
 from tqdm import tqdm
 
 from siamtrack.crops import crop_square
-from siamtrack.engines.graphs import INT8, METADATA_KEY, TRACK, graph_paths
+from siamtrack.engines.graphs import (
+    INT8,
+    METADATA_KEY,
+    OUTPUTS_WITHOUT_FEATURES,
+    TRACK,
+    graph_paths,
+)
 from siamtrack.engines.onnx_engine import OnnxEngine
+from siamtrack.errors import EngineError
 from siamtrack.export.onnx import (
     export_weights,
     refuse_existing,
@@ -58,7 +65,7 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
 
     Raises:
         SiamTrackError: the graph exists, a clip cannot be read, the float graphs belong to other
-            weights, or see `export_weights`.
+            weights or lack the search features, or see `export_weights`.
     """
     target = graph_paths(weights, INT8)[TRACK]
     refuse_existing([target], overwrite)
@@ -69,6 +76,12 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
     complete = all(path.is_file() for path in float_graphs.values())
     written = [] if complete else export_weights(weights, overwrite=True)
     engine = OnnxEngine(weights, sha256(weights), threads=1)
+    track_graph = onnx.load(float_graphs[TRACK])
+    if len(track_graph.graph.output) == OUTPUTS_WITHOUT_FEATURES:
+        raise EngineError(
+            f"graph {float_graphs[TRACK]} was exported by an older version and has no search "
+            f"features; export it again with `siamtrack export --overwrite --weights {weights}`"
+        )
 
     # Inputs of the track graph for each calibration crop.
     rng = np.random.default_rng(0)
@@ -85,7 +98,7 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
         feeds.append([engine.prepare([crop.search]), *exemplar.tensors])
 
     # The 8-bit graph.
-    quantized = quantize_graph(onnx.load(float_graphs[TRACK]), feeds)
+    quantized = quantize_graph(track_graph, feeds)
     remove_debug_info(quantized)
     atomic_write(target, quantized.SerializeToString())
     return [*written, target]

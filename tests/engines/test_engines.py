@@ -16,15 +16,15 @@ from scipy.special import expit
 import siamtrack
 from siamtrack.cli import main
 from siamtrack.engines import openvino_engine
-from siamtrack.engines.base import track_each
-from siamtrack.engines.graphs import graph_paths
+from siamtrack.engines.base import Response, track_each
+from siamtrack.engines.graphs import graph_paths, to_response
 from siamtrack.engines.onnx_engine import OnnxEngine
 from siamtrack.engines.openvino_engine import OpenVinoEngine
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.errors import ConfigError, EngineError, InvalidFrameError
-from siamtrack.export.onnx import export_graphs
+from siamtrack.export.onnx import TrackGraph, export_graphs
 from siamtrack.models.siamfc import SiamFC
-from siamtrack.models.weights import load_network
+from siamtrack.models.weights import load_network, weights_dir
 from siamtrack.utils.files import sha256
 
 GRAPH_ENGINES = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
@@ -205,11 +205,79 @@ def test_bundled_weights_lose_little_in_bf16(responses):
     np.testing.assert_allclose(expit(found.score_logits), expit(expected.score_logits), atol=0.05)
     np.testing.assert_allclose(found.ltrb_px, expected.ltrb_px, atol=2.0)
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=0.06)
+    assert (found.features * expected.features).sum(axis=1).min() > 0.96
+
+
+def test_features_are_the_search_embedding_at_unit_length(photographs):
+    engine = siamtrack.load("siamtrack-nano", device="cpu", engine="torch").engine
+    crops = [np.ascontiguousarray(picture[60:204, 80:224]) for picture in photographs]
+    exemplar = engine.embed_exemplar([crops[0][:96, :96]], np.array([[24.0, 24.0, 48.0, 48.0]]))
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.stack(crops)[..., ::-1].transpose(0, 3, 1, 2).copy())
+        embedded = load_network("siamtrack-nano").embed_search(batch).numpy()
+    expected = embedded / np.sqrt(np.square(embedded).sum(axis=1, keepdims=True))
+    features = engine.track(exemplar, crops).features
+    assert (features.shape, features.dtype) == ((3, 96, 9, 9), np.float32)
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx", "onnx:int8", "openvino:f32", "openvino:int8"])
+def test_the_similarity_is_that_of_the_features(engine, responses, monkeypatch):
+    """In 8 bits as well: both come from the same features, in float and after the division."""
+    engine = siamtrack.load("siamtrack-nano", device="cpu", engine=engine).engine
+    embed, made = engine.embed_exemplar, []
+    monkeypatch.setattr(
+        engine, "embed_exemplar", lambda *given: made.append(embed(*given)) or made[0]
+    )
+    found = responses(engine, 3, 3)
+    embedding = np.asarray(made[0].tensors[2])  # (B, C)
+    # Where the CPU has bf16, OpenVINO computes in it what is not in 8 bits.
+    in_bf16 = (engine.name, engine.precision) == ("openvino", "int8") and openvino_engine.has_bf16()
+    tolerance = 0.02 if in_bf16 else 1e-5
+    np.testing.assert_allclose(
+        np.einsum("bchw,bc->bhw", found.features, embedding), found.similarity, atol=tolerance
+    )
+    np.testing.assert_allclose(np.linalg.norm(found.features, axis=1), 1.0, atol=tolerance)
+
+
+def test_a_slice_of_a_response_has_the_features_of_its_crops(rng):
+    shapes = (4, 5, 5), (4, 4, 5, 5), (4, 5, 5), (4, 7, 5, 5)
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    for part, whole in zip(astuple(Response(*arrays)[1:3]), arrays, strict=True):
+        np.testing.assert_array_equal(part, whole[1:3])
+    assert Response(*arrays[:3])[1:3].features is None
+
+
+def test_graphs_exported_before_features_still_run(graph_engine, tmp_path, responses):
+    for file in weights_dir().glob("siamtrack-nano.*"):
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "siamtrack-nano.safetensors"
+    whole = responses(graph_engine(path), 1, 2)
+    track = graph_paths(path)["track"]
+    model = onnx.load(track)
+    del model.graph.output[3]
+    track.write_bytes(model.SerializeToString())
+    old = responses(graph_engine(path), 1, 2)
+    assert old.features is None and whole.features is not None
+    for a, b in zip(astuple(old)[:3], astuple(whole)[:3], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_siamfc_runs_three_crops_against_one_exemplar(responses):
     torch.manual_seed(0)
-    assert responses(TorchEngine(SiamFC(), "cpu"), 1, 3).score_logits.shape == (3, 17, 17)
+    response = responses(TorchEngine(SiamFC(), "cpu"), 1, 3)
+    assert response.score_logits.shape == (3, 17, 17)
+    assert (response.ltrb_px, response.similarity, response.features) == (None, None, None)
+
+
+def test_the_track_graph_of_siamfc_has_scores_alone():
+    network = SiamFC().eval()
+    with torch.inference_mode():
+        outputs = TrackGraph(network)(
+            torch.zeros(1, 255, 255, 3, dtype=torch.uint8), (torch.zeros(1, 256, 6, 6),)
+        )
+    (logits,) = outputs
+    assert astuple(to_response([logits.numpy()]))[1:] == (None, None, None)
 
 
 def test_exporting_without_the_packages_says_what_installs_them(monkeypatch, tmp_path):

@@ -37,6 +37,15 @@ def test_int8_is_near_what_torch_gives(quantized, responses, name, targets, sear
         assert 0 < np.abs(a - b).max() < 0.15 * np.abs(b).max()
 
 
+def test_features_in_8_bits_point_where_those_of_torch_do(responses):
+    """Each cell's, within the sum of the layers' errors; those of two cells agree less."""
+    expected = responses(TorchEngine(load_network("siamtrack-lite0"), "cpu"), 3, 3).features
+    engine = siamtrack.load("siamtrack-lite0", device="cpu", engine="onnx:int8").engine
+    found = responses(engine, 3, 3).features
+    assert np.mean((found * expected).sum(axis=1)) > 0.95
+    assert np.mean((found[..., 1:] * expected[..., :-1]).sum(axis=1)) < 0.8
+
+
 @pytest.mark.slow
 def test_only_the_backbone_is_in_8_bits(quantized):
     model = onnx.load(graph_paths(quantized, "int8")["track"])
@@ -138,6 +147,23 @@ def test_a_graph_of_other_weights_is_refused(quantized, tmp_path):
         siamtrack.load(path, device="cpu", engine="onnx:int8")
     # Nor is it made from graphs of other weights.
     assert main(["export", "--weights", str(path), "--int8", "--calibrate", str(tmp_path)]) == 3
+
+
+@pytest.mark.slow
+def test_it_is_not_made_from_a_graph_without_features(quantized, tmp_path, capsys):
+    for file in quantized.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / quantized.name
+    track = graph_paths(path)["track"]
+    model = onnx.load(track)
+    assert len(model.graph.output) == len(
+        onnx.load(graph_paths(path, "int8")["track"]).graph.output
+    )
+    del model.graph.output[3]
+    track.write_bytes(model.SerializeToString())
+    command = ["export", "--weights", str(path), "--int8", "--calibrate", "clip.mp4", "--overwrite"]
+    assert main(command) == 3
+    assert "has no search features; export it again" in capsys.readouterr().err
 
 
 @pytest.mark.slow
