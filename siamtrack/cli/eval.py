@@ -188,12 +188,18 @@ def _report(
     evaluation: Evaluation, failed: Sequence[TaskResult], formats: Sequence[str], verify: bool
 ) -> Sequence[Mapping[str, str]]:
     """Write the report and print its table; returns all failures, also those of scoring."""
-    from siamtrack.evaluation.report.report import FORMATS, write_report
+    from siamtrack.evaluation.report.report import FORMATS, paired_markdown, write_report
 
     command_line = shlex.join(["siamtrack", *sys.argv[1:]])
     report = write_report(evaluation, command=command_line, failures=failed)
+    summaries = report.content["summaries"]
     for name in formats:
-        click.echo(FORMATS[name](report.content["variants"][0]))
+        for summary in summaries:
+            if len(summaries) > 1:
+                click.echo(f"% {summary['title']}" if name == "latex" else f"{summary['title']}\n")
+            click.echo(FORMATS[name](summary))
+        if name == "md" and (compared := paired_markdown(report.content)):
+            click.echo(compared)
     if verify:
         from siamtrack.evaluation.verify import verify as compare_with_toolkit
 

@@ -23,6 +23,7 @@ from siamtrack.data.formats.benchmarks import LAYOUTS, BenchmarkTarget
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
+from siamtrack.evaluation.groups import SequenceGroup, read_groups
 from siamtrack.evaluation.protocols import Protocol
 from siamtrack.types import BoolArray, FloatArray
 from siamtrack.video.decode import Frames
@@ -133,6 +134,11 @@ class Benchmark(ABC):
         """Attributes by sequence from the root's `attributes.json`."""
         return annotated_attributes(self.root)
 
+    @cached_property
+    def groups(self) -> Mapping[str, SequenceGroup]:
+        """Group of every sequence, by name; each is its own where nothing says otherwise."""
+        return {name: SequenceGroup(name) for name in self.names}
+
     def check(self, names: Sequence[str]) -> tuple[dict[str, EvalSequence], list[str]]:
         """Load `names`: those that can be evaluated on, and every problem of the data set."""
         problems = [str(problem) for problem in self.dataset.problems if problem.incomplete]
@@ -173,6 +179,11 @@ class ClipBenchmark(Benchmark):
 
     def __init__(self, root: Path):
         super().__init__("clips", "clips", protocols.CLIPS, root, f"folder:{root}")
+
+    @cached_property
+    def groups(self) -> Mapping[str, SequenceGroup]:
+        """From the root's `groups.json`."""
+        return read_groups(self.root, self.names)
 
     def load(self, name: str) -> EvalSequence:
         """Read one clip's truth."""

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from siamtrack.errors import ConfigError, DatasetError, EvaluationError
 from siamtrack.evaluation.cluster import run_on_cluster
 from siamtrack.evaluation.datasets import Benchmark, EvalSequence, open_benchmark
+from siamtrack.evaluation.groups import SequenceGroup
 from siamtrack.evaluation.runs import Variant, variants_of
 from siamtrack.evaluation.store import OUT_ADVICE, ResultStore
 from siamtrack.evaluation.task import RunConfig, Task, TaskGroup, TaskResult
@@ -37,13 +38,14 @@ logger = logging.getLogger(__name__)
 class Evaluation:
     """A `RunConfig` with its data set opened and its trackers resolved.
 
-    `sequences` are those that take part; `left_out` says what is wrong with the data set, where
-    the user accepted that.
+    `sequences` are those that take part, `groups` says which of them belong together; `left_out`
+    says what is wrong with the data set, where the user accepted that.
     """
 
     config: RunConfig
     benchmark: Benchmark
     sequences: Mapping[str, EvalSequence]
+    groups: Mapping[str, SequenceGroup]
     trackers: Sequence[TrackerEntry]
     variants: Sequence[Variant]
     store: ResultStore
@@ -100,8 +102,9 @@ def prepare(config: RunConfig) -> Evaluation:
             f"the truth of {benchmark.name} is withheld, so it can only be run with ope, whole "
             "sequences from the start"
         )
-    # 2. Its sequences; everything that is wrong with them is listed at once.
+    # 2. Its sequences; everything that is wrong with them is listed at once. Their groups.
     place = f"{config.dataset} at {config.root}"
+    groups = benchmark.groups
     usable, problems = benchmark.check(benchmark.select(config.only))
     if not is_whole:
         usable, short = _shown_in_all_views(usable, variants)
@@ -114,9 +117,10 @@ def prepare(config: RunConfig) -> Evaluation:
     if not usable:
         raise DatasetError(f"{place} has no usable sequence: {'; '.join(problems)}")
     # 3. The trackers, each built once.
-    trackers = resolve_trackers(config.trackers)
+    trackers = resolve_trackers(config.trackers, for_picks="picks" in families)
     store = ResultStore(config.out, benchmark)
-    return Evaluation(config, benchmark, usable, trackers, variants, store, problems)
+    chosen = {name: groups[name] for name in usable}
+    return Evaluation(config, benchmark, usable, chosen, trackers, variants, store, problems)
 
 
 def _shown_in_all_views(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from siamtrack.errors import ConfigError
 
-FAMILIES = ("ope", "sre", "tre", "realtime", "corruptions", "supervised")
+FAMILIES = ("ope", "sre", "tre", "realtime", "corruptions", "failures", "picks", "supervised")
 """Families of variants, see `runs.variants_of`: what `siamtrack eval --protocol` takes."""
 
 
@@ -69,6 +69,15 @@ CLIPS = Protocol(
     headline=("success_auc", "average_overlap", "precision_20px", "normalised_precision"),
 )
 VOT = Protocol("VOT", "vot", headline=("accuracy", "robustness"))
+FAILURES = Protocol("failures", "clips", headline=("failures_per_1000", "average_overlap"))
+PICKS = Protocol(
+    "picks",
+    "clips",
+    headline=("wrong_picks_per_1000", "poor_picks_per_1000", "success_auc"),
+)
+
+AUC_FRAMES = (100, 250, 500, 1000)
+"""Success AUC is also taken over the first so many counted frames of every sequence."""
 
 FIGURES: dict[str, tuple[str, bool]] = {
     "success_auc": ("AUC", True),
@@ -79,9 +88,16 @@ FIGURES: dict[str, tuple[str, bool]] = {
     "normalised_precision": ("norm. P", True),
     "accuracy": ("accuracy", True),
     "robustness": ("failures", False),
+    "failures_per_1000": ("failures per 1,000", False),
+    "wrong_picks_per_1000": ("IoU < 0.1 per 1,000", False),
+    "poor_picks_per_1000": ("IoU < 0.5 per 1,000", False),
+    **{f"success_auc_{count}": (f"AUC, first {count}", True) for count in AUC_FRAMES},
     "fps": ("fps", True),
 }
 """Field name to (heading, whether higher is better)."""
+
+PER_1000 = frozenset(name for name in FIGURES if name.endswith("_per_1000"))
+"""Figures that pool the frames of all sequences: events are few, and short sequences have fewer."""
 
 
 def heading(figure: str) -> str:
@@ -89,3 +105,8 @@ def heading(figure: str) -> str:
     if figure not in FIGURES:
         raise ConfigError(f"no figure named {figure!r}; there are {', '.join(FIGURES)}")
     return FIGURES[figure][0]
+
+
+def digits(figure: str) -> int:
+    """Decimals of a figure in tables."""
+    return 1 if figure in PER_1000 or figure in ("fps", "robustness") else 3

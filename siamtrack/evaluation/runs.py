@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -182,7 +183,7 @@ def _plain_variants(family: str, fps: float) -> tuple[Variant, ...]:
     SRE and TRE are the spatial and temporal robustness evaluation of Wu, Lim and Yang, "Object
     Tracking Benchmark", PAMI 2015, section 5.
     """
-    if family in ("ope", "supervised"):
+    if family in ("ope", "failures", "picks", "supervised"):
         return (Variant(family, family),)
     # Spatial robustness: 8 shifts and 4 scales of the first box.
     if family == "sre":
@@ -263,6 +264,11 @@ class TimedTracker:
             )
         return box, seconds
 
+    def move_to(self, frame: int, box: FloatArray) -> None:
+        """Set the box that the tracker has of the last frame; the time of it does not count."""
+        tracker: Any = self._tracker
+        self._call(frame, "move_to", lambda: tracker.move_to(box))
+
     def _call(self, frame: int, name: str, call: Callable[[], object]) -> tuple[object, float]:
         self._heartbeat(frame)
         # The clock covers the call alone: neither decoding nor the heartbeat before it.
@@ -283,6 +289,11 @@ VOT_SKIP = 5
 VOT_INIT, VOT_FAILURE, VOT_SKIPPED = 1.0, 2.0, 0.0
 """Codes that stand in the place of a box, as the VOT toolkit writes them."""
 
+RESET_OVERLAP = 0.1
+"""Overlap up to which a box is on something else."""
+RESET_FRAMES = 10
+"""Frames in a row on something else that are a failure; a tracker often finds back from fewer."""
+
 
 def run_variant(tracker: TimedTracker, sequence: EvalSequence, variant: Variant) -> SequenceRun:
     """Run one variant over one sequence; EvaluationError if the tracker or a frame fails.
@@ -294,6 +305,10 @@ def run_variant(tracker: TimedTracker, sequence: EvalSequence, variant: Variant)
         return _supervised(tracker, sequence)
     if variant.family == "realtime":
         return _real_time(tracker, sequence, variant.fps)
+    if variant.family == "failures":
+        return _with_resets(tracker, sequence)
+    if variant.family == "picks":
+        return _picks(tracker, sequence)
     return _one_pass(tracker, sequence, variant)
 
 
@@ -380,6 +395,58 @@ def _supervised(tracker: TimedTracker, sequence: EvalSequence) -> SequenceRun:
             else:
                 rows.append(row.tolist())
         times.append(seconds)
+    return SequenceRun(rows, times)
+
+
+def _with_resets(tracker: TimedTracker, sequence: EvalSequence) -> SequenceRun:
+    """Failures: a tracker on something else for `RESET_FRAMES` in a row is reset on the truth.
+
+    Frames without a visible target neither count nor end a row. The reset is on the last frame of
+    the row, in place of whose box stands `VOT_FAILURE`.
+    """
+    truth, visible = sequence.boxes_xywh, shows_target(sequence)
+    rows: list[list[float]] = []
+    times: list[float] = []
+    bad = 0
+    for frame, image in _decoded(sequence):
+        if frame == 0:
+            times.append(tracker.init(frame, image, truth[0]))
+            rows.append([VOT_INIT])
+            continue
+        # 1. Track, and count the frames in a row that are bad.
+        box, seconds = tracker.update(frame, image)
+        if visible[frame]:
+            bad = bad + 1 if float(iou(box, truth[frame])) <= RESET_OVERLAP else 0
+        # 2. After too many of them, start again on this frame.
+        if bad == RESET_FRAMES:
+            seconds += tracker.init(frame, image, truth[frame])
+            rows.append([VOT_FAILURE])
+            bad = 0
+        else:
+            rows.append(sequence.to_file(box[None])[0].tolist())
+        times.append(seconds)
+    return SequenceRun(rows, times)
+
+
+def _picks(tracker: TimedTracker, sequence: EvalSequence) -> SequenceRun:
+    """Perfect windows: before every frame the tracker's box is set to the truth of the last one.
+
+    What it picks then shows its ranking and its box alone, without the drift of its own. Frames
+    that are not preceded by a visible target, or show none, are skipped (`VOT_SKIPPED`).
+    """
+    truth, visible = sequence.boxes_xywh, shows_target(sequence)
+    rows, times = [[VOT_INIT]], []
+    for frame, image in _decoded(sequence):
+        if frame == 0:
+            times.append(tracker.init(frame, image, truth[0]))
+        elif visible[frame - 1] and visible[frame]:
+            tracker.move_to(frame, truth[frame - 1])
+            box, seconds = tracker.update(frame, image)
+            rows.append(sequence.to_file(box[None])[0].tolist())
+            times.append(seconds)
+        else:
+            rows.append([VOT_SKIPPED])
+            times.append(float("nan"))
     return SequenceRun(rows, times)
 
 

@@ -402,14 +402,25 @@ class TrackerEntry:
     identity: Mapping[str, object]
 
 
-def resolve_trackers(specs: Sequence[TrackerSpec]) -> list[TrackerEntry]:
-    """Give every tracker its label and key; each is built once to see that it can be."""
+def resolve_trackers(
+    specs: Sequence[TrackerSpec], *, for_picks: bool = False
+) -> list[TrackerEntry]:
+    """Give every tracker its label and key; each is built once to see that it can be.
+
+    `for_picks` refuses those whose box cannot be set from outside.
+    """
     if not specs:
         raise ConfigError("no tracker to evaluate; give at least one with --tracker NAME")
     labels = [spec.label for spec in specs]
     entries: dict[str, TrackerEntry] = {}
     for spec in specs:
-        identity = result_identity(spec, spec.build())
+        built = spec.build()
+        if for_picks and not callable(getattr(built, "move_to", None)):
+            raise ConfigError(
+                f"picks puts the box of a tracker on the truth before every frame, and {spec} has "
+                "no move_to(box); give a siamtrack tracker, or another protocol"
+            )
+        identity = result_identity(spec, built)
         key = result_key(spec, identity)
         if key in entries:
             raise ConfigError(f"{spec} and {entries[key].spec} are the same tracker; give it once")

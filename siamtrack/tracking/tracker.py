@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from siamtrack.crops import check_frame, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Response
 from siamtrack.errors import InvalidFrameError, NotInitializedError
-from siamtrack.geometry import CropMap, context_side, keep_in_frame, parse_first_box
+from siamtrack.geometry import CropMap, context_side, keep_in_frame, parse_box, parse_first_box
 from siamtrack.tracking.box_correction import NO_CORRECTION, BoxCorrection, measure_box_correction
 from siamtrack.tracking.decode import Prediction, calibrated_score, decode, window_sides
 from siamtrack.tracking.old_names import OldTrackerNames
@@ -126,6 +126,24 @@ class Tracker(OldTrackerNames):
     def set_state(self, state: TrackState) -> None:
         """Continue from an earlier state of this tracker."""
         self._state = state
+
+    def move_to(self, box: Sequence[float] | ArrayLike) -> None:
+        """Continue as if the target had been tracked to `box` in the last frame.
+
+        The next frame is searched around that box, at its size. Whatever was lost, searched for or
+        being verified is forgotten; exemplar and similarity stay.
+
+        Args:
+            box: x, y, w, h in px, 0-based; it may reach beyond the frame.
+
+        Raises:
+            NotInitializedError: `init` was not called.
+            InvalidBoxError: not a box.
+        """
+        self._state = replace(
+            self._require_state(), box_xywh=parse_box(box), status_filter=StatusFilter(),
+            verification=None, grid_index=0, refine_center_xy=None,
+        )  # fmt: skip
 
     @property
     def is_initialized(self) -> bool:

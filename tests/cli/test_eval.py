@@ -72,6 +72,30 @@ def test_eval_writes_a_report_and_prints_the_table(root: Path, here: Path, capfd
     assert content["dataset"]["sequences"] == 2 and content["failures"] == []
 
 
+def test_views_and_failures_are_printed_with_the_paired_difference(
+    no_plots, root: Path, here: Path, capfd
+) -> None:
+    trackers = ("--tracker", "identity", "--tracker", "mytrackers:Still")
+    more = ("--views", "start,half", "--max-frames", "4", "--protocol", "ope")
+    command = (*trackers, *more, "--protocol", "failures")
+    assert call(root, here / "out", *command, "--format", "md", "--format", "latex") == 0
+    printed = capfd.readouterr().out
+    assert printed.startswith("ope, means of 2 runs: all, 2 sequences\n\n| tracker | AUC |")
+    assert (
+        "failures, means of 2 runs: all, 2 sequences\n\n| tracker | failures per 1,000" in printed
+    )
+    assert "| identity | **0.0 [0.0, 0.0]** | **1.000 [1.000, 1.000]** |" in printed
+    assert (
+        "| identity minus mytrackers:Still | failures, all | failures per 1,000 | "
+        "+0.0 [+0.0, +0.0] | 1.0000 | 0, 2, 0 |"
+    ) in printed
+    assert "% ope, means of 2 runs: all, 2 sequences\n\\begin{tabular}" in printed
+    stored = sorted(path.name for path in (here / "out" / "results").iterdir())
+    assert stored == [
+        "failures+first4", "failures+half+first4", "ope+first4", "ope+half+first4",
+    ]  # fmt: skip
+
+
 def test_a_second_call_uses_stored_results(
     no_plots, root: Path, here: Path, capfd, monkeypatch
 ) -> None:
@@ -138,6 +162,14 @@ def test_long_lists_of_failures_are_cut(no_plots, root, here, capfd, monkeypatch
           "--protocol", "supervised"], 2, "VOT's protocol"),
         (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "identity",
           "--verify"], 2, "scores no clips"),
+        (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "identity",
+          "--verify", "--views", "third"], 2, "with the view start"),
+        (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "identity",
+          "--views", "start,thrid"], 2, "unknown view 'thrid'; did you mean 'third'"),
+        (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "identity",
+          "--max-frames", "-1"], 2, "max_frames is -1"),
+        (["eval", "clips", "--root", "clips", "--out", "o", "--tracker", "identity",
+          "--protocol", "picks"], 2, "has no move_to"),
         (["eval", "clips", "--root", "clips", "--out", "clips/walk.txt/o", "--tracker",
           "identity"], 3, "cannot write"),
     ],

@@ -259,6 +259,14 @@ def test_protocols_that_do_not_apply_are_rejected(clips, got10k, tmp_path):
         )
 
 
+def test_picks_need_a_tracker_whose_box_can_be_set(clips, tmp_path):
+    root, options = clips(), {"protocols": ("ope", "picks")}
+    with pytest.raises(ConfigError, match=r"identity has no move_to\(box\); give a siamtrack"):
+        evaluation_of(root, tmp_path / "out", ["identity"], **options)
+    ours = evaluation_of(root, tmp_path / "out", ["siamtrack@engine=torch"], **options)
+    assert [variant.name for variant in ours.variants] == ["ope", "picks"]
+
+
 def test_patterns_select_sequences(clips, tmp_path):
     root = clips({"walk": 4, "wave": 4, "run": 4})
     chosen = evaluation_of(root, tmp_path / "out", ["identity"], only=["wa*", "run"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
+import siamtrack
 from siamtrack.errors import ConfigError, EvaluationError, InvalidFrameError
 from siamtrack.evaluation.datasets import open_benchmark
 from siamtrack.evaluation.runs import (
@@ -18,6 +21,7 @@ from siamtrack.evaluation.runs import (
     variant_named,
     variants_of,
 )
+from siamtrack.tracking.tracker import StatusFilter
 
 
 class Recorder:
@@ -135,6 +139,96 @@ def test_realtime_reports_a_finished_box_while_the_next_is_pending(walk):
 def test_realtime_slow_tracker_keeps_its_first_box(walk):
     result = run(Recorder(), walk, "realtime-10", clock=Clock([0.0, 5.0]))
     assert {row[0] for row in result.rows} == {walk.boxes_xywh[0][0]}
+
+
+def walk_of(clips, frames, absent=()):
+    """A sequence whose target is absent in some frames."""
+    root = clips({"walk": frames})
+    lines = (root / "walk.txt").read_text().splitlines()
+    for frame in absent:
+        lines[frame] = "nan,nan,nan,nan"
+    (root / "walk.txt").write_text("\n".join(lines) + "\n")
+    return open_benchmark("clips", root).load("walk")
+
+
+class Scripted:
+    """Has the true box except in the frames of `wrong`; notes its calls."""
+
+    def __init__(self, sequence, wrong):
+        self.truth, self.wrong = np.nan_to_num(sequence.boxes_xywh, nan=5.0), set(wrong)
+        self.frame, self.calls = 0, []
+
+    def init(self, frame_bgr, box):
+        self.calls.append(("init", self.frame, box))
+
+    def move_to(self, box):
+        self.calls.append(("move_to", self.frame, tuple(box)))
+
+    def update(self, frame_bgr):
+        self.frame += 1
+        self.calls.append(("update", self.frame))
+        return self.truth[self.frame] + [60.0 * (self.frame in self.wrong), 0, 0, 0]
+
+
+def test_a_failure_is_ten_frames_in_a_row_and_the_tracker_starts_anew(clips):
+    walk = walk_of(clips, 40)
+    # Nine wrong, one right, ten wrong: a failure on frame 20; then another ten, and nine.
+    tracker = Scripted(walk, [*range(1, 10), *range(11, 21), *range(21, 31), *range(31, 40)])
+    result = run(tracker, walk, "failures", clock=Clock([0.5] * 100))
+    codes = {frame: row for frame, row in enumerate(result.rows) if len(row) == 1}
+    assert codes == {0: [1.0], 20: [2.0], 30: [2.0]}
+    starts = [call for call in tracker.calls if call[0] == "init"]
+    assert starts == [("init", frame, tuple(walk.boxes_xywh[frame])) for frame in (0, 20, 30)]
+    assert result.times_s[19:22] == [0.5, 1.0, 0.5]
+    assert result.rows[10] == walk.boxes_xywh[10].tolist()
+
+
+def test_absent_frames_neither_make_nor_end_a_failure(clips):
+    walk = walk_of(clips, 20, absent=range(5, 9))
+    result = run(Scripted(walk, range(1, 20)), walk, "failures")
+    assert [frame for frame, row in enumerate(result.rows) if row == [2.0]] == [14]
+
+
+def test_an_overlap_above_a_tenth_is_no_failure(clips):
+    walk = walk_of(clips, 12)
+
+    class Shifted(Scripted):
+        def update(self, frame_bgr):
+            box = super().update(frame_bgr)
+            box[2] *= self.share  # a box inside the truth: its share is the overlap
+            return box
+
+    for share, failures in ((0.125, 0), (0.0625, 1)):
+        tracker = Shifted(walk, [])
+        tracker.share = share
+        assert run(tracker, walk, "failures").rows.count([2.0]) == failures
+
+
+def test_picks_start_from_the_truth_of_the_frame_before(clips):
+    walk = walk_of(clips, 9, absent=[4])
+    tracker = Scripted(walk, [])
+    tracker.update = lambda frame_bgr: tracker.calls.append("update") or (1.0, 2.0, 3.0, 4.0)
+    result = run(tracker, walk, "picks")
+    moves = [call[2] for call in tracker.calls[1:] if call != "update"]
+    # Frame 4 has nothing to pick, and nothing is known before frame 5.
+    assert moves == [tuple(walk.boxes_xywh[frame - 1]) for frame in (1, 2, 3, 6, 7, 8)]
+    assert [len(row) for row in result.rows] == [1, 4, 4, 4, 1, 1, 4, 4, 4]
+    assert [result.rows[k] for k in (0, 4, 5)] == [[1.0], [0.0], [0.0]]
+    assert np.isnan(result.times_s[4]) and result.times_s[3] > 0
+
+
+def test_picks_of_our_tracker_are_those_of_a_tracker_moved_by_hand(clips):
+    walk = walk_of(clips, 6)
+    frames, truth = list(walk.frames.iterate(range(6))), walk.boxes_xywh
+    rows = run(siamtrack.load(engine="torch"), walk, "picks").rows
+    tracker = siamtrack.load(engine="torch")
+    tracker.init(frames[0], truth[0])
+    for frame in range(1, 6):
+        state = dataclasses.replace(
+            tracker.state, box_xywh=truth[frame - 1], status_filter=StatusFilter()
+        )
+        tracker.set_state(state)
+        assert rows[frame] == list(tracker.update(frames[frame]).box)
 
 
 class Broken:

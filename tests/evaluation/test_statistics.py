@@ -109,3 +109,49 @@ def test_figures_that_are_none_are_refused(values, message, rng):
 def test_paired_figures_must_belong_together(rng):
     with pytest.raises(ConfigError, match="same sequences"):
         paired_test([0.1, 0.2], [0.1], rng)
+
+
+def test_sequences_of_a_group_are_resampled_together():
+    values, groups = [0.2, 0.4, 0.9, 0.1, 0.3], ["a", "a", "b", "c", "c"]
+    interval = bootstrap_mean(values, np.random.default_rng(2), groups=groups)
+    assert interval.value == pytest.approx(np.mean(values))
+    # Every draw of three groups, as likely as any other; weighted means of their sequences.
+    members = {"a": [0.2, 0.4], "b": [0.9], "c": [0.1, 0.3]}
+    draws = itertools.product("abc", repeat=3)
+    means = [np.mean([v for group in draw for v in members[group]]) for draw in draws]
+    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
+def test_groups_of_one_sequence_change_nothing(rng):
+    first, second = rng.random(20), rng.random(20)
+    names = [f"sequence {number}" for number in range(20)]
+    for test in (
+        lambda **more: bootstrap_mean(first, np.random.default_rng(3), **more),
+        lambda **more: paired_test(first, second, np.random.default_rng(3), **more),
+    ):
+        assert test(groups=names) == test()
+
+
+def test_copies_of_a_sequence_make_no_difference_surer(rng):
+    first, second = rng.random(6), rng.random(6)
+    alone = paired_test(first, second, np.random.default_rng(1))
+    copied = paired_test(
+        np.repeat(first, 5), np.repeat(second, 5), np.random.default_rng(1),
+        groups=np.repeat(list("abcdef"), 5).tolist(),
+    )  # fmt: skip
+    assert copied.p_value == alone.p_value and (copied.sequences, copied.groups) == (30, 6)
+    for end in ("value", "low", "high"):
+        assert getattr(copied.difference, end) == pytest.approx(getattr(alone.difference, end))
+
+
+def test_weighted_differences_by_hand(rng):
+    test = paired_test([3.0, 0.0], [1.0, 1.0], rng, weights=[100, 300])
+    assert test.difference.value == pytest.approx((2 * 100 - 1 * 300) / 400)
+    assert test.p_value == 1.0  # |200 - 300| is the smallest of all four sums of signs
+    assert (test.wins, test.sequences, test.groups) == (1, 2, 2)
+
+
+def test_every_figure_needs_its_group(rng):
+    with pytest.raises(ConfigError, match="2 groups for 3 figures"):
+        bootstrap_mean([0.1, 0.2, 0.3], rng, groups=["a", "b"])

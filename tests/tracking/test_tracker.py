@@ -245,6 +245,30 @@ def test_set_state_continues_from_an_earlier_frame(tracker):
     assert [tracker.update(f) for f in frames[2:]] == results
 
 
+def test_move_to_searches_around_that_box_as_if_nothing_was_lost(engine):
+    tracker = Tracker(engine, BoxHeadOptions(lost_below=0.99, tracked_above=1.0, lost_after=2))
+    tracker.init(noise(size=(180, 240)), (20, 20, 30, 30))
+    while tracker.update(noise(size=(180, 240))).status != "lost":
+        pass
+    assert len(tracker.crop_search_windows(noise(size=(180, 240)))[1]) > 1
+    tracker.move_to((150, 90, 40, 20))
+    assert tracker.state.status_filter == StatusFilter() and tracker.state.verification is None
+    _, (window,) = tracker.crop_search_windows(noise(size=(180, 240)))
+    middle = np.array(window.origin_xy) + window.size_px * window.scale / 2
+    np.testing.assert_allclose(middle, (170, 100), atol=window.scale)
+    # Not kept in the frame: windows of partly hidden targets are those of their true boxes.
+    tracker.move_to((-30, 50, 40, 20))
+    assert tracker.state.box_xywh.tolist() == [-30, 50, 40, 20]
+
+
+def test_move_to_needs_a_target_and_a_box(tracker):
+    with pytest.raises(NotInitializedError, match="call init"):
+        tracker.move_to((1, 2, 3, 4))
+    tracker.init(noise(), (10, 10, 20, 20))
+    with pytest.raises(InvalidBoxError, match="not finite"):
+        tracker.move_to((1, np.nan, 3, 4))
+
+
 def test_old_method_names_warn_and_work(tracker):
     tracker.init(noise(), (30, 30, 20, 20))
     state = tracker.state

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from siamtrack.evaluation.protocols import FIGURES, heading
+from siamtrack.evaluation.protocols import AUC_FRAMES, FIGURES, digits, heading
 from siamtrack.evaluation.report.plots import as_data_url, color_of
 from siamtrack.evaluation.report.tables import without_nan
 from siamtrack.evaluation.scores import TrackerScores
@@ -39,7 +39,7 @@ def render_page(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = _figure_text
-    environment.globals.update(heading=heading, color_of=color_of)
+    environment.globals.update(heading=heading, color_of=color_of, digits=digits)
     folder = resources.files("siamtrack.evaluation.report")
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     first = content["variants"][0]
@@ -49,6 +49,7 @@ def render_page(
         content=content,
         first=first,
         headline=headline,
+        auc_frames=_auc_frames(content),
         columns=columns,
         plots={name: as_data_url(figure) for name, figure in figures.items()},
         strips=strips,
@@ -64,7 +65,7 @@ def _sequence_table(content: Mapping[str, Any], figures: Sequence[str]) -> dict[
     trackers = content["variants"][0]["trackers"].values()
     name_or_length = {"figure": "", "digits": 0, "start": False, "higher": True}
     columns = [name_or_length] * 2 + [
-        {"figure": name, "digits": _digits(name), "start": name == figures[0],
+        {"figure": name, "digits": digits(name), "start": name == figures[0],
          "higher": FIGURES[name][1]}
         for _ in trackers for name in figures
     ]  # fmt: skip
@@ -106,9 +107,11 @@ def _embed(data: object) -> str:
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _digits(figure: str) -> int:
-    return 1 if figure in ("fps", "robustness") else 3
+def _auc_frames(content: Mapping[str, Any]) -> list[int]:
+    """Numbers of first frames that the longest sequence goes beyond."""
+    longest = max(content["dataset"]["lengths"].values())
+    return [count for count in AUC_FRAMES if count < longest]
 
 
 def _figure_text(value: float | None, figure: str = "") -> str:
-    return "-" if value is None else f"{value:.{_digits(figure)}f}"
+    return "-" if value is None else f"{value:.{digits(figure)}f}"

@@ -1,6 +1,7 @@
 """The report of an evaluation: every figure as plain data, tables, page and plots.
 
-In order: `write_report`, `build_content` (what `report.json` holds), `FORMATS` (tables of results).
+In order: `write_report`, `build_content` (what `report.json` holds), `FORMATS` (tables of results),
+`paired_markdown`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,8 @@ import numpy as np
 
 from siamtrack._version import __version__
 from siamtrack.evaluation.evaluate import Evaluation
-from siamtrack.evaluation.protocols import FIGURES, Protocol, heading
+from siamtrack.evaluation.groups import SequenceGroup
+from siamtrack.evaluation.protocols import FIGURES, PER_1000, Protocol, digits, heading
 from siamtrack.evaluation.report.failures import failure_strips
 from siamtrack.evaluation.report.page import render_page
 from siamtrack.evaluation.report.plots import draw_all, save_plots
@@ -31,6 +33,7 @@ from siamtrack.evaluation.scores import (
     SequenceScore,
     TrackerScores,
     common_sequences,
+    mean_over_runs,
     protocol_for,
     score_all,
 )
@@ -48,6 +51,8 @@ PACKAGES = ("numpy", "scipy", "opencv-python", "opencv-contrib-python", "torch",
             "openvino", "got10k")  # fmt: skip
 STRIPS = 4
 """Rows of pictures of failures per tracker."""
+ALL, TUNED_ON, OTHERS = "all", "chosen on", "the others"
+"""Parts of the data set: sequences that chose options before (`tuned_before`), and the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ def build_content(
                 _variant_content(evaluation, variant, scores[variant.name])
                 for variant in evaluation.variants
             ],
+            "summaries": _summaries(evaluation, scores),
             "failures": _all_failures(failures, scores),
         }
     )
@@ -153,22 +159,76 @@ def _variant_content(
         "name": variant.name,
         "family": variant.family,
         "protocol": asdict(protocol),
-        "trackers": {t.entry.label: _tracker_content(t, attributes) for t in trackers},
-        "paired": _paired_tests(protocol, trackers),
+        "trackers": {
+            t.entry.label: _tracker_content(t, attributes, evaluation.groups) for t in trackers
+        },
+        "paired": _paired_tests(protocol, trackers, evaluation.groups),
     }
 
 
-def _tracker_content(tracker: TrackerScores, attributes: Mapping[str, frozenset[str]]) -> Content:
-    summary, scores = tracker.summary, tracker.sequences.values()
+def _summaries(
+    evaluation: Evaluation, scores: Mapping[str, Sequence[TrackerScores]]
+) -> list[Content]:
+    """Figures of every family of variants: means over all runs of a sequence, then over sequences.
+
+    Sequences that chose options before are summarized apart from the others.
+    """
+    groups = evaluation.groups
+    parts = {ALL: groups}
+    if any(group.tuned_before for group in groups.values()):
+        for part, before in ((TUNED_ON, True), (OTHERS, False)):
+            parts[part] = {n: g for n, g in groups.items() if g.tuned_before == before}
+    families: dict[str, list[Variant]] = {}
+    for variant in evaluation.variants:
+        families.setdefault(variant.family, []).append(variant)
+    summaries = []
+    for family, variants in families.items():
+        protocol = protocol_for(evaluation.benchmark.protocol, variants[0])
+        runs = list(zip(*(scores[variant.name] for variant in variants), strict=True))
+        for part, members in parts.items():
+            if not members:
+                continue
+            trackers = [mean_over_runs(protocol, tracker, members) for tracker in runs]
+            count = len({group.group for group in members.values()})
+            means = f", means of {len(variants)} runs" if len(variants) > 1 else ""
+            grouped = f" in {count} groups" if count < len(members) else ""
+            content = {
+                "title": f"{family}{means}: {part}, {len(members)} sequences{grouped}",
+                "family": family,
+                "part": part,
+                "runs": [variant.name for variant in variants],
+                "sequences": len(members),
+                "groups": count,
+                "protocol": asdict(protocol),
+                "trackers": {t.entry.label: _figures_content(t) for t in trackers},
+                "paired": _paired_tests(protocol, trackers, groups),
+            }
+            summaries.append(content)
+    return summaries
+
+
+def _figures_content(tracker: TrackerScores) -> Content:
+    scores = tracker.sequences.values()
     rates = [score.fps for score in scores if math.isfinite(score.fps)]
-    figures = summary.figures if summary else {}
-    content: Content = {
+    figures = tracker.summary.figures if tracker.summary else {}
+    return {
         "figures": {name: asdict(interval) for name, interval in figures.items()},
         "scored": len(scores),
         "missing": dict(tracker.missing),
         "fps": float(np.median(rates)) if rates else None,
+    }
+
+
+def _tracker_content(
+    tracker: TrackerScores,
+    attributes: Mapping[str, frozenset[str]],
+    groups: Mapping[str, SequenceGroup],
+) -> Content:
+    summary = tracker.summary
+    content: Content = {
+        **_figures_content(tracker),
         "sequences": {name: _sequence_content(s) for name, s in tracker.sequences.items()},
-        "attributes": _attribute_content(tracker, attributes),
+        "attributes": _attribute_content(tracker, attributes, groups),
     }
     if summary and summary.curves:
         content |= {"frames": summary.frames, "curves": summary.curves}
@@ -182,37 +242,57 @@ def _sequence_content(score: SequenceScore | VotScore) -> Content:
     return {**score.figures, "frames": score.frames, **speeds}
 
 
-def _attribute_content(tracker: TrackerScores, attributes: Mapping[str, frozenset[str]]) -> Content:
+def _attribute_content(
+    tracker: TrackerScores,
+    attributes: Mapping[str, frozenset[str]],
+    groups: Mapping[str, SequenceGroup],
+) -> Content:
     """Success AUC over the sequences with each attribute."""
     content = {}
     rng = np.random.default_rng(SEED)
     for attribute in sorted(set().union(*attributes.values())):
-        figures = [
-            score.figures["success_auc"]
+        figures = {
+            name: score.figures["success_auc"]
             for name, score in tracker.sequences.items()
-            if isinstance(score, SequenceScore) and attribute in attributes[name]
-        ]
+            if "success_auc" in score.figures and attribute in attributes[name]
+        }
         if figures:
-            interval = asdict(bootstrap_mean(figures, rng))
+            members = [groups[name].group for name in figures]
+            interval = asdict(bootstrap_mean(list(figures.values()), rng, groups=members))
             content[attribute] = {"sequences": len(figures), "success_auc": interval}
     return content
 
 
-def _paired_tests(protocol: Protocol, trackers: Sequence[TrackerScores]) -> list[Content]:
-    """The first tracker against every other one, on the first headline figure."""
-    if not protocol.headline:
-        return []
-    figure, first = protocol.headline[0], trackers[0]
-    tests = []
+def _paired_tests(
+    protocol: Protocol, trackers: Sequence[TrackerScores], groups: Mapping[str, SequenceGroup]
+) -> list[Content]:
+    """The first tracker against every other one, on the first headline figure.
+
+    Of failures and picks on all of them.
+    """
+    figures = protocol.headline if PER_1000 & set(protocol.headline) else protocol.headline[:1]
+    first, tests = trackers[0], []
     for second in trackers[1:]:
-        pairs = [
-            (first.sequences[name].figures[figure], second.sequences[name].figures[figure])
-            for name in common_sequences(first, second)
-        ]
-        pairs = [pair for pair in pairs if np.isfinite(pair).all()]
-        if pairs:
-            ours, theirs = np.transpose(pairs)
-            test = paired_test(ours, theirs, np.random.default_rng(SEED))
+        for figure in figures:
+            pairs = {
+                name: (first.sequences[name], second.sequences[name])
+                for name in common_sequences(first, second)
+                if math.isfinite(first.sequences[name].figures[figure])
+                and math.isfinite(second.sequences[name].figures[figure])
+            }
+            if not pairs:
+                continue
+            ours, theirs = np.transpose([[s.figures[figure] for s in p] for p in pairs.values()])
+            frames = [float(np.sum(score.frames)) for score, _ in pairs.values()]
+            test = paired_test(
+                ours,
+                theirs,
+                np.random.default_rng(SEED),
+                weights=frames if figure in PER_1000 else None,
+                groups=[groups[name].group for name in pairs],
+            )
+            if not FIGURES[figure][1]:
+                test = replace(test, wins=test.sequences - test.wins - test.ties)
             labels = {"first": first.entry.label, "second": second.entry.label}
             heads = {"figure": figure, "heading": FIGURES[figure][0]}
             tests.append({**labels, **heads, **asdict(test)})
@@ -250,7 +330,7 @@ def _processor() -> str:
 
 
 def results_markdown(variant: Content) -> str:
-    """GitHub-flavored Markdown, best first, the best of each column bold."""
+    """GitHub-flavored Markdown of a summary or variant, best first, the best of a column bold."""
     headings, rows = _result_rows(variant, "**{}**".format, {})
     return markdown_table(headings, rows) + "\n"
 
@@ -312,4 +392,22 @@ def _rank(tracker: Content, figure: str) -> float:
 
 def _figure_text(tracker: Content, figure: str) -> str:
     interval = tracker["figures"].get(figure)
-    return "-" if interval is None else interval_text(interval)
+    return "-" if interval is None else interval_text(interval, f".{digits(figure)}f")
+
+
+def paired_markdown(content: Content) -> str:
+    """The first tracker minus every other one, in all summaries; empty with one tracker."""
+    rows = [
+        (
+            f"{test['first']} minus {test['second']}",
+            f"{summary['family']}, {summary['part']}",
+            test["heading"],
+            interval_text(test["difference"], f"+.{digits(test['figure'])}f"),
+            f"{test['p_value']:.4f}",
+            f"{test['wins']}, {test['ties']}, {test['sequences'] - test['wins'] - test['ties']}",
+        )
+        for summary in content["summaries"]
+        for test in summary["paired"]
+    ]
+    headings = ("trackers", "runs", "figure", "difference", "p", "better, equal, worse")
+    return markdown_table(headings, rows, "lllrrr") + "\n" if rows else ""
