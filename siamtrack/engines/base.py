@@ -48,6 +48,15 @@ class Response:
             None if self.features is None else self.features[crops],
         )
 
+    def __add__(self, other: Response) -> Response:
+        """The responses to the crops of both, in order."""
+
+        def joined(name: str) -> Any:
+            parts = getattr(self, name), getattr(other, name)
+            return None if parts[0] is None else np.concatenate(parts)
+
+        return Response(*map(joined, ("score_logits", "ltrb_px", "similarity", "features")))
+
 
 class Engine(Protocol):
     """Runs one set of weights. Stateless between calls: any number of trackers may share one.

@@ -8,19 +8,20 @@ is measured there; it is removed from all later boxes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from siamtrack.crops import crop_square
-from siamtrack.engines.base import Engine, Exemplar, Response
+from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap
 from siamtrack.tracking.decode import cell_centers, decode_ltrb
-from siamtrack.types import FloatArray, Image
+from siamtrack.types import FloatArray
 
-# Displacements of the windows on the first frame, in window sides: other cells show the target.
-_SHIFTS = ((0.0, 0.0), (0.12, 0.05), (-0.12, -0.05), (0.05, -0.12), (-0.05, 0.12))
+SHIFTS = ((0.0, 0.0), (0.12, 0.05), (-0.12, -0.05), (0.05, -0.12), (-0.05, 0.12))
+"""Displacements of the windows on the first frame, in window sides: other cells show the target."""
+
 _MAX_CELLS = 1.5  # distance from the target's center at which a cell may still predict its box
 _MIN_LOGIT = 0.0  # of such a cell
 _MAX_LOG_SCALE = math.log(1.5)
@@ -72,38 +73,35 @@ NO_CORRECTION = BoxCorrection()
 
 
 def measure_box_correction(
-    engine: Engine,
-    exemplar: Exemplar,
-    frame: Image,
+    response: Response,
+    maps: Sequence[CropMap],
     given_xywh: FloatArray,
+    frame_wh: tuple[int, int],
     *,
-    side_px: float,
-    fill_bgr: tuple[float, float, float],
+    stride_px: int,
     share: float,
 ) -> BoxCorrection:
-    """Predict the box in several windows on the first frame and compare it with the given one.
+    """Compare the boxes predicted in windows on the first frame with the given one.
 
-    The windows have the side `side_px` in frame px; `share` of the bias is removed later.
+    `response` and `maps` are those of windows displaced by `SHIFTS`; `share` of the bias is removed
+    later.
     """
-    # 1. Predict the box in windows around shifted centers.
+    # 1. Predict the box in every window.
     center = given_xywh[:2] + given_xywh[2:] / 2
-    size, stride_px = engine.config.search_size_px, engine.config.total_stride
-    predicted: list[FloatArray] = []
-    for shift in _SHIFTS:
-        window_center = center + np.array(shift) * side_px
-        crop, crop_map = crop_square(frame, window_center, side_px, size, fill_bgr=fill_bgr)
-        box = box_near(engine.track(exemplar, [crop]), crop_map, center, stride_px)
-        if box is not None:
-            predicted.append(box)
+    found = [
+        box_near(response[k : k + 1], crop_map, center, stride_px)
+        for k, crop_map in enumerate(maps)
+    ]
+    predicted = np.array([box for box in found if box is not None]).reshape(-1, 4)
 
     # 2. The bias. A box that reaches the border is cut there, so that axis is not corrected.
-    found = BoxCorrection.from_boxes(np.array(predicted).reshape(-1, 4), given_xywh, share)
-    (x, y, w, h), (height, width) = given_xywh.tolist(), frame.shape[:2]
+    correction = BoxCorrection.from_boxes(predicted, given_xywh, share)
+    (x, y, w, h), (width, height) = given_xywh.tolist(), frame_wh
     if x <= 0 or x + w >= width:
-        found = found._replace(shift_x=0.0, log_scale_w=0.0)
+        correction = correction._replace(shift_x=0.0, log_scale_w=0.0)
     if y <= 0 or y + h >= height:
-        found = found._replace(shift_y=0.0, log_scale_h=0.0)
-    return found
+        correction = correction._replace(shift_y=0.0, log_scale_h=0.0)
+    return correction
 
 
 def box_near(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,26 +20,41 @@ from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.types import Float32Array, FloatArray
 
+if TYPE_CHECKING:
+    from siamtrack.tracking.online_filter import FilterResponse
+
+_MAX_REACH = 4.0  # cells that a target's neighborhood extends at most
+
 
 class Prediction(NamedTuple):
-    """Predicted box, and the three cues of its score."""
+    """Predicted box, and the cues of its score."""
 
     box_xywh: FloatArray  # (4,) frame px
     peak_logit: float  # response at the peak, before the sigmoid
     similarity: float = 1.0  # cosine, to the exemplar, around the peak; 1 without embeddings
     margin: float = 0.0  # peak logit minus the best logit outside the target's neighborhood
+    cell: tuple[int, int] = (0, 0)  # row and column of the peak
+    window: int = 0  # its search window
+    filter_peak: float = 0.0  # response of the online filter at the peak
+    first_peak: float = 0.0  # response of its first frame's weights there
+    first_margin: float = 0.0  # that minus their best response outside the neighborhood
 
 
 def calibrated_score(prediction: Prediction, options: TrackerOptions) -> float:
-    """Probability that the box is on the target: logistic regression over the three cues.
+    """Probability that the box is on the target: logistic regression over the cues.
 
     sigmoid(gain (peak - offset) + w_s similarity + w_m margin); with both weights 0 this is Platt
-    scaling (Platt 1999) of the peak.
+    scaling (Platt 1999) of the peak. With an online filter, its peak and margin under the first
+    frame's weights judge instead: they cannot have learned an occluder.
 
     Example:
-        >>> calibrated_score(Prediction(np.zeros(4), 2.0), BoxHeadOptions(score_offset=2.0))
+        >>> calibrated_score(Prediction(np.zeros(4), 2.0), ScalePyramidOptions(score_offset=2.0))
         0.5
     """
+    if isinstance(options, BoxHeadOptions) and options.online_filter:
+        x = options.filter_score_gain * (prediction.first_peak - options.filter_score_offset)
+        x += options.filter_score_margin * prediction.first_margin
+        return 0.5 * (1.0 + math.tanh(0.5 * x))
     x = options.score_gain * (prediction.peak_logit - options.score_offset)
     x += options.score_similarity * prediction.similarity + options.score_margin * prediction.margin
     return 0.5 * (1.0 + math.tanh(0.5 * x))
@@ -61,14 +76,16 @@ def decode(
     last_xywh: FloatArray,
     config: NetworkConfig,
     options: BoxHeadOptions | ScalePyramidOptions,
+    filtered: FilterResponse | None = None,
 ) -> Prediction:
     """Decode the windows around the last box, those of `window_sides` in order.
 
     The class of the options selects the method. Cells of -inf in the response are excluded.
+    `filtered` is the online filter's response to the one window of a box head.
     """
     if isinstance(options, ScalePyramidOptions):
         return decode_scale_pyramid(response, maps, last_xywh, config, options)
-    return decode_box_head(response, maps[0], last_xywh, config, options)
+    return decode_box_head(response, maps[0], last_xywh, config, options, filtered)
 
 
 def decode_box_head(
@@ -77,8 +94,12 @@ def decode_box_head(
     last_xywh: FloatArray,
     config: NetworkConfig,
     options: BoxHeadOptions,
+    filtered: FilterResponse | None = None,
 ) -> Prediction:
-    """Take the box predicted at the best cell of one window (SiamRPN, section 4.4)."""
+    """Take the box predicted at the best cell of one window (SiamRPN, section 4.4).
+
+    The network's score ranks the cells, or the online filter's response, if there is one.
+    """
     if response.ltrb_px is None:
         raise TypeError("this network has no box head; give ScalePyramidOptions")
     logits = response.score_logits[0]  # (R, R)
@@ -90,34 +111,49 @@ def decode_box_head(
     # Penalize changes of size and aspect, then add the cosine window.
     penalty = shape_penalty(sides, last_wh, options.shape_penalty)
     window, influence = cosine_window(len(logits)), options.window_influence
-    ranked = score * penalty * (1.0 - influence) + window * influence  # (R, R)
+    ranked = (score if filtered is None else filtered.mixed) * penalty
+    ranked = ranked * (1.0 - influence) + window * influence  # (R, R)
 
     # Best cell. The window lifts excluded cells too, so they are taken out if one of them wins.
     best = divmod(int(ranked.argmax()), ranked.shape[1])
     if logits[best] == -np.inf:
-        ranked[logits == -np.inf] = -1.0
+        ranked[logits == -np.inf] = -np.inf
         best = divmod(int(ranked.argmax()), ranked.shape[1])
+    row, column = best
+    around = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
 
     # Cues of the score. Targets are seldom centered on a cell: take the best similarity around it.
-    row, column = best
     peak, logit, similarity = float(score[best]), float(logits[best]), 1.0
     if response.similarity is not None:
-        around = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
         similarity = float(response.similarity[0][around].max())
     margin = peak_margin(logits, best, (ltrb[:, *best] / config.total_stride).tolist())
+    found = Prediction(last_xywh, logit, similarity, margin, best)
+    if filtered is not None:
+        first = filtered.first
+        other = first[second_peak(first, best, last_wh / config.total_stride)]
+        found = found._replace(
+            filter_peak=float(filtered.mixed[best]),
+            first_peak=float(first[best]),
+            first_margin=float(first[best] - other),
+        )
     if peak < options.min_peak:
-        return Prediction(last_xywh, logit, similarity, margin)
+        return found
 
-    # Box: center from the four distances, size smoothed with a rate of penalty, score and size_lr.
-    left, top, right, bottom = ltrb[:, *best]
+    # Box: that of the peak. The filter's peak is coarse: the network's best box is beside it.
+    if filtered is not None:
+        near = np.full_like(score, -1.0)
+        near[around] = score[around]
+        row, column = divmod(int(near.argmax()), len(near))
+    # Center from the four distances, size smoothed with a rate of penalty, score and size_lr.
+    left, top, right, bottom = ltrb[:, row, column]
     centers = cell_centers(len(logits), config.total_stride, config.search_size_px)
     centers = centers.astype(np.float32)
     center_x = centers[column] + (right - left) / 2
     center_y = centers[row] + (bottom - top) / 2
-    rate = float(penalty[best]) * peak * options.size_lr
-    size = last_wh * (1.0 - rate) + sides[:, *best] * rate
+    rate = float(penalty[row, column]) * float(score[row, column]) * options.size_lr
+    size = last_wh * (1.0 - rate) + sides[:, row, column] * rate
     box = np.array([center_x - size[0] / 2, center_y - size[1] / 2, *size])
-    return Prediction(crop_map.to_frame(box), logit, similarity, margin)
+    return found._replace(box_xywh=crop_map.to_frame(box))
 
 
 def shape_penalty(sides: Float32Array, last_wh: Float32Array, k: float) -> Float32Array:
@@ -245,6 +281,27 @@ def peak_margin(logits: Float32Array, cell: tuple[int, int], reach: Iterable[flo
     if best == -np.inf:  # the neighborhood covers the whole map
         best = logits[logits > -np.inf].min(initial=max(float(logits[cell]), -1e9))
     return float(logits[cell] - best)
+
+
+def second_peak(
+    response: Float32Array, cell: tuple[int, int], size_cells: Float32Array
+) -> tuple[int, int]:
+    """Row and column of the highest response half a target or more away from the peak.
+
+    `cell` is the row and column of the peak in the (R, R) response, `size_cells` width and height
+    of the target.
+
+    Example:
+        >>> second_peak(np.float32([[5, 4, 0, 3]]), (0, 0), np.float32([2, 2]))
+        (0, 3)
+    """
+    row, column = cell
+    across, down = (max(1, round(min(float(v) / 2, _MAX_REACH))) for v in size_cells)
+    rest = response.copy()
+    rest[
+        max(row - down, 0) : row + down + 1, max(column - across, 0) : column + across + 1
+    ] = -np.inf
+    return divmod(int(rest.argmax()), response.shape[1])
 
 
 @lru_cache(maxsize=8)

@@ -18,6 +18,7 @@ from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap, iou
 from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.decode import Prediction, calibrated_score, cell_centers, decode_box_head
+from siamtrack.tracking.online_filter import FilterResponse
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.result import Status
 from siamtrack.types import FloatArray
@@ -123,18 +124,28 @@ def best_coarse_center(
 # --- Decisions -----------------------------------------------------------------------------------
 
 
+AROUND = ((-0.45, -0.45), (0.45, -0.45), (-0.45, 0.45), (0.45, 0.45))
+"""Centers of the windows around that of the last box, from its center, in window sides."""
+
+
 def decode_redetection(
     response: Response,
     maps: Sequence[CropMap],
     last_xywh: FloatArray,
     config: NetworkConfig,
     options: BoxHeadOptions,
+    filtered: Sequence[FilterResponse] = (),
 ) -> Prediction:
-    """Decode the fine window with the highest peak."""
+    """Decode the fine window with the highest peak: of the online filter, or of the network."""
     # The target may be anywhere in the window, so there is no cosine window.
     options = replace(options, window_influence=0.0, min_peak=0.0)
-    best = int(np.argmax(response.score_logits.max(axis=(1, 2))))
-    return decode_box_head(response[best : best + 1], maps[best], last_xywh, config, options)
+    peaks = [one.mixed.max() for one in filtered] or response.score_logits.max(axis=(1, 2))
+    best = int(np.argmax(peaks))
+    found = decode_box_head(
+        response[best : best + 1], maps[best], last_xywh, config, options,
+        filtered[best] if filtered else None,
+    )  # fmt: skip
+    return found._replace(window=best)
 
 
 def accept_redetection(found: Prediction, similarity: float, options: BoxHeadOptions) -> bool:

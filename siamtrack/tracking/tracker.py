@@ -14,13 +14,34 @@ from numpy.typing import ArrayLike
 
 from siamtrack.crops import check_frame, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Response
-from siamtrack.errors import InvalidFrameError, NotInitializedError
+from siamtrack.errors import EngineError, InvalidFrameError, NotInitializedError
 from siamtrack.geometry import CropMap, context_side, keep_in_frame, parse_box, parse_first_box
-from siamtrack.tracking.box_correction import NO_CORRECTION, BoxCorrection, measure_box_correction
-from siamtrack.tracking.decode import Prediction, calibrated_score, decode, window_sides
+from siamtrack.tracking.box_correction import (
+    NO_CORRECTION,
+    SHIFTS,
+    BoxCorrection,
+    measure_box_correction,
+)
+from siamtrack.tracking.decode import (
+    Prediction,
+    calibrated_score,
+    cell_centers,
+    decode,
+    second_peak,
+    window_sides,
+)
 from siamtrack.tracking.old_names import OldTrackerNames
+from siamtrack.tracking.online_filter import (
+    AUGMENTATIONS,
+    DISTRACTOR_RATIO,
+    UPDATE_INTERVAL,
+    FilterResponse,
+    OnlineFilter,
+    augmented_window,
+)
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.redetection import (
+    AROUND,
     TimeBudget,
     Verification,
     Window,
@@ -33,7 +54,7 @@ from siamtrack.tracking.redetection import (
     should_switch_target,
 )
 from siamtrack.tracking.result import Result, Status
-from siamtrack.types import FloatArray, Image
+from siamtrack.types import Float32Array, FloatArray, Image
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +95,8 @@ class TrackState:
     fill_bgr: tuple[float, float, float]  # mean color of the first frame, used outside of frames
     status_filter: StatusFilter
     box_correction: BoxCorrection = NO_CORRECTION  # measured on the first frame
+    online_filter: OnlineFilter | None = None
+    frames: int = 0  # since the first one
     verification: Verification | None = None  # of a recovered target
     similarity: float = 1.0  # running mean of the similarity to the exemplar while tracked
     grid_index: int = 0  # windows of the search grid visited since the target was lost
@@ -186,17 +209,53 @@ class Tracker(OldTrackerNames):
         crop, crop_map = crop_square(frame, center, side, config.exemplar_size_px, fill_bgr=fill)
         exemplar = self.engine.embed_exemplar([crop], crop_map.to_crop(target)[None])
         state = TrackState(exemplar, target, frame_wh, fill, StatusFilter())
+        self._state = self._learn_first_frame(state, frame) if self._box_head else state
+        return Result(tuple(target.tolist()), 1.0, "tracked")
 
-        # Measure how the network's boxes differ from the given one.
-        if self._box_head and self._box_head.box_correction:
-            ((_, side),) = self._local_windows(state)
+    def _learn_first_frame(self, state: TrackState, frame: Image) -> TrackState:
+        """Measure how the network's boxes differ from the given one, and start the filter."""
+        options, config, target = self.options, self.engine.config, state.box_xywh
+        if not isinstance(options, BoxHeadOptions):
+            return state
+        ((center, side),) = self._local_windows(state)
+        size, stride, fill = config.search_size_px, config.total_stride, state.fill_bgr
+
+        # 1. Plain windows for both, augmented ones for the filter; all in one batch.
+        plain = options.box_correction > 0 or options.online_filter
+        shifts = [np.array(shift) * side for shift in SHIFTS] if plain else []
+        cut = [crop_square(frame, center + s, side, size, fill_bgr=fill) for s in shifts]
+        crops, maps = [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
+        centers = [crop_map.to_crop([*center, 0.0, 0.0])[:2] for crop_map in maps]
+        for augmentation in AUGMENTATIONS if options.online_filter else ():
+            crop, at = augmented_window(
+                frame, target, augmentation, side_px=side, size_px=size, fill_bgr=fill
+            )
+            crops.append(crop)
+            centers.append(at)
+        if not crops:
+            return state
+        response = self.engine.track(state.exemplar, crops)
+
+        # 2. Learn from them.
+        if options.box_correction:
             correction = measure_box_correction(
-                self.engine, exemplar, frame, target,
-                side_px=side, fill_bgr=fill, share=self._box_head.box_correction,
+                response[: len(maps)], maps, target, state.frame_wh,
+                stride_px=stride, share=options.box_correction,
             )  # fmt: skip
             state = replace(state, box_correction=correction)
-        self._state = state
-        return Result(tuple(target.tolist()), 1.0, "tracked")
+        if options.online_filter:
+            if response.features is None:
+                raise EngineError(
+                    f"the {self.engine.name} graph gives no search features, which the online "
+                    "filter learns from; export it again with `siamtrack export --overwrite`, or "
+                    "give online_filter=False"
+                )
+            at_cells = (
+                np.array(centers) - cell_centers(response.score_logits.shape[-1], stride, size)[0]
+            ) / stride
+            online_filter = OnlineFilter.from_first_frame(response.features, at_cells)
+            state = replace(state, online_filter=online_filter)
+        return state
 
     def update(self, frame_bgr: Image) -> Result:
         """Find the target in the next frame.
@@ -210,8 +269,16 @@ class Tracker(OldTrackerNames):
             InvalidFrameError: not a frame, or one of another aspect than the last.
         """
         with self.budget.frame() if self.budget else nullcontext():
-            crops, maps = self.crop_search_windows(frame_bgr)
-            return self.update_from_response(self.engine.track(self.exemplar, crops), maps)
+            frame = check_frame(frame_bgr)
+            crops, maps = self.crop_search_windows(frame)
+            response = self.engine.track(self.exemplar, crops)
+            crops, around = self.crop_windows_around(frame, response)
+            if crops:
+                response, maps = (
+                    response + self.engine.track(self.exemplar, crops),
+                    [*maps, *around],
+                )
+            return self.update_from_response(response, maps)
 
     def crop_search_windows(self, frame_bgr: Image) -> tuple[list[Image], list[CropMap]]:
         """First half of `update`; `MultiTracker` batches the crops of several trackers."""
@@ -227,30 +294,62 @@ class Tracker(OldTrackerNames):
         cut = [crop_square(frame, c, side, size, fill_bgr=state.fill_bgr) for c, side in windows]
         return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
 
-    def update_from_response(self, response: Response, maps: Sequence[CropMap]) -> Result:
-        """Second half of `update`, with the response to the crops of `crop_search_windows`."""
+    def crop_windows_around(
+        self, frame: Image, response: Response
+    ) -> tuple[list[Image], list[CropMap]]:
+        """Four more windows, if the filter sees the target nowhere in that of the last box.
+
+        `response` is that of `crop_search_windows`; the response to the windows around is to be
+        appended to it. Nothing is cut while the target is searched in the whole frame.
+        """
+        state, box_head = self._require_state(), self._box_head
+        if box_head is None or state.online_filter is None or self._is_searching(state):
+            return [], []
+        if self._filtered(response)[0].mixed.max() >= box_head.look_around_below:
+            return [], []
+        ((center, side),) = self._local_windows(state)
+        size, fill = self.engine.config.search_size_px, state.fill_bgr
+        centers = [center + np.array(offset) * side for offset in AROUND]
+        cut = [crop_square(frame, c, side, size, fill_bgr=fill) for c in centers]
+        return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
+
+    def update_from_response(
+        self,
+        response: Response,
+        maps: Sequence[CropMap],
+        others_xywh: Sequence[FloatArray] = (),
+    ) -> Result:
+        """Second half of `update`, with the response to the crops of `crop_search_windows`.
+
+        `others_xywh` are the last boxes of other targets, which the filter learns to reject.
+        """
         state, config = self._require_state(), self.engine.config
         options, box_head = self.options, self._box_head
         before = state.status_filter.status
-
-        # An online filter would rescore the response here, and be updated after step 3.
         response = state.box_correction.apply(response)
+        filtered = self._filtered(response)
 
         # 1. Decode the windows around the last box. They come first, then the fine and the coarse
         #    windows elsewhere.
         local = self._local_count
-        found = decode(response[:local], maps[:local], state.box_xywh, config, options)
+        here = filtered[0] if filtered else None
+        found = decode(response[:local], maps[:local], state.box_xywh, config, options, here)
 
         # 2. Decode the fine windows elsewhere, and decide between here and there.
         fine_end, switched = local + count_fine(maps[0], maps[local:]), False
         if box_head and fine_end > local:
             remote = decode_redetection(
-                response[local:fine_end], maps[local:fine_end], state.box_xywh, config, box_head
-            )
-            verification = None if before == "lost" else state.verification
-            if accept_redetection(remote, state.similarity, box_head):
-                switched = should_switch_target(remote, found, verification, box_head)
-            found = remote if switched else found
+                response[local:fine_end], maps[local:fine_end], state.box_xywh, config, box_head,
+                filtered[local:fine_end],
+            )  # fmt: skip
+            remote = remote._replace(window=local + remote.window)
+            if not self._is_searching(state):  # the windows around
+                found = max(found, remote, key=lambda one: one.filter_peak)
+            else:
+                verification = None if before == "lost" else state.verification
+                if accept_redetection(remote, state.similarity, box_head):
+                    switched = should_switch_target(remote, found, verification, box_head)
+                found = remote if switched else found
 
         # A network that is broken moves nothing.
         score = calibrated_score(found, options)
@@ -265,7 +364,21 @@ class Tracker(OldTrackerNames):
             box = box if accept_redetection(found, state.similarity, box_head) else state.box_xywh
         box = keep_in_frame(box, state.frame_wh)
 
-        # 4. Running mean of the similarity, from the first prediction on, while the target is
+        # 4. Update the online filter.
+        online_filter = state.online_filter
+        if online_filter and box_head and status_filter.status != "lost":
+            features = response.features[found.window]
+            online_filter = self._updated_filter(
+                online_filter,
+                features,
+                filtered[found.window],
+                found,
+                box,
+                maps[found.window],
+                others_xywh,
+            )
+
+        # 5. Running mean of the similarity, from the first prediction on, while the target is
         #    tracked for sure; verification of a recovered target.
         similarity = found.similarity if state.last_prediction is None else state.similarity
         if status_filter.status == "tracked" and state.verification is None:
@@ -275,11 +388,11 @@ class Tracker(OldTrackerNames):
             switched=switched, frames=self._verify_frames,
         )  # fmt: skip
 
-        # 5. Progress of the search grid; the best coarse cell gets a fine window next frame.
+        # 6. Progress of the search grid; the best coarse cell gets a fine window next frame.
         grid_index, refine_center = 0, None
         if status_filter.status == "lost" or verification is not None:
             grid_index, refine_center = state.grid_index, state.refine_center_xy
-            if len(maps) > local:
+            if self._is_searching(state) and len(maps) > local:
                 # The fine window at the best coarse cell is not one of the grid.
                 grid_index += len(maps) - local - (refine_center is not None)
                 refine_center = best_coarse_center(response[fine_end:], maps[fine_end:], config)
@@ -287,9 +400,58 @@ class Tracker(OldTrackerNames):
         self._state = replace(
             state, box_xywh=box, status_filter=status_filter, verification=verification,
             similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
-            last_prediction=found,
+            last_prediction=found, online_filter=online_filter, frames=state.frames + 1,
         )  # fmt: skip
         return Result(tuple(box.tolist()), score, status_filter.status)
+
+    def _filtered(self, response: Response) -> list[FilterResponse]:
+        """The online filter's response to every window; none without a filter."""
+        online_filter = self._require_state().online_filter
+        if online_filter is None or response.features is None:
+            return []
+        return [online_filter.respond(features) for features in response.features]
+
+    def _updated_filter(
+        self,
+        online_filter: OnlineFilter,
+        features: Float32Array,
+        filtered: FilterResponse,
+        found: Prediction,
+        box_xywh: FloatArray,
+        crop_map: CropMap,
+        others_xywh: Sequence[FloatArray],
+    ) -> OnlineFilter:
+        """The filter after one more frame; the same one if the frame is not learned."""
+        options, config = self._box_head, self.engine.config
+        # Learn only where both filter and network are sure: an occluder is not the target.
+        sure = options is not None and found.filter_peak >= options.filter_min_peak
+        if not sure or 0.5 * (1 + math.tanh(0.5 * found.peak_logit)) < options.filter_min_score:
+            return online_filter
+
+        # Distractors: a second peak, and the other targets.
+        first_cell = cell_centers(len(filtered.mixed), config.total_stride, config.search_size_px)[
+            0
+        ]
+
+        def to_cells(box: FloatArray) -> FloatArray:
+            x, y, w, h = crop_map.to_crop(box)
+            return (np.array([x + w / 2, y + h / 2]) - first_cell) / config.total_stride
+
+        size_cells = self._require_state().box_xywh[2:] / crop_map.scale / config.total_stride
+        row, column = second_peak(filtered.mixed, found.cell, size_cells)
+        distractors = [to_cells(other) for other in others_xywh]
+        if filtered.mixed[row, column] > DISTRACTOR_RATIO * found.filter_peak:
+            distractors.append(np.array([column, row]))
+        if not distractors and (self._require_state().frames + 1) % UPDATE_INTERVAL:
+            return online_filter
+        return online_filter.updated(
+            features, to_cells(box_xywh), filtered.mixed,
+            lr=options.filter_lr * (2.0 if distractors else 1.0), distractors_xy=distractors,
+        )  # fmt: skip
+
+    def _is_searching(self, state: TrackState) -> bool:
+        """Whether windows elsewhere in the frame are visited: the target is lost or unverified."""
+        return state.status_filter.status == "lost" or state.verification is not None
 
     def _local_windows(self, state: TrackState) -> list[Window]:
         """Windows around the last box: one, or one per scale."""
@@ -299,8 +461,7 @@ class Tracker(OldTrackerNames):
 
     def _redetection_windows(self, state: TrackState) -> list[Window]:
         """Next windows of the search grid; none unless the target is lost or unverified."""
-        searching = state.status_filter.status == "lost" or state.verification is not None
-        if self._box_head is None or not searching:
+        if self._box_head is None or not self._is_searching(state):
             return []
         count = self._box_head.redetect_windows
         if self.budget:
