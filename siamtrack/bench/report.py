@@ -21,6 +21,7 @@ from siamtrack.bench.stages import (
     Timing,
     VideoRun,
     count_macs,
+    cpu_threads,
     matmul_peak,
     run_interleaved,
     summarize,
@@ -114,11 +115,11 @@ def benchmark(
             engines.append(EngineRun(engine, options, clip, threads=threads))
 
     # 2. Runs of other trackers.
-    others = [
-        TimedRun(spec.label, spec.build(), clip, threads=threads)
-        for spec in config.trackers
-        for threads in config.threads
-    ]
+    others: list[TimedRun] = []
+    for spec in config.trackers:
+        for threads in config.threads:
+            with cpu_threads(threads):  # some choose their threads when they are built
+                others.append(TimedRun(spec.label, spec.build(), clip, threads=threads))
 
     # 3. The limit: the network's MACs at the peak of this machine, in the same precision.
     macs = count_macs(source.network)

@@ -55,8 +55,9 @@ def _parse_targets(
     "trackers",
     multiple=True,
     metavar="NAME",
-    help="Time another tracker as well, such as opencv:nano, written as the --tracker of "
-    "siamtrack eval; may be repeated.",
+    help="Time another tracker as well, such as opencv:nano or "
+    "nanotrack:BACKBONE.onnx,HEAD.onnx, written as the --tracker of siamtrack eval; may be "
+    "repeated.",
 )
 @click.option("--rival", "rivals", multiple=True, hidden=True)
 @opencv_model_options

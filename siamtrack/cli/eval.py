@@ -40,8 +40,9 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     multiple=True,
     metavar="NAME",
     help="siamtrack, siamfc, a weights file, opencv:csrt (kcf, mil, mosse, medianflow, nano, vit), "
-    "package.module:Class, file.py:Class; options as NAME@key=value,key=value. May be repeated: "
-    "the trackers take turns on every sequence. [default: siamtrack]",
+    "nanotrack:BACKBONE.onnx,HEAD.onnx (NanoTrackV3), package.module:Class, file.py:Class; options "
+    "as NAME@key=value,key=value. May be repeated: the trackers take turns on every sequence. "
+    "[default: siamtrack]",
 )
 @click.option(
     "--protocol",

@@ -18,6 +18,20 @@ PRECISIONS = ("f32", "int8")
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
+def open_session(
+    path: Path, *, threads: int, provider: str = _PROVIDERS["cpu"]
+) -> ort.InferenceSession:
+    """Read a graph into ONNX Runtime, whose exceptions have no public class."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Its threads wait for the next call by spinning: beside the other graph, the decoder or a
+    # second engine, calls would take up to three times as long.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return ort.InferenceSession(path, options, providers=[provider])
+
+
 class OnnxEngine(GraphEngine):
     """Runs the graphs in ONNX Runtime, on the CPU or on an NVIDIA GPU."""
 
@@ -52,21 +66,14 @@ class OnnxEngine(GraphEngine):
         super().__init__(weights, weights_sha256, device=device)
 
     def _open(self, path: Path) -> Graph:
-        provider = _PROVIDERS.get(self.device.partition(":")[0])
+        provider = _PROVIDERS.get(self.device.partition(":")[0], "")
         if provider not in ort.get_available_providers():
             raise EngineError(
                 f"this ONNX Runtime cannot use {self.device}; install onnxruntime-gpu, or use "
                 'engine "torch"'
             )
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Its threads wait for the next call by spinning: beside the other graph, the decoder or a
-        # second engine, calls would take up to three times as long.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            session = ort.InferenceSession(path, options, providers=[provider])
+            session = open_session(path, threads=self._threads, provider=provider)
         except Exception as error:  # ONNX Runtime has no public class for what it raises here.
             raise EngineError(f"graph {path} is damaged ({error}); export it again") from error
         names = [i.name for i in session.get_inputs()]

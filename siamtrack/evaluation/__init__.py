@@ -4,7 +4,7 @@ Reading order, along the way of one evaluation:
 
 - `task`: `RunConfig` (the configuration), `Task` (one tracker over one sequence), `TaskResult`.
 - `protocols`, `datasets`: what is evaluated on, and what counts there.
-- `trackers`: trackers by name, and the keys of their results.
+- `trackers`: trackers by name, and the keys of their results; `nanotrack`: the rival NanoTrackV3.
 - `evaluate`: `prepare`, `run`, progress, archives for servers.
 - `worker`, `cluster`: where tasks run, on `utils.workers` here or through Dask elsewhere.
 - `runs`: one tracker over one sequence, in all variants.

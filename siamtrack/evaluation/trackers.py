@@ -4,6 +4,7 @@
 |---|---|
 | `siamtrack`, `siamtrack-nano`, `path/to.safetensors` | ours, by weights |
 | `opencv:csrt` | one of OpenCV's |
+| `nanotrack:BACKBONE.onnx,HEAD.onnx` | NanoTrackV3, by its model files |
 | `package.module:Class`, `path/to/file.py:Class` | a class of yours |
 | `identity` | never moves |
 
@@ -109,15 +110,22 @@ class TrackerSpec:
 
     @property
     def label(self) -> str:
-        """The tracker as reports write it: no folders, no model files of OpenCV's."""
+        """The tracker as reports write it: no folders, no model files of rivals."""
         if self.name.startswith("opencv:"):
             return self.name
+        if self.is_nanotrack:
+            return NANOTRACK
         return str(TrackerSpec(_file_name(self.name), self.options))
 
     @property
     def is_ours(self) -> bool:
         """Whether it is named by weights of ours."""
-        return self.name != "identity" and ":" not in self.name
+        return self.name not in ("identity", NANOTRACK) and ":" not in self.name
+
+    @property
+    def is_nanotrack(self) -> bool:
+        """Whether it is NanoTrackV3."""
+        return self.name.partition(":")[0] == NANOTRACK
 
     @property
     def needs_fresh_process(self) -> bool:
@@ -141,6 +149,8 @@ class TrackerSpec:
             return IdentityTracker()
         if self.name.startswith("opencv:"):
             return opencv_tracker(self.name.removeprefix("opencv:"), self.options)
+        if self.is_nanotrack:
+            return _build_nanotrack(self)
         if not self.is_ours:
             return _build_class(self)
         import siamtrack
@@ -278,6 +288,37 @@ def _make_network_tracker(name: str, files: Mapping[str, str]) -> Any:
             f"OpenCV {cv2.__version__} cannot make opencv:{name} from "
             f"{', '.join(files.values())}: {reason}; give the model files of that tracker"
         ) from error
+
+
+# --- NanoTrackV3 ----------------------------------------------------------------------------------
+
+NANOTRACK = "nanotrack"
+
+
+def _build_nanotrack(spec: TrackerSpec) -> EvaluatedTracker:
+    if spec.options:
+        raise ConfigError(f"{NANOTRACK} takes no options, not {', '.join(spec.options)}")
+    backbone, head = _nanotrack_files(spec)
+    try:
+        from siamtrack.evaluation.nanotrack import NanoTracker
+    except ImportError as error:
+        raise EvaluationError(
+            f"{NANOTRACK} needs ONNX Runtime, which cannot be imported ({error}); "
+            "pip install onnxruntime"
+        ) from error
+    return NanoTracker(backbone, head)
+
+
+def _nanotrack_files(spec: TrackerSpec) -> tuple[Path, Path]:
+    """Backbone and head."""
+    files = [file.strip() for file in spec.name.partition(":")[2].split(",")]
+    if len(files) != 2 or not all(files):
+        raise ConfigError(
+            f"tracker {spec.name!r} needs two model files; "
+            f"write {NANOTRACK}:BACKBONE.onnx,HEAD.onnx"
+        )
+    backbone, head = (Path(file).expanduser() for file in files)
+    return backbone, head
 
 
 # --- Classes of the user's, and the got10k toolkit's way of calling them --------------------------
@@ -440,6 +481,11 @@ def result_identity(spec: TrackerSpec, tracker: EvaluatedTracker) -> dict[str, o
     if spec.name.startswith("opencv:"):
         files = {key: sha256(Path(str(value))) for key, value in sorted(spec.options.items())}
         return {"name": spec.name, "opencv": cv2.__version__, "files_sha256": files}
+    if spec.is_nanotrack:
+        from siamtrack.evaluation.nanotrack import REVISION
+
+        files = dict(zip(("backbone", "head"), map(sha256, _nanotrack_files(spec)), strict=True))
+        return {"name": NANOTRACK, "revision": REVISION, "files_sha256": files}
     if not spec.is_ours:
         # A class: its options and the file that defines it.
         source = _source_file(spec.name.rpartition(":")[0])
@@ -485,7 +531,7 @@ def result_key(spec: TrackerSpec, identity: Mapping[str, object] | None = None) 
         options: Any = hashed["options"]
         hashed["options"] = {first_names.get(name, name): v for name, v in options.items()}
     digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:10]
-    name = spec.name
+    name = NANOTRACK if spec.is_nanotrack else spec.name
     if (file_name := _file_name(name)) != name:
         name = file_name.removesuffix(".safetensors")
     return f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}-{digest}"

@@ -219,6 +219,19 @@ def test_every_engine_that_can_run_is_measured(clip, weights, tmp_path, quick_pe
     ]
 
 
+def test_trackers_are_built_with_the_threads_of_their_row(
+    clip, weights, tmp_path, quick_peak, monkeypatch
+):
+    built = []
+    monkeypatch.setattr(
+        TrackerSpec, "build", lambda spec: built.append(cv2.getNumThreads()) or IdentityTracker()
+    )
+    trackers = (TrackerSpec("identity"),)
+    config = BenchConfig(str(weights), ("torch",), threads=(1, 2), trackers=trackers, frames=1)
+    benchmark(config, clip, tmp_path)
+    assert built == [1, 2]
+
+
 def test_a_named_engine_that_cannot_run_is_an_error(clip, weights, tmp_path):
     with pytest.raises(EngineError, match="siamtrack export"):
         benchmark(BenchConfig(str(weights), ("onnx",)), clip, tmp_path)
