@@ -19,6 +19,8 @@ from siamtrack.types import FloatArray
 MIN_SIDE_PX = 2.0
 """Minimum width and height of a tracked box; a smaller target leaves nothing to correlate."""
 
+_NEAR_BORDER = 0.05  # of its length: nearer to the border, a box may reach out of the frame
+
 
 def parse_box(box: Sequence[float] | ArrayLike) -> FloatArray:
     """Turn x, y, w, h (px, 0-based) into a (4,) float64 box.
@@ -97,6 +99,34 @@ def keep_in_frame(box_xywh: ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
             box[axis] = _clamp(center - least / 2, frame_wh[axis] - least)
             box[2 + axis] = least
     return np.array(box)
+
+
+def keep_hidden_part(
+    box_xywh: FloatArray, last_wh: FloatArray, frame_wh: tuple[int, int]
+) -> FloatArray:
+    """A tracked box that reaches out of the frame where its target does.
+
+    Along an axis on which only one end of the box is inside the frame, the box stays as long as it
+    was: else a target that leaves slowly would shrink to a sliver, and could not be found again.
+    The center stays inside the frame, and the box at least `MIN_SIDE_PX` long.
+
+    Example:
+        >>> keep_hidden_part(np.array([90.0, 20, 10, 30]), np.array([40.0, 30]), (100, 80)).tolist()
+        [80.0, 20.0, 40.0, 30.0]
+    """
+    box: FloatArray = box_xywh.copy()
+    for axis in (0, 1):
+        end = float(frame_wh[axis])
+        low, high = _clamp(box[axis], end), _clamp(box[axis] + box[2 + axis], end)
+        near = _NEAR_BORDER * last_wh[axis]  # boxes are not exact
+        hidden_before, hidden_after = low <= near, high >= end - near
+        length = max(high - low, min(MIN_SIDE_PX, end))
+        if hidden_before != hidden_after:
+            length = max(length, float(last_wh[axis]))
+            low = high - length if hidden_before else low
+        middle = low + length / 2
+        box[axis], box[2 + axis] = low + _clamp(middle, end) - middle, length
+    return box
 
 
 def iou(a_xywh: ArrayLike, b_xywh: ArrayLike) -> FloatArray:

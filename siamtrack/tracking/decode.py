@@ -130,11 +130,11 @@ def decode_box_head(
     found = Prediction(last_xywh, logit, similarity, margin, best)
     if filtered is not None:
         first = filtered.first
-        other = first[second_peak(first, best, last_wh / config.total_stride)]
+        other = second_peak(first, best, last_wh / config.total_stride)
         found = found._replace(
             filter_peak=float(filtered.mixed[best]),
             first_peak=float(first[best]),
-            first_margin=float(first[best] - other),
+            first_margin=float(first[best] - first[other]),
         )
     if peak < options.min_peak:
         return found
@@ -284,7 +284,7 @@ def peak_margin(logits: Float32Array, cell: tuple[int, int], reach: Iterable[flo
 
 
 def second_peak(
-    response: Float32Array, cell: tuple[int, int], size_cells: Float32Array
+    response: Float32Array, cell: tuple[int, int], size_cells: Float32Array | FloatArray
 ) -> tuple[int, int]:
     """Row and column of the highest response half a target or more away from the peak.
 

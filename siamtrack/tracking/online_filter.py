@@ -141,7 +141,7 @@ class OnlineFilter:
         label = gaussian_label(center_xy, cells)
         weight = row_weights(label, cells)
         if len(distractors_xy):
-            weight = weight + distractor_weights(label, distractors_xy)
+            weight += distractor_weights(label, distractors_xy)
         weight, label = weight.ravel(), label.ravel()
 
         # 1. All rows of the target, and few of the background that stand for the rest.
@@ -230,9 +230,10 @@ def distractor_weights(label: Float32Array, distractors_xy: Sequence[FloatArray]
     along = np.arange(len(label))
     near = np.zeros_like(label)
     for x, y in distractors_xy:
-        distance = (along - x) ** 2 + (along[:, None] - y) ** 2  # (R, R)
+        distance = (along - x) ** 2 + (along[:, None] - y) ** 2  # (R, R), cells
         near = np.maximum(near, np.exp(-0.5 * distance).astype(np.float32))
-    return (DISTRACTOR_WEIGHT - 1) * near * (1 - label) / np.float32(label.size)
+    weights: Float32Array = (DISTRACTOR_WEIGHT - 1) * near * (1 - label) / label.size
+    return weights.astype(np.float32)
 
 
 def conjugate_gradients(

@@ -109,6 +109,8 @@ class BoxHeadOptions(TrackerOptions):
         look_around_below: filter peak below which the places around the search window are looked at
             in the same frame; 0 never looks. Raising it loses fewer fast targets, at the cost of
             four more forward passes in such a frame.
+        look_around_accept: lowest filter peak there at which the box moves. Raising it avoids jumps
+            while the target is hidden, and loses more fast targets.
     """
 
     shape_penalty: float = ranged(0.05, 0.0, INF)
@@ -128,6 +130,7 @@ class BoxHeadOptions(TrackerOptions):
     filter_score_offset: float = ranged(0.25, -INF, INF)
     filter_score_margin: float = ranged(6.0, 0.0, INF)
     look_around_below: float = ranged(0.3, 0.0, 1.0)
+    look_around_accept: float = ranged(0.4, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         TrackerOptions.__post_init__(self)  # super() fails in a dataclass with slots

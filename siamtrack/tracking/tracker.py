@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike
 from siamtrack.crops import check_frame, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Response
 from siamtrack.errors import EngineError, InvalidFrameError, NotInitializedError
-from siamtrack.geometry import CropMap, context_side, keep_in_frame, parse_box, parse_first_box
+from siamtrack.geometry import (
+    CropMap,
+    context_side,
+    keep_hidden_part,
+    keep_in_frame,
+    parse_box,
+    parse_first_box,
+)
 from siamtrack.tracking.box_correction import (
     NO_CORRECTION,
     SHIFTS,
@@ -90,7 +97,7 @@ class TrackState:
     """Everything a tracker remembers; replaced in every frame, never changed."""
 
     exemplar: Exemplar
-    box_xywh: FloatArray  # (4,) last box, frame px
+    box_xywh: FloatArray  # (4,) last box, frame px; may reach out of the frame
     frame_wh: tuple[int, int]  # size of the last frame, px
     fill_bgr: tuple[float, float, float]  # mean color of the first frame, used outside of frames
     status_filter: StatusFilter
@@ -344,7 +351,8 @@ class Tracker(OldTrackerNames):
             )  # fmt: skip
             remote = remote._replace(window=local + remote.window)
             if not self._is_searching(state):  # the windows around
-                found = max(found, remote, key=lambda one: one.filter_peak)
+                needed = max(box_head.look_around_accept, found.filter_peak)
+                found = remote if remote.filter_peak > needed else found
             else:
                 verification = None if before == "lost" else state.verification
                 if accept_redetection(remote, state.similarity, box_head):
@@ -362,20 +370,15 @@ class Tracker(OldTrackerNames):
         box = found.box_xywh
         if box_head and before == "lost":
             box = box if accept_redetection(found, state.similarity, box_head) else state.box_xywh
-        box = keep_in_frame(box, state.frame_wh)
+        if box_head:
+            box = keep_hidden_part(box, state.box_xywh[2:], state.frame_wh)
+        shown = keep_in_frame(box, state.frame_wh)
 
         # 4. Update the online filter.
-        online_filter = state.online_filter
-        if online_filter and box_head and status_filter.status != "lost":
-            features = response.features[found.window]
-            online_filter = self._updated_filter(
-                online_filter,
-                features,
-                filtered[found.window],
-                found,
-                box,
-                maps[found.window],
-                others_xywh,
+        online_filter, window = state.online_filter, found.window
+        if response.features is not None and filtered and status_filter.status != "lost":
+            online_filter = self._learned(
+                response.features[window], filtered[window], found, box, maps[window], others_xywh
             )
 
         # 5. Running mean of the similarity, from the first prediction on, while the target is
@@ -402,7 +405,7 @@ class Tracker(OldTrackerNames):
             similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
             last_prediction=found, online_filter=online_filter, frames=state.frames + 1,
         )  # fmt: skip
-        return Result(tuple(box.tolist()), score, status_filter.status)
+        return Result(tuple(shown.tolist()), score, status_filter.status)
 
     def _filtered(self, response: Response) -> list[FilterResponse]:
         """The online filter's response to every window; none without a filter."""
@@ -411,41 +414,43 @@ class Tracker(OldTrackerNames):
             return []
         return [online_filter.respond(features) for features in response.features]
 
-    def _updated_filter(
+    def _learned(
         self,
-        online_filter: OnlineFilter,
         features: Float32Array,
         filtered: FilterResponse,
         found: Prediction,
         box_xywh: FloatArray,
         crop_map: CropMap,
         others_xywh: Sequence[FloatArray],
-    ) -> OnlineFilter:
-        """The filter after one more frame; the same one if the frame is not learned."""
-        options, config = self._box_head, self.engine.config
+    ) -> OnlineFilter | None:
+        """The online filter after one more window; the same one if the window is not learned."""
+        state, options, config = self._require_state(), self._box_head, self.engine.config
+        if state.online_filter is None or options is None:
+            return None
         # Learn only where both filter and network are sure: an occluder is not the target.
-        sure = options is not None and found.filter_peak >= options.filter_min_peak
-        if not sure or 0.5 * (1 + math.tanh(0.5 * found.peak_logit)) < options.filter_min_score:
-            return online_filter
+        network_score = 0.5 * (1.0 + math.tanh(0.5 * found.peak_logit))
+        if found.filter_peak < options.filter_min_peak or network_score < options.filter_min_score:
+            return state.online_filter
 
         # Distractors: a second peak, and the other targets.
-        first_cell = cell_centers(len(filtered.mixed), config.total_stride, config.search_size_px)[
-            0
-        ]
+        cells, stride = len(filtered.mixed), config.total_stride
+        first_center = cell_centers(cells, stride, config.search_size_px)[0]
 
-        def to_cells(box: FloatArray) -> FloatArray:
+        def center_in_cells(box: FloatArray) -> FloatArray:
             x, y, w, h = crop_map.to_crop(box)
-            return (np.array([x + w / 2, y + h / 2]) - first_cell) / config.total_stride
+            return (np.array([x + w / 2, y + h / 2]) - first_center) / stride
 
-        size_cells = self._require_state().box_xywh[2:] / crop_map.scale / config.total_stride
+        distractors = [center_in_cells(other) for other in others_xywh]
+        size_cells = state.box_xywh[2:] / crop_map.scale / stride
         row, column = second_peak(filtered.mixed, found.cell, size_cells)
-        distractors = [to_cells(other) for other in others_xywh]
         if filtered.mixed[row, column] > DISTRACTOR_RATIO * found.filter_peak:
             distractors.append(np.array([column, row]))
-        if not distractors and (self._require_state().frames + 1) % UPDATE_INTERVAL:
-            return online_filter
-        return online_filter.updated(
-            features, to_cells(box_xywh), filtered.mixed,
+
+        # They are learned at once, and faster.
+        if not distractors and (state.frames + 1) % UPDATE_INTERVAL:
+            return state.online_filter
+        return state.online_filter.updated(
+            features, center_in_cells(box_xywh), filtered.mixed,
             lr=options.filter_lr * (2.0 if distractors else 1.0), distractors_xy=distractors,
         )  # fmt: skip
 
