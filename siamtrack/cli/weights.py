@@ -14,6 +14,7 @@ from siamtrack.cli.options import (
     max_frames_option,
     settings_option,
     tracker_options,
+    views_option,
 )
 
 _weights_option = click.option(
@@ -116,12 +117,13 @@ def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: boo
 @click.option("--folds", default=5, show_default=True, help="Of the cross-validation.")
 @click.option("--workers", default=1, show_default=True, help="Processes that track.")
 @click.option("--seed", default=0, show_default=True, help="Of the search.")
+@views_option
 @max_frames_option
 @click.option("--memory-mb", default=3000, show_default=True, help="For decoded frames, in all.")
 def tune(**arguments: Any) -> None:
     """Search tracker options on sequences with ground truth, cross-validated over sequences.
 
-    Trials and report go into the folder OUT; the table is printed as well. The same command
+    The groups.json of a folder of clips says which sequences belong together. Trials and report go into the folder OUT; the table is printed as well. The same command
     continues a search that was stopped.
     """
     from siamtrack.tuning.search import tune as search

@@ -23,7 +23,7 @@ from siamtrack.data.formats.benchmarks import LAYOUTS, BenchmarkTarget
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
-from siamtrack.evaluation.groups import SequenceGroup, read_groups
+from siamtrack.evaluation.groups import SequenceGroup, own_groups, read_groups
 from siamtrack.evaluation.protocols import Protocol
 from siamtrack.types import BoolArray, FloatArray
 from siamtrack.video.decode import Frames
@@ -137,7 +137,7 @@ class Benchmark(ABC):
     @cached_property
     def groups(self) -> Mapping[str, SequenceGroup]:
         """Group of every sequence, by name; each is its own where nothing says otherwise."""
-        return {name: SequenceGroup(name) for name in self.names}
+        return own_groups(self.names)
 
     def check(self, names: Sequence[str]) -> tuple[dict[str, EvalSequence], list[str]]:
         """Load `names`: those that can be evaluated on, and every problem of the data set."""

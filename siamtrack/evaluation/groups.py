@@ -10,13 +10,15 @@ sequences that chose options before: their figures flatter whatever they chose.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from siamtrack.errors import DatasetError
 
 GROUPS_FILE = "groups.json"
+ALL, TUNED_ON, OTHERS = "all", "chosen on", "the others"
+"""Parts of a data set: all of it, the sequences that chose options before, and the others."""
 _FORM = '{"sequence": {"group": "name", "tuned_before": true}}, where tuned_before may be left out'
 
 
@@ -26,6 +28,11 @@ class SequenceGroup:
 
     group: str
     tuned_before: bool = False
+
+
+def own_groups(names: Sequence[str]) -> dict[str, SequenceGroup]:
+    """Every sequence a group of its own."""
+    return {name: SequenceGroup(name) for name in names}
 
 
 def read_groups(root: Path, names: Sequence[str]) -> dict[str, SequenceGroup]:
@@ -38,7 +45,7 @@ def read_groups(root: Path, names: Sequence[str]) -> dict[str, SequenceGroup]:
     """
     path = root / GROUPS_FILE
     if not path.is_file():
-        return {name: SequenceGroup(name) for name in names}
+        return own_groups(names)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -53,6 +60,17 @@ def read_groups(root: Path, names: Sequence[str]) -> dict[str, SequenceGroup]:
             "the file"
         )
     return {name: _parse_entry(path, name, content[name]) for name in names}
+
+
+def split_by_use(groups: Mapping[str, SequenceGroup]) -> dict[str, dict[str, SequenceGroup]]:
+    """`ALL`, and if any sequence chose options before `TUNED_ON` and `OTHERS`, unless empty."""
+    parts = {ALL: dict(groups)}
+    if any(group.tuned_before for group in groups.values()):
+        for part, before in ((TUNED_ON, True), (OTHERS, False)):
+            members = {n: group for n, group in groups.items() if group.tuned_before == before}
+            if members:
+                parts[part] = members
+    return parts
 
 
 def _parse_entry(path: Path, name: str, entry: object) -> SequenceGroup:

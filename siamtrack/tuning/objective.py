@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import cv2
+import numpy as np
 
 from siamtrack.api import options_for, read_source
 from siamtrack.data.datasets import open_dataset
@@ -20,6 +21,7 @@ from siamtrack.data.sequence import VideoSequence
 from siamtrack.engines import make_engine
 from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
+from siamtrack.evaluation.views import PLAIN, view_frames, view_of
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Image
 from siamtrack.utils.files import Closing
@@ -38,9 +40,10 @@ class TuneConfig:
         sequences: data set, `kind:root`.
         fixed: tracker options over those of the weights' card, the same in every trial.
         engine: see `siamtrack.engines.make_engine`.
-        max_frames: frames of each sequence that are tracked; 0 for all.
+        max_frames: frames of each view of a sequence that are tracked; 0 for all.
         memory_mb: decoded frames that all processes together may keep; the rest is decoded again
             in every trial.
+        views: of each sequence that are tracked, see `siamtrack.evaluation.views`.
     """
 
     weights: str
@@ -49,6 +52,7 @@ class TuneConfig:
     engine: str = "auto"
     max_frames: int = 0
     memory_mb: int = 3000
+    views: tuple[str, ...] = (PLAIN,)
 
 
 class ObjectivePool(Closing):
@@ -59,8 +63,8 @@ class ObjectivePool(Closing):
         ...     pool.evaluate({"window_influence": 0.3})  # doctest: +SKIP
         {'walk': 0.71, 'run': 0.64}
 
-    `frames` is the number of frames by name of the sequence, which balances the load. No more
-    processes start than there are sequences.
+    `frames` is the number of frames by name of the sequence, in all its views, which balances the
+    load. No more processes start than there are sequences.
     """
 
     def __init__(self, config: TuneConfig, frames: Mapping[str, int], workers: int) -> None:
@@ -77,7 +81,7 @@ class ObjectivePool(Closing):
         self.engine = str(self._run(None)[0]["engine"])
 
     def evaluate(self, options: Mapping[str, Any]) -> AucBySequence:
-        """Success AUC by sequence, in the order of `frames`."""
+        """Success AUC by sequence, mean over its views, in the order of `frames`."""
         found = {name: auc for part in self._run(options) for name, auc in part["aucs"].items()}
         return {name: found[name] for name in self._names}
 
@@ -146,25 +150,29 @@ class Objective:
         self._present = {**tuned, **config.fixed}
         self._engine = make_engine(self._source, engine=config.engine, threads=1)
         self.engine = f"{self._engine.name} {self._engine.precision}"
-        self._max_frames = config.max_frames
         dataset = open_dataset(config.sequences)
         # Sequences are cached as a whole, as many as fit.
         left_bytes = memory_mb * 1e6
         self.sequences: list[VideoSequence] = []
+        self._views: dict[str, list[VideoSequence]] = {}
         for name in names:
             sequence = dataset[name]
-            size_bytes = sequence.read(0).nbytes * (config.max_frames or len(sequence))
+            numbers = [view_frames(v, sequence.visible, config.max_frames) for v in config.views]
+            size_bytes = sequence.read(0).nbytes * len(np.unique(np.concatenate(numbers)))
             if size_bytes <= left_bytes:
                 left_bytes -= size_bytes
                 sequence = replace(sequence, frames=CachedFrames(sequence.frames))
             self.sequences.append(sequence)
+            self._views[name] = [view_of(sequence, v, config.max_frames) for v in config.views]
 
     def evaluate(self, options: Mapping[str, Any]) -> AucBySequence:
-        """Track every sequence once with `options` over the present ones."""
+        """Track every view of every sequence once with `options` over the present ones."""
         tracker = Tracker(self._engine, options_for(self._source, {**self._present, **options}))
         return {
-            s.name: success_auc(overlaps_of(s, *track_sequence(tracker, s, self._max_frames)))
-            for s in self.sequences
+            name: float(
+                np.mean([success_auc(overlaps_of(v, *track_sequence(tracker, v))) for v in views])
+            )
+            for name, views in self._views.items()
         }
 
 

@@ -13,9 +13,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from siamtrack.evaluation.groups import ALL, TUNED_ON, SequenceGroup, split_by_use
 from siamtrack.evaluation.report.plots import COLORS, figure_bytes, style
 from siamtrack.evaluation.report.tables import markdown_table, without_nan
-from siamtrack.evaluation.statistics import Interval
+from siamtrack.evaluation.statistics import Interval, bootstrap_mean
+from siamtrack.evaluation.views import PLAIN
 from siamtrack.tuning.crossvalidation import SelectionResult, cross_validate_choice
 from siamtrack.tuning.ranges import Number
 from siamtrack.tuning.study import Trial
@@ -29,17 +31,25 @@ _PANEL_IN = (3.6, 2.9)
 
 
 def write_report(
-    trials: Sequence[Trial], identity: Mapping[str, Any], out: Path, *, folds: int, seed: int = 0
+    trials: Sequence[Trial],
+    identity: Mapping[str, Any],
+    out: Path,
+    *,
+    folds: int,
+    groups: Mapping[str, SequenceGroup],
+    seed: int = 0,
 ) -> SelectionResult:
     """Cross-validate the choice and write trials.json, tuning.md and tuning.png.
 
     The first trial is that of the options before the search; `folds` and `seed` are those of
-    `cross_validate_choice`.
+    `cross_validate_choice`, `groups` says which sequences belong together.
     """
-    aucs = np.array([[trial.aucs[name] for name in trials[0].aucs] for trial in trials])  # (T, S)
-    result = cross_validate_choice(aucs, folds, seed)
+    names = list(trials[0].aucs)
+    aucs = np.array([[trial.aucs[name] for name in names] for trial in trials])  # (T, S)
+    result = cross_validate_choice(aucs, folds, seed, [groups[name].group for name in names])
     write_trials(trials, result, identity, out)
-    atomic_write(out / TABLE, markdown(trials, result))
+    views = identity.get("views", [PLAIN])
+    atomic_write(out / TABLE, markdown(trials, result, groups, views))
     atomic_write(out / PLOT, figure_bytes(plot(trials, result), "png"))
     return result
 
@@ -50,6 +60,7 @@ def write_trials(
     """Write trials.json; `result` is None while the search runs."""
     content: dict[str, Any] = {
         "searched": dict(identity),
+        "candidates": count_candidates(trials),
         "trials": [{**asdict(trial), "objective": trial.objective} for trial in trials],
     }
     if result is not None:
@@ -58,22 +69,51 @@ def write_trials(
     atomic_write(out / DATA, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def markdown(trials: Sequence[Trial], result: SelectionResult) -> str:
+def count_candidates(trials: Sequence[Trial]) -> int:
+    """How many different options were compared with those before the search."""
+    tried = {tuple(sorted(trial.options.items())) for trial in trials}
+    return len(tried - {tuple(sorted(trials[0].options.items()))})
+
+
+def markdown(
+    trials: Sequence[Trial],
+    result: SelectionResult,
+    groups: Mapping[str, SequenceGroup],
+    views: Sequence[str],
+) -> str:
     """The estimated gain, the recommendation, and the best trials."""
-    sequences, gain = len(trials[0].aucs), result.gain
+    sequences, gain, candidates = len(trials[0].aucs), result.gain, count_candidates(trials)
     estimates = [
-        ("options before the search", result.default),
-        ("best options, judged on the sequences that chose them", result.optimistic),
-        ("choosing, judged on sequences left out", result.cross_validated),
+        ("options before the search", result.default, ""),
+        ("best options, judged on the sequences that chose them", result.optimistic, ""),
+        ("their lead", result.lead.difference, "+"),
+        ("choosing, judged on sequences left out", result.cross_validated, ""),
+        ("its gain", gain.difference, "+"),
     ]
-    rows = [(name, f"{found.value:.4f}", _bounds(found, ".4f")) for name, found in estimates]
-    last = f"{gain.difference.value:+.4f}", _bounds(gain.difference, "+.4f")
-    rows.append(("the last minus the first", *last))
+    parts = split_by_use(groups)
+    parts.pop(ALL)
+    gains = dict(zip(trials[0].aucs, result.gains.tolist(), strict=True))
+    for part, members in parts.items():
+        interval = bootstrap_mean(
+            [gains[name] for name in members],
+            np.random.default_rng(0),
+            groups=[group.group for group in members.values()],
+        )
+        before = "chose options before" if part == TUNED_ON else "did not"
+        estimates.append((f"its gain on {len(members)} sequences that {before}", interval, "+"))
+    rows = [
+        (name, f"{found.value:{sign}.4f}", _bounds(found, f"{sign}.4f"))
+        for name, found, sign in estimates
+    ]
+    grouped = f" in {gain.groups} groups" if gain.groups < sequences else ""
+    means = f", means of {len(views)} views ({', '.join(views)})" if len(views) > 1 else ""
     explanation = (
-        f"{len(trials) - 1} trials on {sequences} sequences, {result.folds} folds; better on "
-        f"{gain.wins} sequences, equal on {gain.ties}, p = {gain.p_value:.3f} (sign flips). "
-        "Intervals are bootstrapped over sequences. The second row is too high: part of its lead "
-        "is luck with these sequences. The third is what to expect elsewhere."
+        f"{len(trials) - 1} trials on {sequences} sequences{grouped}{means}, {result.folds} folds; "
+        f"better on {gain.wins} sequences, equal on {gain.ties}, p = {gain.p_value:.3f} (sign "
+        f"flips). Intervals are bootstrapped over {'groups' if grouped else 'sequences'}. "
+        f"Candidates compared with the options before: {candidates}. The best of many leads by "
+        "luck as well, so that its lead is too high; the gain of choosing is what to expect "
+        "elsewhere."
     )
     if result.recommended:
         best = trials[result.best].options.items()

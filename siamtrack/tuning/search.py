@@ -9,14 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from siamtrack.api import DEFAULT_WEIGHTS, options_for, read_source
-from siamtrack.data.datasets import open_dataset
+from siamtrack.data.datasets import open_dataset, parse_spec
 from siamtrack.data.sequence import VideoSequence
 from siamtrack.errors import ConfigError, DatasetError
+from siamtrack.evaluation.groups import own_groups, read_groups
 from siamtrack.evaluation.trackers import TRACKING_REVISION
+from siamtrack.evaluation.views import PLAIN, parse_views, view_frames
 from siamtrack.models.weights import find_weights
 from siamtrack.tracking.old_names import rename_options
 from siamtrack.tuning.crossvalidation import check_folds
@@ -24,6 +25,7 @@ from siamtrack.tuning.objective import AucBySequence, ObjectivePool, TuneConfig
 from siamtrack.tuning.ranges import read_ranges
 from siamtrack.tuning.report import TABLE, write_report, write_trials
 from siamtrack.tuning.study import Search
+from siamtrack.types import IntArray
 from siamtrack.utils.config import parse_assignments
 from siamtrack.utils.files import sha256
 
@@ -42,6 +44,7 @@ def tune(
     folds: int = 5,
     workers: int = 1,
     max_frames: int = 0,
+    views: Sequence[str] = (PLAIN,),
     memory_mb: int = 3000,
     seed: int = 0,
     engine: str = "auto",
@@ -54,7 +57,8 @@ def tune(
 
     Args:
         out: folder of the search.
-        sequences: data set, `kind:root`. Report figures on other sequences: these choose.
+        sequences: data set, `kind:root`. Report figures on other sequences: these choose. Beside
+            clips, `groups.json` says which belong together, see `siamtrack.evaluation.groups`.
         weights: name or file.
         assignments: `option=value` of the tracker, over those of the weights' card, in every trial.
         ranges_file: TOML file, see `read_ranges`.
@@ -62,7 +66,8 @@ def tune(
         trials: how many options are tried besides the present ones.
         folds: of the cross-validation, see `cross_validate_choice`.
         workers: processes that track, one thread each.
-        max_frames: of each sequence; 0 for all.
+        max_frames: of each view of a sequence; 0 for all.
+        views: of each sequence, see `siamtrack.evaluation.views`; the objective is their mean.
         memory_mb: see `TuneConfig`.
         seed: of what is tried and how sequences are split.
         engine: see `siamtrack.engines.make_engine`.
@@ -73,7 +78,7 @@ def tune(
 
     Raises:
         ConfigError: numbers, options or ranges that cannot be used; Optuna is not installed.
-        DatasetError: no or too few sequences whose target is seen in two frames.
+        DatasetError: no sequence whose target is seen in two frames; a damaged `groups.json`.
         WeightsError: the weights cannot be used.
         EvaluationError: a worker process failed.
         OutputError: the folder cannot be used, or holds a search of something else.
@@ -88,13 +93,17 @@ def tune(
         if value < least:
             raise ConfigError(f"{name} is {value}; give {least} or more")
     fixed = rename_options(parse_assignments(assignments))
-    config = TuneConfig(weights, sequences, fixed, engine, max_frames, memory_mb)
+    views = parse_views(views)
+    config = TuneConfig(weights, sequences, fixed, engine, max_frames, memory_mb, views)
     source, tuned = read_source(config.weights)
     present = options_for(source, {**tuned, **config.fixed})
     searched = read_ranges(present, ranges_file, ranges)
     usable = _usable_sequences(config)
-    check_folds(folds, len(usable))
-    frames = {name: min(max_frames or len(s), len(s)) for name, s in usable.items()}
+    data = parse_spec(sequences)
+    is_folder = data.kind == "folder"
+    groups = read_groups(data.root, list(usable)) if is_folder else own_groups(list(usable))
+    check_folds(folds, len(usable), len({found.group for found in groups.values()}))
+    frames = {name: sum(map(len, _view_frames(config, s))) for name, s in usable.items()}
 
     with ObjectivePool(config, frames, workers) as pool:
         # 2. Everything that figures depend on: only trials with the same identity are comparable.
@@ -110,6 +119,8 @@ def tune(
             "engine": pool.engine,
             "tracking_revision": TRACKING_REVISION,
         }
+        if views != (PLAIN,):  # searches of older versions had no views
+            identity["views"] = list(views)
         search = Search(out, searched, identity, seed=seed)
 
         def evaluate(options: Mapping[str, Any]) -> AucBySequence:
@@ -134,16 +145,15 @@ def tune(
         finally:
             finished = search.trials
             if finished:
-                write_report(finished, identity, out, folds=folds, seed=seed)
+                write_report(finished, identity, out, folds=folds, groups=groups, seed=seed)
     return out / TABLE
 
 
 def _usable_sequences(config: TuneConfig) -> dict[str, VideoSequence]:
-    """Sequences that show their target in at least two frames, by name."""
+    """Sequences that show their target in at least two frames of every view, by name."""
     found = {}
     for sequence in open_dataset(config.sequences):
-        visible = np.flatnonzero(sequence.visible)
-        if len(visible) < 2 or (config.max_frames and visible[1] >= visible[0] + config.max_frames):
+        if any(sequence.visible[n].sum() < 2 for n in _view_frames(config, sequence)):
             logger.warning(
                 "sequence %s is left out: its target is not seen in two frames", sequence.name
             )
@@ -154,3 +164,8 @@ def _usable_sequences(config: TuneConfig) -> dict[str, VideoSequence]:
             f"{config.sequences} shows no target in two frames; give sequences with truth"
         )
     return found
+
+
+def _view_frames(config: TuneConfig, sequence: VideoSequence) -> list[IntArray]:
+    """Numbers of the frames of every view."""
+    return [view_frames(v, sequence.visible, config.max_frames) for v in config.views]

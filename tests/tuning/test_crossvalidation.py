@@ -78,6 +78,50 @@ def test_the_same_trials_give_the_same_result(rng):
     assert first.gain == second.gain and first.cross_validated == second.cross_validated
 
 
+def test_sequences_of_a_group_are_in_one_fold(rng):
+    """With as many folds as groups: leave one group out, whatever its size."""
+    aucs, groups = rng.random((6, 8)), list("aabccccb")
+    expected, chosen = np.zeros(8), []
+    for left_out in "abc":
+        rest = [s for s in range(8) if groups[s] != left_out]
+        winner = max(range(6), key=lambda k: aucs[k, rest].mean())
+        chosen.append(winner)
+        for s in range(8):
+            if groups[s] == left_out:
+                expected[s] = aucs[winner, s] - aucs[0, s]
+    result = cross_validate_choice(aucs, folds=3, groups=groups)
+    assert result.gains == pytest.approx(expected, abs=1e-12)
+    assert result.gain.difference.value == pytest.approx(expected.mean(), abs=1e-12)
+    assert result.chosen == pytest.approx([chosen.count(k) / 3 for k in range(6)], abs=1e-12)
+    assert (result.gain.groups, result.gain.sequences) == (3, 8)
+    best = aucs[result.best] - aucs[0]
+    assert result.lead.difference.value == pytest.approx(best.mean()) and result.lead.groups == 3
+
+
+def test_what_only_suits_one_group_is_found_out(rng):
+    """Four copies of a sequence choose for one another, unless they are one group."""
+    aucs = np.full((2, 6), 0.5)
+    aucs[1] = [0.9, 0.9, 0.9, 0.9, 0.4, 0.4]
+    assert cross_validate_choice(aucs, folds=6).recommended
+    grouped = cross_validate_choice(aucs, folds=3, groups=list("aaaabc"))
+    assert grouped.best == 1 and not grouped.recommended
+
+
+def test_groups_of_one_sequence_change_nothing(rng):
+    aucs = rng.random((5, 9))
+    alone = cross_validate_choice(aucs, folds=4, seed=2)
+    named = cross_validate_choice(aucs, folds=4, seed=2, groups=list("abcdefghi"))
+    assert (named.gain, named.lead, named.default) == (alone.gain, alone.lead, alone.default)
+    assert named.chosen.tolist() == alone.chosen.tolist()
+
+
+def test_fewer_groups_than_folds_are_rejected():
+    with pytest.raises(
+        ConfigError, match=r"4 sequence\(s\) in 2 group\(s\) cannot be split into 3"
+    ):
+        cross_validate_choice(np.zeros((2, 4)), 3, groups=list("aabb"))
+
+
 @pytest.mark.parametrize(("folds", "said"), [(1, "give 2 or more"), (5, "4 sequence")])
 def test_impossible_folds_are_rejected(folds, said):
     with pytest.raises(ConfigError, match=said):

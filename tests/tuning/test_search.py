@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -40,8 +41,10 @@ def test_tune_from_clips_to_recommendation(scenes, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed == (out / "tuning.md").read_text()
     assert "2 trials on 3 sequences, 3 folds" in printed
+    assert "compared with the options before: 2." in printed and "| their lead | +" in printed
     data = json.loads((out / "trials.json").read_text())
     assert [trial["number"] for trial in data["trials"]] == [0, 1, 2]
+    assert data["candidates"] == 2 and "views" not in data["searched"]
     assert list(data["trials"][1]["aucs"]) == ["clip0", "clip1", "clip2"]
     assert f"{data['verdict']['optimistic']['value']:.4f}" in printed
     picture = cv2.imread(str(out / "tuning.png"))
@@ -63,6 +66,47 @@ def test_tune_from_clips_to_recommendation(scenes, tmp_path, capsys):
     assert "3 trials on 3 sequences" in capsys.readouterr().out
     code, said = refused(capsys, *command[1:], "--max-frames", "4")
     assert code == 3 and "other max_frames;" in said
+
+
+@pytest.mark.slow
+def test_views_and_groups_reach_the_search(scenes, tmp_path, capsys):
+    clips = shutil.copytree(scenes.removeprefix("folder:"), tmp_path / "clips")
+    entries = {f"clip{number}": {"group": "xyy"[number]} for number in range(3)}
+    entries["clip0"]["tuned_before"] = True
+    (clips / "groups.json").write_text(json.dumps(entries))
+    command = ["tune", str(tmp_path / "search"), f"folder:{clips}", "--trials", "1",
+               "--range", "window_influence=0.1:0.9"]  # fmt: skip
+    views = ["--views", "start,reverse"]
+    code, said = refused(capsys, *command[1:], *views, "--folds", "3")
+    assert code == 2 and "3 sequence(s) in 2 group(s) cannot be split into 3 folds" in said
+    assert main([*command, *views, "--folds", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 sequences in 2 groups, means of 2 views (start, reverse), 2 folds" in printed
+    assert "its gain on 1 sequences that chose options before" in printed
+    assert "its gain on 2 sequences that did not" in printed
+    data = json.loads((tmp_path / "search" / "trials.json").read_text())
+    assert data["searched"]["views"] == ["start", "reverse"] and data["candidates"] == 1
+    # An AUC is the mean over both views.
+    aucs = []
+    for frames, boxes in views_by_hand(open_dataset(f"folder:{clips}")["clip1"]):
+        tracker = load(DEFAULT_WEIGHTS, **data["trials"][1]["options"])
+        tracker.init(frames[0], boxes[0])
+        pairs = zip(frames[1:], boxes[1:], strict=True)
+        overlaps = np.array([overlap(tracker.update(frame).box, truth) for frame, truth in pairs])
+        aucs.append(np.mean([np.mean(overlaps > t) for t in np.linspace(0, 1, 21)]))
+    assert data["trials"][1]["aucs"]["clip1"] == pytest.approx(np.mean(aucs))
+    # The same folder is not continued in another view, and a damaged file is one line.
+    code, said = refused(capsys, *command[1:], "--views", "start,half", "--folds", "2")
+    assert code == 3 and "other views;" in said
+    (clips / "groups.json").write_text("{}")
+    code, said = refused(capsys, *command[1:], *views, "--folds", "2")
+    assert code == 3 and "has no entry for clip0" in said
+
+
+def views_by_hand(sequence):
+    """Frames and boxes forwards and backwards."""
+    frames = list(sequence.iter_frames())
+    return (frames, sequence.boxes), (frames[::-1], sequence.boxes[::-1])
 
 
 def overlap(box, truth):
@@ -87,6 +131,7 @@ def overlap(box, truth):
         (["--workers", "0"], 2, "workers is 0; give 1 or more"),
         (["--memory-mb", "-1"], 2, "memory_mb is -1; give 0 or more"),
         (["--max-frames", "1"], 3, "shows no target in two frames"),
+        (["--views", "start,mirrored"], 2, "unknown view 'mirrored'; did you mean 'mirror'?"),
     ],
 )
 def test_invalid_arguments_are_one_line(scenes, tmp_path, capsys, arguments, code, said):
@@ -131,6 +176,7 @@ def test_cached_frames_do_not_change_results(scenes, memory_mb):
     first = objective.evaluate({"window_influence": 0.2})
     assert objective.evaluate({"window_influence": 0.2}) == first
     free = Objective(TuneConfig(DEFAULT_WEIGHTS, scenes), ["clip0", "clip2"], 0.0)
+    assert isinstance(first["clip0"], float)
     assert free.evaluate({"window_influence": 0.2}) == first
 
 

@@ -110,6 +110,7 @@ def _embed(data: object) -> str:
 def _auc_frames(content: Mapping[str, Any]) -> list[int]:
     """Numbers of first frames that the longest sequence goes beyond."""
     longest = max(content["dataset"]["lengths"].values())
+    longest = min(longest, content["running"]["max_frames"] or longest)
     return [count for count in AUC_FRAMES if count < longest]
 
 

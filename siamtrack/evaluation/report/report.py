@@ -21,7 +21,7 @@ import numpy as np
 
 from siamtrack._version import __version__
 from siamtrack.evaluation.evaluate import Evaluation
-from siamtrack.evaluation.groups import SequenceGroup
+from siamtrack.evaluation.groups import SequenceGroup, split_by_use
 from siamtrack.evaluation.protocols import FIGURES, PER_1000, Protocol, digits, heading
 from siamtrack.evaluation.report.failures import failure_strips
 from siamtrack.evaluation.report.page import render_page
@@ -45,14 +45,13 @@ from siamtrack.utils.files import atomic_write
 Content = dict[str, Any]
 
 FORMAT = 1
-RUN_SETTINGS = ("workers", "scheduler", "threads", "frame_timeout_s", "start_timeout_s")
-"""Settings of the run that a report shows; speeds mean little without."""
+RUN_SETTINGS = ("views", "max_frames", "workers", "scheduler", "threads", "frame_timeout_s",
+                "start_timeout_s")  # fmt: skip
+"""Settings of the run that a report shows; speeds mean little without the last ones."""
 PACKAGES = ("numpy", "scipy", "opencv-python", "opencv-contrib-python", "torch", "onnxruntime",
             "openvino", "got10k")  # fmt: skip
 STRIPS = 4
 """Rows of pictures of failures per tracker."""
-ALL, TUNED_ON, OTHERS = "all", "chosen on", "the others"
-"""Parts of the data set: sequences that chose options before (`tuned_before`), and the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +172,6 @@ def _summaries(
 
     Sequences that chose options before are summarized apart from the others.
     """
-    groups = evaluation.groups
-    parts = {ALL: groups}
-    if any(group.tuned_before for group in groups.values()):
-        for part, before in ((TUNED_ON, True), (OTHERS, False)):
-            parts[part] = {n: g for n, g in groups.items() if g.tuned_before == before}
     families: dict[str, list[Variant]] = {}
     for variant in evaluation.variants:
         families.setdefault(variant.family, []).append(variant)
@@ -185,9 +179,7 @@ def _summaries(
     for family, variants in families.items():
         protocol = protocol_for(evaluation.benchmark.protocol, variants[0])
         runs = list(zip(*(scores[variant.name] for variant in variants), strict=True))
-        for part, members in parts.items():
-            if not members:
-                continue
+        for part, members in split_by_use(evaluation.groups).items():
             trackers = [mean_over_runs(protocol, tracker, members) for tracker in runs]
             count = len({group.group for group in members.values()})
             means = f", means of {len(variants)} runs" if len(variants) > 1 else ""
@@ -201,7 +193,7 @@ def _summaries(
                 "groups": count,
                 "protocol": asdict(protocol),
                 "trackers": {t.entry.label: _figures_content(t) for t in trackers},
-                "paired": _paired_tests(protocol, trackers, groups),
+                "paired": _paired_tests(protocol, trackers, members),
             }
             summaries.append(content)
     return summaries
