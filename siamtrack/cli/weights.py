@@ -83,7 +83,7 @@ def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: boo
     if plot:
         save_reliability(plot, curves, observed.good, observed.weights)
     if not check:
-        write_calibration(weights, found)
+        write_calibration(weights, found, tracker.options)
     for name, scores in curves.items():
         error = expected_calibration_error(scores, observed.good, observed.weights)
         click.echo(f"{name}: expected calibration error {error:.3f}")

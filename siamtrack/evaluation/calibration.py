@@ -22,7 +22,7 @@ from siamtrack.errors import DatasetError
 from siamtrack.evaluation.runs import start_sequence
 from siamtrack.geometry import iou
 from siamtrack.models.weights import find_weights, read_card, write_card
-from siamtrack.tracking.options import TrackerOptions
+from siamtrack.tracking.options import BoxHeadOptions, TrackerOptions
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import BoolArray, FloatArray, IntArray
 
@@ -48,12 +48,36 @@ class Observations(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """The fields of `TrackerOptions` that make the score a probability."""
+    """The fields of `TrackerOptions` that make the score a probability.
+
+    With an online filter they are its `filter_score_` fields, and similarity has no weight.
+    """
 
     score_gain: float
     score_offset: float
     score_similarity: float
     score_margin: float
+
+    @classmethod
+    def from_options(cls, options: TrackerOptions) -> Calibration:
+        """The calibration that a tracker with these options uses."""
+        if _has_filter(options):
+            names = ("gain", "offset", "margin")
+            gain, offset, margin = (getattr(options, f"filter_score_{name}") for name in names)
+            return cls(gain, offset, 0.0, margin)
+        return cls(*(getattr(options, name) for name in cls._fields))
+
+    def to_options(self, options: TrackerOptions) -> dict[str, float]:
+        """The fields of `options` that it sets, by name."""
+        values = self._asdict()
+        if not _has_filter(options):
+            return values
+        del values["score_similarity"]
+        return {f"filter_{name}": value for name, value in values.items()}
+
+
+def _has_filter(options: TrackerOptions) -> bool:
+    return isinstance(options, BoxHeadOptions) and options.online_filter
 
 
 def observe(
@@ -78,7 +102,8 @@ def observe(
         for image in images:
             boxes.append(tracker.update(image).box)
             if tracker.state is not None and (found := tracker.state.last_prediction) is not None:
-                cues.append((found.peak_logit, found.similarity, found.margin))
+                similarity = 0.0 if _has_filter(options) else found.similarity
+                cues.append((found.peak_logit, similarity, found.margin))
         overlaps = iou(boxes, sequence.boxes[first + 1 : first + 1 + len(boxes)])
         good.append(np.nan_to_num(overlaps) > GOOD_OVERLAP)
     if not good:
@@ -135,7 +160,7 @@ def calibrate(
     for _ in range(passes):
         observed = observe(engine, options, kept)
         calibration = fit(observed)
-        options = replace(options, **calibration._asdict())
+        options = replace(options, **calibration.to_options(options))
     return calibration, observed
 
 
@@ -175,7 +200,7 @@ def calibration_curves(
         DatasetError: see `observe`, `fit` and `leave_one_out`.
     """
     if check:
-        present = Calibration(*(getattr(options, name) for name in Calibration._fields))
+        present = Calibration.from_options(options)
         observed = observe(engine, options, sequences)
         return {"as it is": probabilities(observed, present)}, observed, present
     found, observed = calibrate(engine, options, sequences)
@@ -208,7 +233,7 @@ def expected_calibration_error(
     return float(np.nansum(mass * np.abs(predicted - found)))
 
 
-def write_calibration(weights: str, calibration: Calibration) -> None:
+def write_calibration(weights: str, calibration: Calibration, options: TrackerOptions) -> None:
     """Put a calibration into the card of weights, where `siamtrack.load` takes it from.
 
     Raises:
@@ -216,5 +241,6 @@ def write_calibration(weights: str, calibration: Calibration) -> None:
         OutputError: the card cannot be written.
     """
     card = read_card(weights)
-    card.tracker.update({name: round(value, 4) for name, value in calibration._asdict().items()})
+    fields = calibration.to_options(options)
+    card.tracker.update({name: round(value, 4) for name, value in fields.items()})
     write_card(find_weights(weights), card)

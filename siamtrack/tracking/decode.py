@@ -33,27 +33,27 @@ class Prediction(NamedTuple):
     peak_logit: float  # response at the peak, before the sigmoid
     similarity: float = 1.0  # cosine, to the exemplar, around the peak; 1 without embeddings
     margin: float = 0.0  # peak logit minus the best logit outside the target's neighborhood
+    # With an online filter, similarity and margin are those of the response of its first frame's
+    # weights: they cannot have learned an occluder.
     cell: tuple[int, int] = (0, 0)  # row and column of the peak
     window: int = 0  # its search window
     filter_peak: float = 0.0  # response of the online filter at the peak
-    first_peak: float = 0.0  # response of its first frame's weights there
-    first_margin: float = 0.0  # that minus their best response outside the neighborhood
 
 
 def calibrated_score(prediction: Prediction, options: TrackerOptions) -> float:
     """Probability that the box is on the target: logistic regression over the cues.
 
     sigmoid(gain (peak - offset) + w_s similarity + w_m margin); with both weights 0 this is Platt
-    scaling (Platt 1999) of the peak. With an online filter, its peak and margin under the first
-    frame's weights judge instead: they cannot have learned an occluder.
+    scaling (Platt 1999) of the peak. With an online filter it is that of the peak and the margin
+    of the filter's first weights.
 
     Example:
         >>> calibrated_score(Prediction(np.zeros(4), 2.0), ScalePyramidOptions(score_offset=2.0))
         0.5
     """
     if isinstance(options, BoxHeadOptions) and options.online_filter:
-        x = options.filter_score_gain * (prediction.first_peak - options.filter_score_offset)
-        x += options.filter_score_margin * prediction.first_margin
+        x = options.filter_score_gain * (prediction.peak_logit - options.filter_score_offset)
+        x += options.filter_score_margin * prediction.margin
         return 0.5 * (1.0 + math.tanh(0.5 * x))
     x = options.score_gain * (prediction.peak_logit - options.score_offset)
     x += options.score_similarity * prediction.similarity + options.score_margin * prediction.margin
@@ -124,18 +124,17 @@ def decode_box_head(
 
     # Cues of the score. Targets are seldom centered on a cell: take the best similarity around it.
     peak, logit, similarity = float(score[best]), float(logits[best]), 1.0
-    if response.similarity is not None:
-        similarity = float(response.similarity[0][around].max())
-    margin = peak_margin(logits, best, (ltrb[:, *best] / config.total_stride).tolist())
+    if filtered is not None:
+        other = second_peak(filtered.first, best, last_wh / config.total_stride)
+        similarity = float(filtered.first[best])
+        margin = similarity - float(filtered.first[other])
+    else:
+        if response.similarity is not None:
+            similarity = float(response.similarity[0][around].max())
+        margin = peak_margin(logits, best, (ltrb[:, *best] / config.total_stride).tolist())
     found = Prediction(last_xywh, logit, similarity, margin, best)
     if filtered is not None:
-        first = filtered.first
-        other = second_peak(first, best, last_wh / config.total_stride)
-        found = found._replace(
-            filter_peak=float(filtered.mixed[best]),
-            first_peak=float(first[best]),
-            first_margin=float(first[best] - first[other]),
-        )
+        found = found._replace(filter_peak=float(filtered.mixed[best]))
     if peak < options.min_peak:
         return found
 

@@ -227,13 +227,12 @@ def distractor_weights(label: Float32Array, distractors_xy: Sequence[FloatArray]
 
     `label` is that of the target; `distractors_xy` are centers in cells.
     """
-    along = np.arange(len(label))
+    along = np.arange(len(label), dtype=np.float32)
     near = np.zeros_like(label)
-    for x, y in distractors_xy:
+    for x, y in np.asarray(distractors_xy, np.float32):
         distance = (along - x) ** 2 + (along[:, None] - y) ** 2  # (R, R), cells
-        near = np.maximum(near, np.exp(-0.5 * distance).astype(np.float32))
-    weights: Float32Array = (DISTRACTOR_WEIGHT - 1) * near * (1 - label) / label.size
-    return weights.astype(np.float32)
+        np.maximum(near, np.exp(-0.5 * distance), out=near)
+    return (DISTRACTOR_WEIGHT - 1) * near * (1 - label) / np.float32(label.size)
 
 
 def conjugate_gradients(
@@ -241,16 +240,17 @@ def conjugate_gradients(
 ) -> Float32Array:
     """A few steps towards the solution of (gram + damping I) w = cross (Hestenes, Stiefel 1952)."""
     lam = np.float32(damping)
-    weights = start
-    residual = cross - (gram @ weights + lam * weights)
-    direction, norm = residual, float(residual @ residual)
+    weights: Float32Array = start.copy()
+    residual: Float32Array = cross.copy()
+    residual -= gram @ weights + lam * weights
+    direction, norm = residual.copy(), float(residual @ residual)
     for _ in range(steps):
         if norm < _MIN_RESIDUAL:
             break
         product = gram @ direction + lam * direction
         step = np.float32(norm / float(direction @ product))
-        weights = weights + step * direction
-        residual = residual - step * product
+        weights += step * direction
+        residual -= step * product
         last, norm = norm, float(residual @ residual)
         direction = residual + np.float32(norm / last) * direction
     return weights

@@ -87,8 +87,9 @@ class BoxHeadOptions(TrackerOptions):
             pass per window.
         redetect_score: lowest score at which a lost target's box moves to another place. Raising it
             avoids distractors and recovers fewer targets.
-        redetect_similarity: lowest similarity to the exemplar at such a place, as a fraction of the
-            similarity while the target was tracked.
+        redetect_similarity: lowest similarity at such a place, as a fraction of that while the
+            target was tracked: to the exemplar, or the response of the filter's first weights.
+            Raising it avoids look-alikes, and misses targets that have changed.
         verify_frames: frames after a recovery in which re-detection goes on, because the recovered
             object may be a distractor. Raising it corrects more false recoveries, at the cost of
             the forward passes; 0 disables verification.
@@ -102,10 +103,11 @@ class BoxHeadOptions(TrackerOptions):
         filter_min_peak: lowest response of the filter, about 1 at the target, at which it is
             updated. Raising it learns fewer wrong frames, and fewer right ones.
         filter_min_score: lowest score of the network at which the filter is updated.
-        filter_score_gain: slope of the score over the filter's peak; `siamtrack calibrate` fits the
-            three `filter_score_` options.
-        filter_score_offset: filter peak at which the score is 1/2 if the margin is 0.
-        filter_score_margin: weight of the filter's peak over its second peak.
+        filter_score_gain: slope of the score over the peak logit with the filter on; `siamtrack
+            calibrate` fits the three `filter_score_` options.
+        filter_score_offset: peak logit at which the score is 1/2 if the margin is 0.
+        filter_score_margin: weight of the margin: how much more the filter's first weights respond
+            at the target than anywhere else in the window.
         look_around_below: filter peak below which the places around the search window are looked at
             in the same frame; 0 never looks. Raising it loses fewer fast targets, at the cost of
             four more forward passes in such a frame.
@@ -126,9 +128,9 @@ class BoxHeadOptions(TrackerOptions):
     filter_lr: float = ranged(0.02, 0.0, 1.0)
     filter_min_peak: float = ranged(0.3, -INF, INF)
     filter_min_score: float = ranged(0.5, 0.0, 1.0)
-    filter_score_gain: float = ranged(8.0, 1e-6, INF)
-    filter_score_offset: float = ranged(0.25, -INF, INF)
-    filter_score_margin: float = ranged(6.0, 0.0, INF)
+    filter_score_gain: float = ranged(0.4, 1e-6, INF)
+    filter_score_offset: float = ranged(-0.7, -INF, INF)
+    filter_score_margin: float = ranged(6.1, 0.0, INF)
     look_around_below: float = ranged(0.3, 0.0, 1.0)
     look_around_accept: float = ranged(0.4, 0.0, 1.0)
 
