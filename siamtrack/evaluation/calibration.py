@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,9 +67,9 @@ class Calibration(NamedTuple):
             return cls(gain, offset, 0.0, margin)
         return cls(*(getattr(options, name) for name in cls._fields))
 
-    def to_options(self, options: TrackerOptions) -> dict[str, float]:
+    def to_options(self, options: TrackerOptions) -> dict[str, Any]:
         """The fields of `options` that it sets, by name."""
-        values = self._asdict()
+        values: dict[str, float] = self._asdict()
         if not _has_filter(options):
             return values
         del values["score_similarity"]

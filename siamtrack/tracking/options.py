@@ -132,7 +132,7 @@ class BoxHeadOptions(TrackerOptions):
     filter_score_offset: float = ranged(-0.7, -INF, INF)
     filter_score_margin: float = ranged(6.1, 0.0, INF)
     look_around_below: float = ranged(0.3, 0.0, 1.0)
-    look_around_accept: float = ranged(0.4, 0.0, 1.0)
+    look_around_accept: float = ranged(0.5, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         TrackerOptions.__post_init__(self)  # super() fails in a dataclass with slots

@@ -29,6 +29,7 @@ from siamtrack.tracking.box_correction import (
     BoxCorrection,
     measure_box_correction,
 )
+from siamtrack.tracking.cuts import FRAMES_AFTER_CUT, SIMILARITY_AFTER_CUT, is_cut, thumbnail
 from siamtrack.tracking.decode import (
     Prediction,
     calibrated_score,
@@ -104,6 +105,8 @@ class TrackState:
     box_correction: BoxCorrection = NO_CORRECTION  # measured on the first frame
     online_filter: OnlineFilter | None = None
     frames: int = 0  # since the first one
+    thumbnail: Float32Array | None = None  # of the last frame, to notice cuts
+    cut_frames: int = 0  # frames left in which a cut is doubted
     verification: Verification | None = None  # of a recovered target
     similarity: float = 1.0  # running mean of the similarity to the exemplar while tracked
     grid_index: int = 0  # windows of the search grid visited since the target was lost
@@ -293,7 +296,12 @@ class Tracker(OldTrackerNames):
         frame = check_frame(frame_bgr)
         frame_wh = (frame.shape[1], frame.shape[0])
         if frame_wh != state.frame_wh:
-            self._state = state = rescale_state(state, frame_wh)
+            state = rescale_state(state, frame_wh)
+
+        # Notice cuts.
+        small = thumbnail(frame)
+        left = FRAMES_AFTER_CUT if is_cut(state.thumbnail, small) else max(state.cut_frames - 1, 0)
+        self._state = state = replace(state, thumbnail=small, cut_frames=left)
 
         # Windows around the last box first; elsewhere while the target is lost or unverified.
         windows = [*self._local_windows(state), *self._redetection_windows(state)]
@@ -365,11 +373,21 @@ class Tracker(OldTrackerNames):
             logger.warning("the network returned %s; the last box is kept", found.box_xywh.tolist())
             found, score = found._replace(box_xywh=state.box_xywh), 0.0
 
+        # After a cut, only what looks as the target did before it is taken for it.
+        cut_frames = state.cut_frames
+        if cut_frames and found.similarity < SIMILARITY_AFTER_CUT * state.similarity:
+            score = min(score, math.nextafter(options.lost_below, 0.0))
+        elif cut_frames and score >= options.tracked_above:
+            cut_frames = 0
+
         # 3. Status, and the box: a lost target moves only to a prediction that is good enough.
         status_filter = state.status_filter.step(score, options)
         box = found.box_xywh
         if box_head and before == "lost":
-            box = box if accept_redetection(found, state.similarity, box_head) else state.box_xywh
+            moves = score >= options.lost_below and accept_redetection(
+                found, state.similarity, box_head
+            )
+            box = box if moves else state.box_xywh
         if box_head:
             box = keep_hidden_part(box, state.box_xywh[2:], state.frame_wh)
         shown = keep_in_frame(box, state.frame_wh)
@@ -404,6 +422,7 @@ class Tracker(OldTrackerNames):
             state, box_xywh=box, status_filter=status_filter, verification=verification,
             similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
             last_prediction=found, online_filter=online_filter, frames=state.frames + 1,
+            cut_frames=cut_frames,
         )  # fmt: skip
         return Result(tuple(shown.tolist()), score, status_filter.status)
 
