@@ -123,8 +123,9 @@ def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: boo
 def tune(**arguments: Any) -> None:
     """Search tracker options on sequences with ground truth, cross-validated over sequences.
 
-    The groups.json of a folder of clips says which sequences belong together. Trials and report go into the folder OUT; the table is printed as well. The same command
-    continues a search that was stopped.
+    The groups.json of a folder of clips says which sequences belong together. Trials and report
+    go into the folder OUT; the table is printed as well. The same command continues a search that
+    was stopped.
     """
     from siamtrack.tuning.search import tune as search
 
