@@ -163,8 +163,8 @@ class Tracker(OldTrackerNames):
     def move_to(self, box: Sequence[float] | ArrayLike) -> None:
         """Continue as if the target had been tracked to `box` in the last frame.
 
-        The next frame is searched around that box, at its size. Whatever was lost, searched for or
-        being verified is forgotten; exemplar and similarity stay.
+        The next frame is searched around that box, at its size. Whatever was lost, searched for,
+        verified or doubted is forgotten; exemplar and similarity stay.
 
         Args:
             box: x, y, w, h in px, 0-based; it may reach beyond the frame.
@@ -175,7 +175,7 @@ class Tracker(OldTrackerNames):
         """
         self._state = replace(
             self._require_state(), box_xywh=parse_box(box), status_filter=StatusFilter(),
-            verification=None, grid_index=0, refine_center_xy=None,
+            cut_frames=0, verification=None, grid_index=0, refine_center_xy=None,
         )  # fmt: skip
 
     @property
