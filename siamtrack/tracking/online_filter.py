@@ -41,7 +41,7 @@ FIRST_WEIGHTS_VOTE = 0.5
 """Say of the first frame's weights, which never change, in the response. What the update has
 learned from an occluder cannot outvote them."""
 
-BACKGROUND_ROWS = 60
+BACKGROUND_ROWS = 30
 """Rows of the background that an update learns from: half of them those with the highest response,
 the others spread over the rest."""
 
@@ -51,11 +51,14 @@ DISTRACTOR_RATIO = 0.5
 DISTRACTOR_WEIGHT = 4.0
 """Weight of a distractor's cells in an update."""
 
-UPDATE_INTERVAL = 3
+UPDATE_INTERVAL = 4
 """Frames from update to update; a distractor is learned at once, at twice the rate."""
 
+_FIRST_CG_STEPS = 40  # from zero, on the first frame: more change the response by little
 _CG_STEPS = 8  # of an update; the weights of the last one are the start
 _MIN_RESIDUAL = 1e-14
+_TARGET_LABEL = 0.02  # rows with a higher one are the target's
+_BLOCK_ROWS = 32
 
 # --- The filter ----------------------------------------------------------------------------------
 
@@ -103,13 +106,19 @@ class OnlineFilter:
         label = np.concatenate([gaussian_label(c, cells).ravel() for c in centers_xy])
         weight = row_weights(label, cells) / np.float32(len(features))
 
+        # Half of the background is enough, in a checkerboard (R is odd): neighborhoods overlap.
+        window, cell = np.divmod(np.arange(len(rows)), cells**2)
+        background = label <= _TARGET_LABEL
+        chosen = ~background | ((window + cell) % 2 == 0)
+        weight = np.where(background, 2 * weight, weight)[chosen]
+        rows, label = rows[chosen], label[chosen]
+
         # Normal equations: (sum s x x' + lambda I) w = sum s y x.
         scaled = rows * np.sqrt(weight)[:, None]
         gram = scaled.T @ scaled
         cross = rows.T @ (weight * label)
         damping = RIDGE * float(np.trace(gram)) / len(gram)
-        system = gram + np.float32(damping) * np.eye(len(gram), dtype=np.float32)
-        weights = np.linalg.solve(system, cross).astype(np.float32)
+        weights = conjugate_gradients(gram, cross, np.zeros_like(cross), damping, _FIRST_CG_STEPS)
         return cls(weights, weights, gram, gram, cross, cross, damping)
 
     def respond(self, features: Float32Array) -> FilterResponse:
@@ -150,13 +159,13 @@ class OnlineFilter:
         weight, label = weight[chosen] * multiplicity, label[chosen]
 
         # 2. Running normal equations; the first frame keeps its share.
-        scaled = rows * np.sqrt(weight)[:, None]
         keep, rate = np.float32(FIRST_FRAME_SHARE * lr), np.float32((1 - FIRST_FRAME_SHARE) * lr)
         decay = np.float32(1 - lr)
+        scaled = rows * np.sqrt(rate * weight)[:, None]
         gram = scaled.T @ scaled
-        gram *= rate
-        gram += decay * self.gram
-        gram += keep * self.first_gram
+        for start in range(0, len(gram), _BLOCK_ROWS):  # blocks that stay in the cache
+            block = slice(start, start + _BLOCK_ROWS)
+            gram[block] += decay * self.gram[block] + keep * self.first_gram[block]
         cross = decay * self.cross + keep * self.first_cross + rate * (rows.T @ (weight * label))
         weights = conjugate_gradients(gram, cross, self.weights, self.damping, _CG_STEPS)
         return replace(self, gram=gram, cross=cross, weights=weights)
@@ -209,7 +218,7 @@ def row_weights(label: Float32Array, cells: int) -> Float32Array:
 
 def sample_rows(label: Float32Array, response: Float32Array) -> tuple[IntArray, Float32Array]:
     """Rows of one window that an update learns from, and how many rows each stands for."""
-    target: BoolArray = label > 0.02
+    target: BoolArray = label > _TARGET_LABEL
     background = np.flatnonzero(~target)
     background = background[np.argsort(-response[background], kind="stable")]
     half = BACKGROUND_ROWS // 2
