@@ -23,7 +23,6 @@ from siamtrack.types import Float32Array, FloatArray
 if TYPE_CHECKING:
     from siamtrack.tracking.online_filter import FilterResponse
 
-SIZE_BY_FILTER = 0.0
 _MAX_REACH = 4.0  # cells that a target's neighborhood extends at most
 
 
@@ -113,8 +112,6 @@ def decode_box_head(
     penalty = shape_penalty(sides, last_wh, options.shape_penalty)
     window, influence = cosine_window(len(logits)), options.window_influence
     ranked = (score if filtered is None else filtered.mixed) * penalty
-    if filtered is not None:
-        ranked = ranked + options.network_share * np.clip(logits, -8.0, 8.0)
     ranked = ranked * (1.0 - influence) + window * influence  # (R, R)
 
     # Best cell. The window lifts excluded cells too, so they are taken out if one of them wins.
@@ -152,10 +149,7 @@ def decode_box_head(
     centers = centers.astype(np.float32)
     center_x = centers[column] + (right - left) / 2
     center_y = centers[row] + (bottom - top) / 2
-    sure = float(score[row, column])
-    if filtered is not None and SIZE_BY_FILTER:
-        sure = max(sure, min(1.0, SIZE_BY_FILTER * float(filtered.mixed[best])))
-    rate = float(penalty[row, column]) * sure * options.size_lr
+    rate = float(penalty[row, column]) * float(score[row, column]) * options.size_lr
     size = last_wh * (1.0 - rate) + sides[:, row, column] * rate
     box = np.array([center_x - size[0] / 2, center_y - size[1] / 2, *size])
     return found._replace(box_xywh=crop_map.to_frame(box))

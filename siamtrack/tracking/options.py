@@ -108,7 +108,6 @@ class BoxHeadOptions(TrackerOptions):
         filter_score_offset: peak logit at which the score is 1/2 if the margin is 0.
         filter_score_margin: weight of the margin: how much more the filter's first weights respond
             at the target than anywhere else in the window.
-        network_share: share of the network's score in the ranking, beside the filter's response.
         look_around_below: filter peak below which the places around the search window are looked at
             in the same frame; 0 never looks. Raising it loses fewer fast targets, at the cost of
             four more forward passes in such a frame.
@@ -132,7 +131,6 @@ class BoxHeadOptions(TrackerOptions):
     filter_score_gain: float = ranged(0.4, 1e-6, INF)
     filter_score_offset: float = ranged(-0.7, -INF, INF)
     filter_score_margin: float = ranged(6.1, 0.0, INF)
-    network_share: float = ranged(0.0, 0.0, 1.0)
     look_around_below: float = ranged(0.3, 0.0, 1.0)
     look_around_accept: float = ranged(0.5, 0.0, 1.0)
 

@@ -67,7 +67,6 @@ from siamtrack.types import Float32Array, FloatArray, Image
 logger = logging.getLogger(__name__)
 
 _SAME_ASPECT = 0.02  # relative change of aspect up to which a new frame size is a rescaling
-LOST_HOLDS = False
 _SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
 
 
@@ -384,7 +383,7 @@ class Tracker(OldTrackerNames):
         # 3. Status, and the box: a lost target moves only to a prediction that is good enough.
         status_filter = state.status_filter.step(score, options)
         box = found.box_xywh
-        if box_head and before == "lost" and (LOST_HOLDS or state.online_filter is None):
+        if box_head and before == "lost":
             moves = score >= options.lost_below and accept_redetection(
                 found, state.similarity, box_head
             )
