@@ -248,6 +248,23 @@ def test_a_slice_of_a_response_has_the_features_of_its_crops(rng):
     assert Response(*arrays[:3])[1:3].features is None
 
 
+def test_responses_are_added_in_order(rng):
+    """The crops of both, each with all that belongs to it."""
+    shapes = (5, 5, 5), (5, 4, 5, 5), (5, 5, 5), (5, 7, 5, 5)
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    whole = Response(*arrays)
+    for part, expected in zip(astuple(whole[:2] + whole[2:]), arrays, strict=True):
+        np.testing.assert_array_equal(part, expected)
+        assert part.dtype == np.float32
+    swapped = whole[2:] + whole[:2]
+    np.testing.assert_array_equal(swapped.score_logits[:3], arrays[0][2:])
+    np.testing.assert_array_equal(swapped.features[3:], arrays[3][:2])
+    scores = Response(arrays[0], None, None)
+    both = scores[:1] + scores[1:]
+    np.testing.assert_array_equal(both.score_logits, arrays[0])
+    assert astuple(both)[1:] == (None, None, None)
+
+
 def test_graphs_exported_before_features_still_run(graph_engine, tmp_path, responses):
     for file in weights_dir().glob("siamtrack-nano.*"):
         shutil.copy(file, tmp_path)

@@ -75,7 +75,7 @@ def test_fitting_makes_scores_true():
 def test_the_score_of_a_tracker_is_the_one_that_was_fitted():
     found = Calibration(0.5, -2.0, 3.0, 0.2)
     seen = drawn(found, count=5)
-    options = BoxHeadOptions(**found._asdict())
+    options = BoxHeadOptions(online_filter=False, **found._asdict())
     scores = [calibrated_score(Prediction(np.zeros(4), *cues), options) for cues in seen.cues]
     np.testing.assert_allclose(scores, probabilities(seen, found), rtol=1e-9)
 

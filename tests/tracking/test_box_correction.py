@@ -38,7 +38,7 @@ class Habit:
     config = Lite0Config(exemplar_size_px=64, search_size_px=128)
 
     def __init__(self, wider=1.0, right=0.0):
-        self.wider, self.right, self.calls = wider, right, 0
+        self.wider, self.right, self.crops = wider, right, 0
 
     def embed_exemplar(self, crops, boxes_xywh):
         return Exemplar((), len(crops))
@@ -56,7 +56,7 @@ class Habit:
         return Response(logits, ltrb, None)
 
     def track(self, exemplar, crops):
-        self.calls += 1
+        self.crops += len(crops)
         return self.infer(exemplar, crops)
 
     def _one(self, crop):
@@ -67,6 +67,11 @@ class Habit:
         wide = w * self.wider
         x = columns.min() + (w - wide) / 2 + self.right * wide
         return response_of([x, rows.min(), wide, h], CropMap((0.0, 0.0), 1.0, 128))
+
+
+def plain(box_correction):
+    """Options without the online filter, for which `Habit` has no features."""
+    return BoxHeadOptions(box_correction=box_correction, online_filter=False)
 
 
 def film(boxes, size=(160, 240)):
@@ -137,22 +142,20 @@ def test_only_cells_that_respond_near_the_target_count():
 
 def test_boxes_keep_the_extent_of_the_first_one():
     """A network that draws wide boxes leaves the one that was asked for; the option stops it."""
-    kept = overlaps(Tracker(Habit(1.25, 0.1), BoxHeadOptions(box_correction=1.0)))
-    left = overlaps(Tracker(Habit(1.25, 0.1), BoxHeadOptions(box_correction=0.0)))
+    kept = overlaps(Tracker(Habit(1.25, 0.1), plain(1.0)))
+    left = overlaps(Tracker(Habit(1.25, 0.1), plain(0.0)))
     assert min(kept) > 0.93
     assert max(left[10:]) < 0.8
 
 
 def test_an_unbiased_network_is_not_corrected():
-    plain, corrected = (
-        overlaps(Tracker(Habit(), BoxHeadOptions(box_correction=f))) for f in (0.0, 1.0)
-    )
+    plain, corrected = (overlaps(Tracker(Habit(), plain(f))) for f in (0.0, 1.0))
     np.testing.assert_allclose(plain, corrected, atol=0.04)  # pixels of the crop
 
 
 def test_axes_cut_by_the_border_are_not_corrected():
     """The box ends at the frame's left border, where the network's cannot be wrong."""
-    tracker = Tracker(Habit(wider=1.4), BoxHeadOptions(box_correction=1.0))
+    tracker = Tracker(Habit(wider=1.4), plain(1.0))
     tracker.init(next(film([(0, 60, 40, 30)])), (-5, 60, 45, 30))
     assert tracker.state.box_correction.log_scale_w == tracker.state.box_correction.shift_x == 0
     tracker.init(next(film([(60, 0, 40, 30)])), (60, 0, 40, 30))
@@ -162,16 +165,16 @@ def test_axes_cut_by_the_border_are_not_corrected():
 
 def test_disabled_correction_saves_the_forward_passes_of_init():
     engine = Habit()
-    Tracker(engine, BoxHeadOptions(box_correction=0.0)).init(next(film(PATH)), PATH[0])
-    assert engine.calls == 0
-    Tracker(engine, BoxHeadOptions(box_correction=0.5)).init(next(film(PATH)), PATH[0])
-    assert engine.calls == 5
+    Tracker(engine, plain(0.0)).init(next(film(PATH)), PATH[0])
+    assert engine.crops == 0
+    Tracker(engine, plain(0.5)).init(next(film(PATH)), PATH[0])
+    assert engine.crops == 5
 
 
 def test_each_target_has_its_own_correction():
     engine = Habit(wider=1.25)
-    single = overlaps(Tracker(engine, BoxHeadOptions(box_correction=1.0)))
-    many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions(box_correction=1.0)))
+    single = overlaps(Tracker(engine, plain(1.0)))
+    many = MultiTracker(lambda: Tracker(engine, plain(1.0)))
     frames = list(film(PATH))
     target = many.add(frames[0], PATH[0])
     found = [iou(many.update(f)[target].box, b) for f, b in zip(frames[1:], PATH[1:], strict=True)]

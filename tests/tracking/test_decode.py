@@ -13,9 +13,11 @@ from siamtrack.tracking.decode import (
     cosine_window,
     decode,
     peak_margin,
+    second_peak,
     shape_penalty,
     window_sides,
 )
+from siamtrack.tracking.online_filter import FilterResponse
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 
 CONFIG = Lite0Config()
@@ -188,7 +190,7 @@ def prediction(peak_logit, similarity=0.5, margin=3.0):
 
 
 def test_score_is_the_logistic_curve_of_the_peak_if_the_other_cues_have_no_weight():
-    options = BoxHeadOptions(score_gain=2.0, score_offset=1.0)
+    options = BoxHeadOptions(online_filter=False, score_gain=2.0, score_offset=1.0)
     assert calibrated_score(prediction(1.0), options) == pytest.approx(0.5)
     assert calibrated_score(prediction(2.0), options) == pytest.approx(1 / (1 + 2.718281828**-2))
     assert calibrated_score(prediction(-1e6), options) == 0.0
@@ -197,8 +199,9 @@ def test_score_is_the_logistic_curve_of_the_peak_if_the_other_cues_have_no_weigh
 
 def test_each_cue_counts_by_its_weight():
     options = BoxHeadOptions(
-        score_gain=2.0, score_offset=1.0, score_similarity=3.0, score_margin=0.5
-    )
+        online_filter=False, score_gain=2.0, score_offset=1.0, score_similarity=3.0,
+        score_margin=0.5,
+    )  # fmt: skip
     log_odds = 2.0 * (0.2 - 1.0) + 3.0 * 0.4 + 0.5 * -1.0
     score = calibrated_score(prediction(0.2, similarity=0.4, margin=-1.0), options)
     assert score == pytest.approx(1 / (1 + np.exp(-log_odds)))
@@ -209,3 +212,108 @@ def test_excluded_cells_are_never_the_peak():
     response = response_with({(8, 8): -np.inf, (1, 14): -5.0})
     found = decode_box(response, CropMap.around((120, 100), 160, 256), box, window_influence=1.0)
     assert np.isfinite(found.peak_logit)
+
+
+# --- With the online filter -----------------------------------------------------------------------
+
+BOX = np.array([100.0, 80.0, 40.0, 40.0])
+CROP_MAP = CropMap.around((120, 100), 160, 256)
+BARE = {"window_influence": 0.0, "shape_penalty": 0.0, "size_lr": 1.0}
+
+
+def filter_response(mixed, first=None):
+    """A filter's response of 0 everywhere but at {(row, column): response}."""
+    maps = []
+    for peaks in (mixed if first is None else first, mixed):
+        maps.append(np.zeros((16, 16), np.float32))
+        for cell, value in peaks.items():
+            maps[-1][cell] = value
+    return FilterResponse(*maps)
+
+
+def decode_filtered(response, filtered, **options):
+    return decode(response, [CROP_MAP], BOX, CONFIG, BoxHeadOptions(**BARE | options), filtered)
+
+
+def test_the_filter_ranks_the_places_and_the_network_draws_the_box():
+    """The network responds more to (2, 2); beside the filter's peak it draws best at (10, 5)."""
+    response = response_with({(2, 2): 8.0, (10, 5): 3.0, (9, 4): 1.0})
+    response.ltrb_px[0, :, 10, 5] = (20, 30, 40, 50)
+    found = decode_filtered(response, filter_response({(9, 4): 0.9, (2, 2): 0.4}))
+    # Cell center (5.5, 10.5) * 16 = (88, 168); the size comes in at the rate of the score.
+    rate = 1 / (1 + np.exp(-3.0))
+    w, h = 64 + rate * (60 - 64), 64 + rate * (80 - 64)
+    center = 88 + (40 - 20) / 2, 168 + (50 - 30) / 2
+    expected = CROP_MAP.to_frame([center[0] - w / 2, center[1] - h / 2, w, h])
+    np.testing.assert_allclose(found.box_xywh, expected, atol=0.01)
+    assert found.cell == (9, 4) and found.window == 0
+    assert found.peak_logit == 1.0  # of the network, at the filter's peak
+    assert found.filter_peak == pytest.approx(0.9)
+
+
+def test_without_the_filter_the_network_ranks_the_places():
+    found = decode_filtered(response_with({(2, 2): 8.0, (9, 4): 1.0}), None)
+    assert (found.cell, found.peak_logit, found.filter_peak) == ((2, 2), 8.0, 0.0)
+
+
+def test_the_cosine_window_and_the_shape_penalty_weigh_on_the_filter_too():
+    response = response_with({}, ltrb=(32, 32, 32, 32))
+    filtered = filter_response({(8, 8): 0.8, (1, 14): 0.9})
+    assert decode_filtered(response, filtered).cell == (1, 14)
+    assert decode_filtered(response, filtered, window_influence=0.4).cell == (8, 8)
+    response.ltrb_px[0, :, 1, 14] = (10, 60, 10, 60)
+    assert decode_filtered(response, filtered, shape_penalty=0.5).cell == (8, 8)
+
+
+def test_similarity_and_margin_are_those_of_the_filters_first_weights():
+    """Target of 64 crop px, 4 cells: another object is more than 2 cells away."""
+    response = response_with({(8, 8): 5.0})
+    first = {(8, 8): 0.7, (8, 9): 0.65, (10, 8): 0.6, (8, 11): 0.2, (3, 3): -0.4}
+    found = decode_filtered(response, filter_response({(8, 8): 0.95, (8, 12): 0.9}, first))
+    assert found.filter_peak == pytest.approx(0.95)
+    assert found.similarity == pytest.approx(0.7)
+    assert found.margin == pytest.approx(0.7 - 0.2)
+
+
+def test_the_second_peak_is_half_a_target_away():
+    response = np.zeros((9, 9), np.float32)
+    for cell, value in (((4, 4), 9), ((4, 5), 8), ((2, 4), 7), ((4, 7), 6), ((0, 0), 5)):
+        response[cell] = value
+    before = response.copy()
+    assert second_peak(response, (4, 4), np.array([1.0, 1.0])) == (2, 4)  # at least its neighbors
+    assert second_peak(response, (4, 4), np.array([2.0, 4.0])) == (4, 7)
+    assert second_peak(response, (4, 4), np.array([6.0, 4.0])) == (0, 0)
+    assert second_peak(response, (0, 0), np.array([2.0, 2.0])) == (4, 4)
+    np.testing.assert_array_equal(response, before)
+
+
+def test_something_is_left_of_the_window_of_a_large_target():
+    """Its neighborhood reaches no farther than a few cells."""
+    response = np.zeros((16, 16), np.float32)
+    response[8, 8], response[8, 10], response[0, 15] = 1.0, 0.9, 0.5
+    assert second_peak(response, (8, 8), np.array([40.0, 99.0])) == (0, 15)
+
+
+def test_excluded_cells_are_never_the_filters_peak():
+    response = response_with({(8, 8): -np.inf, (1, 14): -5.0})
+    found = decode_filtered(response, filter_response({(8, 8): 1.0, (1, 14): 0.3}))
+    assert found.cell == (1, 14)
+
+
+def test_peaks_below_min_peak_do_not_move_the_box_with_a_filter_either():
+    response = response_with({(2, 2): -2.0})
+    held = decode_filtered(response, filter_response({(2, 2): 1.0}), min_peak=0.2)
+    np.testing.assert_array_equal(held.box_xywh, BOX)
+    assert (held.cell, held.filter_peak) == ((2, 2), 1.0)
+
+
+def test_with_the_filter_the_score_is_that_of_the_networks_peak_and_the_filters_margin():
+    options = BoxHeadOptions(
+        filter_score_gain=2.0, filter_score_offset=1.0, filter_score_margin=3.0, score_gain=99.0,
+        score_offset=99.0, score_similarity=99.0, score_margin=99.0,
+    )  # fmt: skip
+    found = prediction(0.2, similarity=0.4, margin=0.3)
+    log_odds = 2.0 * (0.2 - 1.0) + 3.0 * 0.3
+    assert calibrated_score(found, options) == pytest.approx(1 / (1 + np.exp(-log_odds)))
+    assert calibrated_score(prediction(1e6), options) == 1.0
+    assert calibrated_score(prediction(-1e6), options) == 0.0

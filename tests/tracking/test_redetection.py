@@ -13,6 +13,7 @@ from siamtrack.models.siamfc import SiamFCConfig
 from siamtrack.tracking import redetection
 from siamtrack.tracking.decode import Prediction, calibrated_score
 from siamtrack.tracking.multi import MultiTracker
+from siamtrack.tracking.online_filter import FilterResponse
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 from siamtrack.tracking.redetection import (
     TimeBudget,
@@ -128,27 +129,47 @@ def test_redetection_takes_the_best_window_wherever_in_it_the_peak_is():
     np.testing.assert_allclose(center, [220 + 8 * 0.625, 20 + 248 * 0.625], atol=0.01)
 
 
+def test_with_the_filter_redetection_takes_the_window_with_the_filters_highest_peak():
+    """The network responds most in the last one."""
+    logits = np.full((3, 16, 16), -6.0, np.float32)
+    logits[1, 15, 0], logits[2, 8, 8] = 2.0, 5.0
+    response = Response(logits, np.full((3, 4, 16, 16), 32.0, np.float32), None)
+    maps = [CropMap.around((x, 100), 160, 256) for x in (100, 300, 500)]
+    filtered = [FilterResponse(*np.zeros((2, 16, 16), np.float32)) for _ in maps]
+    filtered[1].mixed[15, 0], filtered[1].first[15, 0] = 0.8, 0.6
+    filtered[2].mixed[8, 8], filtered[2].first[8, 8] = 0.3, 0.9
+    box = np.array([80.0, 80.0, 40.0, 40.0])
+    options = BoxHeadOptions(window_influence=0.9, min_peak=0.99)
+    found = decode_redetection(response, maps, box, Lite0Config(), options, filtered)
+    assert (found.window, found.cell, found.peak_logit) == (1, (15, 0), 2.0)
+    assert found.filter_peak == pytest.approx(0.8) and found.similarity == pytest.approx(0.6)
+    np.testing.assert_allclose(
+        found.box_xywh[:2] + found.box_xywh[2:] / 2, [220 + 8 * 0.625, 20 + 248 * 0.625], atol=0.01
+    )
+
+
 def test_a_lost_target_moves_only_to_a_certain_and_similar_prediction():
-    options = BoxHeadOptions(redetect_score=0.6, redetect_similarity=0.8)
+    options = BoxHeadOptions(online_filter=False, redetect_score=0.6, redetect_similarity=0.8)
     found = Prediction(np.zeros(4), peak_logit=2.0, similarity=0.5)
     assert accept_redetection(found, 0.6, options)
     assert not accept_redetection(found, 0.7, options)
     assert not accept_redetection(found._replace(peak_logit=0.3), 0.6, options)
 
 
+PLAIN = BoxHeadOptions(online_filter=False, switch_score=0.9)
+
+
 def prediction(x, score):
     """A prediction at x with that score."""
     found = Prediction(np.array([x, 0.0, 10.0, 10.0]), float(np.log(score / (1 - score))))
-    assert calibrated_score(found, BoxHeadOptions()) == pytest.approx(score)
+    assert calibrated_score(found, PLAIN) == pytest.approx(score)
     return found
 
 
 def test_only_a_better_match_on_another_object_replaces_a_recovered_target():
-    options = BoxHeadOptions(switch_score=0.9)
-
     def switches(here, there, mean=0.1, x=50):
         remote, local = prediction(x, there), prediction(0, here)
-        return should_switch_target(remote, local, Verification(9, mean), options)
+        return should_switch_target(remote, local, Verification(9, mean), PLAIN)
 
     assert switches(0.94, 0.95) and not switches(0.95, 0.9499)
     assert switches(0.1, 0.901) and not switches(0.1, 0.89)
@@ -157,10 +178,9 @@ def test_only_a_better_match_on_another_object_replaces_a_recovered_target():
 
 
 def test_a_lost_target_takes_the_higher_score():
-    options = BoxHeadOptions(switch_score=0.9)
     for here, there in ((0.5, 0.6), (0.6, 0.5)):
         remote, local = prediction(0, there), prediction(0, here)
-        assert should_switch_target(remote, local, None, options) == (there > here)
+        assert should_switch_target(remote, local, None, PLAIN) == (there > here)
 
 
 def test_siamfc_does_not_search_elsewhere():
@@ -363,7 +383,7 @@ def test_no_verification_of_0_frames():
 
 
 FRAME = np.zeros((480, 640, 3), np.uint8)
-OPTIONS = BoxHeadOptions(redetect_windows=6, lost_after=3, box_correction=0.0)
+OPTIONS = BoxHeadOptions(redetect_windows=6, lost_after=3, box_correction=0.0, online_filter=False)
 BOX = (300.0, 200.0, 40.0, 40.0)
 
 

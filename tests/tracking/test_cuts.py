@@ -1,0 +1,120 @@
+"""Shot cuts, on scenes drawn by code."""
+
+import cv2
+import numpy as np
+import pytest
+
+from siamtrack.tracking.cuts import is_cut, thumbnail
+
+
+def texture(seed, size=(240, 480), cells=(8, 14)):
+    """A smooth picture with large and small structure, as scenes have."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    out = np.zeros((*size, 3))
+    for factor in (1, 4):
+        small = rng.random((cells[0] * factor, cells[1] * factor, 3)).astype(np.float32)
+        out += cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) / factor
+    return np.clip(out * 140, 0, 255).astype(np.uint8)
+
+
+SCENE = texture(1, size=(240, 640))
+
+
+def view(left, width=320):
+    return SCENE[:, left : left + width]
+
+
+def cut_between(before, after):
+    return is_cut(thumbnail(before), thumbnail(after))
+
+
+def test_a_thumbnail_has_mean_0_and_length_1():
+    small = thumbnail(view(0))
+    assert small.shape == (9, 16, 3) and small.dtype == np.float32
+    assert small.mean() == pytest.approx(0, abs=1e-6)
+    assert np.linalg.norm(small) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_thumbnail_shows_the_frame_from_afar():
+    """Dark left and bright right, blue above red: in the same places of the thumbnail."""
+    frame = np.zeros((180, 320, 3), np.uint8)
+    frame[:, 160:, 1] = 200
+    frame[:90, :, 0] = frame[90:, :, 2] = 120
+    small = thumbnail(frame)
+    assert small[:, 8:, 1].min() > small[:, :8, 1].max()
+    assert small[:4, :, 0].min() > small[5:, :, 0].max()
+    assert small[5:, :, 2].min() > small[:4, :, 2].max()
+
+
+def test_a_still_camera_makes_no_cut():
+    rng = np.random.default_rng(0)
+    noisy = np.clip(view(0) + rng.normal(0, 12, view(0).shape), 0, 255).astype(np.uint8)
+    assert not cut_between(view(0), view(0))
+    assert not cut_between(view(0), noisy)
+
+
+def test_something_large_that_moves_makes_no_cut():
+    frames = [view(0).copy() for _ in range(2)]
+    for frame, left in zip(frames, (20, 120), strict=True):
+        frame[60:180, left : left + 100] = (20, 30, 240)
+    assert not cut_between(*frames)
+
+
+@pytest.mark.parametrize("step", [4, 16, -16])
+def test_a_pan_makes_no_cut(step):
+    """Up to a twentieth of the frame's width from frame to frame."""
+    assert not cut_between(view(100), view(100 + step))
+
+
+def test_light_that_goes_dim_makes_no_cut():
+    dim = (view(0) * 0.4 + 5).astype(np.uint8)
+    assert not cut_between(view(0), dim)
+
+
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_another_scene_is_a_cut(seed):
+    other = texture(seed, cells=(6, 9))[:, :320]
+    assert cut_between(view(0), other)
+    assert cut_between(other, view(0))
+
+
+def test_the_same_scene_at_another_resolution_is_no_cut():
+    large = cv2.resize(view(0), None, fx=6, fy=6, interpolation=cv2.INTER_LINEAR)
+    assert not cut_between(view(0), large)
+
+
+def test_the_first_frame_is_no_cut():
+    assert not is_cut(None, thumbnail(view(0)))
+
+
+@pytest.mark.parametrize("gray", [0, 128, 255])
+def test_flat_frames_tell_nothing(gray):
+    """A black frame between two shots, or a covered lens: neither into it nor out of it."""
+    flat = np.full((240, 320, 3), gray, np.uint8)
+    assert not thumbnail(flat).any()
+    assert not cut_between(view(0), flat)
+    assert not cut_between(flat, view(0))
+    assert not cut_between(flat, flat)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3), (9, 16), (37, 65)])
+def test_frames_of_any_size_have_a_thumbnail(size, rng):
+    frame = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    before = frame.copy()
+    small = thumbnail(frame)
+    assert small.shape == (9, 16, 3) and np.isfinite(small).all()
+    assert not is_cut(small, thumbnail(frame))
+    np.testing.assert_array_equal(frame, before)
+
+
+def test_few_pixels_of_a_large_frame_are_read():
+    """The cost does not depend on the resolution: most rows may hold anything."""
+    frame = cv2.resize(view(0), (3840, 2160), interpolation=cv2.INTER_LINEAR)
+    same = thumbnail(frame)
+    rows, columns = (np.ones(n, bool) for n in frame.shape[:2])
+    step_y, step_x = 2160 // 36, 3840 // 64
+    rows[step_y // 2 :: step_y] = columns[step_x // 2 :: step_x] = False
+    frame[rows] = 0
+    frame[:, columns] = 0
+    np.testing.assert_array_equal(thumbnail(frame), same)
