@@ -388,7 +388,7 @@ class Tracker(OldTrackerNames):
                 found, state.similarity, box_head
             )
             box = box if moves else state.box_xywh
-        if box_head:
+        if box_head and box is not state.box_xywh:  # one that stays is as it was, to the bit
             box = keep_hidden_part(box, state.box_xywh[2:], state.frame_wh)
         shown = keep_in_frame(box, state.frame_wh)
 

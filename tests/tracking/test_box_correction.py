@@ -149,8 +149,8 @@ def test_boxes_keep_the_extent_of_the_first_one():
 
 
 def test_an_unbiased_network_is_not_corrected():
-    plain, corrected = (overlaps(Tracker(Habit(), plain(f))) for f in (0.0, 1.0))
-    np.testing.assert_allclose(plain, corrected, atol=0.04)  # pixels of the crop
+    left, corrected = (overlaps(Tracker(Habit(), plain(f))) for f in (0.0, 1.0))
+    np.testing.assert_allclose(left, corrected, atol=0.04)  # pixels of the crop
 
 
 def test_axes_cut_by_the_border_are_not_corrected():

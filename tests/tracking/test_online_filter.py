@@ -84,6 +84,23 @@ def normal_equations(features, center_xy, extra=0.0):
     return (rows.T * weight) @ rows, rows.T @ (weight * label)
 
 
+def first_frame_rows(features):
+    """Rows, labels and weights of the windows of the first frame: of the background a checkerboard.
+
+    In float64; a row of the checkerboard stands for two.
+    """
+    rows, labels, weights = [], [], []
+    for number, (window, center) in enumerate(zip(features, CENTERS, strict=True)):
+        every, label = slow_rows(window), slow_label(center)
+        for index, (row, y) in enumerate(zip(every, label, strict=True)):
+            is_target = y > of._TARGET_LABEL
+            if is_target or (number + index // CELLS + index % CELLS) % 2 == 0:
+                rows.append(row)
+                labels.append(y)
+                weights.append(slow_weights(y) * (1 if is_target else 2) / len(CENTERS))
+    return np.array(rows), np.array(labels), np.array(weights)
+
+
 def solve(gram, cross, damping):
     return np.linalg.solve(gram + damping * np.eye(len(gram)), cross)
 
@@ -162,7 +179,7 @@ def test_an_update_samples_the_target_the_hardest_background_and_some_of_the_res
     assert len(ranks) == min(len(rest), of.BACKGROUND_ROWS // 2)
     assert len({counts[row] for row in rest if row in counts}) <= 1
     if ranks:
-        assert ranks[0] == 0 and np.ptp(np.diff(ranks)) == 0
+        assert ranks[0] == 0 and len(set(np.diff(ranks))) <= 1
         assert ranks[-1] > len(rest) / 2 - 1
 
 
@@ -193,15 +210,13 @@ def test_cells_of_distractors_weigh_more_but_never_those_of_the_target():
 
 def test_the_first_weights_solve_the_weighted_ridge_regression(features, online_filter):
     """Least squares over the rows of all windows; the ridge as further rows."""
-    rows = np.concatenate([slow_rows(one) for one in features])
-    label = np.concatenate([slow_label(center) for center in CENTERS])
-    weight = slow_weights(label) / len(CENTERS)
+    rows, label, weight = first_frame_rows(features)
     length = rows.shape[1]
     damping = of.RIDGE * sum(w * (row @ row) for w, row in zip(weight, rows, strict=True)) / length
     a = np.concatenate([rows * np.sqrt(weight)[:, None], np.sqrt(damping) * np.eye(length)])
     b = np.concatenate([label * np.sqrt(weight), np.zeros(length)])
     expected, *_ = np.linalg.lstsq(a, b, rcond=None)
-    np.testing.assert_allclose(online_filter.first_weights, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(online_filter.first_weights, expected, rtol=1e-2, atol=1e-3)
     np.testing.assert_array_equal(online_filter.weights, online_filter.first_weights)
     assert online_filter.damping == pytest.approx(damping, rel=1e-5)
     assert {getattr(online_filter, f.name).dtype for f in fields(OnlineFilter)[:-1]} == {
@@ -210,9 +225,9 @@ def test_the_first_weights_solve_the_weighted_ridge_regression(features, online_
 
 
 def test_the_first_frame_is_the_mean_of_its_windows(features, online_filter):
-    each = [normal_equations(*pair) for pair in zip(features, CENTERS, strict=True)]
-    np.testing.assert_allclose(online_filter.gram, np.mean([g for g, _ in each], 0), atol=1e-5)
-    np.testing.assert_allclose(online_filter.cross, np.mean([c for _, c in each], 0), atol=1e-5)
+    rows, label, weight = first_frame_rows(features)
+    np.testing.assert_allclose(online_filter.gram, (rows.T * weight) @ rows, atol=1e-5)
+    np.testing.assert_allclose(online_filter.cross, rows.T @ (weight * label), atol=1e-5)
     np.testing.assert_array_equal(online_filter.first_gram, online_filter.gram)
     np.testing.assert_array_equal(online_filter.first_cross, online_filter.cross)
 
@@ -262,10 +277,8 @@ def all_rows(monkeypatch):
 def test_an_update_solves_the_running_normal_equations(online_filter, features, window, lr):
     center = np.array([2.3, 4.6])
     updated = online_filter.updated(window, center, online_filter.respond(window).mixed, lr=lr)
-    gram, cross = (
-        np.mean([one[k] for one in map(normal_equations, features, CENTERS)], axis=0)
-        for k in (0, 1)
-    )
+    rows, label, weight = first_frame_rows(features)
+    gram, cross = (rows.T * weight) @ rows, rows.T @ (weight * label)
     share = of.FIRST_FRAME_SHARE
     new_gram, new_cross = normal_equations(window, center)
     gram_now = (1 - lr) * gram + lr * (share * gram + (1 - share) * new_gram)

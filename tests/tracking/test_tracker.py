@@ -1,6 +1,7 @@
 """The tracking loop with real networks: contracts with random weights, tracking with ours."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import torch
 
 import siamtrack
 from siamtrack.data.synthetic import small_scene
-from siamtrack.engines.base import Response
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.errors import (
     ConfigError,
@@ -156,13 +156,17 @@ class Broken:
 
     def track(self, exemplar, crops):
         good = self._engine.track(exemplar, crops)
-        return Response(good.score_logits, good.ltrb_px * self._value, None)
+        return replace(good, ltrb_px=good.ltrb_px * self._value)
 
 
+@pytest.mark.parametrize("online_filter", [True, False])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_from_the_network_does_not_move_the_box(engine, value, caplog):
+def test_nan_from_the_network_does_not_move_the_box(engine, value, online_filter, caplog):
     # Any score but 0 is good enough here, so that the status tells whether it was the score's.
-    tracker = Tracker(Broken(engine, value), BoxHeadOptions(tracked_above=1e-9, lost_below=0.0))
+    options = BoxHeadOptions(
+        tracked_above=1e-9, lost_below=0.0, online_filter=online_filter, look_around_below=0.0
+    )
+    tracker = Tracker(Broken(engine, value), options)
     tracker.init(noise(), (10, 20, 30, 40))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         result = tracker.update(noise(1))
