@@ -20,8 +20,11 @@ have no cut, the lowest correlation is 0.29, in a shaky chase; at the cuts of sy
 FRAMES_AFTER_CUT = 60
 """Frames after a cut in which only what looks as the target did before is taken for it."""
 
-SIMILARITY_AFTER_CUT = 0.9
+SIMILARITY_AFTER_CUT = 0.93
 """Lowest similarity then, as a fraction of that before the cut."""
+
+FRAMES_TO_CONFIRM = 5
+"""Frames of that similarity that end the doubt."""
 
 _THUMBNAIL_WH = (16, 9)
 _SAMPLES = 4  # per thumbnail pixel, along each axis

@@ -148,6 +148,27 @@ def decode_redetection(
     return found._replace(window=best)
 
 
+REACH_GROWTH = 0.02
+"""Window sides per lost frame by which the reach of a lost target grows."""
+
+ANYWHERE_AFTER = 60
+"""Lost frames after which the target may be anywhere."""
+
+
+def is_reachable(
+    box_xywh: FloatArray, last_xywh: FloatArray, local: CropMap, lost_frames: int
+) -> bool:
+    """Whether a lost target may have come as far as a box: most come back near the last place.
+
+    `local` maps the window around the last box, whose half side is the reach at first.
+    """
+    if lost_frames >= ANYWHERE_AFTER:
+        return True
+    step = box_xywh[:2] + box_xywh[2:] / 2 - (last_xywh[:2] + last_xywh[2:] / 2)
+    reach = (0.5 + REACH_GROWTH * lost_frames) * local.scale * local.size_px
+    return bool(np.hypot(*step) <= reach)
+
+
 def accept_redetection(found: Prediction, similarity: float, options: BoxHeadOptions) -> bool:
     """Whether the box of a lost target may move to a prediction.
 

@@ -17,6 +17,7 @@ from siamtrack.engines.base import Engine, Exemplar, Response
 from siamtrack.errors import EngineError, InvalidFrameError, NotInitializedError
 from siamtrack.geometry import (
     CropMap,
+    clip_to_frame,
     context_side,
     keep_hidden_part,
     keep_in_frame,
@@ -29,7 +30,13 @@ from siamtrack.tracking.box_correction import (
     BoxCorrection,
     measure_box_correction,
 )
-from siamtrack.tracking.cuts import FRAMES_AFTER_CUT, SIMILARITY_AFTER_CUT, is_cut, thumbnail
+from siamtrack.tracking.cuts import (
+    FRAMES_AFTER_CUT,
+    FRAMES_TO_CONFIRM,
+    SIMILARITY_AFTER_CUT,
+    is_cut,
+    thumbnail,
+)
 from siamtrack.tracking.decode import (
     Prediction,
     calibrated_score,
@@ -57,6 +64,7 @@ from siamtrack.tracking.redetection import (
     best_coarse_center,
     count_fine,
     decode_redetection,
+    is_reachable,
     next_grid_windows,
     next_verification,
     should_switch_target,
@@ -67,6 +75,7 @@ from siamtrack.types import Float32Array, FloatArray, Image
 logger = logging.getLogger(__name__)
 
 _SAME_ASPECT = 0.02  # relative change of aspect up to which a new frame size is a rescaling
+_LEAVING = 0.75  # part of a box inside the frame below which the target is leaving
 _SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
 
 
@@ -107,6 +116,7 @@ class TrackState:
     frames: int = 0  # since the first one
     thumbnail: Float32Array | None = None  # of the last frame, to notice cuts
     cut_frames: int = 0  # frames left in which a cut is doubted
+    lost_frames: int = 0  # since the status became lost
     verification: Verification | None = None  # of a recovered target
     similarity: float = 1.0  # running mean of the similarity to the exemplar while tracked
     grid_index: int = 0  # windows of the search grid visited since the target was lost
@@ -282,12 +292,10 @@ class Tracker(OldTrackerNames):
             frame = check_frame(frame_bgr)
             crops, maps = self.crop_search_windows(frame)
             response = self.engine.track(self.exemplar, crops)
-            crops, around = self.crop_windows_around(frame, response)
+            crops, more = self.crop_second_look(frame, response, maps)
             if crops:
-                response, maps = (
-                    response + self.engine.track(self.exemplar, crops),
-                    [*maps, *around],
-                )
+                response += self.engine.track(self.exemplar, crops)
+                maps += more
             return self.update_from_response(response, maps)
 
     def crop_search_windows(self, frame_bgr: Image) -> tuple[list[Image], list[CropMap]]:
@@ -309,22 +317,40 @@ class Tracker(OldTrackerNames):
         cut = [crop_square(frame, c, side, size, fill_bgr=state.fill_bgr) for c, side in windows]
         return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
 
-    def crop_windows_around(
-        self, frame: Image, response: Response
+    def crop_second_look(
+        self, frame: Image, response: Response, maps: Sequence[CropMap]
     ) -> tuple[list[Image], list[CropMap]]:
-        """Four more windows, if the filter sees the target nowhere in that of the last box.
+        """More windows of the same frame, if the filter does not see the target well enough.
 
-        `response` is that of `crop_search_windows`; the response to the windows around is to be
-        appended to it. Nothing is cut while the target is searched in the whole frame.
+        A target that the window's border cuts off is looked at again, centered. One that is seen
+        nowhere is looked for in four windows around. `response` and `maps` are those of
+        `crop_search_windows`; the response to these windows is to be appended to theirs. None are
+        needed in most frames, nor while the target is searched for in the whole frame.
         """
         state, box_head = self._require_state(), self._box_head
         if box_head is None or state.online_filter is None or self._is_searching(state):
             return [], []
-        if self._filtered(response)[0].mixed.max() >= box_head.look_around_below:
-            return [], []
         ((center, side),) = self._local_windows(state)
+        filtered = self._filtered(response)[0]
+        cells = len(filtered.mixed)
+        peak = np.array(divmod(int(filtered.mixed.argmax()), cells)[::-1])  # column, row
+        offset = (peak - (cells - 1) / 2) * (self.engine.config.total_stride * maps[0].scale)
+        if filtered.mixed.max() < box_head.look_around_below:
+            if _is_leaving(state):  # it is not to be found elsewhere
+                return [], []
+            centers = [center + np.array(shift) * side for shift in AROUND]
+        elif (np.abs(offset) + state.box_xywh[2:] / 2 > side / 2).any():
+            # The place that is taken may be another one than the peak, which is nearer.
+            found = decode(
+                state.box_correction.apply(response[:1]), maps[:1], state.box_xywh,
+                self.engine.config, self.options, filtered,
+            )  # fmt: skip
+            if found.cell != (peak[1], peak[0]):
+                return [], []
+            centers = [center + offset]
+        else:
+            return [], []
         size, fill = self.engine.config.search_size_px, state.fill_bgr
-        centers = [center + np.array(offset) * side for offset in AROUND]
         cut = [crop_square(frame, c, side, size, fill_bgr=fill) for c in centers]
         return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
 
@@ -352,20 +378,17 @@ class Tracker(OldTrackerNames):
 
         # 2. Decode the fine windows elsewhere, and decide between here and there.
         fine_end, switched = local + count_fine(maps[0], maps[local:]), False
-        if box_head and fine_end > local:
-            remote = decode_redetection(
-                response[local:fine_end], maps[local:fine_end], state.box_xywh, config, box_head,
-                filtered[local:fine_end],
-            )  # fmt: skip
-            remote = remote._replace(window=local + remote.window)
-            if not self._is_searching(state):  # the windows around
-                needed = max(box_head.look_around_accept, found.filter_peak)
-                found = remote if remote.filter_peak > needed else found
-            else:
-                verification = None if before == "lost" else state.verification
-                if accept_redetection(remote, state.similarity, box_head):
-                    switched = should_switch_target(remote, found, verification, box_head)
+        promising: tuple[float, float] | None = None
+        if fine_end > local:
+            elsewhere = slice(local, fine_end)
+            remote = self._decode_elsewhere(
+                response[elsewhere], maps[elsewhere], filtered[elsewhere]
+            )
+            if self._is_searching(state):
+                switched, promising = self._compare_places(found, remote, maps[0])
                 found = remote if switched else found
+            else:  # the second look
+                found = self._better_look(found, remote, windows=fine_end - local)
 
         # A network that is broken moves nothing.
         score = calibrated_score(found, options)
@@ -374,27 +397,24 @@ class Tracker(OldTrackerNames):
             found, score = found._replace(box_xywh=state.box_xywh), 0.0
 
         # After a cut, only what looks as the target did before it is taken for it.
-        cut_frames = state.cut_frames
-        if cut_frames and found.similarity < SIMILARITY_AFTER_CUT * state.similarity:
-            score = min(score, math.nextafter(options.lost_below, 0.0))
-        elif cut_frames and score >= options.tracked_above:
-            cut_frames = 0
+        cut_frames, doubted = state.cut_frames, _is_doubted(found, state)
+        if cut_frames:
+            limit = options.lost_below if doubted else options.tracked_above
+            score = min(score, math.nextafter(limit, 0.0))
+            if not doubted:
+                cut_frames = max(cut_frames - FRAMES_AFTER_CUT // FRAMES_TO_CONFIRM, 0)
 
         # 3. Status, and the box: a lost target moves only to a prediction that is good enough.
         status_filter = state.status_filter.step(score, options)
-        box = found.box_xywh
-        if box_head and before == "lost":
-            moves = score >= options.lost_below and accept_redetection(
-                found, state.similarity, box_head
-            )
-            box = box if moves else state.box_xywh
+        held = doubted or self._is_held(found)
+        box = state.box_xywh if held else found.box_xywh
         if box_head and box is not state.box_xywh:  # one that stays is as it was, to the bit
             box = keep_hidden_part(box, state.box_xywh[2:], state.frame_wh)
         shown = keep_in_frame(box, state.frame_wh)
 
         # 4. Update the online filter.
         online_filter, window = state.online_filter, found.window
-        if response.features is not None and filtered and status_filter.status != "lost":
+        if response.features is not None and not held and status_filter.status != "lost":
             online_filter = self._learned(
                 response.features[window], filtered[window], found, box, maps[window], others_xywh
             )
@@ -416,15 +436,64 @@ class Tracker(OldTrackerNames):
             if self._is_searching(state) and len(maps) > local:
                 # The fine window at the best coarse cell is not one of the grid.
                 grid_index += len(maps) - local - (refine_center is not None)
-                refine_center = best_coarse_center(response[fine_end:], maps[fine_end:], config)
+                coarse = best_coarse_center(response[fine_end:], maps[fine_end:], config)
+                refine_center = coarse or (promising if refine_center is None else None)
 
         self._state = replace(
             state, box_xywh=box, status_filter=status_filter, verification=verification,
             similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
             last_prediction=found, online_filter=online_filter, frames=state.frames + 1,
             cut_frames=cut_frames,
+            lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
         )  # fmt: skip
         return Result(tuple(shown.tolist()), score, status_filter.status)
+
+    def _decode_elsewhere(
+        self, response: Response, maps: Sequence[CropMap], filtered: Sequence[FilterResponse]
+    ) -> Prediction:
+        """The best prediction in fine windows that are not around the last box."""
+        state, options = self._require_state(), self.options
+        if not isinstance(options, BoxHeadOptions):
+            raise TypeError("only networks with a box head can look elsewhere")
+        remote = decode_redetection(
+            response, maps, state.box_xywh, self.engine.config, options, filtered
+        )
+        return remote._replace(window=self._local_count + remote.window)
+
+    def _better_look(self, found: Prediction, remote: Prediction, *, windows: int) -> Prediction:
+        """The prediction of the second look, if the filter prefers it."""
+        # Elsewhere the target must be clearly seen; centered, better than at the border.
+        least = self._box_head.look_around_accept if self._box_head and windows > 1 else -math.inf
+        return remote if remote.filter_peak > max(least, found.filter_peak) else found
+
+    def _compare_places(
+        self, found: Prediction, remote: Prediction, local_map: CropMap
+    ) -> tuple[bool, tuple[float, float] | None]:
+        """Whether a searched-for target is taken from another place, and where to look again."""
+        state, options = self._require_state(), self._box_head
+        if options is None or not is_reachable(
+            remote.box_xywh, state.box_xywh, local_map, state.lost_frames
+        ):
+            return False, None
+        verification = None if state.status_filter.status == "lost" else state.verification
+        if not _is_doubted(remote, state) and accept_redetection(remote, state.similarity, options):
+            if should_switch_target(remote, found, verification, options):
+                return True, None
+        # A promising place that the window cuts off is looked at again, centered.
+        if remote.filter_peak < options.look_around_accept:
+            return False, None
+        x, y, w, h = remote.box_xywh.tolist()
+        return False, (x + w / 2, y + h / 2)
+
+    def _is_held(self, found: Prediction) -> bool:
+        """Whether the box stays: the target is lost, or leaves, and is not clearly seen."""
+        state, options = self._require_state(), self._box_head
+        if options is None:
+            return False
+        if state.status_filter.status == "lost":
+            return not accept_redetection(found, state.similarity, options)
+        leaves = state.online_filter is not None and _is_leaving(state)
+        return leaves and found.filter_peak < options.look_around_below
 
     def _filtered(self, response: Response) -> list[FilterResponse]:
         """The online filter's response to every window; none without a filter."""
@@ -503,6 +572,17 @@ class Tracker(OldTrackerNames):
                 "update(frame)"
             )
         return self._state
+
+
+def _is_doubted(found: Prediction, state: TrackState) -> bool:
+    """Whether there was a cut, and a prediction looks otherwise than the target did before it."""
+    return state.cut_frames > 0 and found.similarity < SIMILARITY_AFTER_CUT * state.similarity
+
+
+def _is_leaving(state: TrackState) -> bool:
+    """Whether a good part of the target is out of the frame: it will not be seen elsewhere."""
+    visible = clip_to_frame(state.box_xywh, state.frame_wh)[2:].prod()
+    return bool(visible < _LEAVING * state.box_xywh[2:].prod())
 
 
 def rescale_state(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
