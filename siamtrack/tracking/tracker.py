@@ -414,7 +414,8 @@ class Tracker(OldTrackerNames):
 
         # 4. Update the online filter.
         online_filter, window = state.online_filter, found.window
-        if response.features is not None and not held and status_filter.status != "lost":
+        learns = online_filter is not None and not held and status_filter.status != "lost"
+        if learns and response.features is not None:
             online_filter = self._learned(
                 response.features[window], filtered[window], found, box, maps[window], others_xywh
             )
