@@ -240,7 +240,7 @@ class TimedEngine:
 class TargetsRun(TimedRun):
     """Many targets of the size of the clip's own, spread over the frame.
 
-    Re-detection is off, because it would add windows of lost targets to the work.
+    Re-detection and the look around are off: they would add windows of lost targets to the work.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class TargetsRun(TimedRun):
         clock: Clock = time.perf_counter,
     ) -> None:
         if isinstance(options, BoxHeadOptions):
-            options = replace(options, redetect_windows=0)
+            options = replace(options, redetect_windows=0, look_around_below=0.0)
         self.targets = targets
         self._boxes = spread_boxes(clip.box, clip.frame_wh, targets)
         tracker, name = MultiTracker(lambda: Tracker(engine, options)), _name(engine)

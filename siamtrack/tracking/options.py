@@ -78,8 +78,7 @@ class BoxHeadOptions(TrackerOptions):
         size_lr: learning rate of the size, before penalty and score reduce it. Raising it follows
             changes of size faster, with more jitter.
         box_correction: fraction of the first-frame box bias that is removed from later boxes. 1
-            follows the drawn box exactly, including its errors; 0 disables the correction and saves
-            five forward passes in `init`.
+            follows the drawn box exactly, including its errors; 0 disables the correction.
         min_peak: lowest response, after the sigmoid, that moves the box. Raising it makes the box
             wait at its last place instead of following a weak peak.
         redetect_windows: search windows elsewhere in the frame per frame while the target is lost;

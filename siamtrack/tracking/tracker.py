@@ -289,14 +289,17 @@ class Tracker(OldTrackerNames):
             InvalidFrameError: not a frame, or one of another aspect than the last.
         """
         with self.budget.frame() if self.budget else nullcontext():
-            frame = check_frame(frame_bgr)
-            crops, maps = self.crop_search_windows(frame)
-            response = self.engine.track(self.exemplar, crops)
-            crops, more = self.crop_second_look(frame, response, maps)
-            if crops:
-                response += self.engine.track(self.exemplar, crops)
-                maps += more
-            return self.update_from_response(response, maps)
+            return self.update_from_response(*self.search(frame_bgr))
+
+    def search(self, frame_bgr: Image) -> tuple[Response, list[CropMap]]:
+        """The network's response to the windows that `update` looks at, and their maps."""
+        frame = check_frame(frame_bgr)
+        crops, maps = self.crop_search_windows(frame)
+        response = self.engine.track(self.exemplar, crops)
+        crops, more = self.crop_second_look(frame, response, maps)
+        if not crops:
+            return response, maps
+        return response + self.engine.track(self.exemplar, crops), [*maps, *more]
 
     def crop_search_windows(self, frame_bgr: Image) -> tuple[list[Image], list[CropMap]]:
         """First half of `update`; `MultiTracker` batches the crops of several trackers."""

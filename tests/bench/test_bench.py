@@ -37,6 +37,8 @@ from siamtrack.evaluation.trackers import IdentityTracker, TrackerSpec
 from siamtrack.export.onnx import ExemplarGraph
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.weights import save_network
+from siamtrack.tracking.box_correction import SHIFTS
+from siamtrack.tracking.online_filter import AUGMENTATIONS
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.tracker import Tracker
 
@@ -312,7 +314,9 @@ def test_many_targets_are_timed_together(clip):
     engine.track = lambda exemplar, crops: sizes.append(len(crops)) or track(exemplar, crops)
     many = TargetsRun(engine, options, clip, targets=5, threads=1, clock=seconds())
     assert [many.step() for _ in range(6)] == [{"update": 1}] * 6
-    assert sizes == [5] * 6  # over the end of the clip, and lost or not
+    # Over the end of the clip, where all start anew, and lost or not.
+    starts = [len(SHIFTS) + len(AUGMENTATIONS)] * 5
+    assert sizes == [*starts, *[5] * 4, *starts, *[5] * 2]
 
 
 def test_the_command_compares_numbers_of_targets(weights, capsys):

@@ -43,9 +43,10 @@ def test_the_card_takes_the_fitted_curve(clips, tmp_path, capsys):
     assert capsys.readouterr().out.count("expected calibration error") == 2
     assert (tmp_path / "plot.png").stat().st_size > 1000
     after = read_card(weights)
-    assert after.tracker["score_gain"] > 0
-    assert {k: v for k, v in after.tracker.items() if not k.startswith("score_")} == {
-        k: v for k, v in before.tracker.items() if not k.startswith("score_")
+    fitted = {"filter_score_gain", "filter_score_offset", "filter_score_margin"}
+    assert after.tracker["filter_score_gain"] > 0 and fitted <= set(after.tracker)
+    assert {k: v for k, v in after.tracker.items() if k not in fitted} == {
+        k: v for k, v in before.tracker.items() if k not in fitted
     }
     assert after.sha256 == before.sha256
 
@@ -59,7 +60,7 @@ def test_checking_judges_the_present_score_and_changes_nothing(clips, tmp_path, 
     printed = {}
     for gain in (0.01, 1e-6):  # the second one hardly looks at the peak and says 1/2 or so
         text = json.loads(bundled.with_suffix(".json").read_text())
-        text["tracker"] |= {"score_gain": gain, "score_similarity": 0.0, "score_margin": 0.0}
+        text["tracker"] |= {"filter_score_gain": gain, "filter_score_margin": 0.0}
         card.write_text(json.dumps(text))
         before = card.read_bytes()
         plot = tmp_path / f"{gain}.png"

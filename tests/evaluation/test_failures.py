@@ -10,6 +10,8 @@ import pytest
 from siamtrack.api import load
 from siamtrack.cli import main
 from siamtrack.data.datasets import open_dataset
+from siamtrack.data.sequence import VideoSequence
+from siamtrack.data.synthetic import small_scene
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation.report.failures import (
@@ -73,6 +75,33 @@ def test_tracing_changes_nothing(tracker, clips):
     assert np.flatnonzero(np.isnan(overlaps)).tolist() == [0, 20]
     assert trace.success_auc == success_auc(overlaps)
     assert len(trace_sequence(tracker, sequence, 5).results) == 5
+
+
+class Pictures(list):
+    """Frames in memory."""
+
+    def iterate(self, indices):
+        return (self[k] for k in indices)
+
+
+def test_tracing_changes_nothing_where_the_tracker_looks_around():
+    """The target jumps out of its window, which is shown with the four around it."""
+    scene = small_scene(frame_wh=(480, 360), frame_count=1, target_size=(0.1, 0.12))[0]
+    x, y, w, h = (round(v) for v in scene.box_xywh)
+    thing = scene.image_bgr[y : y + h, x : x + w]
+    pictures, boxes = Pictures(), []
+    for left, top in [(100, 60)] * 4 + [(100 + 2 * w + w // 2, 60 + 2 * h + h // 2)] * 4:
+        picture = np.full_like(scene.image_bgr, 120)
+        picture[top : top + h, left : left + w] = thing
+        pictures.append(picture)
+        boxes.append((left, top, w, h))
+    sequence = VideoSequence("jump", "video", pictures, np.array(boxes, float))
+    # Looks around wherever the target is not seen for sure.
+    tracker = load(engine="torch", device="cpu", look_around_below=0.5)
+    trace = trace_sequence(tracker, sequence)
+    assert track_sequence(tracker, sequence) == (trace.first, trace.results)
+    assert [len(frame.maps) for frame in trace.frames[1:]] == [1, 1, 1, 5, 1, 1, 1]
+    assert len(trace.frames[4].logits) == 5
 
 
 def test_a_trace_holds_what_the_tracker_saw(tracker, clips):

@@ -195,8 +195,7 @@ def trace_sequence(tracker: Tracker, sequence: VideoSequence, max_frames: int = 
     results, frames = [first_result], list[FrameTrace | None]([None])
     for image in images:
         # `Tracker.update` in its two halves.
-        crops, maps = tracker.crop_search_windows(image)
-        response = tracker.engine.track(tracker.exemplar, crops)
+        response, maps = tracker.search(image)
         frames.append(FrameTrace(np.array(response.score_logits), tuple(maps)))
         results.append(tracker.update_from_response(response, maps))
     fill_bgr = tracker.state.fill_bgr if tracker.state else (0.0, 0.0, 0.0)
