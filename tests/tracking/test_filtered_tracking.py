@@ -15,9 +15,10 @@ from siamtrack.errors import EngineError
 from siamtrack.geometry import iou
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.tracking import online_filter as of
-from siamtrack.tracking.cuts import FRAMES_AFTER_CUT, is_cut
+from siamtrack.tracking.cuts import FRAMES_AFTER_CUT, FRAMES_TO_CONFIRM, is_cut
 from siamtrack.tracking.decode import calibrated_score
 from siamtrack.tracking.options import BoxHeadOptions
+from siamtrack.tracking.redetection import ANYWHERE_AFTER
 from siamtrack.tracking.tracker import Tracker
 
 SIZE_PX = 40
@@ -278,6 +279,13 @@ LARGE = {"at": (240, 240), "size": (480, 480)}
 JUMPS = [(110, 110), (-110, 90), (100, -120), (-100, -100)]  # out of the window, which reaches 90
 
 
+def second_look(tracker, frame):
+    """Crops and maps of the second look at a frame; the state is that after the first look."""
+    crops, maps = tracker.crop_search_windows(frame)
+    response = tracker.engine.track(tracker.exemplar, crops)
+    return tracker.crop_second_look(frame, response, maps)
+
+
 @pytest.mark.parametrize("jump", JUMPS)
 def test_a_target_that_jumps_out_of_the_window_is_found_in_the_same_frame(jump):
     engine = Colors()
@@ -312,9 +320,9 @@ def test_another_thing_around_is_not_taken_for_the_target():
 def test_the_second_look_wants_a_sure_response():
     tracker = started(look_around_accept=1.0, **LARGE)
     frame = scene((DIM_GREEN, 350, 350), size=(480, 480))
-    seen = tracker.engine.track(tracker.exemplar, tracker.crop_search_windows(frame)[0])
-    crops, _ = tracker.crop_windows_around(frame, seen)
-    around = tracker.engine.track(tracker.exemplar, crops).features
+    _, maps = second_look(tracker, frame)
+    assert len(maps) == 4
+    around = tracker.search(frame)[0].features[1:]
     best = max(tracker.state.online_filter.respond(one).mixed.max() for one in around)
     assert best < 1
     assert iou(tracker.update(frame).box, box_at(350, 350)) == 0
@@ -325,9 +333,8 @@ def test_the_second_look_wants_a_sure_response():
 def test_the_windows_around_are_as_large_and_beside_the_last_one():
     tracker = started(**LARGE)
     frame = scene(size=(480, 480))
-    crops, (here,) = tracker.crop_search_windows(frame)
-    response = tracker.engine.track(tracker.exemplar, crops)
-    crops, around = tracker.crop_windows_around(frame, response)
+    _, (here,) = tracker.crop_search_windows(frame)
+    crops, around = second_look(tracker, frame)
     assert [crop.shape for crop in crops] == [(SEARCH_PX, SEARCH_PX, 3)] * 4
     assert {one.scale for one in around} == {here.scale}
     side = here.scale * SEARCH_PX
@@ -337,8 +344,47 @@ def test_the_windows_around_are_as_large_and_beside_the_last_one():
     assert all(0.3 < abs(v) <= 0.5 for step in steps for v in step)
     # With the target in its window there are none.
     frame = scene((GREEN, 244, 240), size=(480, 480))
-    seen = tracker.engine.track(tracker.exemplar, tracker.crop_search_windows(frame)[0])
-    assert tracker.crop_windows_around(frame, seen) == ([], [])
+    assert second_look(tracker, frame) == ([], [])
+
+
+@pytest.mark.parametrize("jump", [(80, 0), (-80, 10), (5, -80), (78, 78)])
+def test_a_target_that_the_window_cuts_off_is_looked_at_again_in_the_middle_of_one(jump):
+    """The window reaches 90 px, and the target 20 px from its center."""
+    engine = Colors()
+    tracker = started(engine=engine, window_influence=0.0, **LARGE)
+    now = 240 + jump[0], 240 + jump[1]
+    frame = scene((GREEN, *now), size=(480, 480))
+    _, (centered,) = second_look(tracker, frame)
+    middle = np.array(centered.origin_xy) + centered.scale * SEARCH_PX / 2
+    np.testing.assert_allclose(middle, now, atol=SIZE_PX / 2)
+    engine.crops.clear()
+    result = tracker.update(frame)
+    assert engine.crops == [1, 1]
+    assert iou(result.box, box_at(*now)) > 0.9 and result.status == "tracked"
+
+
+def test_a_target_at_the_border_is_not_looked_at_again_where_another_place_is_taken():
+    """The cosine window prefers the one in the middle."""
+    engine = Colors()
+    tracker = started(engine=engine, window_influence=0.6, **LARGE)
+    tracker.update(scene((GREEN, 242, 240), (GREEN, 320, 240), size=(480, 480)))
+    assert engine.crops[1:] == [1]
+    assert iou(tracker.state.box_xywh, box_at(242, 240)) > 0.9
+
+
+def test_a_target_that_leaves_is_not_looked_for_elsewhere():
+    """More than a quarter of it is out; then it is gone, and its twin is in a window around."""
+    engine = Colors()
+    tracker = started(engine=engine, at=(160, 120))
+    for x in range(166, 324, 6):
+        tracker.update(scene((GREEN, x, 120)))
+    left = tracker.state.box_xywh
+    assert left[0] + left[2] > 332
+    engine.crops.clear()
+    for _ in range(3):
+        tracker.update(scene((GREEN, 190, 30)))
+        np.testing.assert_array_equal(tracker.state.box_xywh, left)
+    assert engine.crops == [1] * 3
 
 
 def test_a_lost_target_is_searched_by_the_grid_alone():
@@ -375,6 +421,41 @@ def test_a_hidden_target_is_waited_for_where_it_was():
     back = [tracker.update(scene((GREEN, x, y))) for _ in range(3)]
     assert [r.status for r in back] == ["lost", "tracked", "tracked"]
     assert iou(back[-1].box, box_at(x, y)) > 0.8
+
+
+def test_nothing_is_learned_of_what_is_doubted_after_a_cut():
+    tracker = started(filter_min_peak=-9.0)
+    for at in PATH:
+        tracker.update(scene((GREEN, *at)))
+    cut = [scene((PALE, *PATH[-1]), seed=OTHER_SEED)] * (2 * of.UPDATE_INTERVAL)
+    assert learned_frames(tracker, cut) == []
+
+
+def lost_in_the_middle(**changes):
+    tracker = started(redetect_windows=6, min_peak=0.05, **LARGE, **changes)
+    while tracker.update(scene(size=(480, 480))).status != "lost":
+        pass
+    return tracker
+
+
+def test_a_lost_target_comes_back_near_its_last_place_at_first():
+    """Its twin is farther away than a target goes in a few frames."""
+    near, far = (GREEN, 300, 290), (GREEN, 440, 440)
+    tracker = lost_in_the_middle()
+    for _ in range(5):
+        result = tracker.update(scene(far, size=(480, 480)))
+        assert result.status == "lost" and iou(result.box, box_at(240, 240)) > 0.9
+    for _ in range(5):
+        result = tracker.update(scene(near, far, size=(480, 480)))
+    assert result.status == "tracked" and iou(result.box, box_at(300, 290)) > 0.8
+
+
+def test_a_target_lost_for_long_may_be_anywhere():
+    tracker = lost_in_the_middle()
+    for _ in range(ANYWHERE_AFTER + 5):
+        result = tracker.update(scene((GREEN, 440, 440), size=(480, 480)))
+    assert result.status == "tracked" and iou(result.box, box_at(440, 440)) > 0.8
+    assert tracker.state.lost_frames == 0
 
 
 def test_something_else_does_not_replace_a_lost_target():
@@ -430,7 +511,7 @@ def test_after_a_cut_something_else_is_not_the_target():
     assert {r.status for r in cut[3:]} == {"lost"}
     assert max(r.score for r in cut) < 0.3
     # Back in the first shot the target is where it was.
-    back = [tracker.update(scene((GREEN, x, y))) for _ in range(3)]
+    back = [tracker.update(scene((GREEN, x, y))) for _ in range(FRAMES_TO_CONFIRM + 2)]
     assert back[-1].status == "tracked" and iou(back[-1].box, box_at(x, y)) > 0.8
     assert tracker.state.cut_frames == 0
 
@@ -451,12 +532,15 @@ def test_the_score_after_a_cut_is_that_of_a_loss_however_sure_the_network_is():
 
 
 def test_the_target_in_the_next_shot_is_the_target():
+    """Once it has looked like it for a few frames; until then that is uncertain."""
     tracker = started()
     for at in PATH:
         tracker.update(scene((GREEN, *at)))
     x, y = PATH[-1]
-    result = tracker.update(scene((GREEN, x + 20, y), seed=OTHER_SEED))
-    assert result.status == "tracked" and iou(result.box, box_at(x + 20, y)) > 0.8
+    frame = scene((GREEN, x + 20, y), seed=OTHER_SEED)
+    results = [tracker.update(frame) for _ in range(FRAMES_TO_CONFIRM + 1)]
+    assert min(iou([r.box for r in results], box_at(x + 20, y))) > 0.8
+    assert [r.status for r in results] == ["uncertain"] * FRAMES_TO_CONFIRM + ["tracked"]
     assert tracker.state.cut_frames == 0
 
 

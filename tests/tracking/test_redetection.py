@@ -23,6 +23,7 @@ from siamtrack.tracking.redetection import (
     count_fine,
     decode_redetection,
     grid_centers,
+    is_reachable,
     next_grid_windows,
     next_verification,
     should_switch_target,
@@ -146,6 +147,24 @@ def test_with_the_filter_redetection_takes_the_window_with_the_filters_highest_p
     np.testing.assert_allclose(
         found.box_xywh[:2] + found.box_xywh[2:] / 2, [220 + 8 * 0.625, 20 + 248 * 0.625], atol=0.01
     )
+
+
+def test_the_reach_of_a_lost_target_grows_from_half_a_window():
+    """In a window of 160 px around (100, 80); distances are of the centers."""
+    last, window = np.array([80.0, 70.0, 40.0, 20.0]), CropMap.around((100, 80), 160, 256)
+
+    def reach(frames):
+        return 160 * (0.5 + redetection.REACH_GROWTH * frames)
+
+    for frames in (0, 1, 20, redetection.ANYWHERE_AFTER - 1):
+        for angle in (0.0, 2.0, 4.5):
+            way = np.array([np.cos(angle), np.sin(angle)])
+            for factor in (0.99, 1.01):
+                center = np.array([100, 80]) + factor * reach(frames) * way
+                box = np.array([*(center - (15, 25)), 30, 50])
+                assert is_reachable(box, last, window, frames) == (factor < 1)
+    far = np.array([9000.0, 0, 30, 50])
+    assert is_reachable(far, last, window, redetection.ANYWHERE_AFTER)
 
 
 def test_a_lost_target_moves_only_to_a_certain_and_similar_prediction():
