@@ -1,12 +1,14 @@
 """Many targets on one engine; two targets that look alike do not end on one object.
 
 `MultiTracker` runs one `Tracker` per target and the network on the crops of all of them. Where two
-targets claim one object, `assign_boxes` assigns the boxes anew.
+targets claim one object, `assign_boxes` assigns the boxes anew. Targets that crossed are told apart
+by `crossings`.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,7 +20,16 @@ from numpy.typing import ArrayLike
 from siamtrack.crops import check_frame
 from siamtrack.engines.base import Exemplar, Response, track_each
 from siamtrack.errors import ConfigError, NotInitializedError
-from siamtrack.geometry import CropMap, iou
+from siamtrack.geometry import CropMap, iou, keep_in_frame
+from siamtrack.tracking.crossings import (
+    DOUBT_FRAMES,
+    HISTORY,
+    TOUCH_IOU,
+    Crossing,
+    exchange_boxes,
+    prefers_own_box,
+    start_crossing,
+)
 from siamtrack.tracking.decode import decode_ltrb
 from siamtrack.tracking.redetection import SEPARATE_IOU, TimeBudget
 from siamtrack.tracking.result import Result
@@ -59,6 +70,10 @@ class MultiTracker:
         self._next = 0
         # Pairs that overlap from the start. They are left alone until they have been apart once.
         self._overlapping_pairs: set[frozenset[int]] = set()
+        # Pairs (first < second) that touch or crossed, and the last centers of targets not lost.
+        self._crossings: dict[tuple[int, int], Crossing] = {}
+        self._centers: dict[int, deque[FloatArray]] = {}
+        self._frame_shape: tuple[int, ...] = ()
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -88,6 +103,7 @@ class MultiTracker:
             InvalidFrameError, InvalidBoxError: see `Tracker.init`; the target stays as it was.
         """
         first = self._tracker(target).init(frame_bgr, box)
+        self._forget_motion(target)
         self._note_overlaps(target, first.box)
         return first
 
@@ -99,12 +115,15 @@ class MultiTracker:
         """
         self._tracker(target)
         self._overlapping_pairs = {p for p in self._overlapping_pairs if target not in p}
+        self._forget_motion(target)
         del self._trackers[target]
 
     def reset(self) -> None:
         """Forget all targets and count from 0 again."""
         self._trackers.clear()
         self._overlapping_pairs.clear()
+        self._crossings.clear()
+        self._centers.clear()
         self._next = 0
 
     def update(self, frame_bgr: Image) -> dict[int, Result]:
@@ -131,13 +150,37 @@ class MultiTracker:
         # 2. Run the network. A single target gets all threads.
         engine = next(iter(self._trackers.values())).engine
         single = len(self._trackers) == 1
-        responses = starmap(engine.track, jobs()) if single else track_each(engine, jobs())
+        responses = list(starmap(engine.track, jobs()) if single else track_each(engine, jobs()))
 
-        # 3. Update every tracker by itself, then resolve duplicates.
+        # 3. A second look where the filters do not see enough, in one more batch.
+        trackers = list(self._trackers.values())
+        cut = [t.crop_second_look(frame, responses[k], maps[k]) for k, t in enumerate(trackers)]
+        looks = [k for k, (crops, _) in enumerate(cut) if crops]
+        if looks:
+            second = track_each(engine, [(trackers[k].exemplar, cut[k][0]) for k in looks])
+            for k, response in zip(looks, second, strict=True):
+                responses[k] += response
+                maps[k] += cut[k][1]
+
+        # 4. Update every tracker by itself; its filter learns to reject the others' last boxes.
+        seen = {
+            target: _state_of(tracker).box_xywh
+            for target, tracker in self._trackers.items()
+            if _state_of(tracker).status_filter.status != "lost"
+        }
         updates: dict[int, TargetUpdate] = {}
-        for k, (response, target) in enumerate(zip(responses, self._trackers, strict=True)):
-            updates[target] = update_target(self._trackers[target], response, maps[k])
-        return self._resolve_duplicates(updates)
+        for k, (target, tracker) in enumerate(self._trackers.items()):
+            others = [box for other, box in seen.items() if other != target]
+            updates[target] = update_target(tracker, responses[k], maps[k], others)
+
+        # 5. Resolve duplicates, then tell targets apart that crossed.
+        results = self._resolve_duplicates(updates)
+        if frame.shape != self._frame_shape:  # positions are in px of one size
+            self._frame_shape = frame.shape
+            self._crossings.clear()
+            self._centers.clear()
+        self._follow_crossings(updates, results)
+        return results
 
     def _resolve_duplicates(self, updates: Mapping[int, TargetUpdate]) -> dict[int, Result]:
         """Return one result per target, and set the trackers' states to match."""
@@ -167,6 +210,89 @@ class MultiTracker:
             results |= assign_boxes(group, updates)
         return results
 
+    def _follow_crossings(
+        self, updates: Mapping[int, TargetUpdate], results: dict[int, Result]
+    ) -> None:
+        """Tell targets apart that crossed, and set their states and `results` to match."""
+        # 1. Pairs that begin to touch. Those without centers were lost until now.
+        states = {target: _state_of(update.tracker) for target, update in updates.items()}
+        boxes = np.array([state.box_xywh for state in states.values()])  # (N, 4)
+        numbers, overlaps = list(states), iou(boxes[:, None], boxes[None])  # (N, N)
+        for i, j in np.argwhere(np.triu(overlaps > TOUCH_IOU, 1)).tolist():
+            one, other = numbers[i], numbers[j]
+            apart_before = frozenset((one, other)) not in self._overlapping_pairs
+            known = all(self._centers.get(target) for target in (one, other))
+            if (one, other) not in self._crossings and apart_before and known:
+                self._crossings[one, other] = start_crossing(
+                    (updates[one].before, updates[other].before),
+                    (self._centers[one], self._centers[other]),
+                )
+
+        # 2. Pairs that are apart again.
+        for pair in sorted(self._crossings):
+            crossing = self._decide_crossing(pair, updates, results)
+            if crossing is None:
+                del self._crossings[pair]
+            else:
+                self._crossings[pair] = crossing
+
+        # 3. Remember the centers.
+        for target, result in results.items():
+            centers = self._centers.setdefault(target, deque(maxlen=HISTORY))
+            if result.status == "lost":
+                centers.clear()
+            else:
+                box = _state_of(updates[target].tracker).box_xywh
+                centers.append(box[:2] + box[2:] / 2)
+
+    def _decide_crossing(
+        self,
+        pair: tuple[int, int],
+        updates: Mapping[int, TargetUpdate],
+        results: dict[int, Result],
+    ) -> Crossing | None:
+        """Return the crossing one frame later, or None if it is over; see `_follow_crossings`."""
+        trackers = self._trackers[pair[0]], self._trackers[pair[1]]
+        states = _state_of(trackers[0]), _state_of(trackers[1])
+        boxes = states[0].box_xywh, states[1].box_xywh
+        overlap = float(iou(*boxes))
+        claimed = float(iou(*(updates[target].result.box for target in pair)))
+        crossing = self._crossings[pair].step(max(overlap, claimed))
+        if overlap > TOUCH_IOU:
+            return crossing
+        if not crossing.mixed_up:
+            return None
+        if "lost" in (results[target].status for target in pair):
+            return crossing
+
+        # Decide by appearance and motion.
+        looks = [
+            prefers_own_box(
+                before.online_filter, updates[target].response, updates[target].maps[0],
+                own, other, trackers[0].engine.config,
+            )
+            for target, before, own, other in zip(
+                pair, crossing.before, boxes, reversed(boxes), strict=True
+            )
+        ]  # fmt: skip
+        crossing = crossing.apart(looks)
+        offset = boxes[0][:2] + boxes[0][2:] / 2 - boxes[1][:2] - boxes[1][2:] / 2
+        verdict = crossing.verdict(offset)
+        if verdict == "same":
+            return None
+        if verdict == "swapped":
+            for tracker, state in zip(
+                trackers, exchange_boxes(states, crossing.before), strict=True
+            ):
+                tracker.set_state(state)
+            results[pair[0]], results[pair[1]] = results[pair[1]], results[pair[0]]
+            for target in pair:
+                self._centers[target].clear()
+            return None
+        for target in pair:
+            results[target] = call_uncertain(self._trackers[target], results[target])
+        return crossing if crossing.frames_apart < DOUBT_FRAMES else None
+
     def _note_overlaps(self, target: int, box: Box) -> None:
         """Note which other targets a new box overlaps."""
         for other, tracker in self._trackers.items():
@@ -174,6 +300,11 @@ class MultiTracker:
             self._overlapping_pairs.discard(pair)
             if other != target and iou(box, _state_of(tracker).box_xywh) >= SEPARATE_IOU:
                 self._overlapping_pairs.add(pair)
+
+    def _forget_motion(self, target: int) -> None:
+        """Forget where a target was and what it crossed."""
+        self._centers.pop(target, None)
+        self._crossings = {pair: c for pair, c in self._crossings.items() if target not in pair}
 
     def _tracker(self, target: int) -> Tracker:
         if target not in self._trackers:
@@ -190,13 +321,15 @@ class TargetUpdate:
     before: TrackState
     response: Response  # to the tracker's windows
     maps: Sequence[CropMap]
+    others_xywh: Sequence[FloatArray]  # last boxes of the other targets
     after: TrackState
     result: Result
 
     @property
     def claims_box(self) -> bool:
         """Whether it may be on an object: a lost target that stays where it was is not."""
-        return self.result.status != "lost" or self.result.box != tuple(self.before.box_xywh)
+        moved = bool((self.after.box_xywh != self.before.box_xywh).any())
+        return self.result.status != "lost" or moved
 
     @property
     def cost(self) -> float:
@@ -209,11 +342,17 @@ class TargetUpdate:
         return _MOTION_COST * step**2 - math.log(max(self.result.score, _MIN_SCORE))
 
 
-def update_target(tracker: Tracker, response: Response, maps: Sequence[CropMap]) -> TargetUpdate:
+def update_target(
+    tracker: Tracker,
+    response: Response,
+    maps: Sequence[CropMap],
+    others_xywh: Sequence[FloatArray],
+) -> TargetUpdate:
     """Update a tracker from the response to its windows, and keep both states."""
     before = _state_of(tracker)
-    result = tracker.update_from_response(response, maps)
-    return TargetUpdate(tracker, before, response, maps, _state_of(tracker), result)
+    result = tracker.update_from_response(response, maps, others_xywh)
+    after = _state_of(tracker)
+    return TargetUpdate(tracker, before, response, maps, others_xywh, after, result)
 
 
 def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[int, Result]:
@@ -288,7 +427,7 @@ def _best_alternative(update: TargetUpdate, taken_xywh: FloatArray) -> list[Targ
     # Repeat the update from the state before, with what is left.
     update.tracker.set_state(update.before)
     masked = replace(update.response, score_logits=logits)
-    found = update_target(update.tracker, masked, update.maps)
+    found = update_target(update.tracker, masked, update.maps, update.others_xywh)
     return [] if (iou(found.result.box, taken_xywh) > SEPARATE_IOU).any() else [found]
 
 
@@ -299,8 +438,18 @@ def _keep_last_box(update: TargetUpdate) -> TargetUpdate:
     score = min(update.result.score, limit)
     status_filter = update.before.status_filter.step(score, options)
     after = replace(update.before, status_filter=status_filter)
-    result = Result(tuple(after.box_xywh.tolist()), score, status_filter.status)
+    shown = keep_in_frame(after.box_xywh, after.frame_wh)
+    result = Result(tuple(shown.tolist()), score, status_filter.status)
     return replace(update, after=after, result=result)
+
+
+def call_uncertain(tracker: Tracker, result: Result) -> Result:
+    """Lower the score of a result below `tracked_above`, and set the tracker's status to match."""
+    state = _state_of(tracker)
+    score = min(result.score, math.nextafter(tracker.options.tracked_above, 0.0))
+    status_filter = replace(state.status_filter, status="uncertain", high_frames=0)
+    tracker.set_state(replace(state, status_filter=status_filter))
+    return replace(result, score=score, status="uncertain")
 
 
 def connected_groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:

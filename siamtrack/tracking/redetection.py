@@ -139,8 +139,9 @@ def decode_redetection(
     """Decode the fine window with the highest peak: of the online filter, or of the network."""
     # The target may be anywhere in the window, so there is no cosine window.
     options = replace(options, window_influence=0.0, min_peak=0.0)
-    peaks = [one.mixed.max() for one in filtered] or response.score_logits.max(axis=(1, 2))
-    best = int(np.argmax(peaks))
+    peaks = np.stack([one.mixed for one in filtered]) if filtered else response.score_logits
+    possible = response.score_logits > -np.inf
+    best = int(peaks.max(axis=(1, 2), where=possible, initial=-np.inf).argmax())
     found = decode_box_head(
         response[best : best + 1], maps[best], last_xywh, config, options,
         filtered[best] if filtered else None,

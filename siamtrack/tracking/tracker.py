@@ -524,7 +524,7 @@ class Tracker(OldTrackerNames):
         if found.filter_peak < options.filter_min_peak or network_score < options.filter_min_score:
             return state.online_filter
 
-        # Distractors: a second peak, and the other targets.
+        # Distractors: other targets in the window, and a second peak.
         cells, stride = len(filtered.mixed), config.total_stride
         first_center = cell_centers(cells, stride, config.search_size_px)[0]
 
@@ -532,7 +532,8 @@ class Tracker(OldTrackerNames):
             x, y, w, h = crop_map.to_crop(box)
             return (np.array([x + w / 2, y + h / 2]) - first_center) / stride
 
-        distractors = [center_in_cells(other) for other in others_xywh]
+        others = (center_in_cells(other) for other in others_xywh)
+        distractors = [xy for xy in others if (np.abs(xy - (cells - 1) / 2) < cells / 2).all()]
         size_cells = state.box_xywh[2:] / crop_map.scale / stride
         row, column = second_peak(filtered.mixed, found.cell, size_cells)
         if filtered.mixed[row, column] > DISTRACTOR_RATIO * found.filter_peak:

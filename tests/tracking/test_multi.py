@@ -80,8 +80,9 @@ def squares(crop):
 
 
 def draw(blue_x, green_x):
-    """The green square is in front; None is not there."""
+    """The green square is in front; None is not there. The ground shows that there is no cut."""
     image = np.zeros((FRAME_WH[1], FRAME_WH[0], 3), np.uint8)
+    image[:] = np.linspace(0, 120, FRAME_WH[0])[:, None]
     for channel, x in ((0, blue_x), (1, green_x)):
         if x is not None:
             image[Y : Y + SIDE, x : x + SIDE] = 0
@@ -91,7 +92,8 @@ def draw(blue_x, green_x):
 
 def maker(boxes=True, other=4.0):
     if boxes:
-        return lambda: Tracker(Alike(True, other), BoxHeadOptions(lost_after=8, lost_below=0.2))
+        options = BoxHeadOptions(lost_after=8, lost_below=0.2, online_filter=False)
+        return lambda: Tracker(Alike(True, other), options)
     options = ScalePyramidOptions(scale_num=1)
     return lambda: Tracker(Alike(False, other), options)
 
@@ -159,14 +161,14 @@ def test_objects_may_occlude_each_other(step_px, other):
     count = 240 // step_px
     crossing = [(200 + step_px * k, 440 - step_px * k) for k in range(count)]
     together, _ = follow(crossing, maker(other=other))
-    statuses = {result.status for results in together for result in results.values()}
-    assert statuses == {"tracked"}
     middle = min(range(count - 1), key=lambda k: abs(crossing[k + 1][0] - crossing[k + 1][1]))
     assert iou(together[middle][0].box, together[middle][1].box) > 0.6
     (blue, green), ends = crossing[-1], together[-1]
     straight = on(ends[0], blue) and on(ends[1], green)
-    # Nobody could say which is which of two that are alike, but both are there.
-    assert straight or (other == 4.0 and on(ends[0], green) and on(ends[1], blue))
+    statuses = {result.status for results in together for result in results.values()}
+    # Nobody can say which is which of two that are alike, but both are there.
+    swapped = other == 4.0 and on(ends[0], green) and on(ends[1], blue)
+    assert statuses == {"tracked"} if straight else swapped and "uncertain" in statuses
 
 
 def test_without_duplicates_the_results_are_those_of_separate_trackers():
