@@ -182,6 +182,21 @@ def test_a_hidden_target_is_not_learned():
     assert learned_frames(started(), [scene()] * (3 * of.UPDATE_INTERVAL)) == []
 
 
+def after_update(before, response, maps, number, box_xywh, distractors=()):
+    """The filter after it has learned that the target is at the box, in a window by its number."""
+
+    def cell(x, y):
+        """Of a point of the frame: a crop px is `scale` frame px, the first cell is 8 px in."""
+        origin, scale = np.array(maps[number].origin_xy), maps[number].scale
+        return ((np.array([x, y]) - origin) / scale - STRIDE_PX / 2) / STRIDE_PX
+
+    features = response.features[number]
+    return before.updated(
+        features, cell(*(box_xywh[:2] + box_xywh[2:] / 2)), before.respond(features).mixed,
+        lr=0.05 * (2 if distractors else 1), distractors_xy=[cell(*at) for at in distractors],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("others", "places"), [((), ()), (((140, 90), (60, 150)), ((140, 90), (60, 150)))]
 )
@@ -194,20 +209,7 @@ def test_an_update_is_that_of_the_window_the_box_and_the_other_targets(others, p
     crops, maps = tracker.crop_search_windows(frame)
     response = tracker.engine.track(tracker.exemplar, crops)
     tracker.update_from_response(response, maps, [np.array(box_at(*at)) for at in others])
-
-    def cell(x, y):
-        """Of a point of the frame: a crop px is `scale` frame px, the first cell is 8 px in."""
-        origin, scale = np.array(maps[0].origin_xy), maps[0].scale
-        return ((np.array([x, y]) - origin) / scale - STRIDE_PX / 2) / STRIDE_PX
-
-    box = tracker.state.box_xywh
-    expected = before.updated(
-        response.features[0],
-        cell(*(box[:2] + box[2:] / 2)),
-        before.respond(response.features[0]).mixed,
-        lr=0.05 * (2 if others else 1),
-        distractors_xy=[cell(*at) for at in places],
-    )
+    expected = after_update(before, response, maps, 0, tracker.state.box_xywh, places)
     np.testing.assert_allclose(
         tracker.state.online_filter.weights, expected.weights, rtol=0, atol=1e-6
     )
@@ -296,9 +298,27 @@ def test_a_target_that_jumps_out_of_the_window_is_found_in_the_same_frame(jump):
     assert engine.crops[1:] == [1, 1, 4]  # looked around in this frame alone
     assert iou(result.box, box_at(*now)) > 0.8
     assert result.status == "tracked"
-    # What is learned is the window in which the target was found.
     tracker.update(scene((GREEN, *now), size=(480, 480)))
     assert engine.crops[4:] == [1]
+
+
+def test_what_is_learned_is_the_window_in_which_the_target_was_found():
+    tracker = started(**LARGE)
+    for k in range(1, of.UPDATE_INTERVAL):
+        tracker.update(scene((GREEN, 240 + k, 240), size=(480, 480)))
+    before = tracker.state.online_filter
+    response, maps = tracker.search(scene((GREEN, 350, 345), size=(480, 480)))
+    tracker.update_from_response(response, maps)
+    box = tracker.state.box_xywh
+    assert iou(box, box_at(350, 345)) > 0.8
+    peaks = [before.respond(one).mixed.max() for one in response.features]
+    number = int(np.argmax(peaks))
+    assert number > 0
+    expected = after_update(before, response, maps, number, box)
+    np.testing.assert_allclose(
+        tracker.state.online_filter.weights, expected.weights, rtol=0, atol=1e-6
+    )
+    assert np.abs(expected.weights - before.weights).max() > 1e-4
 
 
 def test_who_never_looks_around_stays():
