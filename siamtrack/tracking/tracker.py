@@ -475,11 +475,14 @@ class Tracker(OldTrackerNames):
     ) -> tuple[bool, tuple[float, float] | None]:
         """Whether a searched-for target is taken from another place, and where to look again."""
         state, options = self._require_state(), self._box_head
-        if options is None or not is_reachable(
-            remote.box_xywh, state.box_xywh, local_map, state.lost_frames
-        ):
+        if options is None:
             return False, None
-        verification = None if state.status_filter.status == "lost" else state.verification
+        # A recovered target is verified in the whole frame.
+        lost = state.status_filter.status == "lost"
+        place = remote.box_xywh, state.box_xywh
+        if lost and not is_reachable(*place, local_map, state.lost_frames):
+            return False, None
+        verification = None if lost else state.verification
         if not _is_doubted(remote, state) and accept_redetection(remote, state.similarity, options):
             if should_switch_target(remote, found, verification, options):
                 return True, None

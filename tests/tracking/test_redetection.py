@@ -232,10 +232,10 @@ def vanishing_film(away_px):
 
 @pytest.fixture(scope="module")
 def returned():
-    """Results and truth of a film in which the thing comes back far from where it was."""
+    """Results and truth of a film in which the thing comes back out of the last box's window."""
     tracker = siamtrack.load(device="cpu")
     results, truth = [], []
-    for image, box in vanishing_film(away_px=300):
+    for image, box in vanishing_film(away_px=110):
         results.append(
             tracker.update(image) if tracker.is_initialized else tracker.init(image, box)
         )
@@ -294,6 +294,7 @@ def frames_until_found():
 
 @pytest.mark.slow
 def test_coarse_windows_find_a_target_sooner_in_a_large_frame(monkeypatch):
+    monkeypatch.setattr(redetection, "ANYWHERE_AFTER", 0)  # not only near the last place
     coarse = frames_until_found()
     monkeypatch.setattr(redetection, "MAX_FINE_WINDOWS", 10**6)
     close = frames_until_found()
@@ -345,9 +346,13 @@ def followed(other, **options):
     return results, on
 
 
-@pytest.mark.parametrize("other", [upside_down, other_colors])
-def test_the_target_takes_over_from_a_recovered_distractor(other):
-    results, on = followed(other)
+def test_a_thing_of_other_colors_is_not_taken_for_the_target():
+    _, on = followed(other_colors)
+    assert "like" not in on
+
+
+def test_the_target_takes_over_from_a_recovered_distractor():
+    results, on = followed(upside_down, verify_frames=60, redetect_windows=3)
     assert "lost" in {r.status for r in results[GONE:ALIKE]}
     assert on[BACK - 1] == "like"  # there is nothing better yet
     assert "target" in on[BACK : BACK + 10]
@@ -362,7 +367,7 @@ def test_without_verification_it_never_does(options):
 
 
 def test_verification_ends_and_the_search_with_it():
-    tracker = siamtrack.load(device="cpu", verify_frames=10)
+    tracker = siamtrack.load(device="cpu", verify_frames=10, redetect_windows=3)
     windows = []
     for image, box in distractor_film(upside_down):
         if not tracker.is_initialized:
