@@ -54,10 +54,15 @@ def calibrated_score(prediction: Prediction, options: TrackerOptions) -> float:
     if isinstance(options, BoxHeadOptions) and options.online_filter:
         x = options.filter_score_gain * (prediction.peak_logit - options.filter_score_offset)
         x += options.filter_score_margin * prediction.margin
-        return 0.5 * (1.0 + math.tanh(0.5 * x))
+        return sigmoid(x)
     x = options.score_gain * (prediction.peak_logit - options.score_offset)
     x += options.score_similarity * prediction.similarity + options.score_margin * prediction.margin
-    return 0.5 * (1.0 + math.tanh(0.5 * x))
+    return sigmoid(x)
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)), which never overflows."""
+    return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
 
 def window_sides(
@@ -123,18 +128,16 @@ def decode_box_head(
     around = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
 
     # Cues of the score. Targets are seldom centered on a cell: take the best similarity around it.
-    peak, logit, similarity = float(score[best]), float(logits[best]), 1.0
+    peak, logit, similarity, filter_peak = float(score[best]), float(logits[best]), 1.0, 0.0
     if filtered is not None:
         other = second_peak(filtered.first, best, last_wh / config.total_stride)
-        similarity = float(filtered.first[best])
+        similarity, filter_peak = float(filtered.first[best]), float(filtered.mixed[best])
         margin = similarity - float(filtered.first[other])
     else:
         if response.similarity is not None:
             similarity = float(response.similarity[0][around].max())
         margin = peak_margin(logits, best, (ltrb[:, *best] / config.total_stride).tolist())
-    found = Prediction(last_xywh, logit, similarity, margin, best)
-    if filtered is not None:
-        found = found._replace(filter_peak=float(filtered.mixed[best]))
+    found = Prediction(last_xywh, logit, similarity, margin, best, filter_peak=filter_peak)
     if peak < options.min_peak:
         return found
 
@@ -243,6 +246,18 @@ def cell_centers(cells: int, stride_px: int, crop_px: int) -> FloatArray:
     centers = (np.arange(cells, dtype=np.float64) - (cells - 1) / 2) * stride_px + crop_px / 2
     centers.flags.writeable = False
     return centers
+
+
+def to_cells(
+    points_px: FloatArray | list[FloatArray], cells: int, stride_px: int, crop_px: int
+) -> FloatArray:
+    """(..., 2) points of the crop, px, in response cells: (0, 0) is the middle of the first cell.
+
+    Example:
+        >>> to_cells(np.array([50.0, 54.0]), 3, 8, 100).tolist()
+        [1.0, 1.5]
+    """
+    return (np.array(points_px) - cell_centers(cells, stride_px, crop_px)[0]) / stride_px
 
 
 def decode_ltrb(

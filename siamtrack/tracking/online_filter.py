@@ -309,7 +309,7 @@ def augmented_window(
     side = side_px * scale
     center = target_xywh[:2] + target_xywh[2:] / 2 + np.array(shift) * side
     crop, crop_map = crop_square(frame, center, side, size_px, fill_bgr=fill_bgr)
-    x, y = _center_in_crop(target_xywh, crop_map).tolist()
+    x, y = center_in_crop(target_xywh, crop_map).tolist()
     if turn_deg:
         turn = cv2.getRotationMatrix2D((x, y), turn_deg, 1.0)
         crop = cv2.warpAffine(crop, turn, (size_px, size_px), borderMode=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
@@ -320,6 +320,7 @@ def augmented_window(
     return crop, np.array([x, y])
 
 
-def _center_in_crop(box_xywh: FloatArray, crop_map: CropMap) -> FloatArray:
+def center_in_crop(box_xywh: FloatArray, crop_map: CropMap) -> FloatArray:
+    """(2,) center of a box of the frame, crop px."""
     x, y, w, h = crop_map.to_crop(box_xywh)
     return np.array([x + w / 2, y + h / 2])

@@ -34,6 +34,15 @@ of windows falls with the square of the scale."""
 MAX_FINE_WINDOWS = 24
 """Frames that more fine windows would be needed for are searched coarsely first."""
 
+AROUND = ((-0.45, -0.45), (0.45, -0.45), (-0.45, 0.45), (0.45, 0.45))
+"""Centers of the windows around that of the last box, from its center, in window sides."""
+
+REACH_GROWTH = 0.02
+"""Window sides per lost frame by which the reach of a lost target grows."""
+
+ANYWHERE_AFTER = 60
+"""Lost frames after which the target may be anywhere."""
+
 SEPARATE_IOU = 0.3
 """Boxes that overlap by less lie on different objects."""
 
@@ -124,10 +133,6 @@ def best_coarse_center(
 # --- Decisions -----------------------------------------------------------------------------------
 
 
-AROUND = ((-0.45, -0.45), (0.45, -0.45), (-0.45, 0.45), (0.45, 0.45))
-"""Centers of the windows around that of the last box, from its center, in window sides."""
-
-
 def decode_redetection(
     response: Response,
     maps: Sequence[CropMap],
@@ -147,13 +152,6 @@ def decode_redetection(
         filtered[best] if filtered else None,
     )  # fmt: skip
     return found._replace(window=best)
-
-
-REACH_GROWTH = 0.02
-"""Window sides per lost frame by which the reach of a lost target grows."""
-
-ANYWHERE_AFTER = 60
-"""Lost frames after which the target may be anywhere."""
 
 
 def is_reachable(

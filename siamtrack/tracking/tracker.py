@@ -40,9 +40,10 @@ from siamtrack.tracking.cuts import (
 from siamtrack.tracking.decode import (
     Prediction,
     calibrated_score,
-    cell_centers,
     decode,
     second_peak,
+    sigmoid,
+    to_cells,
     window_sides,
 )
 from siamtrack.tracking.old_names import OldTrackerNames
@@ -53,6 +54,7 @@ from siamtrack.tracking.online_filter import (
     FilterResponse,
     OnlineFilter,
     augmented_window,
+    center_in_crop,
 )
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.redetection import (
@@ -229,31 +231,31 @@ class Tracker(OldTrackerNames):
         crop, crop_map = crop_square(frame, center, side, config.exemplar_size_px, fill_bgr=fill)
         exemplar = self.engine.embed_exemplar([crop], crop_map.to_crop(target)[None])
         state = TrackState(exemplar, target, frame_wh, fill, StatusFilter())
-        self._state = self._learn_first_frame(state, frame) if self._box_head else state
+        if self._box_head:
+            state = self._learn_first_frame(state, frame, self._box_head)
+        self._state = state
         return Result(tuple(target.tolist()), 1.0, "tracked")
 
-    def _learn_first_frame(self, state: TrackState, frame: Image) -> TrackState:
+    def _learn_first_frame(
+        self, state: TrackState, frame: Image, options: BoxHeadOptions
+    ) -> TrackState:
         """Measure how the network's boxes differ from the given one, and start the filter."""
-        options, config, target = self.options, self.engine.config, state.box_xywh
-        if not isinstance(options, BoxHeadOptions):
+        if not (options.box_correction or options.online_filter):
             return state
+        config, target = self.engine.config, state.box_xywh
         ((center, side),) = self._local_windows(state)
-        size, stride, fill = config.search_size_px, config.total_stride, state.fill_bgr
+        size, stride = config.search_size_px, config.total_stride
 
         # 1. Plain windows for both, augmented ones for the filter; all in one batch.
-        plain = options.box_correction > 0 or options.online_filter
-        shifts = [np.array(shift) * side for shift in SHIFTS] if plain else []
-        cut = [crop_square(frame, center + s, side, size, fill_bgr=fill) for s in shifts]
-        crops, maps = [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
+        windows = [(center + np.array(shift) * side, side) for shift in SHIFTS]
+        crops, maps = self._cut(frame, windows, state)
         centers = [crop_map.to_crop([*center, 0.0, 0.0])[:2] for crop_map in maps]
         for augmentation in AUGMENTATIONS if options.online_filter else ():
             crop, at = augmented_window(
-                frame, target, augmentation, side_px=side, size_px=size, fill_bgr=fill
+                frame, target, augmentation, side_px=side, size_px=size, fill_bgr=state.fill_bgr
             )
             crops.append(crop)
             centers.append(at)
-        if not crops:
-            return state
         response = self.engine.track(state.exemplar, crops)
 
         # 2. Learn from them.
@@ -270,9 +272,7 @@ class Tracker(OldTrackerNames):
                     "filter learns from; export it again with `siamtrack export --overwrite`, or "
                     "give online_filter=False"
                 )
-            at_cells = (
-                np.array(centers) - cell_centers(response.score_logits.shape[-1], stride, size)[0]
-            ) / stride
+            at_cells = to_cells(centers, response.features.shape[-1], stride, size)
             online_filter = OnlineFilter.from_first_frame(response.features, at_cells)
             state = replace(state, online_filter=online_filter)
         return state
@@ -316,9 +316,7 @@ class Tracker(OldTrackerNames):
 
         # Windows around the last box first; elsewhere while the target is lost or unverified.
         windows = [*self._local_windows(state), *self._redetection_windows(state)]
-        size = self.engine.config.search_size_px
-        cut = [crop_square(frame, c, side, size, fill_bgr=state.fill_bgr) for c, side in windows]
-        return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
+        return self._cut(frame, windows, state)
 
     def crop_second_look(
         self, frame: Image, response: Response, maps: Sequence[CropMap]
@@ -353,9 +351,7 @@ class Tracker(OldTrackerNames):
             centers = [center + offset]
         else:
             return [], []
-        size, fill = self.engine.config.search_size_px, state.fill_bgr
-        cut = [crop_square(frame, c, side, size, fill_bgr=fill) for c in centers]
-        return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
+        return self._cut(frame, [(c, side) for c in centers], state)
 
     def update_from_response(
         self,
@@ -400,12 +396,8 @@ class Tracker(OldTrackerNames):
             found, score = found._replace(box_xywh=state.box_xywh), 0.0
 
         # After a cut, only what looks as the target did before it is taken for it.
-        cut_frames, doubted = state.cut_frames, _is_doubted(found, state)
-        if cut_frames:
-            limit = options.lost_below if doubted else options.tracked_above
-            score = min(score, math.nextafter(limit, 0.0))
-            if not doubted:
-                cut_frames = max(cut_frames - FRAMES_AFTER_CUT // FRAMES_TO_CONFIRM, 0)
+        doubted = _is_doubted(found, state)
+        score, cut_frames = self._score_after_cut(score, doubted)
 
         # 3. Status, and the box: a lost target moves only to a prediction that is good enough.
         status_filter = state.status_filter.step(score, options)
@@ -452,6 +444,14 @@ class Tracker(OldTrackerNames):
         )  # fmt: skip
         return Result(tuple(shown.tolist()), score, status_filter.status)
 
+    def _cut(
+        self, frame: Image, windows: Sequence[Window], state: TrackState
+    ) -> tuple[list[Image], list[CropMap]]:
+        """Search crops of windows, and their maps."""
+        size, fill = self.engine.config.search_size_px, state.fill_bgr
+        cut = [crop_square(frame, center, side, size, fill_bgr=fill) for center, side in windows]
+        return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
+
     def _decode_elsewhere(
         self, response: Response, maps: Sequence[CropMap], filtered: Sequence[FilterResponse]
     ) -> Prediction:
@@ -492,6 +492,16 @@ class Tracker(OldTrackerNames):
         x, y, w, h = remote.box_xywh.tolist()
         return False, (x + w / 2, y + h / 2)
 
+    def _score_after_cut(self, score: float, doubted: bool) -> tuple[float, int]:
+        """Score of a frame while a cut is doubted, and the frames left in which it is."""
+        frames = self._require_state().cut_frames
+        if not frames:
+            return score, 0
+        limit = self.options.lost_below if doubted else self.options.tracked_above
+        if not doubted:
+            frames = max(frames - FRAMES_AFTER_CUT // FRAMES_TO_CONFIRM, 0)
+        return min(score, math.nextafter(limit, 0.0)), frames
+
     def _is_held(self, found: Prediction) -> bool:
         """Whether the box stays: the target is lost, or leaves, and is not clearly seen."""
         state, options = self._require_state(), self._box_head
@@ -523,17 +533,16 @@ class Tracker(OldTrackerNames):
         if state.online_filter is None or options is None:
             return None
         # Learn only where both filter and network are sure: an occluder is not the target.
-        network_score = 0.5 * (1.0 + math.tanh(0.5 * found.peak_logit))
+        network_score = sigmoid(found.peak_logit)
         if found.filter_peak < options.filter_min_peak or network_score < options.filter_min_score:
             return state.online_filter
 
         # Distractors: other targets in the window, and a second peak.
         cells, stride = len(filtered.mixed), config.total_stride
-        first_center = cell_centers(cells, stride, config.search_size_px)[0]
 
         def center_in_cells(box: FloatArray) -> FloatArray:
-            x, y, w, h = crop_map.to_crop(box)
-            return (np.array([x + w / 2, y + h / 2]) - first_center) / stride
+            center = center_in_crop(box, crop_map)
+            return to_cells(center, cells, stride, config.search_size_px)
 
         others = (center_in_cells(other) for other in others_xywh)
         distractors = [xy for xy in others if (np.abs(xy - (cells - 1) / 2) < cells / 2).all()]
