@@ -399,9 +399,12 @@ class Tracker(OldTrackerNames):
         doubted = _is_doubted(found, state)
         score, cut_frames = self._score_after_cut(score, doubted)
 
-        # 3. Status, and the box: a lost target moves only to a prediction that is good enough.
-        status_filter = state.status_filter.step(score, options)
+        # 3. Status, and the box: a lost target moves only to a prediction that is good enough, and
+        #    is not called tracked before.
         held = doubted or self._is_held(found)
+        if held and before == "lost":
+            score = min(score, math.nextafter(options.tracked_above, 0.0))
+        status_filter = state.status_filter.step(score, options)
         box = state.box_xywh if held else found.box_xywh
         if box_head and box is not state.box_xywh:  # one that stays is as it was, to the bit
             box = keep_hidden_part(box, state.box_xywh[2:], state.frame_wh)
