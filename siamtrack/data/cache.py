@@ -5,8 +5,8 @@ frame of every track the cache holds the part of the image that a search window 
 resolution at which it is used. The outside of the image is not stored; training fills it.
 
 `prepare` makes a cache from data sets, `CropCache` reads it. A cache is a folder of `crops.bin`
-(JPEGs one after the other), `index.npz` (offset, box and map of each) and `tracks.json` (tracks
-and configuration).
+(JPEGs one after the other), `index.npz` (offset, box, map and checksum of each) and `tracks.json`
+(tracks, configuration, and the state of the data sets when they were cropped).
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,15 +29,17 @@ from tqdm import tqdm
 
 from siamtrack.crops import crop_window
 from siamtrack.data.datasets import open_dataset
-from siamtrack.data.sequence import VideoSequence
-from siamtrack.errors import DatasetError
+from siamtrack.data.sequence import Dataset, VideoSequence
+from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import Float32Array, FloatArray, Image, IntArray
-from siamtrack.utils.files import atomic_path
+from siamtrack.utils.config import build, check_ranges, ranged
+from siamtrack.utils.files import atomic_path, sha256
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
+_WITHOUT_CHECKSUMS = 3  # the format before, which still opens for training
 MIN_SIDE_PX = 4.0
 """Smallest width and height of a target; smaller ones have no texture to learn from."""
 _FILES = ("crops.bin", "index.npz", "tracks.json")
@@ -54,10 +58,13 @@ class CacheConfig:
         max_frames: frames of one track, evenly spread.
     """
 
-    reach: float = 3.5
-    px_per_exemplar: int = 128
-    jpeg_quality: int = 92
-    max_frames: int = 150
+    reach: float = ranged(3.5, 1.0, below=float("inf"))
+    px_per_exemplar: int = ranged(128, 8)
+    jpeg_quality: int = ranged(92, 0, 100)
+    max_frames: int = ranged(150, 1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +100,8 @@ def prepare(
 
     Args:
         specs: names of data sets, `kind:root?option=value`.
-        out: folder to make. One that was made from the same data sets with the same configuration
-            is opened instead.
+        out: folder to make. One that was made from the same data sets in the same state with the
+            same configuration is opened instead.
         config: how to crop.
         partial: use data sets with missing parts as well.
 
@@ -102,16 +109,21 @@ def prepare(
         ConfigError, DatasetError: a data set cannot be opened, none has a usable target, or `out`
             was made from something else.
     """
-    made_from = list(specs)
+    datasets = [open_dataset(spec, partial=partial) for spec in specs]
+    made_from = {"partial": partial, "data_sets": [_state_of(dataset) for dataset in datasets]}
     if out.exists():
-        cache = CropCache(out, made_from)
+        cache = CropCache(out)
         if cache.config != config:
             raise DatasetError(
                 f"cache {out} was made with {cache.config}, not with {config}; remove it, or give "
                 "another folder"
             )
+        if why := _difference(cache.made_from, made_from):
+            raise DatasetError(
+                f"cache {out} was made from other data sets or settings: {why}; remove it and make "
+                "it again, or give another folder"
+            )
         return cache
-    datasets = [open_dataset(spec, partial=partial) for spec in specs]
     sequences = (sequence for dataset in datasets for sequence in dataset.usable())
     tracks = (
         TrackFrames(
@@ -124,6 +136,55 @@ def prepare(
         for sequence in tqdm(sequences, total=sum(map(len, datasets)), unit="target")
     )
     return build_cache(tracks, out, config, made_from)
+
+
+def _state_of(dataset: Dataset) -> dict[str, Any]:
+    """What a cache takes from a data set, as plain data: a hash over all sequences.
+
+    It covers names, classes and boxes as they are read, and size and time of each picture's file.
+    """
+    digest, stamps = hashlib.sha256(), dict[Path, str]()
+    for number, name in enumerate(tqdm(dataset.names, unit="target", desc="looking", delay=2)):
+        try:
+            sequence = dataset[number]
+        except DatasetError:
+            digest.update(f"{name} is left out".encode())
+            continue
+        paths = list(dict.fromkeys(sequence.frames.path(k) for k in range(len(sequence))))
+        for path in paths:
+            if path not in stamps:
+                stamps[path] = _stamp(path)
+        facts = [name, sequence.set_name, sequence.class_name, *(stamps[path] for path in paths)]
+        digest.update(json.dumps(facts).encode())
+        digest.update(sequence.boxes.tobytes())
+    return {"name": dataset.spec, "sequences": len(dataset), "state": digest.hexdigest()[:16]}
+
+
+def _stamp(path: Path) -> str:
+    """Name, size and time of a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return f"{path.name} is missing"
+    return f"{path.name} {found.st_size} {found.st_mtime_ns}"
+
+
+def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
+    """In which way a cache was made from something else, in words; empty if it was not."""
+    names = [data_set["name"] for data_set in wanted["data_sets"]]
+    if stored == names:
+        return "an older version made it, which did not note the state of the files"
+    if not isinstance(stored, Mapping) or "data_sets" not in stored:
+        return f"it was made from {str(stored)[:80]}"
+    if [then["name"] for then in stored["data_sets"]] != names:
+        return f"it was made from {', '.join(then['name'] for then in stored['data_sets'])}"
+    for then, now in zip(stored["data_sets"], wanted["data_sets"], strict=True):
+        if then != now:
+            counts = f"{then['sequences']} sequences then, {now['sequences']} now"
+            return f"pictures or boxes of {now['name']} have changed since ({counts})"
+    if stored["partial"] != wanted["partial"]:
+        return f"it was made {'with' if stored['partial'] else 'without'} --partial"
+    return ""
 
 
 def _frames_to_store(
@@ -171,7 +232,7 @@ def build_cache(
     if out.exists():
         raise DatasetError(f"cache {out} exists; remove it or give another folder")
     # One entry per crop in each list; a crop's JPEG ends where the next one starts.
-    offsets, numbers = [0], list[int]()
+    offsets, numbers, checksums = [0], list[int](), list[int]()
     boxes, maps = list[FloatArray](), list[FloatArray]()
     rows: list[tuple[str, str, str, str, int, int]] = []  # the fields of CachedTrack
     quality = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
@@ -185,6 +246,7 @@ def build_cache(
                     data = cv2.imencode(".jpg", crop, quality)[1].tobytes()
                     stream.write(data)
                     offsets.append(offsets[-1] + len(data))
+                    checksums.append(zlib.crc32(data))
                     numbers.append(number)
                     boxes.append(crop_box)
                     maps.append(crop_map)
@@ -192,13 +254,16 @@ def build_cache(
                     described = (track.name, track.set_name, track.label, track.image)
                     rows.append((*described, first, len(boxes) - first))
         if not rows:
-            raise DatasetError(f"no usable track for cache {out}: check the data set's boxes")
+            raise DatasetError(
+                f"no usable track for cache {out}: see what siamtrack check-dataset says"
+            )
         np.savez(
             part / "index.npz",
             offsets=np.array(offsets, np.int64),  # (N + 1,)
             boxes=np.array(boxes, np.float32),  # (N, 4)
             numbers=np.array(numbers, np.int64),  # (N,)
             maps=np.array(maps, np.float64),  # (N, 4)
+            checksums=np.array(checksums, np.uint32),  # (N,) CRC-32 of each JPEG
         )
         meta = {
             "format": FORMAT,
@@ -206,9 +271,18 @@ def build_cache(
             "made_from": made_from,
             "config": asdict(config),
             "tracks": rows,
+            "index_sha256": sha256(part / "index.npz"),
         }
-        (part / "tracks.json").write_text(json.dumps(meta, default=str))
+        meta = json.loads(json.dumps(meta, default=str))
+        meta["checksum"] = _checksum(meta)
+        (part / "tracks.json").write_text(json.dumps(meta))
     return CropCache(out)
+
+
+def _checksum(meta: Mapping[str, Any]) -> str:
+    """Hash of the content of tracks.json, except for the hash itself."""
+    text = json.dumps({k: v for k, v in meta.items() if k != "checksum"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _fingerprint(made_from: Any, config: dict[str, Any]) -> str:
@@ -250,7 +324,7 @@ class CropCache:
     With `made_from` the cache must have been made from just that.
 
     Raises:
-        DatasetError: not a finished cache, or made from something else.
+        DatasetError: not a finished cache, damaged, or made from something else.
     """
 
     def __init__(self, folder: Path, made_from: Any = None) -> None:
@@ -260,28 +334,42 @@ class CropCache:
                 f"{folder} is not a finished crop cache ({', '.join(missing)} missing); make it "
                 "with siamtrack prepare"
             )
-        meta = json.loads((folder / "tracks.json").read_text())
-        if meta.get("format") != FORMAT:
-            raise DatasetError(
-                f"cache {folder} has format {meta.get('format')}, {FORMAT} is needed; remove it "
-                "and make it again"
-            )
-        self.config = CacheConfig(**meta["config"])
-        expected = _fingerprint(made_from, meta["config"])
-        if made_from is not None and meta["fingerprint"] != expected:
+        # 1. Tracks and configuration.
+        meta = _read_meta(folder / "tracks.json")
+        try:
+            self.config = build(CacheConfig, meta["config"])
+            self.tracks = [CachedTrack(*row) for row in meta["tracks"]]
+            self.fingerprint = str(meta["fingerprint"])
+            self.made_from = meta["made_from"]
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise _damaged(folder / "tracks.json", error) from error
+        if made_from is not None and self.fingerprint != _fingerprint(made_from, meta["config"]):
             raise DatasetError(
                 f"cache {folder} was made from other data sets or settings; remove it and "
                 "make it again"
             )
+
+        # 2. Index: (N,) start and checksum of each JPEG, and what belongs to it.
+        index = _read_index(folder / "index.npz", meta)
         self.folder = folder
-        self.fingerprint: str = meta["fingerprint"]
-        self.tracks = [CachedTrack(*row) for row in meta["tracks"]]
-        index = np.load(folder / "index.npz")
         self.offsets: IntArray = index["offsets"]  # (N + 1,) start of each JPEG in crops.bin
         self.boxes: Float32Array = index["boxes"]  # (N, 4) xywh of the target, crop px
         self.numbers: IntArray = index["numbers"]  # (N,) frame number
         self.maps: FloatArray = index["maps"]  # (N, 4) as `crop_surroundings` returns them
-        self._bytes: NDArray[np.uint8] = np.memmap(folder / "crops.bin", np.uint8, "r")
+        self._checksums = index.get("checksums")  # (N,) CRC-32, None in an older cache
+        for track in self.tracks:
+            if not (track.first >= 0 and 0 < track.count <= len(self.boxes) - track.first):
+                wrong = f"track {track.name!r} has crops that index.npz lacks"
+                raise _damaged(folder / "tracks.json", wrong)
+
+        # 3. Crops.
+        crops = folder / "crops.bin"
+        if (size := crops.stat().st_size) != self.offsets[-1]:
+            raise _damaged(crops, f"{size} bytes instead of {self.offsets[-1]}")
+        try:
+            self._bytes: NDArray[np.uint8] = np.memmap(crops, np.uint8, "r")
+        except OSError as error:
+            raise _damaged(crops, error) from error
 
     def __reduce__(self) -> tuple[type[CropCache], tuple[Path]]:
         """Pickle the folder, not its content."""
@@ -298,7 +386,84 @@ class CropCache:
             DatasetError: the stored image cannot be decoded.
         """
         data = self._bytes[self.offsets[crop] : self.offsets[crop + 1]]
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if self._checksums is not None and zlib.crc32(data.tobytes()) != self._checksums[crop]:
+            raise _damaged(self.folder / "crops.bin", f"crop {crop} has changed")
+        try:
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        except cv2.error:
+            image = None
         if image is None:
             raise DatasetError(f"crop {crop} of cache {self.folder} cannot be decoded")
         return image, self.boxes[crop].astype(np.float64)  # type: ignore[return-value]
+
+
+def _damaged(path: Path, wrong: object) -> DatasetError:
+    return DatasetError(
+        f"{path} of a crop cache is damaged ({wrong}); remove the cache and make it again"
+    )
+
+
+_ROW_TYPES = [str, str, str, str, int, int]  # of `CachedTrack`
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """Read tracks.json: a table of the right format, with rows for `CachedTrack`."""
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(meta, dict):
+        raise _damaged(path, "it is not a table")
+    if meta.get("format") not in (FORMAT, _WITHOUT_CHECKSUMS):
+        raise DatasetError(
+            f"cache {path.parent} has format {meta.get('format')}, {FORMAT} is needed; remove it "
+            "and make it again"
+        )
+    if meta["format"] == FORMAT and meta.get("checksum") != _checksum(meta):
+        raise _damaged(path, "its checksum is another one")
+    rows = meta.get("tracks")
+    if not isinstance(rows, list) or not rows:
+        raise _damaged(path, "it lists no tracks")
+    for row in rows:
+        if not isinstance(row, list) or [type(value) for value in row] != _ROW_TYPES:
+            raise _damaged(path, f"{str(row)[:60]} is not a track")
+    return meta
+
+
+def _read_index(path: Path, meta: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Read the arrays of index.npz, all of which must fit each other."""
+    shapes = {"offsets": (1, np.int64), "boxes": (2, np.float32), "numbers": (1, np.int64)}
+    shapes["maps"] = (2, np.float64)
+    if meta["format"] == FORMAT:
+        shapes["checksums"] = (1, np.uint32)
+    try:
+        # 1. Arrays are stored, not compressed: none can unpack to more than the file.
+        size = path.stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            if any(i.compress_type or i.file_size > size for i in archive.infolist()):
+                raise ValueError("it is compressed")
+        if meta["format"] == FORMAT and sha256(path) != meta.get("index_sha256"):
+            raise ValueError("its checksum is another one")
+        with np.load(path, allow_pickle=False) as index:
+            arrays = {name: np.asarray(index[name]) for name in shapes}
+    except (OSError, ValueError, LookupError, EOFError, MemoryError) as error:
+        raise _damaged(path, error) from error
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+
+    # 2. Shapes and types: N crops each, boxes and maps of four numbers.
+    count = len(arrays["offsets"]) - 1 if arrays["offsets"].ndim == 1 else 0
+    for name, (axes, kind) in shapes.items():
+        length = count + (name == "offsets")
+        wanted = (length,) if axes == 1 else (length, 4)
+        if arrays[name].shape != wanted or arrays[name].dtype != kind:
+            raise _damaged(path, f"{name} has {arrays[name].dtype} {arrays[name].shape}")
+
+    # 3. Values: JPEGs one after the other, boxes with area, maps with a scale.
+    offsets, boxes, maps = arrays["offsets"], arrays["boxes"], arrays["maps"]
+    if offsets[0] != 0 or (np.diff(offsets) <= 0).any():
+        raise _damaged(path, "offsets do not ascend from 0")
+    for name, values in (("boxes", boxes), ("maps", maps)):
+        if not np.isfinite(values).all() or (values[:, 2:] <= 0).any():
+            raise _damaged(path, f"{name} are not finite and positive")
+    return arrays

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -166,8 +169,7 @@ def test_the_same_cache_is_opened_without_being_made_again(clips, tmp_path):
     out = tmp_path / "cache"
     made = prepare([f"folder:{clips}"], out, CacheConfig())
     before = (out / "crops.bin").stat().st_mtime_ns
-    for picture in clips.rglob("*.png"):
-        picture.unlink()  # it does not even look at the data set
+    (clips / "notes.md").write_text("unrelated")
     again = prepare([f"folder:{clips}"], out, CacheConfig())
     assert again.fingerprint == made.fingerprint
     assert (out / "crops.bin").stat().st_mtime_ns == before
@@ -180,6 +182,171 @@ def test_another_data_set_or_configuration_is_refused(clips, tmp_path):
         prepare([f"folder:{clips}", f"folder:{clips}/ball"], out, CacheConfig())
     with pytest.raises(DatasetError, match=r"was made with .*jpeg_quality=92.*not with .*=50"):
         prepare([f"folder:{clips}"], out, CacheConfig(jpeg_quality=50))
+
+
+def correct_a_box(clips):
+    boxes = clips / "ball.txt"
+    boxes.write_text(boxes.read_text().replace("40,30,20,16", "41,30,20,16"))
+
+
+def replace_a_picture(clips):
+    (clips / "ball" / "0002.png").write_bytes((clips / "ball" / "0003.png").read_bytes() + b" ")
+
+
+def touch_a_picture(clips):
+    os.utime(clips / "ball" / "0002.png", (1, 1))
+
+
+def rename_a_clip(clips):
+    (clips / "ball").rename(clips / "cube")
+    (clips / "ball.txt").rename(clips / "cube.txt")
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        (correct_a_box, "1 sequences then, 1 now"),
+        (replace_a_picture, "1 sequences then, 1 now"),
+        (touch_a_picture, "1 sequences then, 1 now"),
+        (rename_a_clip, "1 sequences then, 1 now"),
+        (lambda clips: write_clip(clips / "cube"), "1 sequences then, 2 now"),
+    ],
+)
+def test_a_cache_of_clips_that_changed_is_refused(clips, tmp_path, change, counts):
+    prepare([f"folder:{clips}"], tmp_path / "cache", CacheConfig())
+    change(clips)
+    with pytest.raises(DatasetError, match=rf"boxes of folder:.* have changed since \({counts}\)"):
+        prepare([f"folder:{clips}"], tmp_path / "cache", CacheConfig())
+
+
+def test_a_partial_cache_is_not_taken_for_a_whole_one(clips, tmp_path):
+    specs, out = [f"folder:{clips}"], tmp_path / "cache"
+    prepare(specs, out, CacheConfig(), partial=True)
+    with pytest.raises(DatasetError, match="it was made with --partial"):
+        prepare(specs, out, CacheConfig())
+    assert len(prepare(specs, out, CacheConfig(), partial=True)) == 6
+
+
+def test_a_cache_of_an_older_version_is_opened_but_not_trusted_to_be_up_to_date(clips, tmp_path):
+    out, specs = tmp_path / "cache", [f"folder:{clips}"]
+    prepare(specs, out, CacheConfig())
+    with np.load(out / "index.npz") as index:
+        arrays = {name: index[name] for name in ("offsets", "boxes", "numbers", "maps")}
+    np.savez(out / "index.npz", **arrays)
+    meta = json.loads((out / "tracks.json").read_text())
+    del meta["index_sha256"], meta["checksum"]
+    (out / "tracks.json").write_text(json.dumps(meta | {"format": 3, "made_from": specs}))
+    assert len(CropCache(out)) == 6 and CropCache(out).read(5)[0].ndim == 3
+    with pytest.raises(DatasetError, match="an older version made it"):
+        prepare(specs, out, CacheConfig())
+
+
+# Damage
+
+
+@pytest.fixture
+def copied(squares, tmp_path):
+    return Path(shutil.copytree(squares.folder, tmp_path / "copy"))
+
+
+def cut(name, share):
+    def change(folder):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: int(len(data) * share)])
+
+    return change
+
+
+def write(name, data):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def flip(name, share):
+    def change(folder):
+        data = bytearray((folder / name).read_bytes())
+        data[int(len(data) * share)] ^= 0x10
+        (folder / name).write_bytes(data)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (cut("index.npz", 0.5), "index.npz"),
+        (write("index.npz", b""), "index.npz"),
+        (flip("index.npz", 0.3), "index.npz"),
+        (flip("index.npz", 0.7), "index.npz"),
+        (cut("crops.bin", 0.5), "crops.bin"),
+        (write("crops.bin", b""), "crops.bin"),
+        (flip("crops.bin", 0.5), "crops.bin"),
+        (cut("tracks.json", 0.5), "tracks.json"),
+        (write("tracks.json", b"[]"), "tracks.json"),
+        (write("tracks.json", b"\xff\xfe"), "tracks.json"),
+        (write("tracks.json", b"[" * 100_000), "tracks.json"),
+        (flip("tracks.json", 0.4), "tracks.json"),
+        (flip("tracks.json", 0.9), "tracks.json"),
+    ],
+)
+def test_damage_is_noticed_and_its_file_is_named(copied, change, named):
+    change(copied)
+    with pytest.raises(DatasetError, match=rf"{named} of a crop cache is damaged"):
+        cache = CropCache(copied)
+        for crop in range(len(cache)):
+            cache.read(crop)
+
+
+def as_older(folder, *, meta=None, **changes):
+    """Rewrite a cache in the format without checksums, with some values changed."""
+    with np.load(folder / "index.npz") as index:
+        arrays = {name: index[name] for name in ("offsets", "boxes", "numbers", "maps")}
+    np.savez(folder / "index.npz", **{k: changes.get(k, lambda a: a)(v) for k, v in arrays.items()})
+    values = json.loads((folder / "tracks.json").read_text()) | {"format": 3}
+    (meta or (lambda v: v))(values)
+    (folder / "tracks.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"meta": lambda v: v.pop("config")}, "config"),
+        ({"meta": lambda v: v["config"].update(x=1)}, "unknown key"),
+        ({"meta": lambda v: v.update(tracks=[])}, "lists no tracks"),
+        ({"meta": lambda v: v["tracks"].append(["a"])}, "is not a track"),
+        ({"meta": lambda v: v["tracks"][0].__setitem__(5, 10**6)}, "that index.npz lacks"),
+        ({"meta": lambda v: v["tracks"][0].__setitem__(4, -1)}, "that index.npz lacks"),
+        ({"offsets": lambda a: a * 1000}, "bytes instead of"),
+        ({"offsets": lambda a: a[:5]}, r"boxes has float32 \(26, 4\)"),
+        ({"offsets": lambda a: a[::-1].copy()}, "do not ascend"),
+        ({"offsets": lambda a: a[None]}, "offsets has int64"),
+        ({"boxes": lambda a: a * np.nan}, "boxes are not finite"),
+        ({"boxes": lambda a: a * -1}, "boxes are not finite and positive"),
+        ({"boxes": lambda a: a[:, :2]}, "boxes has float32"),
+        ({"maps": lambda a: a.astype(object)}, "index.npz"),
+        ({"numbers": lambda a: a.astype(float)}, "numbers has float64"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_without_checksums_too(copied, changes, says):
+    as_older(copied, **changes)
+    with pytest.raises(DatasetError, match=f"is damaged.*{says}|{says}.*is damaged"):
+        CropCache(copied)
+
+
+def test_an_index_that_would_unpack_to_more_than_its_file_is_refused_unread(copied, monkeypatch):
+    with np.load(copied / "index.npz") as index:
+        arrays = {**index, "offsets": np.zeros(2_000_000, np.int64)}
+    np.savez_compressed(copied / "index.npz", **arrays)
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(DatasetError, match="it is compressed"):
+        CropCache(copied)
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match="max_frames is 0"):
+        CacheConfig(max_frames=0)
+
+
+# Frames
 
 
 def test_frames_are_spread_evenly_when_there_are_too_many(clips, tmp_path):

@@ -184,7 +184,7 @@ def test_a_damaged_image_is_replaced_counted_and_logged(squares, tmp_path, caplo
     pairs = PairDataset(damaged_copy(squares, tmp_path / "c", range(0, 10)), CLEAN)
     drawn = [pairs[i] for i in range(30)]
     assert sum(p["skipped"] for p in drawn) > 0
-    assert "cannot be decoded; another pair is taken" in caplog.text
+    assert "make it again; another pair is taken" in caplog.text
 
 
 def test_a_cache_of_nothing_but_damaged_images_is_an_error(squares, tmp_path):
