@@ -121,8 +121,18 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
+def check_tensor(name: str, value: object, need: str, *, kind: torch.dtype | None = None) -> None:
+    """Raise TrainingError unless a value is a tensor, of type `kind` where that is given."""
+    if not isinstance(value, Tensor):
+        raise TrainingError(f"{name} is a {type(value).__name__}; give a tensor, {need}")
+    if kind is not None and value.dtype != kind:
+        raise TrainingError(f"{name} has type {value.dtype}; give {kind}, {need}")
+
+
 def check_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
-    """Raise TrainingError unless both tensors have the same shape."""
+    """Raise TrainingError unless both are tensors of the same shape."""
+    check_tensor(name, tensor, f"of the shape of {other_name}")
+    check_tensor(other_name, other, f"of the shape of {name}")
     if tensor.shape != other.shape:
         raise TrainingError(
             f"{name} has shape {tuple(tensor.shape)} and {other_name} {tuple(other.shape)}; "

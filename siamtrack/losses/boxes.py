@@ -19,6 +19,7 @@ from siamtrack.losses.base import (
     PerPairLoss,
     at_least_float32,
     check_same_shape,
+    check_tensor,
 )
 
 
@@ -115,6 +116,7 @@ def boxes_at_positives(output: LossInput, target: LossTarget) -> tuple[Tensor, T
     check_same_shape("output.ltrb_px", output.ltrb_px, "target.ltrb_px", target.ltrb_px)
     one_side = output.ltrb_px[:, :1]
     check_same_shape("output.ltrb_px of one side", one_side, "target.positive", target.positive)
+    check_tensor("target.positive", target.positive, "(B, 1, R, R)", kind=torch.bool)
 
     # Distances at the positive cells, 1 px elsewhere.
     predicted = at_least_float32(output.ltrb_px)

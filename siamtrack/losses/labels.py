@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from siamtrack.errors import InvalidBoxError, TrainingError
-from siamtrack.losses.base import LossTarget
+from siamtrack.losses.base import LossTarget, check_tensor
 from siamtrack.utils.config import check_number
 
 POSITIVE_PART = 0.25  # semi-axes of the ellipse of positive cells over the box's width and height
@@ -122,6 +122,7 @@ def box_target(
 
 
 def _check_is_negative(is_negative: Tensor) -> None:
+    check_tensor("is_negative", is_negative, "one bool per pair, shape (B,)")
     if is_negative.ndim != 1 or is_negative.dtype != torch.bool:
         raise TrainingError(
             f"is_negative has shape {tuple(is_negative.shape)} and type {is_negative.dtype}; "
@@ -130,6 +131,7 @@ def _check_is_negative(is_negative: Tensor) -> None:
 
 
 def _check_columns(name: str, tensor: Tensor, rows: int, columns: int) -> None:
+    check_tensor(name, tensor, f"shape ({rows}, {columns})")
     if tensor.shape != (rows, columns):
         raise TrainingError(
             f"{name} has shape {tuple(tensor.shape)}; give ({rows}, {columns}), one row per pair"

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from siamtrack.errors import ConfigError, TrainingError
-from siamtrack.losses.base import Loss, LossInput, LossTarget, at_least_float32, reduce_values
+from siamtrack.losses.base import (
+    Loss,
+    LossInput,
+    LossTarget,
+    at_least_float32,
+    check_same_shape,
+    check_tensor,
+    reduce_values,
+)
 from siamtrack.losses.mining import Mining, mine_triplets, sample_pairs
 from siamtrack.utils.config import check_choice, ranged
 
@@ -62,7 +70,7 @@ class ContrastiveLoss(MetricLoss):
             same: (M,) bool, True where anchor and other show the same target.
             weight: (M,) factor on each pair.
         """
-        _check_same_flags(same, anchor)
+        _check_same_flags(same, anchor, other)
         d = pair_distance(anchor, other, self.distance)  # (M,)
         values = torch.where(same, d, (self.margin - d).clamp(min=0)).square() / 2
         return reduce_values(values, weight, self.reduction)
@@ -95,7 +103,7 @@ class EuclideanLoss(MetricLoss):
         self, anchor: Tensor, other: Tensor, same: Tensor, weight: Tensor | None = None
     ) -> Tensor:
         """Loss of the pairs with `same` set; arguments as `ContrastiveLoss.pair_loss`."""
-        _check_same_flags(same, anchor)
+        _check_same_flags(same, anchor, other)
         d = pair_distance(anchor[same], other[same], self.distance)  # (pairs of the same target,)
         weight = None if weight is None else weight[same]
         return reduce_values((d - self.alpha).square(), weight, self.reduction)
@@ -144,6 +152,8 @@ class TripletLoss(MetricLoss):
         self, anchor: Tensor, positive: Tensor, negative: Tensor, weight: Tensor | None = None
     ) -> Tensor:
         """Loss of given triplets: (T, D) embeddings, and a (T,) factor on each triplet."""
+        check_same_shape("positive", positive, "anchor", anchor)
+        check_same_shape("negative", negative, "anchor", anchor)
         d_positive = pair_distance(anchor, positive, self.distance)  # (T,)
         d_negative = pair_distance(anchor, negative, self.distance)
         values = (d_positive - d_negative + self.margin).relu()
@@ -164,6 +174,7 @@ class TripletLoss(MetricLoss):
                     'the triplet loss has mining = "offline" and the batches contain no triplets; '
                     "sample them with the data, or mine from the batch with another mining"
                 )
+            _check_triplets(triplets, identities)
         else:
             rng = np.random.default_rng(target.seed)
             with torch.no_grad():
@@ -226,6 +237,8 @@ def pool_region(embedding_map: Tensor, share: Tensor) -> Tensor:
         embedding_map: (B, D, R, R).
         share: (B, 1, R, R) in [0, 1], from `coverage`; where it is 0 everywhere, so is the mean.
     """
+    check_tensor("embedding_map", embedding_map, "shape (B, D, R, R)")
+    check_tensor("share", share, "shape (B, 1, R, R)")
     if share.shape != (len(embedding_map), 1, *embedding_map.shape[2:]):
         raise TrainingError(
             f"share has shape {tuple(share.shape)} and the embedding map "
@@ -261,6 +274,8 @@ def stack_regions(
         (N, D) embeddings and (N,) int64 identities: exemplars, then search regions, then
         distractors.
     """
+    check_same_shape("search", search, "exemplar", exemplar)
+    check_tensor("is_negative", is_negative, "one bool per pair, shape (B,)", kind=torch.bool)
     batch, device = len(exemplar), exemplar.device
     exemplar_ids = torch.arange(batch, device=device) if identities is None else identities
 
@@ -285,6 +300,8 @@ def _embeddings_and_identities(output: LossInput, target: LossTarget) -> tuple[T
             f"a metric loss compares embeddings of regions with known identities and the {lacking};"
             " use a network with embeddings, or take the loss out of the configuration"
         )
+    check_tensor("embeddings", output.embeddings, "shape (N, D)")
+    check_tensor("identities", target.identities, "shape (N,)")
     if output.embeddings.ndim != 2 or target.identities.shape != output.embeddings.shape[:1]:
         raise TrainingError(
             f"embeddings have shape {tuple(output.embeddings.shape)} and identities "
@@ -298,7 +315,31 @@ def _gather(embeddings: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
     return tuple(embeddings[column] for column in rows.to(embeddings.device).unbind(dim=1))
 
 
-def _check_same_flags(same: Tensor, anchor: Tensor) -> None:
+def _check_triplets(triplets: Tensor, identities: Tensor) -> None:
+    """Rows of (anchor, positive, negative): two of one target, the third of another."""
+    need = "(T, 3) int64 rows of the embeddings"
+    check_tensor("triplets", triplets, need, kind=torch.int64)
+    if triplets.ndim != 2 or triplets.shape[1] != 3:
+        raise TrainingError(f"triplets have shape {tuple(triplets.shape)}; give {need}")
+    outside = ((triplets < 0) | (triplets >= len(identities))).any(dim=1)
+    if outside.any():
+        row = triplets[outside][0].tolist()
+        raise TrainingError(
+            f"triplet {row} names a row that is none of the {len(identities)} embeddings, from 0"
+        )
+    anchor, positive, negative = identities.to(triplets.device)[triplets].unbind(dim=1)  # (T,)
+    wrong = (anchor != positive) | (anchor == negative)
+    if wrong.any():
+        row = triplets[wrong][0].tolist()
+        raise TrainingError(
+            f"triplet {row} is not of an anchor, a view of the same target and one of another; "
+            "their identities say otherwise"
+        )
+
+
+def _check_same_flags(same: Tensor, anchor: Tensor, other: Tensor) -> None:
+    check_same_shape("other", other, "anchor", anchor)
+    check_tensor("same", same, "one bool per pair")
     if same.dtype != torch.bool or same.shape != anchor.shape[:1]:
         raise TrainingError(
             f"same has type {same.dtype} and shape {tuple(same.shape)}; give one bool per pair, "

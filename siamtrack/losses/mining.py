@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from siamtrack.errors import TrainingError
+from siamtrack.losses.base import check_tensor
 from siamtrack.types import BoolArray, IntArray
 from siamtrack.utils.config import check_choice, check_number
 
@@ -50,6 +51,8 @@ def mine_triplets(
         (T, 3) int64 rows: anchor, positive, negative, on the device of the distances; T may be 0.
     """
     check_choice("mining", mining, get_args(Mining)[:-1])
+    check_tensor("distances", distances, "shape (N, N)")
+    check_tensor("identities", identities, "shape (N,)")
     if distances.shape != (*identities.shape, *identities.shape):
         raise TrainingError(
             f"identities have shape {tuple(identities.shape)} and distances "
@@ -194,10 +197,18 @@ class _SortedRows:
     """
 
     def __init__(self, identities: ArrayLike) -> None:
-        ids = np.asarray(identities)
+        try:
+            ids = np.asarray(identities)
+            if ids.ndim == 1 and (ids != ids).any():
+                raise ValueError("some are not a number")
+            order = np.argsort(ids, kind="stable")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TrainingError(
+                f"identities cannot be compared ({error}); give one integer per row, shape (N,)"
+            ) from error
         if ids.ndim != 1:
             raise TrainingError(f"identities have shape {ids.shape}; give one per row, shape (N,)")
-        self.order: IntArray = np.argsort(ids, kind="stable")  # row at the position
+        self.order: IntArray = order  # row at the position
         in_order = ids[self.order]
         # First position of its group, and position after the last one of the group.
         self.start: IntArray = np.searchsorted(in_order, in_order, side="left")

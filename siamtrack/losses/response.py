@@ -20,6 +20,7 @@ from siamtrack.losses.base import (
     PerPairLoss,
     at_least_float32,
     check_same_shape,
+    check_tensor,
 )
 from siamtrack.losses.boxes import boxes_at_positives, iou, mean_positives
 from siamtrack.utils.config import ranged
@@ -119,6 +120,8 @@ class IoUAwareLoss(PerPairLoss):
 def _checked_logits(output: LossInput, target: LossTarget) -> Tensor:
     check_same_shape("score_logits", output.score_logits, "target.positive", target.positive)
     check_same_shape("target.background", target.background, "target.positive", target.positive)
+    for name in ("positive", "background"):
+        check_tensor(f"target.{name}", getattr(target, name), "(B, 1, R, R)", kind=torch.bool)
     return at_least_float32(output.score_logits)
 
 

@@ -167,3 +167,12 @@ def test_wrong_shapes_are_refused() -> None:
 def test_negative_radius_is_refused() -> None:
     with pytest.raises(ConfigError, match="radius_px is -1"):
         disc_target(PRESENT, radius_px=-1.0)
+
+
+def test_labels_of_lists_are_refused() -> None:
+    with pytest.raises(TrainingError, match="is_negative is a list; give a tensor"):
+        disc_target([False, True])  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="boxes_xywh is a list; give a tensor"):
+        box_target([[1, 2, 3, 4]], torch.tensor([False]))  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="is_negative is a list; give a tensor"):
+        box_target(torch.ones(1, 4), [False])  # type: ignore[arg-type]

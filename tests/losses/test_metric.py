@@ -453,3 +453,55 @@ def test_stacking_an_empty_batch() -> None:
     embeddings, identities = stack_regions(table, table, torch.zeros(0, dtype=torch.bool))
     assert embeddings.shape == (0, 2)
     assert identities.shape == (0,)
+
+
+def offline(triplets: object) -> torch.Tensor:
+    """Loss of triplets of four rows, the first two of one target and the others of another."""
+    none = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
+    identities = torch.tensor([0, 0, 1, 1])
+    target = LossTarget(none, none, identities=identities, triplets=triplets)  # type: ignore[arg-type]
+    return TripletLoss(mining="offline")(LossInput(none.float(), None, torch.eye(4)), target)
+
+
+@pytest.mark.parametrize(
+    ("triplets", "says"),
+    [
+        ([[0, 1, 2]], "triplets is a list; give a tensor"),
+        (torch.tensor([[0.0, 1.0, 2.0]]), "type torch.float32; give torch.int64"),
+        (torch.tensor([[0, 1]]), r"shape \(1, 2\)"),
+        (torch.tensor([0, 1, 2]), r"shape \(3,\)"),
+        (torch.tensor([[0, 1, 2], [0, 1, 4]]), r"triplet \[0, 1, 4\] names a row"),
+        (torch.tensor([[0, 1, -1]]), "names a row"),
+        (torch.tensor([[0, 2, 3]]), "their identities say otherwise"),
+        (torch.tensor([[2, 3, 2]]), "their identities say otherwise"),
+    ],
+)
+def test_offline_triplets_that_are_none_are_refused(triplets: object, says: str) -> None:
+    assert offline(torch.tensor([[0, 1, 2]])).item() == pytest.approx(0.2)
+    with pytest.raises(TrainingError, match=says):
+        offline(triplets)
+
+
+@pytest.mark.parametrize("loss", [ContrastiveLoss(), EuclideanLoss()])
+def test_pairs_that_are_no_tensors_of_one_shape_are_refused(
+    loss: ContrastiveLoss | EuclideanLoss,
+) -> None:
+    eye, same = torch.eye(4), torch.ones(4, dtype=torch.bool)
+    with pytest.raises(TrainingError, match="same is a list; give a tensor, one bool per pair"):
+        loss.pair_loss(eye, eye, [True] * 4)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=r"other has shape \(4, 2\)"):
+        loss.pair_loss(eye, eye[:, :2], same)
+    with pytest.raises(TrainingError, match="other is a ndarray"):
+        loss.pair_loss(eye, np.eye(4), same)  # type: ignore[arg-type]
+
+
+def test_regions_and_triplets_that_do_not_fit_are_refused() -> None:
+    eye = torch.eye(4)
+    with pytest.raises(TrainingError, match=r"negative has shape \(4, 2\)"):
+        TripletLoss().triplet_loss(eye, eye, eye[:, :2])
+    with pytest.raises(TrainingError, match="search has shape"):
+        stack_regions(eye, eye[:3], torch.zeros(4, dtype=torch.bool))
+    with pytest.raises(TrainingError, match="is_negative is a list"):
+        stack_regions(eye, eye, [False] * 4)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="share is a list"):
+        pool_region(torch.ones(1, 2, 3, 3), [1.0])  # type: ignore[arg-type]

@@ -212,3 +212,17 @@ def test_unknown_mining_is_refused_with_the_nearest(rng: np.random.Generator) ->
 def test_distances_must_be_those_of_the_rows(rng: np.random.Generator) -> None:
     with pytest.raises(TrainingError, match=r"\(6, 6\)"):
         mine("batch-hard", some_distances(rng, 6))
+
+
+@pytest.mark.parametrize("identities", [[[1], [1, 2]], [None, None, 1], [np.nan, np.nan, 1.0]])
+def test_identities_that_cannot_be_compared_are_refused(
+    identities: list[object], rng: np.random.Generator
+) -> None:
+    for sample in (sample_pairs, sample_triplets):
+        with pytest.raises(TrainingError, match="identities cannot be compared"):
+            sample(identities, 4, rng)  # type: ignore[operator]
+
+
+def test_distances_that_are_no_tensor_are_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(TrainingError, match="distances is a list"):
+        mine_triplets("batch-all", [[0.0]], torch.tensor([0]), 0.2, 4, rng)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -223,3 +224,11 @@ def test_masks_of_different_size_are_refused(target: LossTarget) -> None:
 def test_iou_aware_without_a_box_head_is_refused(target: LossTarget) -> None:
     with pytest.raises(ConfigError, match="network gives no ltrb_px"):
         IoUAwareLoss()(LossInput(torch.zeros(3, 1, 5, 5)), target)
+
+
+def test_masks_that_are_no_bools_are_refused(output: LossInput, target: LossTarget) -> None:
+    counted = replace(target, positive=target.positive.float())
+    with pytest.raises(TrainingError, match=r"target.positive has type torch.float32"):
+        FocalLoss()(output, counted)
+    with pytest.raises(TrainingError, match="score_logits is a list"):
+        FocalLoss()(replace(output, score_logits=[0.0]), target)  # type: ignore[arg-type]
