@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from siamtrack.data.datasets import open_dataset, parse_spec
-from siamtrack.data.sequence import Dataset, VideoSequence
+from siamtrack.data.sequence import Dataset, VideoSequence, fractions_problem
 from siamtrack.errors import DatasetError, Problem
 from siamtrack.utils.images import image_size
 from siamtrack.video.decode import ImageFrames
@@ -30,7 +30,8 @@ def check_dataset(
 
     Missing folders, annotations and images; malformed annotations; numbers of frames and boxes
     that differ; images and clips that cannot be decoded; images whose size differs from their
-    annotation; boxes without area or outside the image; sequences without a visible target.
+    annotation; boxes without area, outside the image or in fractions of its size; sequences without
+    a visible target.
 
     Args:
         dataset: a data set or its name. What an open data set lacked when it was opened is
@@ -90,6 +91,9 @@ class _Checker:
             yield Problem(path, "degenerate-box", message)
         if not sequence.visible.any():
             yield Problem(path, "no-target", f"{sequence.name}: the target is visible in no frame")
+
+        if (fractions := fractions_problem(sequence)) is not None:
+            yield fractions
 
         # 2. Frames.
         sizes: list[tuple[int, int] | None] = []

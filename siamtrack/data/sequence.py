@@ -107,6 +107,25 @@ class VideoSequence:
         return self.frames.key(index)
 
 
+_FRACTION_SLACK = 0.01
+
+
+def fractions_problem(sequence: VideoSequence) -> Problem | None:
+    """The problem of boxes that are fractions of the frame's size, where pixels are needed."""
+    boxes = sequence.boxes[sequence.visible]
+    if not len(boxes) or np.abs(boxes).max() > 1 + _FRACTION_SLACK:
+        return None
+    first = ", ".join(f"{value:.4g}" for value in boxes[0])
+    message = f"{sequence.name}: all boxes are fractions, such as ({first}); give pixels"
+    try:
+        height, width = sequence.read(0).shape[:2]
+        message += f", of frames of {width}x{height}"
+    except DatasetError:
+        pass
+    path = Path(sequence.meta.get("annotation", sequence.frames.path(0)))
+    return Problem(path, "bad-annotation", message)
+
+
 class Dataset:
     """Named sequences, loaded on demand and not kept.
 

@@ -186,3 +186,20 @@ def test_the_command_returns_2_for_wrong_usage(
     assert main(["check-dataset", f"fodler:{tmp_path}"]) == 2
     assert "siamtrack: error: unknown kind of data set 'fodler'" in capsys.readouterr().err
     assert main(["check-dataset"]) == 2
+
+
+def test_boxes_in_fractions_are_a_problem_in_every_format(
+    tmp_path: Path, write_picture: Writer, write_clip: Writer
+) -> None:
+    write_picture(tmp_path / "a.jpg")
+    entry = {"file": "a.jpg", "box": [0.1, 0.2, 0.3, 0.4]}
+    (tmp_path / "tracks.json").write_text(json.dumps({"images": [entry]}))
+    write_clip(tmp_path / "clips" / "dog.mp4", 2)
+    (tmp_path / "clips" / "dog.txt").write_text("0.1,0.2,0.3,0.4\n" * 2)
+    for spec, name in (
+        (f"pack:{tmp_path}", "tracks.json"),
+        (f"folder:{tmp_path}/clips", "dog.txt"),
+    ):
+        problems = check_dataset(spec)
+        assert found(problems) == [("bad-annotation", name)]
+        assert "fractions" in problems[0].message and "pixels" in problems[0].message

@@ -46,6 +46,7 @@ from typing import Any
 
 import numpy as np
 
+from siamtrack.data.formats.objects import is_below
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import BoolArray, FloatArray
@@ -220,7 +221,11 @@ def _listed_names(spec: DatasetSpec, path: Path) -> list[str]:
     if not path.is_file() or not path.read_text().strip():
         message = "lists no sequence" if path.exists() else "does not exist; it lists the sequences"
         raise dataset_error(spec.text, [Problem(path, "missing-annotation", message)])
-    return path.read_text().strip().split("\n")
+    names = path.read_text().strip().split("\n")
+    if outside := [name for name in names if not is_below(name)]:
+        message = f"names {outside[0]!r}, which is no folder below {spec.root}"
+        raise dataset_error(spec.text, [Problem(path, "bad-annotation", message)])
+    return names
 
 
 def _unannotated(folders: Iterable[Path], targets: Iterable[BenchmarkTarget]) -> list[Problem]:

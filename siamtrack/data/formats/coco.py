@@ -12,7 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from siamtrack.data.formats.objects import ImageObject, image_dataset, read_json
+from siamtrack.data.formats.objects import (
+    ImageObject,
+    file_problem,
+    image_dataset,
+    is_below,
+    read_json,
+)
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import ConfigError, Problem, dataset_error
 from siamtrack.types import Box
@@ -35,11 +41,11 @@ def open_coco(spec: DatasetSpec) -> Dataset:
     usable = set()
     for number, listed in images.items():
         file = listed.get("file_name")
-        if isinstance(file, str) and (folder / file).is_file():
+        problem = file_problem(path, folder, str(file), f"as {number}")
+        if problem is None:
             usable.add(number)
         else:
-            message = f"{path.name} names it as {number}"
-            problems.append(Problem(folder / str(file), "missing-picture", message))
+            problems.append(problem)
 
     # Their objects.
     classes = {c.get("id"): str(c.get("name", "")) for c in content.get("categories", [])}
@@ -87,7 +93,7 @@ def _image_folder(spec: DatasetSpec, root: Path, path: Path, files: list[str]) -
         return root / given
     stem = path.stem.rpartition("_")[2]
     candidates = [path.parent, root, root / "images", root / stem, root / "images" / stem]
-    for folder in candidates if files else []:
+    for folder in candidates if files and is_below(files[0]) else []:
         if (folder / files[0]).is_file():
             return folder
     return path.parent if path.parent.name != "annotations" else root

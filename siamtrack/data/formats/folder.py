@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
+from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence, fractions_problem
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import FloatArray
 from siamtrack.utils.images import IMAGE_SUFFIXES, list_images
@@ -105,7 +105,7 @@ def _load(targets: tuple[_ClipTarget, ...], keep_uncertain: bool, number: int) -
             raise dataset_error(item.name, [problem])
         boxes = np.full((count, 4), np.nan)
         boxes[list(table)] = list(table.values())
-    return VideoSequence(
+    sequence = VideoSequence(
         name=item.name,
         kind="video",
         frames=frames,
@@ -114,6 +114,9 @@ def _load(targets: tuple[_ClipTarget, ...], keep_uncertain: bool, number: int) -
         fps=frames.fps if isinstance(frames, VideoFile) else None,
         meta={"annotation": str(item.annotation)},
     )
+    if (fractions := fractions_problem(sequence)) is not None:
+        raise dataset_error(item.name, [fractions])
+    return sequence
 
 
 def _clips_in(root: Path) -> list[Path]:

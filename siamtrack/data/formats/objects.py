@@ -1,11 +1,12 @@
-"""What the formats of still images share: objects as sequences of length 1, and JSON files."""
+"""What the formats of still images share: objects as sequences of length 1, JSON files, paths."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,23 @@ def read_json(what: str, path: Path) -> Any:
     except FileNotFoundError as error:
         problem = Problem(path, "missing-annotation", "does not exist")
         raise dataset_error(what, [problem]) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problem = Problem(path, "bad-annotation", f"is not readable JSON: {error}")
         raise dataset_error(what, [problem]) from error
+
+
+def is_below(file: str) -> bool:
+    """Whether a path that an annotation gives stays below the folder that it is relative to."""
+    path = PurePath(file)
+    return not (path.is_absolute() or path.drive or path.root or ".." in path.parts)
+
+
+def file_problem(annotation: Path, folder: Path, file: str, where: str) -> Problem | None:
+    """What is wrong with a file that an annotation names at `where`: it leads out or is missing."""
+    if not is_below(file):
+        message = f"names {file!r} {where}; give a path below {folder}, without .. in it"
+        return Problem(annotation, "bad-annotation", message)
+    with suppress(OSError):  # such as a name that is too long
+        if (folder / file).is_file():
+            return None
+    return Problem(folder / file, "missing-picture", f"{annotation.name} names it {where}")

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from siamtrack.data.formats.objects import ImageObject, ImageObjects, read_json
+from siamtrack.data.formats.objects import ImageObject, ImageObjects, file_problem, read_json
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import ConfigError, Problem, dataset_error
 from siamtrack.types import FloatArray
@@ -123,10 +123,10 @@ def _parse(
             continue
         file = entry["file"]
         if file not in exists:
-            exists[file] = (path.parent / file).is_file()
-            if not exists[file]:
-                message = f"{path.name} names it in {key}[{number}]"
-                problems.append(Problem(path.parent / file, "missing-picture", message))
+            problem = file_problem(path, path.parent, file, f"in {key}[{number}]")
+            exists[file] = problem is None
+            if problem is not None:
+                problems.append(problem)
         if exists[file]:
             yield entry, boxes
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from siamtrack.data.formats.objects import ImageObject, image_dataset
+from siamtrack.data.formats.objects import ImageObject, image_dataset, is_below
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import Problem, dataset_error
 from siamtrack.utils.images import IMAGE_SUFFIXES
@@ -73,7 +73,11 @@ def _subset_stems(spec: DatasetSpec, subset: str) -> list[str]:
         message = f"cannot be read ({error.strerror}), so there is no subset {subset!r}"
         problem = Problem(path, "missing-annotation", message)
         raise dataset_error(spec.text, [problem]) from error
-    return [line.split()[0] for line in lines if line.strip()]
+    stems = [line.split()[0] for line in lines if line.strip()]
+    if outside := [stem for stem in stems if not is_below(stem)]:
+        message = f"names {outside[0]!r}, which is no file below {spec.root}"
+        raise dataset_error(spec.text, [Problem(path, "bad-annotation", message)])
+    return stems
 
 
 def _image_of(path: Path, tree: ET.Element, images: dict[str, Path]) -> Path | None:

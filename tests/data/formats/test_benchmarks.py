@@ -520,3 +520,10 @@ def test_the_toolkit_is_imported_only_for_its_tables() -> None:
         "assert len(b.otb_folders(2013)) == 50 and 'got10k' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_listed_name_that_leads_out_of_the_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "list.txt").write_text("a\n../../secret\n")
+    with pytest.raises(DatasetError, match=r"names '../../secret', which is no folder below"):
+        open_dataset(f"got10k:{tmp_path}?subset=val")

@@ -150,3 +150,17 @@ def test_coco_must_be_coco(tmp_path: Path, content: str, message: str) -> None:
 def test_coco_needs_an_annotation(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"holds no \.json file"):
         open_dataset(f"coco:{tmp_path}")
+
+
+@pytest.mark.parametrize("outside", ["../b.jpg", "val/../../b.jpg", "{root}/b.jpg"])
+def test_a_picture_outside_of_the_folder_is_refused(
+    tmp_path: Path, write_picture: Writer, outside: str
+) -> None:
+    root = tmp_path / "set"
+    write_picture(tmp_path / "b.jpg")
+    images = coco()["images"]
+    images[1]["file_name"] = outside.format(root=tmp_path)
+    write_coco(root, write_picture, coco(images=images))
+    with pytest.raises(DatasetError, match="give a path below") as caught:
+        open_dataset(f"coco:{root}")
+    assert found(caught.value) == [("bad-annotation", "instances_val.json")]

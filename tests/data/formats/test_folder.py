@@ -201,3 +201,22 @@ def test_all_that_does_not_match_is_listed(
     text = " ".join(map(str, caught.value.problems))
     assert "has boxes in both.csv and both.txt; keep one of them" in text
     assert "no pictures.txt or pictures.csv" in text
+
+
+@pytest.mark.parametrize("name", ["dog.txt", "dog.csv"])
+def test_boxes_in_fractions_are_refused(tmp_path: Path, write_clip: Writer, name: str) -> None:
+    write_clip(tmp_path / "dog.mp4", 3)
+    lines = ["0.117,0.411,0.172,0.177\n", "nan,nan,nan,nan\n", "0.12,0.4,0.172,1.0\n"]
+    if name == "dog.csv":
+        rows = (f"{n},0,0,{line.strip()},1,tracked\n" for n, line in enumerate(lines))
+        lines = [HEADER, *(row for row in rows if "nan" not in row)]
+    (tmp_path / name).write_text("".join(lines))
+    with pytest.raises(DatasetError, match=r"fractions.*\(0.117, 0.411.*pixels.*64x48") as caught:
+        open_dataset(f"folder:{tmp_path}")[0]
+    assert found(caught.value) == [("bad-annotation", name)]
+
+
+def test_one_small_box_among_others_is_no_fraction(tmp_path: Path, write_clip: Writer) -> None:
+    write_clip(tmp_path / "dog.mp4", 2)
+    (tmp_path / "dog.txt").write_text("0.5,0.5,0.9,0.9\n1,2,3,4\n")
+    assert len(open_dataset(f"folder:{tmp_path}")[0]) == 2

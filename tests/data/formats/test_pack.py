@@ -155,3 +155,21 @@ def test_boxes_must_be_as_many_as_frames(root: Path) -> None:
     rewrite(root, {"videos": [{"file": "videos/c.mp4", "boxes": [[1, 2, 3, 4]] * 4}]})
     with pytest.raises(DatasetError, match=r"4 boxes .* for 3 frames"):
         open_dataset(f"pack:{root}")[0]
+
+
+@pytest.mark.parametrize("outside", ["../secret.webp", "images/../../secret.webp", "{root}"])
+def test_a_file_outside_of_the_pack_is_refused(
+    root: Path, write_picture: Writer, outside: str
+) -> None:
+    secret = write_picture(root.parent / "secret.webp")
+    rewrite(root, {"images": [image(outside.format(root=secret), [1, 2, 3, 4])]})
+    with pytest.raises(DatasetError, match=r"images\[0\]; give a path below") as caught:
+        open_dataset(f"pack:{root}")
+    assert [p.kind for p in caught.value.problems] == ["bad-annotation"]
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_picture(root: Path) -> None:
+    rewrite(root, {"images": [image("x" * 5000, [1, 2, 3, 4]), image("a\0b", [1, 2, 3, 4])]})
+    with pytest.raises(DatasetError, match="names it in") as caught:
+        open_dataset(f"pack:{root}")
+    assert [p.kind for p in caught.value.problems] == ["missing-picture"] * 2

@@ -104,3 +104,10 @@ def test_voc_lists_all_that_is_wrong(tmp_path: Path, write_picture: Writer) -> N
         ("unannotated-picture", "bare.jpg"),
     ]
     assert "lacks one of xmin, ymin, xmax, ymax" in " ".join(map(str, caught.value.problems))
+
+
+def test_a_listed_stem_that_leads_out_of_the_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("/etc/a 1\n")
+    with pytest.raises(DatasetError, match="names '/etc/a', which is no file below"):
+        open_dataset(f"voc:{tmp_path}?subset=train")

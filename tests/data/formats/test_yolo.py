@@ -58,7 +58,9 @@ def test_yolo_lists_all_that_is_wrong(tmp_path: Path, write_picture: Writer) -> 
     for stem, text in {**wrong, "good": "0 0.5 0.5 0.25 0.5", "empty": ""}.items():
         write_picture(images / f"{stem}.jpg")
         put(labels / f"{stem}.txt", text)
-    write_picture(images / "bare.jpg")
+    write_picture(images / "background.jpg")
+    write_picture(tmp_path / "bare" / "images" / "a.jpg")
+    write_picture(images / "good.png")
     put(images / "broken.jpg", "no picture")
     put(labels / "broken.txt", "0 0.5 0.5 0.25 0.5")
     put(labels / "lonely.txt", "0 0.5 0.5 0.25 0.5")
@@ -66,10 +68,41 @@ def test_yolo_lists_all_that_is_wrong(tmp_path: Path, write_picture: Writer) -> 
     put(tmp_path / "stray.txt", "0 0.5 0.5 0.25 0.5")
     dataset = open_dataset(f"yolo:{tmp_path}?partial=1")
     assert dataset.names == ("images/good.jpg#0",)
-    assert sorted((p.kind, p.path.name) for p in dataset.problems) == [
+    assert sorted((p.kind, p.path.name.replace("images", "bare")) for p in dataset.problems) == [
         *(("bad-annotation", f"{stem}.txt") for stem in sorted(wrong)),
         ("missing-picture", "lonely.txt"),
         ("missing-picture", "stray.txt"),
-        ("unannotated-picture", "bare.jpg"),
+        ("unannotated-picture", "bare"),
+        ("unannotated-picture", "good.png"),
         ("unreadable-picture", "broken.jpg"),
     ]
+
+
+NAMES = [
+    "names:\n  0: person\n  1: wine glass\n",
+    "path: .\nnames:  # two\n\n- person   # first\n- 'wine glass'\nnc: 2\n",
+    "names: ['person', \"wine glass\"]\n",
+    "nc: 2\nnames: [ person, # first\n  wine glass ]  # all\nkeypoints: [1, 2]\n",
+    "names: {0: person, 1: 'wine glass'}\n",
+    'names:\n  "0": "person"\n  "1": wine glass\ntrain: x\n',
+]
+
+
+@pytest.mark.parametrize("text", NAMES)
+def test_names_of_classes_come_from_the_yaml(
+    tmp_path: Path, write_picture: Writer, text: str
+) -> None:
+    write_picture(tmp_path / "images" / "a.jpg")
+    put(tmp_path / "labels" / "a.txt", "".join(f"{n} 0.5 0.5 0.25 0.5\n" for n in (1, 0, 2)))
+    put(tmp_path / "aaa.yaml", "download: none\n")
+    put(tmp_path / "data.yaml", text)
+    dataset = open_dataset(f"yolo:{tmp_path}")
+    assert [s.class_name for s in dataset] == ["wine glass", "person", "2"]
+
+
+def test_background_pictures_are_no_problem(tmp_path: Path, write_picture: Writer) -> None:
+    for stem in "abc":
+        write_picture(tmp_path / "images" / "train" / f"{stem}.jpg")
+    put(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.25 0.5\n")
+    dataset = open_dataset(f"yolo:{tmp_path}")
+    assert len(dataset) == 1 and dataset.problems == ()
