@@ -26,7 +26,7 @@ class CameraReader(Reader):
 
     Args:
         device: 0 for the first camera.
-        fps: rate to assume when the driver reports none.
+        fps: nominal rate instead of the one that the driver reports.
 
     Raises:
         VideoError: no such camera, or it delivers no picture.
@@ -59,10 +59,9 @@ class CameraReader(Reader):
             )
         self._started_s = time.monotonic()
         self._first = (image, 0.0)
-        nominal_fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.info = SourceInfo(
-            name, nominal_fps if nominal_fps > 0 else fps, (image.shape[1], image.shape[0]), None
-        )
+        if fps is None and (reported := self._capture.get(cv2.CAP_PROP_FPS)) > 0:
+            fps = reported
+        self.info = SourceInfo(name, fps, (image.shape[1], image.shape[0]), None)
 
     def _read_next(self) -> tuple[Image, float]:
         image = self._grab()
@@ -106,6 +105,7 @@ class ImagesReader(Reader):
 
     def __init__(self, paths: Sequence[Path], *, name: str, fps: float | None = None) -> None:
         self._paths = paths
+        self._has_folders = len({path.parent for path in paths}) > 1
         self._fps = fps or DEFAULT_FPS
         self._position = 0
         self.unreadable = 0
@@ -123,7 +123,9 @@ class ImagesReader(Reader):
             path, time_s = self._paths[self._position], self._position / self._fps
             self._position += 1
             try:
-                return read_image(path, upright=True), time_s
+                image = read_image(path, upright=True)
+                self.picture = path.as_posix() if self._has_folders else path.name
+                return image, time_s
             except DatasetError as error:
                 self.unreadable += 1
                 _log.info("%s, skipped", error)

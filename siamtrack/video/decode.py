@@ -6,11 +6,15 @@ Sections: opening; `ContainerReader`, which reads a file or a stream in order an
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heappop, heappush
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
@@ -20,10 +24,23 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 
-from siamtrack.errors import DatasetError, VideoError
+from siamtrack.errors import ConfigError, DatasetError, VideoError
 from siamtrack.types import Image, IntArray
 from siamtrack.utils.images import read_image
-from siamtrack.video.frames import DEFAULT_FPS, MAX_FPS, Reader, SourceInfo
+from siamtrack.video.frames import Reader, SourceInfo
+from siamtrack.video.times import (
+    BARE_FPS,
+    BROKEN_STAMP_S,
+    NEW_CLOCK_S,
+    ArrivalTimes,
+    CountedTimes,
+    StampTimes,
+    has_time_stamps,
+    is_bare,
+    may_restart,
+    stated_rate,
+    warn_of_assumed_rate,
+)
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -36,8 +53,19 @@ _log = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
 MAX_FAILURES = 100
 """Consecutive failed reads after which the rest of a file is given up."""
+LOOK_PACKETS = 300
+"""Packets read to tell a film from a still, where a file has several video streams."""
+JPEG_END, JPEG_TAIL_BYTES = b"\xff\xd9", 64
+"""The marker at the end of a JPEG picture, and how far from the end it may be."""
+TS_PACKET_BYTES = 188
+"""Size of a packet of MPEG-TS. Every frame takes one at least."""
 SHORT_TAIL_S = 0.25
 """A file without a frame count may end this much before its duration and still count as whole."""
+_STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+_DURATIONS_FROM_ZERO = frozenset({"avi", "matroska,webm", "nut"})
+"""Formats whose duration counts from time stamp 0, however late the first frame is."""
+_DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d*)?)")
+"""Duration of a stream in Matroska, such as 00:00:01.600000000."""
 ROTATIONS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
     180: cv2.ROTATE_180,
@@ -49,7 +77,12 @@ ROTATIONS = {
 
 
 def open_container(
-    location: str, shown: str, *, timeout_s: float | None = None, low_latency: bool = False
+    location: str,
+    shown: str,
+    *,
+    timeout_s: float | None = None,
+    low_latency: bool = False,
+    number: int | None = None,
 ) -> tuple[InputContainer, VideoStream]:
     """Open a file or an address; returns the container and its main video stream.
 
@@ -58,9 +91,11 @@ def open_container(
         shown: what messages call it.
         timeout_s: limit for connecting and for every read; None waits forever, as files may.
         low_latency: keep FFmpeg's buffers as short as possible.
+        number: which of several video streams, from 0; None for the main one.
 
     Raises:
         VideoError: not found, not reachable or not a video.
+        ConfigError: there is no stream of that number.
     """
     options = {"fflags": "nobuffer"} if low_latency else {}
     if location.startswith("rtsp"):
@@ -75,7 +110,11 @@ def open_container(
         raise VideoError(
             f"{shown} cannot be opened as a video ({_reason(error)}); {advice}"
         ) from error
-    stream = _find_video(container)
+    try:
+        stream = find_video(container, location, shown, number)
+    except ConfigError:
+        container.close()
+        raise
     if stream is not None and getattr(stream, "codec_context", None) is not None:
         return container, stream
     container.close()
@@ -89,13 +128,64 @@ def open_container(
     )
 
 
-def _find_video(container: InputContainer) -> VideoStream | None:
-    """Return the main video stream; the cover of a song and text (ANSI art to FFmpeg) are none."""
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream) or container.format.name == "tty":
-        return None
-    is_cover = bool(stream.disposition & av.stream.Disposition.attached_pic)
-    return None if is_cover else stream
+def find_video(
+    container: InputContainer, location: str, shown: str, number: int | None = None
+) -> VideoStream | None:
+    """Choose the video stream to read; text (ANSI art to FFmpeg) is none.
+
+    FFmpeg's choice, unless that is a still: the cover of a song, a preview of one picture.
+
+    Args:
+        container: open.
+        location: where to open it again for a look at its streams.
+        shown: what messages call it.
+        number: of the stream among all video streams, from 0; None to choose.
+
+    Raises:
+        ConfigError: there is no stream of that number.
+    """
+    streams = () if container.format.name == "tty" else container.streams.video
+    if number is not None:
+        if not 0 <= number < len(streams):
+            raise ConfigError(
+                f"{shown} has no video stream {number}; it has {len(streams)}, counted from 0"
+            )
+        return streams[number]
+    films = [stream for stream in streams if not stream.disposition & _STILL]
+    if len(films) > 1:
+        counts = _count_frames(films, location)
+        films = [film for film in films if counts[film.index] > 1] or films
+    best = container.streams.best("video")
+    chosen = next((film for film in films if best is not None and film.index == best.index), None)
+    if chosen is None:
+        default = av.stream.Disposition.default
+        films.sort(key=lambda s: (bool(s.disposition & default), s.width * s.height))
+        chosen = films[-1] if films else None
+    if chosen is not None and len(films) > 1:
+        listed = ", ".join(
+            f"{streams.index(s)} ({s.codec.name}, {s.width}x{s.height})" for s in films
+        )
+        _log.warning(
+            "%s has several video streams: %s; %d is read (choose with --stream, in Python with "
+            "stream=)",
+            shown,
+            listed,
+            streams.index(chosen),
+        )
+    return chosen
+
+
+def _count_frames(streams: Sequence[VideoStream], location: str) -> dict[int, int]:
+    """Frames of each stream by its index, at least whether there are more than one."""
+    counts = {stream.index: stream.frames for stream in streams}
+    if all(counts.values()) or not location.startswith("file:"):
+        # Behind an address or a pipe nothing can be looked at twice.
+        return {index: count or LOOK_PACKETS for index, count in counts.items()}
+    counts = dict.fromkeys(counts, 0)
+    with suppress(av.error.FFmpegError), av.open(location) as container:
+        for packet in islice(container.demux(list(counts)), LOOK_PACKETS):
+            counts[packet.stream.index] += bool(packet.size)
+    return counts
 
 
 def _reason(error: av.error.FFmpegError) -> str:
@@ -130,7 +220,8 @@ class ContainerReader(Reader):
         shown: what messages call it: the path, or the address without password.
         is_stream: it comes over a network, where the end of reading may be a failure.
         low_latency: decode each frame as it comes rather than several at a time.
-        fps: rate to assume where the container records none.
+        fps: frames per second instead of those that the container records; None for its own. The
+            times of a live source stay those that were sent, or of arrival.
 
     Raises:
         VideoError: no frame can be decoded.
@@ -151,15 +242,19 @@ class ContainerReader(Reader):
         stream.thread_type = "SLICE" if low_latency else "AUTO"
         self._shown = shown
         self._is_stream = is_stream
-        rates = (stream.average_rate, stream.guessed_rate)
-        self._fps = next((float(rate) for rate in rates if rate and 0 < rate <= MAX_FPS), fps)
-        self._origin_s = 0.0  # time stamp that is shown as time 0
-        self._last_s: float | None = None
+        self._stated_fps = stated_rate(container, stream)
+        self._fps = fps or self._stated_fps
+        self._time_of = self._choose_times(fps, is_live=low_latency)
         self.unreadable = 0
         # Counted while reading, to find out at the end whether something is missing.
         self._packets_seen = self._discarded = self._decoded = 0
         self._end_s = 0.0
+        # AVI: chunks so far, stored or repeating the frame before, and the stamps of those stored
+        # that were not shown yet. It has stamps in coding order only.
+        self._chunks = 0
+        self._coded_stamps: list[int] = []
         self._read_failed = False
+        self._ends_whole = False  # by the last packet
         self._frames = self._decode()
         try:
             self._first = self._read_next()
@@ -186,41 +281,50 @@ class ContainerReader(Reader):
         if frame is None:
             return None
         self._decoded += 1
-        return _to_image(frame), self._time_of(_to_seconds(self._stream, frame.pts))
+        stamp = heappop(self._coded_stamps) if self._coded_stamps else frame.pts
+        return _to_image(frame), self._time_of(_to_seconds(self._stream, stamp))
 
-    def _time_of(self, stamp_s: float | None) -> float:
-        """Turn a time stamp, if there is one, into a time from 0 that never goes back."""
-        interval_s = 1 / (self._fps or DEFAULT_FPS)
-        if self._last_s is None:
-            start_s = (
-                None if self._is_stream else _to_seconds(self._stream, self._stream.start_time)
-            )
-            self._origin_s = min((s for s in (start_s, stamp_s) if s is not None), default=0.0)
-            time_s = 0.0 if stamp_s is None else stamp_s - self._origin_s
-        elif stamp_s is None:
-            time_s = self._last_s + interval_s
-        else:
-            time_s = stamp_s - self._origin_s
-            if time_s < self._last_s:
-                # The sender started over: continue from here.
-                time_s = self._last_s + interval_s
-                self._origin_s = stamp_s - time_s
-        self._last_s = time_s
-        return time_s
+    def _choose_times(self, fps: float | None, *, is_live: bool) -> StampTimes:
+        """What times the frames have: by stamps, by arrival, or by a rate."""
+        is_timed = has_time_stamps(self._container)
+        is_live |= self._is_stream and not is_timed and self._container.duration is None
+        if is_live and not is_timed:
+            return ArrivalTimes()
+        if fps is not None and not is_live:
+            return CountedTimes(fps)
+        if not is_timed:
+            if self._fps is None:
+                self._fps = BARE_FPS
+                warn_of_assumed_rate(self._shown, self._fps)
+            return CountedTimes(self._fps)
+        start_s = _to_seconds(self._stream, self._stream.start_time)
+        new_clock_s = NEW_CLOCK_S if may_restart(self._container) else BROKEN_STAMP_S
+        start_s = None if self._is_stream else start_s
+        return StampTimes(self._fps, start_s, new_clock_s=new_clock_s)
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         """Decode packet by packet; damaged ones are skipped and counted."""
+        doubted: set[int | None] = set()
         for packet in self._packets():
             if packet is not None and packet.is_corrupt:
-                self.unreadable += 1
-                continue
+                if self._is_cut_off(packet):
+                    self.unreadable += 1
+                    continue
+                # Packets before it are missing. It may be whole: the decoder will tell.
+                doubted.add(packet.pts)
             try:
                 frames = self._stream.decode(packet)
             except av.error.FFmpegError as error:
                 _log.debug("%s: %s", self._shown, error)
                 self.unreadable += 1
+                if self._coded_stamps:
+                    heappop(self._coded_stamps)
                 continue
-            yield from frames
+            for frame in frames:
+                if frame.is_corrupt and frame.pts in doubted:
+                    self.unreadable += 1
+                else:
+                    yield frame
         self.unreadable = max(self.unreadable, self._count_missing(), int(self._read_failed))
 
     def _packets(self) -> Iterator[Packet[Stream] | None]:
@@ -240,31 +344,72 @@ class ContainerReader(Reader):
                         self._end_s = max(self._end_s, end_s - start_s)
                     if packet.stream.index == self._stream.index:
                         self._packets_seen += 1
+                        self._ends_whole = not self._is_cut_off(packet)
+                        if self._container.format.name == "avi" and packet.dts is not None:
+                            self._chunks = packet.dts + 1
+                            heappush(self._coded_stamps, packet.dts)
                         self._discarded += packet.is_discard
                         yield packet
-                break
+                if self._container.format.name != "mpjpeg" or self._ends_whole:
+                    break
+                broke_off = self._broke_off("it ended within a picture")
             except av.error.FFmpegError as error:
+                if self._has_ended(error):
+                    break
                 failures += 1
-                self._read_failed = True
+                self._read_failed, self._ends_whole = True, False
                 if self._is_stream and not isinstance(error, av.error.InvalidDataError):
-                    broke_off = VideoError(
-                        f"{self._shown} broke off after {self._decoded} frame(s) "
-                        f"({_reason(error)}); check the sender and the connection"
-                    )
+                    broke_off = self._broke_off(_reason(error))
                     broke_off.__cause__ = error
         yield None
         if broke_off is not None:
             raise broke_off
 
+    def _broke_off(self, reason: str) -> VideoError:
+        return VideoError(
+            f"{self._shown} broke off after {self._decoded} frame(s) ({reason}); check the sender "
+            "and the connection"
+        )
+
+    def _has_ended(self, error: av.error.FFmpegError) -> bool:
+        """Whether an error of reading is the end of a multipart stream, after a whole picture."""
+        is_multipart = self._container.format.name == "mpjpeg"
+        return is_multipart and error.errno == errno.EIO and self._ends_whole
+
+    def _is_cut_off(self, packet: Packet[Stream]) -> bool:
+        """Whether a part of a packet is missing; other packets are flagged for what is around."""
+        if self._container.format.name == "mpjpeg":
+            return packet.is_corrupt and JPEG_END not in bytes(packet)[-JPEG_TAIL_BYTES:]
+        return packet.is_corrupt and not may_restart(self._container)
+
     def _expected_frames(self) -> tuple[int, int]:
         """Frames by the container's own count, and by its duration; 0 where unknown."""
-        duration_s = _to_seconds(self._stream, self._stream.duration)
-        if duration_s is None and self._container.duration is not None:
-            duration_s = self._container.duration / av.time_base
-        by_duration = round((duration_s or 0.0) * (self._fps or 0.0))
+        duration_s = self._stream_duration_s()
+        by_duration = round((duration_s or 0.0) * (self._stated_fps or self._fps or 0.0))
+        # A stamp of another clock at the end makes a duration that the file is too small for.
+        size = self._container.size
+        if may_restart(self._container) and 0 < size < by_duration * TS_PACKET_BYTES:
+            by_duration = 0
         counted = self._stream.frames
         # The count of a file that was never finished covers its first piece only.
         return (counted if 2 * counted >= by_duration else 0), by_duration
+
+    def _stream_duration_s(self) -> float | None:
+        """Duration of the video stream, not of sound or subtitles; None when unknown."""
+        if self._stream.duration is not None:
+            return _to_seconds(self._stream, self._stream.duration)
+        tag = _DURATION_TAG.fullmatch(self._stream.metadata.get("DURATION", ""))
+        if tag:
+            hours, minutes, seconds = map(float, tag.groups())
+            return 3600 * hours + 60 * minutes + seconds - self._counted_from_s()
+        if len(self._container.streams) > 1 or self._container.duration is None:
+            return None
+        return self._container.duration / av.time_base - self._counted_from_s()
+
+    def _counted_from_s(self) -> float:
+        """Time before the first stamp that durations in this container include."""
+        is_included = self._container.format.name in _DURATIONS_FROM_ZERO
+        return (self._container.start_time or 0) / av.time_base if is_included else 0.0
 
     def _count_missing(self) -> int:
         """Count the frames that should have come and did not, at the end of reading."""
@@ -272,6 +417,7 @@ class ContainerReader(Reader):
         if counted:
             # A frame may take two packets, and some packets show no frame. So fewer frames than
             # counted mean a loss only where packets are missing or damaged.
+            counted -= max(0, self._chunks - self._packets_seen)
             is_whole = self._packets_seen >= counted and not self.unreadable
             if is_whole and not self._read_failed:
                 return 0
@@ -279,10 +425,10 @@ class ContainerReader(Reader):
         if self._container.duration is None or self._fps is None:
             return 0
         # Pictures may end before the sound. Only a file that was cut off ends early with both.
-        duration_s = self._container.duration / av.time_base
+        duration_s = self._container.duration / av.time_base - self._counted_from_s()
         if duration_s - self._end_s < SHORT_TAIL_S:
             return 0
-        tail_s = duration_s - (self._last_s or 0.0) - 1 / self._fps
+        tail_s = duration_s - (self._time_of.last_s or 0.0) - 1 / self._fps
         return self.unreadable + max(0, round(tail_s * self._fps))
 
 
@@ -365,6 +511,7 @@ class VideoFile:
 
     def __init__(self, path: Path) -> None:
         self.file = path
+        self._stream_number: int | None = None  # chosen when the clip is first opened
 
     def __len__(self) -> int:
         return len(self._index.times)
@@ -425,10 +572,9 @@ class VideoFile:
     @cached_property
     def _index(self) -> _ClipIndex:
         with self._open() as (container, stream):
-            fps = float(stream.average_rate) if stream.average_rate else None
+            fps = stated_rate(container, stream)
             packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-            # AVI has no presentation times: FFmpeg makes them up, in coding order.
-            if container.format.name != "avi" and all(p.pts is not None for p in packets):
+            if _tell_frames_apart(packets, container):
                 times = np.sort(np.array([p.pts for p in packets], np.int64))
                 key_times = np.array([p.pts for p in packets if p.is_keyframe], np.int64)
                 starts = np.union1d([0], np.searchsorted(times, key_times))
@@ -443,15 +589,32 @@ class VideoFile:
         """Open the clip for one read, with FFmpeg's errors turned into `DatasetError`."""
         try:
             with av.open(f"file:{self.file}") as container:
-                stream = _find_video(container)
+                stream = find_video(
+                    container, f"file:{self.file}", str(self.file), self._stream_number
+                )
                 if stream is None:
                     raise DatasetError(f"clip {self.file} holds no video; give a video file")
+                self._stream_number = container.streams.video.index(stream)
                 yield container, stream
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DatasetError(
                 f"clip {self.file} cannot be decoded: {reason}; copy it again"
             ) from error
+
+
+def _tell_frames_apart(packets: Sequence[Packet[VideoStream]], container: InputContainer) -> bool:
+    """Whether every frame has a time stamp of its own, by one clock for the whole clip."""
+    # AVI has no presentation times: FFmpeg makes them up, in coding order.
+    if container.format.name == "avi" or is_bare(container):
+        return False
+    times = [p.pts for p in packets if p.pts is not None]
+    if len(set(times)) < len(packets):
+        return False
+    coded = np.array([p.dts for p in packets if p.dts is not None], np.int64)
+    steps_s = np.diff(coded) * float(packets[0].time_base or 0) if packets else np.zeros(0)
+    longest_s = NEW_CLOCK_S if may_restart(container) else BROKEN_STAMP_S
+    return bool(((steps_s >= 0) & (steps_s <= longest_s)).all())
 
 
 def _check_index(index: int, count: int, where: Path) -> None:

@@ -20,11 +20,13 @@ class Frame:
         image: uint8 (H, W, 3), BGR, contiguous; the caller may keep it and draw on it.
         index: 0 for the first frame delivered, then 1, 2, ... without gaps.
         time_s: presentation time from the start of the source; never less than the frame before.
+        picture: name of the file in a folder of pictures; "" for videos.
     """
 
     image: Image
     index: int
     time_s: float
+    picture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,12 @@ class Reader(ABC):
     Attributes:
         info: what is known of the pictures.
         unreadable: pictures known to exist that could not be read; complete at the end only.
+        picture: file name of the last picture read; "" where pictures have none.
     """
 
     info: SourceInfo
     unreadable: int
+    picture: str = ""
     _first: tuple[Image, float] | None = None
 
     def read(self) -> tuple[Image, float] | None:

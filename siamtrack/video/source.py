@@ -1,47 +1,63 @@
 """Opening any video source, and delivering its frames.
 
 Sections: `open_source`; `Source`, which delivers every frame in turn; `LiveSource`, which delivers
-the newest; `RealTimeReader`, which plays a recording as if it were live.
+the newest; `RealTimeReader`, which plays a recording as if it were live; `ChainReader`, which reads
+several recordings as one.
 """
 
 from __future__ import annotations
 
 import glob
 import logging
+import math
+import operator
+import os
 import re
 import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
+from numbers import Real
+from os import PathLike
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self, SupportsIndex, TypeAlias, cast
 
-from siamtrack.errors import ConfigError, VideoError
+from siamtrack.errors import ConfigError, SiamTrackError, VideoError
 from siamtrack.types import Image
 from siamtrack.utils.files import Closing
 from siamtrack.utils.images import is_image, natural_key
 from siamtrack.video.cameras import CameraReader, ImagesReader
 from siamtrack.video.decode import ContainerReader, open_container
-from siamtrack.video.frames import Frame, Reader
+from siamtrack.video.frames import DEFAULT_FPS, Frame, Reader, SourceInfo
+from siamtrack.video.times import warn_of_assumed_rate
 
 __all__ = ["Frame", "Source", "open_source"]
 
 _log = logging.getLogger(__name__)
 
+SourceName: TypeAlias = SupportsIndex | str | PathLike[str]
+"""What `open_source` opens: the number of a camera, a path, a pattern or an address."""
+
+STANDARD_INPUT = frozenset({"-", "pipe:", "pipe:0"})
+"""Names of standard input; the last two are FFmpeg's."""
+MAX_CAMERA = 2**31 - 1
+"""The greatest number that OpenCV takes."""
 CLOSE_WAIT_S = 2.0
 """How long closing waits for a read in progress. A dead camera may block one for much longer."""
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_NUMBERED = re.compile(r"%0?\d*d")
 _MAYBE_RECORDED = frozenset({"file", "http", "https"})
 """Schemes that may lead to a recording: live only if it has no duration."""
 
 
 def open_source(
-    source: int | str | Path,
+    source: SourceName | Sequence[SourceName],
     *,
     live: bool | None = None,
     timeout_s: float = 10.0,
     fps: float | None = None,
+    stream: int | None = None,
 ) -> Source:
     """Open a video: camera, file, folder of pictures, or stream.
 
@@ -52,14 +68,18 @@ def open_source(
 
     Args:
         source: number of a camera (0 or "0"), video file, folder of pictures, pattern such as
-            "frames/*.jpg" (pictures are taken in natural order, 2 before 10), or address of a
-            stream such as "rtsp://...".
+            "frames/*.jpg" or "frames/%04d.jpg" (pictures are taken in natural order, 2 before 10),
+            address of a stream such as "rtsp://...", or "-" for a video on standard input. A path
+            that exists comes before a camera of that number. A list of recordings is read as one
+            video, a list of pictures in the order given.
         live: True keeps only the newest frame: the caller never lags behind, and recordings are
             played at their own speed. False delivers every frame. None: True for cameras and
             streams, False for files, folders and recordings behind an address.
         timeout_s: bound on connecting to a stream and on waiting for a live frame, in s. Raising
             it tolerates longer pauses; lowering it reports a stall sooner.
-        fps: rate to assume where the source reports none; pictures have 30 by default.
+        fps: frames per second, instead of the rate and the time stamps of a recording. Without it,
+            pictures have 30. Frames of live sources keep the times at which they come.
+        stream: which video stream of a file that has several, from 0; None for the main one.
 
     Returns:
         Iterator of `Frame` and context manager.
@@ -70,57 +90,134 @@ def open_source(
             truncated file does not raise: its lost frames are counted in `unreadable`.
         ConfigError: an argument that makes no sense.
     """
-    if timeout_s <= 0:
-        raise ConfigError(f"timeout_s is {timeout_s}; give a positive number of seconds")
-    if fps is not None and fps <= 0:
-        raise ConfigError(f"fps is {fps}; give a positive number of frames per second")
-    if isinstance(source, bool) or not isinstance(source, int | str | Path):
-        raise ConfigError(
-            f"source {source!r} is a {type(source).__name__}; give the number of a camera, a path "
-            "or an address"
-        )
-    # A number is a camera, text with a scheme an address, everything else a path or a pattern.
-    text = str(source).strip()
-    if re.fullmatch(r"-?\d+", text):
-        if int(text) < 0:
-            raise VideoError(f"camera {text} does not exist; cameras are counted from 0")
-        reader: Reader = CameraReader(int(text), fps=fps)
-        live = live is not False
-    elif address := _ADDRESS.match(text):
-        reader, live = _open_address(text, address[1].lower(), live, timeout_s, fps)
-    else:
-        reader, live = _open_path(text, live, fps)
-    return LiveSource(reader, timeout_s=timeout_s) if live else Source(reader)
+    _check_positive("timeout_s", timeout_s, "seconds")
+    if fps is not None:
+        _check_positive("fps", fps, "frames per second")
+        fps = float(fps)
+    if stream is not None and not (isinstance(stream, int) and stream >= 0):
+        raise ConfigError(f"stream is {stream!r}; give the number of a video stream, from 0")
+    options = _Options(live, timeout_s, fps, stream)
+    reader, is_live = (
+        _open_several(source, options)
+        if isinstance(source, list | tuple)
+        else _open_one(cast(SourceName, source), options)
+    )
+    return LiveSource(reader, timeout_s=timeout_s) if is_live else Source(reader)
 
 
-def _open_address(
-    text: str, scheme: str, live: bool | None, timeout_s: float, fps: float | None
-) -> tuple[Reader, bool]:
+class _Options(NamedTuple):
+    """Arguments of `open_source`."""
+
+    live: bool | None
+    timeout_s: float
+    fps: float | None
+    stream: int | None
+
+
+def _check_positive(name: str, value: object, unit: str) -> None:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 < cast(float, value) < math.inf:
+        raise ConfigError(f"{name} is {value!r}; give a positive number of {unit}")
+
+
+def _open_several(sources: Sequence[SourceName], options: _Options) -> tuple[Reader, bool]:
+    """Open pictures in the order given, or recordings to be read one after another."""
+    if not sources:
+        raise ConfigError("the list of sources is empty; give at least one")
+    if len(sources) == 1:
+        return _open_one(sources[0], options)
+    paths = [Path(str(source)).expanduser() for source in sources]
+    if all(is_image(path) and path.is_file() for path in paths):
+        reader: Reader = _open_images(paths, f"{len(paths)} pictures", options.fps, sort=False)
+        return (RealTimeReader(reader) if options.live else reader), bool(options.live)
+    readers: list[Reader] = []
+    try:
+        for source in sources:
+            reader, is_live = _open_one(source, options._replace(live=None))
+            readers.append(reader)
+            if is_live:
+                raise ConfigError(f"{source} is live and never ends; give it alone")
+    except SiamTrackError:
+        for reader in readers:
+            reader.close()
+        raise
+    reader = ChainReader(readers)
+    return (RealTimeReader(reader) if options.live else reader), bool(options.live)
+
+
+def _open_one(source: SourceName, options: _Options) -> tuple[Reader, bool]:
+    """Open one source; returns whether it is live, too."""
+    if isinstance(source, PathLike):
+        return _open_path(os.fsdecode(source), options)
+    if not isinstance(source, str):
+        if isinstance(source, bool) or not hasattr(source, "__index__"):
+            raise ConfigError(
+                f"source {source!r} is a {type(source).__name__}; give the number of a camera, a "
+                "path or an address"
+            )
+        return _open_camera(operator.index(source), options)
+    # Text with a scheme is an address, a number a camera, everything else a path or a pattern.
+    text = source.strip()
+    if text in STANDARD_INPUT:
+        return _open_standard_input(options)
+    if address := _ADDRESS.match(text):
+        return _open_address(text, address[1].lower(), options)
+    is_number = re.fullmatch(r"-?(0|[1-9]\d*)", text) is not None
+    if is_number and not os.path.exists(text):
+        return _open_camera(int(text[:20]), options)
+    if is_number:
+        _log.warning("%s is read, which exists here; camera %s is not", Path(text), text)
+    return _open_path(text, options)
+
+
+def _open_camera(number: int, options: _Options) -> tuple[Reader, bool]:
+    if not 0 <= number <= MAX_CAMERA:
+        raise VideoError(f"camera {number} does not exist; cameras are counted from 0")
+    return CameraReader(number, fps=options.fps), options.live is not False
+
+
+def _open_standard_input(options: _Options) -> tuple[Reader, bool]:
+    if os.isatty(0):
+        raise VideoError("standard input is a terminal; send a video through a pipe: cmd | ... -")
+    name = "standard input"
+    container, stream = open_container("pipe:0", name, number=options.stream)
+    reader: Reader = ContainerReader(container, stream, name, fps=options.fps)
+    return (RealTimeReader(reader) if options.live else reader), bool(options.live)
+
+
+def _open_address(text: str, scheme: str, options: _Options) -> tuple[Reader, bool]:
     """Open a stream, or a recording behind an address; returns whether it is live, too."""
     shown = re.sub(r"(?<=://)[^/]+@", "", text)  # without user name and password
-    may_wait = live is False or (live is None and scheme in _MAYBE_RECORDED)
-    container, stream = open_container(text, shown, timeout_s=timeout_s, low_latency=not may_wait)
+    # Shorter buffers of FFmpeg would cost the first frame of a camera behind HTTP.
+    low_latency = options.live is not False and scheme not in _MAYBE_RECORDED
+    container, stream = open_container(
+        text, shown, timeout_s=options.timeout_s, low_latency=low_latency, number=options.stream
+    )
+    live = options.live
     if live is None:
         live = scheme not in _MAYBE_RECORDED or container.duration is None
-    reader = ContainerReader(container, stream, shown, is_stream=True, low_latency=live, fps=fps)
+    reader = ContainerReader(
+        container, stream, shown, is_stream=True, low_latency=live, fps=options.fps
+    )
     return reader, live
 
 
-def _open_path(text: str, live: bool | None, fps: float | None) -> tuple[Reader, bool]:
+def _open_path(text: str, options: _Options) -> tuple[Reader, bool]:
     """Open a file, a folder, a pattern or a device file; returns whether it is live, too."""
-    if not text:
-        raise VideoError("the source is empty; give a path, an address or the number of a camera")
-    path = Path(text).expanduser()
+    if not text or "\0" in text:
+        wrong = "holds a null character" if text else "is empty"
+        raise VideoError(f"the source {wrong}; give a path, an address or the number of a camera")
+    path, live, fps = Path(text).expanduser(), options.live, options.fps
     reader: Reader
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        if not glob.has_magic(text):
+        if not glob.has_magic(text) and not _NUMBERED.search(path.name):
             raise VideoError(
                 f"{text} cannot be opened ({error.strerror}); give a video file, a folder or "
                 "pattern of pictures, a stream address or the number of a camera"
             ) from error
-        reader = _open_images([Path(p) for p in glob.glob(str(path), recursive=True)], text, fps)
+        reader = _open_images(_match(path), text, fps)
     else:
         if stat.S_ISCHR(mode):  # a device file such as /dev/video0
             return CameraReader(text, fps=fps), live is not False
@@ -130,18 +227,48 @@ def _open_path(text: str, live: bool | None, fps: float | None) -> tuple[Reader,
             reader = ImagesReader([path], name=path.name, fps=fps)
         else:
             # Without the prefix, FFmpeg takes a name with a colon for an address.
-            container, stream = open_container(f"file:{path}", text)
+            container, stream = open_container(f"file:{path}", text, number=options.stream)
             reader = ContainerReader(container, stream, text, fps=fps)
     return (RealTimeReader(reader) if live else reader), bool(live)
 
 
-def _open_images(found: Sequence[Path], text: str, fps: float | None) -> ImagesReader:
-    images = sorted(filter(is_image, found), key=natural_key)
+def _match(pattern: Path) -> list[Path]:
+    """Files of a pattern with wildcards (`*.png`) or a number (`%04d.png`, as FFmpeg has it)."""
+    # Folders that exist are meant as they are, brackets included.
+    count = len(pattern.parts) - 1
+    while count and not Path(*pattern.parts[:count]).is_dir():
+        count -= 1
+    folder, rest = Path(*pattern.parts[:count]), pattern.parts[count:]
+    if _NUMBERED.search(rest[-1]) and len(rest) == 1:
+        pieces = re.split(r"%(0?\d*)d", rest[0])
+        name = "".join(
+            (rf"\d{{{int(piece)},}}" if piece.startswith("0") else r"\d+")
+            if k % 2
+            else re.escape(piece.replace("%%", "%"))
+            for k, piece in enumerate(pieces)
+        )
+        return [path for path in folder.iterdir() if re.fullmatch(name, path.name)]
+    below = os.path.join(*rest)
+    for meant in (below, below.replace("[", "[[]")):
+        found = glob.glob(os.path.join(glob.escape(str(folder)), meant), recursive=True)
+        if found:
+            return list(map(Path, found))
+    return []
+
+
+def _open_images(
+    found: Sequence[Path], text: str, fps: float | None, *, sort: bool = True
+) -> ImagesReader:
+    images = list(filter(is_image, found))
     if not images:
         raise VideoError(
             f"no pictures in {text} ({len(found)} other file(s)); give a video file, or a folder "
             "or pattern with png, jpg, bmp, tif or webp pictures"
         )
+    if sort:
+        images.sort(key=natural_key)
+    if fps is None and len(images) > 1:
+        warn_of_assumed_rate(text, DEFAULT_FPS)
     return ImagesReader(images, name=Path(text).name or text, fps=fps)
 
 
@@ -184,7 +311,8 @@ class Source(Closing):
             self._report_unreadable()
             raise StopIteration
         image, time_s = delivered
-        frame = Frame(image, self._delivered, time_s)
+        picture = "" if self.is_live else self._reader.picture
+        frame = Frame(image, self._delivered, time_s, picture)
         self._delivered += 1
         return frame
 
@@ -305,7 +433,7 @@ class RealTimeReader(Reader):
 
     def _read_next(self) -> tuple[Image, float] | None:
         delivered = self._reader.read()
-        self.unreadable = self._reader.unreadable
+        self.unreadable, self.picture = self._reader.unreadable, self._reader.picture
         if delivered is None:
             return None
         _, time_s = delivered
@@ -319,3 +447,45 @@ class RealTimeReader(Reader):
     def close(self) -> None:
         """Close the recording."""
         self._reader.close()
+
+
+class ChainReader(Reader):
+    """Read recordings one after another; each begins one frame after the end of that before.
+
+    Args:
+        readers: at least one; each is closed when it is at its end.
+    """
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        first, counts = readers[0].info, [reader.info.frame_count for reader in readers]
+        self._waiting = list(readers)
+        self._offset_s = self._last_s = 0.0
+        self._done = 0  # unreadable frames of readers that were closed
+        self.unreadable = 0
+        self.info = SourceInfo(
+            f"{first.name} and {len(readers) - 1} more",
+            first.fps,
+            first.frame_wh,
+            None if None in counts else sum(count or 0 for count in counts),
+        )
+
+    def _read_next(self) -> tuple[Image, float] | None:
+        while self._waiting:
+            reader = self._waiting[0]
+            delivered = reader.read()
+            self.unreadable, self.picture = self._done + reader.unreadable, reader.picture
+            if delivered is not None:
+                image, time_s = delivered
+                self._last_s = self._offset_s + time_s
+                return image, self._last_s
+            reader.close()
+            self._done = self.unreadable
+            self._offset_s = self._last_s + 1 / (reader.info.fps or DEFAULT_FPS)
+            del self._waiting[0]
+        return None
+
+    def close(self) -> None:
+        """Close the recordings that are still open."""
+        for reader in self._waiting:
+            reader.close()
+        self._waiting.clear()

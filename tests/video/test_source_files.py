@@ -291,8 +291,8 @@ def test_frames_lost_to_read_errors_are_counted(
                 yield packet
             raise av.error.OSError(5, "Input/output error")
 
-    def open_refusing(*given: object) -> tuple[object, object]:
-        container, stream = open_container(*given)
+    def open_refusing(*given: object, **options: object) -> tuple[object, object]:
+        container, stream = open_container(*given, **options)
         return Refusing(container), stream
 
     monkeypatch.setattr("siamtrack.video.source.open_container", open_refusing)

@@ -217,7 +217,7 @@ class FakeReader:
         self, times_s: list[float], end: Callable[[], None] = lambda: None, unreadable: int = 0
     ) -> None:
         self.info = SourceInfo("fake", 10.0, (30, 20), len(times_s))
-        self.unreadable = unreadable
+        self.unreadable, self.picture = unreadable, ""
         self._images = iter([(picture(k), time_s) for k, time_s in enumerate(times_s)])
         self._end = end
         self.closed = threading.Event()
