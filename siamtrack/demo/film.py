@@ -15,8 +15,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.interpolate import CubicSpline, PchipInterpolator
 
+from siamtrack.data.synthetic.curves import cubic_spline, monotone_spline
 from siamtrack.data.synthetic.render import (
     Canvas,
     Patch,
@@ -118,8 +118,8 @@ def _flight(frame_count: int, rng: np.random.Generator) -> Track:
     keys = _FLIGHT.copy()
     keys[1:, 1:3] += rng.normal(0, 3, keys[1:, 1:3].shape)
     share = np.linspace(0, 1, frame_count)
-    center = CubicSpline(keys[:, 0], keys[:, 1:3])(share)
-    size = PchipInterpolator(keys[:, 0], keys[:, 3])(share)
+    center = cubic_spline(keys[:, 0], keys[:, 1:3], share)
+    size = monotone_spline(keys[:, 0], keys[:, 3], share)
     time_s = np.arange(frame_count) / FPS
     drift = smooth_noise(rng, frame_count, 3, 1 / FPS, 0.9) * [0.08, 0.06, 0.05]
     yaw = 0.62 * np.sin(2 * np.pi * time_s / 5.2) + drift[:, 0]

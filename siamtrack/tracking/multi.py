@@ -391,10 +391,8 @@ def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[
         costs[row, len(objects) + size + row] = _KEEP_COST
 
     # 3. Assign, and set the trackers to the states of their boxes.
-    from scipy.optimize import linear_sum_assignment  # here: takes long to import, seldom needed
-
     results = {}
-    for row, column in np.transpose(linear_sum_assignment(costs)).tolist():
+    for row, column in enumerate(cheapest_columns(costs)):
         update = updates[group[row]]
         chosen = next((one for number, one in choices[row] if number == column), update)
         if column >= len(objects) + size:
@@ -402,6 +400,44 @@ def assign_boxes(group: list[int], updates: Mapping[int, TargetUpdate]) -> dict[
         update.tracker.set_state(chosen.after)
         results[group[row]] = chosen.result
     return results
+
+
+def cheapest_columns(costs: FloatArray) -> list[int]:
+    """A column for every row, each taken once, with the least total cost.
+
+    `costs` is (N, M), finite, with N <= M. The Hungarian method, one row after the other along the
+    shortest augmenting path (Kuhn 1955; Jonker and Volgenant 1987).
+    """
+    rows, columns = costs.shape
+    row_of = [-1] * columns  # the row that has a column, -1 if it is free
+    row_price, column_price = np.zeros(rows), np.zeros(columns)
+    for new in range(rows):
+        # 1. From the new row, visit columns in the order of their reduced path cost.
+        path_cost = np.full(columns, np.inf)
+        came_from = np.full(columns, -1)  # column before, -1 for the new row itself
+        visited = np.zeros(columns, np.bool_)
+        row, column, so_far = new, -1, 0.0
+        while row >= 0:
+            reduced = so_far + costs[row] - row_price[row] - column_price
+            shorter = ~visited & (reduced < path_cost)
+            path_cost[shorter], came_from[shorter] = reduced[shorter], column
+            column = int(np.where(visited, np.inf, path_cost).argmin())
+            so_far, row = float(path_cost[column]), row_of[column]
+            visited[column] = True
+
+        # 2. Prices under which the path costs nothing.
+        row_price[new] += so_far
+        for taken in np.flatnonzero(visited & (path_cost < so_far)).tolist():
+            row_price[row_of[taken]] += so_far - path_cost[taken]
+            column_price[taken] -= so_far - path_cost[taken]
+
+        # 3. Along the path, every row moves on to the next column.
+        while column >= 0:
+            before = int(came_from[column])
+            row_of[column] = new if before < 0 else row_of[before]
+            column = before
+    column_of = {row: column for column, row in enumerate(row_of)}
+    return [column_of[row] for row in range(rows)]
 
 
 def _best_alternative(update: TargetUpdate, taken_xywh: FloatArray) -> list[TargetUpdate]:

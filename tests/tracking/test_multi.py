@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 import siamtrack
 from siamtrack.data.synthetic import small_scene
@@ -16,7 +17,7 @@ from siamtrack.errors import ConfigError, InvalidBoxError
 from siamtrack.geometry import iou
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFC, SiamFCConfig
-from siamtrack.tracking.multi import MultiTracker
+from siamtrack.tracking.multi import MultiTracker, cheapest_columns
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
 from siamtrack.tracking.tracker import Tracker
 
@@ -275,3 +276,19 @@ def test_scipy_is_imported_when_duplicates_are_resolved():
         "raise SystemExit(any(name.partition('.')[0] == 'scipy' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 6])
+def test_cheapest_columns_cost_as_little_as_scipys(rng: np.random.Generator, rows: int) -> None:
+    for columns in (rows, rows + 1, 3 * rows):
+        for _ in range(30):
+            costs = rng.choice([rng.uniform(0, 3), 0.5, 1.5, 1e6], (rows, columns))
+            costs += rng.uniform(0, 2, costs.shape)
+            chosen = cheapest_columns(costs)
+            assert len(set(chosen)) == rows
+            expected = costs[linear_sum_assignment(costs)].sum()
+            assert costs[range(rows), chosen].sum() == pytest.approx(expected)
+
+
+def test_cheapest_columns_with_ties_are_an_assignment() -> None:
+    assert sorted(cheapest_columns(np.zeros((4, 4)))) == [0, 1, 2, 3]

@@ -5,8 +5,9 @@ Reading order:
 1. config: the scene parameters.
 2. textures: backgrounds and cut-outs.
 3. render: moving objects, motion blur, ground truth.
-4. scene: draws a random scene and renders it.
-5. dataset: a folder of rendered clips (`siamtrack make-synthetic`).
+4. curves: splines and filters for motion.
+5. scene: draws a random scene and renders it.
+6. dataset: a folder of rendered clips (`siamtrack make-synthetic`).
 """
 
 from siamtrack.data.synthetic.config import SceneConfig, read_config

@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import lfilter
 
 from siamtrack.data.synthetic.config import SceneConfig
+from siamtrack.data.synthetic.curves import cubic_spline, double_lowpass, gaussian_smooth
 from siamtrack.data.synthetic.render import (
     TO_CENTERS,
     TO_CORNERS,
@@ -451,7 +449,7 @@ def wander(
     # A triangle wave folds the unbounded path into the rectangle; smoothing rounds the folds.
     phase = np.mod((path - low_xy) / span, 2.0)
     folded = low_xy + span * np.where(phase > 1, 2 - phase, phase)
-    return np.asarray(gaussian_filter1d(folded, 0.15 / step_s, axis=0, mode="nearest"))
+    return gaussian_smooth(folded, 0.15 / step_s)
 
 
 def spline_path(
@@ -479,7 +477,7 @@ def spline_path(
         times.append(times[-1] + max(travel, agility_s, step_s))
     if speed_px_s <= 0:
         points = [points[0]] * len(points)
-    path = CubicSpline(times, np.array(points))(np.arange(count) * step_s)
+    path = cubic_spline(np.array(times), np.array(points), np.arange(count) * step_s)
     return np.clip(path, low_xy, high_xy)
 
 
@@ -497,8 +495,7 @@ def smooth_noise(
     white = rng.standard_normal((count + warm_up, dims))
     # Inverse of the standard deviation of white noise behind two equal first-order filters.
     gain = np.sqrt((1 - decay**2) ** 3 / (1 + decay**2))
-    signal = lfilter([gain], [1.0, -2 * decay, decay**2], white, axis=0)
-    return np.asarray(signal[warm_up:], dtype=np.float64)
+    return double_lowpass(white, float(gain), decay)[warm_up:]
 
 
 def bump(count: int, center: float, hold: float, ramp: float) -> FloatArray:
