@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # The lock does not run past this one.
 LOCKED_TORCH := torch==2.13.0
 
-.PHONY: help demo test lint docs format wheel wheel-check lock clean
+.PHONY: help demo test lint docs format wheel wheel-check runtime-check soak lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,12 @@ wheel-check: wheel  ## install the wheel in an empty environment elsewhere and r
 		--constraint requirements.lock dist/*.whl
 	cd build/wheel-check/elsewhere && ../venv/bin/siamtrack --version && ../venv/bin/siamtrack demo
 
+runtime-check:  ## install the wheel without torch in an empty environment, use it there, print its size
+	$(PYTHON) tests/runtime_check.py build/runtime-check
+
+soak: $(INSTALLED)  ## robustness for hours: long runs, more fuzzing; figures into build/soak
+	SIAMTRACK_SOAK=1 $(BIN)/python -m pytest tests/robustness --timeout=0 -p no:cacheprovider
+
 # pip brings what torch's build for the machine at hand needs, so none of that is locked.
 lock: $(INSTALLED)  ## write requirements.lock anew, newest versions (torch stays)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
@@ -57,6 +63,8 @@ lock: $(INSTALLED)  ## write requirements.lock anew, newest versions (torch stay
 		--upgrade-package '$(LOCKED_TORCH)' --no-header --no-annotate --no-emit-options \
 		--output-file requirements.lock pyproject.toml
 	sed -i -E -e 's/\+cpu$$//' -e '/^(#|-|nvidia-|cuda-|triton==|$$)/d' requirements.lock
+	mkdir -p build && awk -F== 'NR == FNR {new[$$1] = $$2; next} ($$1 in new) && $$1 != "onnxruntime" {sub(/==[^;]*/, "==" new[$$1])} 1' \
+		requirements.lock requirements-runtime.txt > build/runtime.txt && mv build/runtime.txt requirements-runtime.txt
 
 clean:  ## remove everything the other targets made
 	rm -rf $(VENV) build dist siamtrack-demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

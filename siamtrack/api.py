@@ -8,6 +8,7 @@ from typing import Any
 
 from siamtrack.engines import ModelSource, make_engine
 from siamtrack.engines.base import Engine
+from siamtrack.errors import explain_missing
 from siamtrack.models.weights import open_weights
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.old_names import rename_options
@@ -24,6 +25,7 @@ def load(
     *,
     device: str = "auto",
     engine: str = "auto",
+    threads: int = 0,
     **tracker_options: Any,
 ) -> Tracker:
     """Make a tracker.
@@ -34,6 +36,8 @@ def load(
         device: "auto", "cpu", "cuda", "cuda:0" or "mps".
         engine: "auto" takes the fastest one for the device; or name one, see
             `siamtrack.engines.make_engine`.
+        threads: CPU threads of the network; 0 for two, or one where there is one core. PyTorch has
+            one number for the whole process, `torch.set_num_threads`.
         **tracker_options: fields of `BoxHeadOptions`, or of `ScalePyramidOptions` for SiamFC.
             What is not given comes from the weights' card, where it was tuned for them.
 
@@ -42,8 +46,9 @@ def load(
         ConfigError: an unknown option (with the nearest spelling) or a bad value.
         DeviceError: no such device on this machine.
         EngineError: an engine that is unknown or not installed.
+        MissingPackageError: a checkpoint, and torch is not installed.
     """
-    made, options = _prepare(weights, device, engine, tracker_options)
+    made, options = _prepare(weights, device, engine, threads, tracker_options)
     return Tracker(made, options)
 
 
@@ -52,21 +57,26 @@ def load_multi(
     *,
     device: str = "auto",
     engine: str = "auto",
+    threads: int = 0,
     **tracker_options: Any,
 ) -> MultiTracker:
     """Make a tracker for many targets; arguments and errors are those of `load`."""
-    made, options = _prepare(weights, device, engine, tracker_options)
+    made, options = _prepare(weights, device, engine, threads, tracker_options)
     budget = TimeBudget(options.budget_ms / 1e3) if options.budget_ms > 0 else None
     return MultiTracker(lambda: Tracker(made, options, budget), budget)
 
 
 def _prepare(
-    weights: str | PathLike[str] | None, device: str, engine: str, given: dict[str, Any]
+    weights: str | PathLike[str] | None,
+    device: str,
+    engine: str,
+    threads: int,
+    given: dict[str, Any],
 ) -> tuple[Engine, TrackerOptions]:
     source, tuned = read_source(DEFAULT_WEIGHTS if weights is None else weights)
     # Options first: a typo in one is reported before the engine is compiled.
     options = options_for(source, {**tuned, **rename_options(given)})
-    return make_engine(source, engine=engine, device=device), options
+    return make_engine(source, engine=engine, device=device, threads=threads), options
 
 
 def options_for(source: ModelSource, given: dict[str, Any]) -> TrackerOptions:
@@ -78,9 +88,10 @@ def options_for(source: ModelSource, given: dict[str, Any]) -> TrackerOptions:
 def read_source(weights: str | PathLike[str]) -> tuple[ModelSource, dict[str, Any]]:
     """Weights, verified but not loaded, and the tracker options that were tuned for them."""
     if Path(weights).suffix.lower() in _CHECKPOINT_SUFFIXES:
-        from siamtrack.models.import_siamfc import read_siamfc  # imports torch
+        with explain_missing("a SiamFC checkpoint"):
+            from siamtrack.models.import_siamfc import read_siamfc  # imports torch
 
-        return ModelSource(read_siamfc(weights)), {}
+            return ModelSource(read_siamfc(weights)), {}
     file = open_weights(weights)
     tuned = rename_options(file.card.tracker, warn=False) if file.card else {}
     return ModelSource(file), tuned

@@ -8,6 +8,7 @@
     ├── WeightsError             ValueError    weights missing, damaged or of another architecture
     ├── DeviceError              RuntimeError  no such compute device
     ├── EngineError              RuntimeError  inference engine missing or unsuitable
+    ├── MissingPackageError      ImportError   package that this installation leaves out
     ├── DatasetError             ValueError    data set missing or inconsistent
     ├── VideoError               OSError       video source that cannot be read
     ├── OutputError              OSError       file or folder that cannot be written
@@ -22,9 +23,11 @@ says what was given, what is needed and what to do. `exit_code` is that of the c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,6 +117,10 @@ class EngineError(SiamTrackError, RuntimeError):
     """An inference engine that is not installed or cannot run these weights."""
 
 
+class MissingPackageError(SiamTrackError, ModuleNotFoundError):
+    """A package that is needed here and not installed."""
+
+
 class DatasetError(SiamTrackError, ValueError):
     """A data set that is missing, half extracted or inconsistent.
 
@@ -145,6 +152,41 @@ class TrainingError(SiamTrackError, RuntimeError):
 
 class EvaluationError(SiamTrackError, RuntimeError):
     """A tracker that failed while it was evaluated, or results that cannot be scored."""
+
+
+_PROVIDERS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "six": "six got10k",
+    "skimage": "scikit-image",
+    "sqlalchemy": "sqlalchemy optuna",
+    "yaml": "pyyaml",
+}
+"""What pip calls the package of a module, where the name differs."""
+
+_REPORT_PACKAGES = ("jinja2", "matplotlib", "scipy")
+
+
+def missing_package(module: str, what: str = "this") -> MissingPackageError:
+    """Build the error for a module that cannot be imported and that `what` needs."""
+    name = module.partition(".")[0]
+    packages = [_PROVIDERS.get(name, name)]
+    if name in _REPORT_PACKAGES:  # who needs one of them needs the others next
+        packages = [package for package in _REPORT_PACKAGES if find_spec(package) is None] or [name]
+    return MissingPackageError(
+        f"{what} needs {name}, which is not installed; pip install {' '.join(packages)}"
+    )
+
+
+@contextmanager
+def explain_missing(what: str) -> Iterator[None]:
+    """Turn the failed import of another project's package into a `MissingPackageError`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not error.name or isinstance(error, SiamTrackError):
+            raise
+        raise missing_package(error.name, what) from error
 
 
 def dataset_error(what: str, problems: Iterable[Problem]) -> DatasetError:

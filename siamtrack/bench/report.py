@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from siamtrack.bench.stages import (
     turn_count,
 )
 from siamtrack.engines import make_engine
-from siamtrack.errors import EngineError
+from siamtrack.errors import EngineError, MissingPackageError
 from siamtrack.evaluation.trackers import TrackerSpec
 
 ALL_ENGINES = ("openvino:int8", "openvino:bf16", "openvino:f32", "onnx:int8", "onnx", "torch")
@@ -81,7 +81,7 @@ class BenchReport:
     weights: str
     frame_wh: tuple[int, int]
     frames: int  # counted, of each run
-    macs: int  # multiply-accumulate operations of the track graph for one crop
+    macs: int | None  # multiply-accumulate operations of the track graph for one crop; needs torch
     peaks: dict[tuple[str, int], float]  # measured MAC/s, by precision and threads
     video: dict[str, Timing]  # of what surrounds tracking
     rows: list[BenchRow]  # one for each run
@@ -118,13 +118,19 @@ def benchmark(
     others: list[TimedRun] = []
     for spec in config.trackers:
         for threads in config.threads:
+            options_given = {"threads": threads, **spec.options} if spec.is_ours else spec.options
             with cpu_threads(threads):  # some choose their threads when they are built
-                others.append(TimedRun(spec.label, spec.build(), clip, threads=threads))
+                tracker = replace(spec, options=options_given).build()
+            others.append(TimedRun(spec.label, tracker, clip, threads=threads))
 
     # 3. The limit: the network's MACs at the peak of this machine, in the same precision.
-    macs = count_macs(source.network)
+    macs: int | None = None
     peaks: dict[tuple[str, int], float] = {}
-    if config.device == "cpu":
+    try:
+        macs = count_macs(source.network)
+    except MissingPackageError as error:
+        skipped["limit"] = str(error)
+    if macs is not None and config.device == "cpu":
         for key in dict.fromkeys((run.precision, run.threads) for run in engines):
             if key[0] in PEAK_DTYPES:
                 peaks[key] = matmul_peak(*key)
@@ -139,7 +145,7 @@ def benchmark(
     rows = []
     for run, times in zip(runs, taken, strict=True):
         peak = peaks.get((run.precision, run.threads)) if isinstance(run, EngineRun) else None
-        limit_ms = None if peak is None else 1e3 * macs / peak
+        limit_ms = None if peak is None or macs is None else 1e3 * macs / peak
         rows.append(BenchRow(run.name, run.threads, summarize(times), limit_ms))
     return BenchReport(
         weights, clip.frame_wh, config.frames, macs, peaks, summarize(around), rows, skipped
@@ -177,7 +183,12 @@ def report_text(report: BenchReport) -> str:
     """Tables of median / p95 in ms."""
     width, height = report.frame_wh
     lines = [
-        f"{report.weights}: {report.macs / 1e6:.0f} million multiplications a frame",
+        report.weights
+        + (
+            ""
+            if report.macs is None
+            else f": {report.macs / 1e6:.0f} million multiplications a frame"
+        ),
         f"{report.frames} frames of {width}x{height} px each, in turns; median / p95 in ms",
         "",
         *align([VIDEO_STAGES, [_cell(report.video.get(stage)) for stage in VIDEO_STAGES]]),

@@ -6,26 +6,23 @@ Sections: the clip; timed runs; interleaving and summary; the physical limit.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import siamtrack
 from siamtrack.data.synthetic import small_scene
 from siamtrack.engines.base import Engine, Exemplar, Response
 from siamtrack.errors import ConfigError, VideoError
-from siamtrack.export.onnx import ExemplarGraph, TrackGraph
 from siamtrack.geometry import parse_first_box
-from siamtrack.models.network import SiameseNetwork
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions, TrackerOptions
 from siamtrack.tracking.result import Result
@@ -34,6 +31,9 @@ from siamtrack.types import Box, FloatArray, Image
 from siamtrack.utils.files import Closing
 from siamtrack.video.draw import draw_results
 from siamtrack.video.video_writer import VideoSink
+
+if TYPE_CHECKING:
+    from siamtrack.models.network import SiameseNetwork
 
 Clock = Callable[[], float]  # monotonic seconds
 StageTimes = dict[str, float]  # seconds of one frame, by stage
@@ -47,8 +47,9 @@ VIDEO_STAGES = ("decode", "draw", "encode")
 TURN_FRAMES = 15
 WARM_FRAMES = 3  # frames at the beginning of every turn that are not counted
 
-# Precisions whose peak can be measured; torch has no public product of large int8 matrices.
-PEAK_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+# Precisions whose peak can be measured, by torch's names; it has no public product of large int8
+# matrices.
+PEAK_DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 
 # -- The clip
@@ -349,15 +350,18 @@ def turn_count(frames: int) -> int:
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Let torch and OpenCV use `count` threads while the block runs."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(count)
+    """Let OpenCV, and torch where it is in use, use `count` threads while the block runs."""
+    torch = sys.modules.get("torch")
+    before = cv2.getNumThreads(), torch.get_num_threads() if torch else 0
     cv2.setNumThreads(count)
+    if torch:
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+        cv2.setNumThreads(before[0])
+        if torch:
+            torch.set_num_threads(before[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +389,11 @@ def count_macs(network: SiameseNetwork) -> int:
 
     Convolutions and matrix products are counted; everything else is thousands of times less.
     """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from siamtrack.export.onnx import ExemplarGraph, TrackGraph
+
     config = network.config
     z, x = (
         torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)
@@ -410,8 +419,10 @@ def matmul_peak(
 
     Larger matrices (`size` rows and columns) come nearer to the peak until they leave the cache.
     """
+    import torch
+
     generator = torch.Generator().manual_seed(0)
-    a, b = torch.rand(2, size, size, generator=generator).to(PEAK_DTYPES[precision])
+    a, b = torch.rand(2, size, size, generator=generator).to(getattr(torch, PEAK_DTYPES[precision]))
     times_s = []
     with cpu_threads(threads), torch.inference_mode():
         for _ in range(repeats):

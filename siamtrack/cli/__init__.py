@@ -29,7 +29,7 @@ from typing import Any
 import click
 
 from siamtrack._version import __version__
-from siamtrack.errors import ConfigError, SiamTrackError
+from siamtrack.errors import ConfigError, SiamTrackError, missing_package
 from siamtrack.utils.config import RenamedWarning
 
 INTERRUPTED = 130
@@ -97,7 +97,10 @@ class LazyGroup(click.Group):
         """Find the command that the arguments begin with, or suggest the nearest name."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             raise ConfigError.unknown("command", args[0], self.list_commands(ctx))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _refuse_repeated(click.Context(command, ctx, name), rest)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands under their headings, without importing any of them."""
@@ -106,6 +109,15 @@ class LazyGroup(click.Group):
             rows = [(f"{name:<{width}}", text) for name, (_, text) in commands.items()]
             with formatter.section(heading):
                 formatter.write_dl(rows)
+
+
+def _refuse_repeated(ctx: click.Context, args: Sequence[str]) -> None:
+    """Raise if an option of a command that takes one value is there twice: click takes the last."""
+    _, _, given = ctx.command.make_parser(ctx).parse_args(list(args))
+    for option in given:
+        once = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+        if once and given.count(option) > 1:
+            raise click.UsageError(f"{option.opts[-1]} is given twice; give it once", ctx)
 
 
 def _debug_option() -> click.Option:
@@ -150,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         after SIGTERM.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    debug = False
+    debug, command = False, None
     with log_to_stderr(), sigterm_raises():
         try:
             with cli.make_context("siamtrack", arguments or ["--help"]) as ctx:
@@ -158,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     code = cli.invoke(ctx)
                 finally:
                     debug = bool(ctx.obj)  # --debug, before or after the command's name
+                    command = ctx.invoked_subcommand
             return code if isinstance(code, int) else 0
         except click.exceptions.Exit as done:
             return done.exit_code
@@ -167,7 +180,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, click.Abort):
             click.echo("siamtrack: interrupted", err=True)
             return INTERRUPTED
-        except (click.ClickException, SiamTrackError, OSError) as error:
+        except (click.ClickException, SiamTrackError, OSError, ModuleNotFoundError) as error:
+            if isinstance(error, ModuleNotFoundError) and not isinstance(error, SiamTrackError):
+                if not error.name or error.name.startswith("siamtrack"):
+                    raise
+                error = missing_package(error.name, f"siamtrack {command or ''}".strip())
             message, exit_code = str(error), getattr(error, "exit_code", SiamTrackError.exit_code)
             if isinstance(error, click.ClickException):
                 message = error.format_message()

@@ -43,7 +43,8 @@ QUIT_KEYS = ("q", "esc")
     "--truth",
     type=PATH,
     metavar="F.txt",
-    help="Ground truth, a line x,y,w,h per frame: it is drawn in green, and overlaps are printed.",
+    help="Ground truth, a line x,y,w,h per frame or the table of siamtrack track with one target: "
+    "it is drawn in green, and overlaps are printed.",
 )
 @click.option("--save", type=PATH, metavar="F.mp4", help="Write the panels as a video.")
 @click.option("--overwrite", is_flag=True, help="Replace a video that exists.")
@@ -66,7 +67,7 @@ def command(
     The exit code is 3 when a tracker failed.
     """
     import siamtrack
-    from siamtrack.data.formats.folder import read_boxes
+    from siamtrack.data.formats.folder import read_truth
     from siamtrack.evaluation.compare import draw_panels, panels_wh, run_side_by_side
     from siamtrack.evaluation.trackers import parse_trackers, resolve_trackers
     from siamtrack.utils.progress import FrameProgress
@@ -76,7 +77,7 @@ def command(
 
     specs = parse_trackers(trackers, model_files)
     check_output_paths(source, save)
-    truth_boxes = read_boxes(truth) if truth is not None else None
+    truth_boxes = read_truth(truth) if truth is not None else None
     first_box = _first_box(box, truth_boxes)
     entries = resolve_trackers(specs)
     runs: Sequence[TrackerRun] = ()

@@ -7,15 +7,36 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib import metadata
+from importlib import import_module, metadata
+from importlib.util import find_spec
 from typing import Any
 
 import click
 
 import siamtrack
-from siamtrack.errors import SiamTrackError, WeightsError
+from siamtrack.errors import MissingPackageError, SiamTrackError, WeightsError
 
-_PACKAGES = ("av", "got10k", "numpy", "onnxruntime", "openvino", "safetensors", "scipy")
+# Imported name -> package, where another package may provide the module as well.
+_MODULES = {
+    "av": "av",
+    "cv2": "opencv",
+    "got10k": "got10k",
+    "matplotlib": "matplotlib",
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "safetensors": "safetensors",
+    "scipy": "scipy",
+    "torch": "torch",
+}
+
+_ADDS = {
+    "openvino": "a faster engine on CPUs with bf16",
+    "torch": "training, export, SiamFC weights and GPUs",
+    "scipy": "reports of siamtrack eval, with matplotlib and jinja2",
+    "got10k": "the got10k toolkit's readers and scores, with six",
+}
+"""What a package that is not there would add."""
 
 
 @click.command("info")
@@ -37,6 +58,7 @@ def command(weights: str | None, as_json: bool) -> None:
         "devices": _devices(),
         "engine": _engine(weights),
         "window": {"toolkit": toolkit_name() or None, "problem": display_problem()},
+        "advice": _advice(),
         "weights": [_weights(name) for name in list_weights()],
         "shown": None if weights is None else _weights(weights),
     }
@@ -47,30 +69,48 @@ def command(weights: str | None, as_json: bool) -> None:
 
 
 def _packages() -> dict[str, str | None]:
-    import cv2
-    import torch
-
-    versions: dict[str, str | None] = {"torch": torch.__version__, "opencv": cv2.__version__}
-    for name in _PACKAGES:
+    versions: dict[str, str | None] = {}
+    for module, name in _MODULES.items():
         versions[name] = None
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+        with suppress(ImportError, metadata.PackageNotFoundError):
+            versions[name] = getattr(import_module(module), "__version__", None)
+            versions[name] = versions[name] or metadata.version(name)
     return dict(sorted(versions.items()))
 
 
+def _advice() -> dict[str, str]:
+    """What can be installed here, as commands, and what each adds."""
+    from siamtrack.video.window import toolkit_name
+
+    advice = {
+        {"scipy": "pip install scipy matplotlib jinja2", "got10k": "pip install got10k six"}.get(
+            name, f"pip install {name}"
+        ): adds
+        for name, adds in _ADDS.items()
+        if find_spec(name) is None
+    }
+    if not toolkit_name():
+        both = "pip uninstall opencv-python-headless, then pip install opencv-python"
+        advice[both] = "windows: drawing boxes, looking on while tracking"
+    return advice
+
+
 def _devices() -> list[dict[str, Any]]:
-    import torch
-
     from siamtrack.engines.devices import resolve_device
+    from siamtrack.engines.graphs import default_threads
 
-    cores = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    cores = f"{os.cpu_count()} cores, engines use {default_threads()} threads"
     devices = [{"name": "cpu", "detail": cores}]
-    for k in range(torch.cuda.device_count()):
-        card = torch.cuda.get_device_properties(k)
-        gib = card.total_memory / 2**30
-        devices.append({"name": f"cuda:{k}", "detail": f"{card.name}, {gib:.0f} GiB"})
-    if torch.backends.mps.is_available():
-        devices.append({"name": "mps", "detail": "Apple GPU"})
+    if find_spec("torch"):
+        import torch
+
+        devices[0]["detail"] += f", torch {torch.get_num_threads()}"
+        for k in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(k)
+            gib = card.total_memory / 2**30
+            devices.append({"name": f"cuda:{k}", "detail": f"{card.name}, {gib:.0f} GiB"})
+        if torch.backends.mps.is_available():
+            devices.append({"name": "mps", "detail": "Apple GPU"})
     chosen = resolve_device("auto")
     first = next(device["name"] for device in devices if device["name"].startswith(chosen))
     return [{**device, "chosen": device["name"] == first} for device in devices]
@@ -87,7 +127,8 @@ def _engine(weights: str | None) -> dict[str, Any]:
     engine: dict[str, Any] = {"known": known, **unknown, "passed_over": {}, "int8": None}
     try:
         source, _ = read_source(DEFAULT_WEIGHTS if weights is None else weights)
-        _ = source.network  # checks the tensors, which graph engines do not load
+        with suppress(MissingPackageError):
+            _ = source.network  # checks the tensors, which graph engines do not load
         taken, skipped = choose_engine(source)
     except SiamTrackError as error:
         if weights is not None:
@@ -148,6 +189,9 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     window, problem = found["window"], found["window"]["problem"]
     can_open = "can be opened" if problem is None else f"cannot be opened: {problem}"
     yield from _table("window", {"toolkit": window["toolkit"] or "none", "now": can_open})
+
+    if found["advice"]:
+        yield from _table("can be added", found["advice"])
 
     bundled = {}
     for one in found["weights"]:

@@ -6,7 +6,7 @@ In this order: the result (`DemoReport`), the run (`run_demo`), figures of all f
 
 from __future__ import annotations
 
-import io
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,8 +32,6 @@ from siamtrack.video.tables import CsvSink
 from siamtrack.video.video_writer import VideoSink
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from siamtrack.tracking.tracker import Tracker
 
 DEFAULT_FRAMES = 360
@@ -220,7 +218,7 @@ class _Recording(Closing):
     A thread draws and encodes a frame while the caller renders the next one.
     """
 
-    _SHEET_PICTURES, _SHEET_WH = 12, (576, 324)
+    _SHEET_PICTURES, _SHEET_WH = 12, (416, 234)
 
     def __init__(self, files: Mapping[str, Path], frame_count: int, *, overwrite: bool) -> None:
         width, height = FRAME_WH
@@ -300,42 +298,49 @@ _TRUTH_BGR: Color = (245, 245, 245)
 _TEXT_BGR: Color = (205, 200, 196)
 _LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 118, 132, 12, 12
 _FRACTION_BITS = 4  # of the coordinates that OpenCV draws with
-_DARK, _LIGHT = "#191b1e", "#e8e8e6"
+_CURVES_PX = 320  # height of the sheet's curves
 
 
 class Timeline:
-    """The strip under the video: score, overlap and hidden fraction so far."""
+    """Score, overlap and hidden fraction over time: the strip under the video, the sheet's curves.
 
-    def __init__(self, frame_count: int, width_px: int) -> None:
+    `plot` is (height_px, width_px, 3) uint8 BGR, with the frames added so far.
+    """
+
+    def __init__(self, frame_count: int, width_px: int, height_px: int = STRIP_PX) -> None:
         self._frame_count = frame_count
-        self._plot = np.full((STRIP_PX, width_px, 3), _DARK_BGR, np.uint8)
+        self.plot = np.full((height_px, width_px, 3), _DARK_BGR, np.uint8)
         for value in (0.0, 0.5, 1.0):
             _, y = self._point(0, value)
-            cv2.line(self._plot, (_LEFT_PX, y), (width_px - _RIGHT_PX, y), _GRID_BGR, 1)
+            cv2.line(self.plot, (_LEFT_PX, y), (width_px - _RIGHT_PX, y), _GRID_BGR, 1)
         legend = {"score": STATUS_BGR["tracked"], "overlap": _TRUTH_BGR, "hidden": _HIDDEN_BGR}
         for number, (text, color) in enumerate(legend.items()):
             y = 22 + 23 * number
-            cv2.rectangle(self._plot, (16, y - 5), (30, y + 2), color, cv2.FILLED)
-            _put_text(self._plot, text, (40, y + 3))
+            cv2.rectangle(self.plot, (16, y - 5), (30, y + 2), color, cv2.FILLED)
+            _put_text(self.plot, text, (40, y + 3))
+
+    def add(self, history: DemoHistory, index: int) -> None:
+        """Draw what stays of a frame: hidden fraction as an area, overlap and score as lines."""
+        result, before = history.results[index], max(index - 1, 0)
+        hidden = 1 - history.visible[index]
+        if hidden > 0.01 and index:
+            x0, top = self._point(before, hidden)
+            x1, bottom = self._point(index, 0.0)
+            cv2.rectangle(self.plot, (x0, top), (max(x0, x1 - 1), bottom), _HIDDEN_BGR, cv2.FILLED)
+        if index:
+            self._line(index, history.ious[before], history.ious[index], _TRUTH_BGR, 1)
+            color = STATUS_BGR[result.status]
+            self._line(index, history.results[before].score, result.score, color, 2)
 
     def draw(self, history: DemoHistory) -> Image:
         """Draw the strip up to the newest frame, (`STRIP_PX`, W, 3) BGR; call it once per frame."""
         newest = len(history.results) - 1
         result, overlap = history.results[newest], history.ious[newest]
         color = STATUS_BGR[result.status]
+        self.add(history, newest)
 
-        # 1. What stays: hidden fraction as an area, overlap and score as lines.
-        hidden = 1 - history.visible[newest]
-        if hidden > 0.01 and newest:
-            x0, top = self._point(newest - 1, hidden)
-            x1, bottom = self._point(newest, 0.0)
-            cv2.rectangle(self._plot, (x0, top), (max(x0, x1 - 1), bottom), _HIDDEN_BGR, cv2.FILLED)
-        if newest:
-            self._line(newest, history.ious[newest - 1], overlap, _TRUTH_BGR, 1)
-            self._line(newest, history.results[newest - 1].score, result.score, color, 2)
-
-        # 2. What moves: a cursor at the current frame, and its figures.
-        strip = self._plot.copy()
+        # A cursor at the current frame, and its figures.
+        strip = self.plot.copy()
         cv2.line(strip, self._point(newest, 1.0), self._point(newest, 0.0), _TRUTH_BGR, 1)
         dot = self._point(newest, result.score)
         cv2.circle(strip, dot, 4, color, cv2.FILLED, cv2.LINE_AA)
@@ -352,12 +357,17 @@ class Timeline:
         if np.isfinite([before, now]).all():
             ends = [self._exact(newest - 1, before), self._exact(newest, now)]
             start, end = [(round(x * 16), round(y * 16)) for x, y in ends]  # 2**_FRACTION_BITS
-            cv2.line(self._plot, start, end, color, width, cv2.LINE_AA, _FRACTION_BITS)
+            cv2.line(self.plot, start, end, color, width, cv2.LINE_AA, _FRACTION_BITS)
 
-    def _exact(self, frame: int, value: float) -> tuple[float, float]:
-        span = self._plot.shape[1] - _LEFT_PX - _RIGHT_PX
+    def _exact(self, frame: float, value: float) -> tuple[float, float]:
+        span = self.plot.shape[1] - _LEFT_PX - _RIGHT_PX
         x = _LEFT_PX + span * max(frame, 0) / max(self._frame_count - 1, 1)
-        return x, STRIP_PX - _BOTTOM_PX - value * (STRIP_PX - _TOP_PX - _BOTTOM_PX)
+        height_px = self.plot.shape[0]
+        return x, height_px - _BOTTOM_PX - value * (height_px - _TOP_PX - _BOTTOM_PX)
+
+    def x_of(self, frame: float) -> int:
+        """Column of a frame."""
+        return round(self._exact(frame, 0.0)[0])
 
     def _point(self, frame: int, value: float) -> tuple[int, int]:
         x, y = self._exact(frame, value)
@@ -385,63 +395,33 @@ def save_sheet(
     Raises:
         OutputError: it cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    # 1. Layout in inches: pictures above, curves below.
-    columns, width_in, curves_in = 4, 15.0, 3.0
+    # 1. Pictures with their times, four in a row.
+    columns, gap_px = 4, 6
     rows = -(-len(pictures) // columns)
     height, width = pictures[0][1].shape[:2]
-    pictures_in = rows * width_in / columns * height / width
-    total_in = pictures_in + curves_in
-    figure = Figure(figsize=(width_in, total_in), facecolor=_DARK)
-    cell_w, cell_h = 1 / columns, pictures_in / total_in / rows
-
-    # 2. Pictures with their times.
+    grid = np.full((rows * (height + gap_px), columns * (width + gap_px), 3), _DARK_BGR, np.uint8)
     for number, (time_s, image) in enumerate(pictures):
         row, column = divmod(number, columns)
-        corner = column * cell_w + 0.002, 1 - (row + 1) * cell_h + 0.002
-        cell = figure.add_axes((*corner, cell_w - 0.004, cell_h - 0.004))
-        cell.axis("off")
-        cell.imshow(image[..., ::-1], interpolation="antialiased")
-        cell.text(
-            0.985, 0.03, f"{time_s:.1f} s", transform=cell.transAxes, ha="right", color=_LIGHT,
-            fontsize=9, bbox={"facecolor": "#00000099", "edgecolor": "none", "pad": 2.5},
-        )  # fmt: skip
+        y, x = row * (height + gap_px), column * (width + gap_px)
+        grid[y : y + height, x : x + width] = image
+        _put_text(grid, f"{time_s:.1f} s", (x + width - 70, y + height - 10), 0.6, _TRUTH_BGR)
 
-    # 3. Curves.
-    share = curves_in / total_in
-    _plot_curves(figure.add_axes((0.045, 0.2 * share, 0.94, 0.62 * share)), history, fps)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110, facecolor=_DARK)
-    atomic_write(path, content.getvalue(), "choose another folder")
-
-
-def _plot_curves(axes: Axes, history: DemoHistory, fps: float) -> None:
-    """Plot overlap, score and hidden fraction over time."""
-    time_s = np.arange(len(history.ious)) / fps
-    axes.set_facecolor(_DARK)
-    hidden = 1 - np.array(history.visible)
-    axes.fill_between(time_s, hidden, color="#5a5f66", linewidth=0, label="hidden or out of view")
-    axes.plot(time_s, history.ious, color=_LIGHT, linewidth=1.3, label="overlap with the truth")
-    blue, green, red = STATUS_BGR["tracked"]
-    scores = [result.score for result in history.results]
-    axes.plot(
-        time_s, scores, color=f"#{red:02x}{green:02x}{blue:02x}", linewidth=1.8, label="score"
-    )
-    axes.set(xlim=(0, max(time_s[-1], 1 / fps)), ylim=(0, 1.03), xlabel="time in s")
-    axes.set_title(
+    # 2. Curves, under a line with the figures and above the times.
+    curves = Timeline(len(history.results), grid.shape[1], _CURVES_PX)
+    for index in range(len(history.results)):
+        curves.add(history, index)
+    title, times = np.full((2, 40, grid.shape[1], 3), _DARK_BGR, np.uint8)
+    _put_text(
+        title,
         f"mean IoU {history.mean_iou:.3f}, above {SUCCESS_IOU} in {history.success_rate:.0%} of "
         "the frames that show the target",
-        color=_LIGHT, loc="left", fontsize=12,
+        (_LEFT_PX, 28), 0.6, _TRUTH_BGR,
     )  # fmt: skip
-    axes.legend(
-        ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, labelcolor=_LIGHT
-    )
-    axes.tick_params(colors=_LIGHT)
-    axes.xaxis.label.set_color(_LIGHT)
-    axes.grid(alpha=0.15)
-    for spine in axes.spines.values():
-        spine.set_color("#5a5f66")
+    for second in range(math.ceil(len(history.results) / fps)):
+        _put_text(times, f"{second} s", (curves.x_of(second * fps) - 8, 20))
+    sheet = np.vstack([grid, title, curves.plot, times])
+    content = cv2.imencode(".png", sheet)[1].tobytes()
+    atomic_write(path, content, "choose another folder")
 
 
 def _as_box(box_xywh: FloatArray) -> Box:

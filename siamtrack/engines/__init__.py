@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from siamtrack.engines.base import Engine
 from siamtrack.engines.devices import resolve_device
 from siamtrack.engines.graphs import INT8, TRACK, graph_paths
-from siamtrack.errors import ConfigError, EngineError
+from siamtrack.errors import ConfigError, EngineError, explain_missing
 from siamtrack.models.weights import WeightsFile, load_network
 from siamtrack.utils.config import renamed_attributes
 
@@ -54,8 +54,12 @@ class ModelSource:
 
         Raises:
             WeightsError: the tensors are damaged, not finite, or do not fit the network.
+            MissingPackageError: torch is not installed.
         """
-        return load_network(self._model) if isinstance(self._model, WeightsFile) else self._model
+        if not isinstance(self._model, WeightsFile):
+            return self._model
+        with explain_missing("loading a network"):
+            return load_network(self._model)
 
 
 class EngineChoice(NamedTuple):
@@ -154,7 +158,13 @@ def _fastest_precisions(name: str, source: ModelSource) -> tuple[str, ...]:
 
 
 def _torch_engine(source: ModelSource, device: str) -> Engine:
-    from siamtrack.engines.torch_engine import TorchEngine
+    try:
+        from siamtrack.engines.torch_engine import TorchEngine
+    except ModuleNotFoundError as error:
+        graphs = "weights with graphs beside them (siamtrack export makes them, with torch)"
+        raise EngineError(
+            f'engine "torch" is not installed; pip install torch, or run {graphs} in "onnx"'
+        ) from error
 
     return TorchEngine(source.network, device)
 
@@ -184,7 +194,7 @@ def _graph_engine(
     except ImportError as error:
         raise EngineError(
             f"engine \"{name}\" is not installed; pip install '{GRAPH_ENGINES[name]}', or use "
-            'engine "torch"'
+            f'engine "{"onnx" if name == "openvino" else "torch"}"'
         ) from error
 
 

@@ -19,7 +19,13 @@ def resolve_device(device: str) -> str:
     """
     if device == "cpu" or (device == "auto" and not gpu_is_possible()):
         return "cpu"
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise DeviceError(
+            f"device {device!r} needs torch, which is not installed; pip install torch, or give "
+            '"cpu"'
+        ) from error
 
     if device == "auto":
         if torch.cuda.is_available():
@@ -50,11 +56,13 @@ def gpu_is_possible() -> bool:
     Importing torch takes longer than loading a tracker for the CPU. So it is only asked if its
     build has a GPU backend and the machine has the driver.
     """
-    if "torch" in sys.modules or sys.platform == "darwin":
+    if sys.modules.get("torch"):
         return True
     spec = find_spec("torch")  # does not import it
     if spec is None or spec.origin is None:
         return False
+    if sys.platform == "darwin":
+        return True
     try:
         version = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
     except OSError:

@@ -256,8 +256,9 @@ def opencv_tracker(name: str, options: Mapping[str, Any]) -> OpenCvTracker:
             if make is not None:
                 return OpenCvTracker(make)
         raise EvaluationError(
-            f"opencv:{name} is not in this OpenCV {cv2.__version__}; it comes with the package "
-            "opencv-contrib-python (install it instead of opencv-python, never beside it)"
+            f"opencv:{name} is not in this OpenCV {cv2.__version__}; it comes with another build: "
+            "pip uninstall opencv-python opencv-python-headless, then pip install "
+            "opencv-contrib-python; this one has opencv:mil"
         )
     # Trackers with networks.
     flags = " ".join(f"--{option} FILE.onnx" for option in known)

@@ -114,7 +114,7 @@ def test_missing_packages_are_shown_as_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DISPLAY_PROBLEM, lambda: None)
-    monkeypatch.setattr(info, "_PACKAGES", ("no-such-package",))
+    monkeypatch.setattr(info, "_MODULES", {"no_such_module": "no-such-package"})
     main(["info"])
     assert "no-such-package  not installed" in capsys.readouterr().out
 

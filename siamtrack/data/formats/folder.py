@@ -222,6 +222,30 @@ def read_track_csv(path: Path, *, keep_uncertain: bool = True) -> dict[int, dict
     return tables
 
 
+def read_truth(path: Path) -> FloatArray:
+    """Read the boxes of one target, from lines as `read_boxes` or a table as `read_track_csv`.
+
+    Returns:
+        (N, 4) float64 xywh px by frame, NaN where the target is absent.
+
+    Raises:
+        DatasetError: it cannot be read, is malformed, or is a table with several targets.
+    """
+    first = next(iter(_lines(path)), "")
+    if not set(_COLUMNS) & {cell.strip() for cell in first.split(",")}:
+        return read_boxes(path)
+    tables = read_track_csv(path)
+    if len(tables) != 1:
+        raise DatasetError(
+            f"{path} has {len(tables)} targets ({', '.join(map(str, sorted(tables)))}); give the "
+            "boxes of one, such as the rows of one target with the header"
+        )
+    (table,) = tables.values()
+    boxes = np.full((max(table) + 1, 4), np.nan)
+    boxes[list(table)] = list(table.values())
+    return boxes
+
+
 def _table_box(row: dict[str, str], keep_uncertain: bool) -> FloatArray:
     status = row.get("status") or "tracked"
     if status not in _STATUSES:

@@ -38,7 +38,7 @@ def cubic_spline(x: FloatArray, y: FloatArray, at: FloatArray) -> FloatArray:
     ):
         matrix[row, row], matrix[row, aside] = b, a + b
         right[row] = ((a + 2 * (a + b)) * b * first + a**2 * second) / (a + b)
-    return _hermite(x, y, np.linalg.solve(matrix, right), at)
+    return _hermite(x, y, np.asarray(np.linalg.solve(matrix, right), np.float64), at)
 
 
 def monotone_spline(x: FloatArray, y: FloatArray, at: FloatArray) -> FloatArray:
