@@ -4,7 +4,7 @@ Reading order: this file (table of commands, exit codes, log lines, signals), `o
 commands share), then the commands:
 
 - `track`, `demo`, `compare`, `info`, `bench`, `eval` and `export`: one command each;
-- `datasets`: prepare, check-dataset, make-synthetic;
+- `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
 - `train`: train, show-pairs, compare-losses, throughput, average-weights;
 - `weights`: import-weights, calibrate, tune, absence, gallery.
 
@@ -60,6 +60,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "prepare": ("datasets.prepare", "Crop data sets once, for training."),
         "check-dataset": ("datasets.check_dataset", "List everything wrong with data sets."),
         "make-synthetic": ("datasets.make_synthetic", "Render clips with exact boxes."),
+        "pseudo-label": ("datasets.pseudo_label", "Make boxes for clips that have none."),
         "show-pairs": ("train.show_pairs", "Draw training pairs with their labels."),
     },
     "Train": {

@@ -1,4 +1,4 @@
-"""`siamtrack prepare`, `check-dataset` and `make-synthetic`: the data for training.
+"""`siamtrack prepare`, `check-dataset`, `make-synthetic` and `pseudo-label`: data for training.
 
 Data sets are named `KIND:ROOT`, as in `folder:clips`; see `siamtrack.data.datasets`.
 """
@@ -6,10 +6,11 @@ Data sets are named `KIND:ROOT`, as in `folder:clips`; see `siamtrack.data.datas
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from siamtrack.cli.options import DATASET_METAVAR, config_options
+from siamtrack.cli.options import DATASET_METAVAR, config_options, model_options, tracker_options
 from siamtrack.errors import DatasetError
 
 
@@ -87,3 +88,66 @@ def make_synthetic(
             out, textures, config, clips=clips, seed=seed, workers=workers, on_clip=bar.update
         )
     click.echo(f"{out}: {report.made} clips made, {report.kept} were there")
+
+
+@click.command("pseudo-label")
+@click.argument("clips", metavar="CLIPS...", nargs=-1, required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write."
+)
+@click.option("--max-boxes", default=3, show_default=True, help="Start boxes tried in one clip.")
+@click.option(
+    "--max-frames",
+    default=150,
+    show_default=True,
+    help="Most frames tracked from a start box, in either direction.",
+)
+@click.option("--every", default=1, show_default=True, help="Track every N-th frame only.")
+@click.option(
+    "--min-agreement",
+    default=0.6,
+    show_default=True,
+    help="Least IoU of tracking there and back; raising it keeps fewer and better boxes.",
+)
+@model_options
+def pseudo_label(
+    clips: tuple[str, ...],
+    out: Path,
+    max_boxes: int,
+    max_frames: int,
+    every: int,
+    min_agreement: float,
+    weights: str | None,
+    device: str,
+    engine: str,
+    settings: tuple[tuple[str, Any], ...],
+) -> None:
+    """Make boxes for CLIPS that have none; they open as folder:DIR.
+
+    CLIPS are videos, folders of images, folders of those, or patterns in quotes. What moves against
+    the camera, or stands out from the border, is tracked there and back and kept where both agree.
+    Look at the contact sheets in DIR/sheets before training on the boxes. DIR/report.csv has a
+    line per start box. Clips that are in DIR already are kept, and only the missing ones labeled.
+    """
+    from tqdm import tqdm
+
+    import siamtrack
+    from siamtrack.api import DEFAULT_WEIGHTS
+    from siamtrack.data.pseudo import PseudoLabelConfig, find_clips
+    from siamtrack.data.pseudo import pseudo_label as label
+
+    config = PseudoLabelConfig(
+        max_boxes=max_boxes, max_frames=max_frames, every=every, min_agreement=min_agreement
+    )
+    found, options = find_clips(clips, out), tracker_options(settings)
+    tracker = siamtrack.load(weights, device=device, engine=engine, **options)
+    facts = {"weights": weights or DEFAULT_WEIGHTS, "engine": engine, **options}
+    with tqdm(total=len(found), unit="clip", delay=1) as bar:
+        report = label(found, out, tracker, config, settings=facts, on_clip=lambda *_: bar.update())
+    results = ", ".join(f"{count} {result}" for result, count in sorted(report.results.items()))
+    share = 100 * report.kept_frames / max(report.tracked_frames, 1)
+    click.echo(
+        f"{out}: {report.clips} clips ({results}); {report.targets} of {report.start_boxes} start "
+        f"boxes kept, {report.kept_frames} of {report.tracked_frames} tracked frames "
+        f"({share:.0f} %); look at {out / 'sheets'}"
+    )

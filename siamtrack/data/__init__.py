@@ -11,5 +11,6 @@ Reading order:
 7. augment: color, degradation and pasted objects of a pair.
 8. show: a picture of pairs (`siamtrack show-pairs`).
 
-synthetic renders clips with exact boxes, which `folder` opens.
+synthetic renders clips with exact boxes, and pseudo finds boxes in clips that have none; `folder`
+opens both.
 """

@@ -16,7 +16,7 @@ those of a folder of images may also be the only .txt or .csv file in it.
   damaged clip.
 
 Images are read upright and in natural order (2.jpg before 10.jpg); those in a folder that also
-holds videos are not frames.
+holds videos are not frames, nor are those of a folder `sheets` without boxes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from siamtrack.video.decode import VIDEO_SUFFIXES, ImageFrames, VideoFile
 
 _BOX_SUFFIXES = (".csv", ".txt")
 _COLUMNS = ("frame", "target", "x", "y", "w", "h")
+_SHEETS = "sheets"  # contact sheets of `siamtrack pseudo-label`
 _STATUSES = ("tracked", "uncertain", "lost")
 
 
@@ -119,11 +120,17 @@ def _load(targets: tuple[_ClipTarget, ...], keep_uncertain: bool, number: int) -
     return sequence
 
 
+def list_clips(path: Path) -> list[Path]:
+    """The videos and folders of images in a folder, at any depth; a video itself is one."""
+    return _clips_in(path) if path.is_dir() else [path] * (path.suffix.lower() in VIDEO_SUFFIXES)
+
+
 def _clips_in(root: Path) -> list[Path]:
     """Videos and folders of images, at any depth."""
     files = [p for p in root.rglob("*") if not p.name.startswith(".") and p.is_file()]
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     folders = {p.parent for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
+    folders = {f for f in folders if f.name != _SHEETS or _annotations_of(f)}
     # Images among videos are thumbnails, not frames.
     return sorted([*videos, *folders.difference(video.parent for video in videos)])
 

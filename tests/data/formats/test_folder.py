@@ -83,6 +83,17 @@ def test_thumbnails_beside_clips_are_no_frames(
     assert open_dataset(f"folder:{tmp_path}").names == ("dog",)
 
 
+def test_contact_sheets_are_no_clip_unless_they_have_boxes(
+    tmp_path: Path, write_pictures: Writer
+) -> None:
+    for name in ("dog", "sheets"):
+        write_pictures(tmp_path / name, 2)
+    (tmp_path / "dog.txt").write_text("1,2,3,4\n" * 2)
+    assert open_dataset(f"folder:{tmp_path}").names == ("dog",)
+    (tmp_path / "sheets.txt").write_text("1,2,3,4\n" * 2)
+    assert open_dataset(f"folder:{tmp_path}").names == ("dog", "sheets")
+
+
 # The table that siamtrack track writes
 
 

@@ -1,0 +1,163 @@
+"""Boxes of an object through a clip, kept where tracking forth and back agrees.
+
+From its start box the object is tracked away from the start frame, then back from the last box.
+Errors of one direction are not those of the other: a tracker that slid off the object does not
+find the way back to it (forward-backward error, Kalal et al. 2010).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from siamtrack.geometry import iou
+from siamtrack.tracking.cuts import is_cut, thumbnail
+from siamtrack.tracking.tracker import Tracker
+from siamtrack.types import FloatArray, Image
+
+_FAR_IOU, _FAR_FRAMES = 0.2, 5  # so far off for so long, the way back is not found again
+
+
+@dataclass(frozen=True, slots=True)
+class OneWay:
+    """Boxes of an object from a start frame on, forward or backward in time."""
+
+    numbers: list[int]  # of the frames, from the start on
+    boxes: FloatArray  # (n, 4) xywh px
+    scores: FloatArray  # (n,)
+
+    def by_frame(self) -> dict[int, FloatArray]:
+        """The boxes by frame number."""
+        return dict(zip(self.numbers, self.boxes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class AgreeingTrack:
+    """One object through a clip.
+
+    Attributes:
+        boxes: (N, 4) xywh px, the mean of both ways; NaN where they disagree.
+        agreement: (N,) IoU of both ways; NaN where the object was not tracked back.
+        scores: (N,) the lower of both scores; NaN like the boxes.
+    """
+
+    boxes: FloatArray
+    agreement: FloatArray
+    scores: FloatArray
+
+
+def track_out(
+    tracker: Tracker,
+    frames: Sequence[Image],
+    start: int,
+    box_xywh: FloatArray,
+    reach: int | None = None,
+) -> list[OneWay]:
+    """Track an object from a frame to the end of a clip, and to its beginning.
+
+    Args:
+        tracker: follows it; what it tracked before is forgotten.
+        frames: uint8 (H, W, 3) BGR each.
+        start: number of the frame with the start box.
+        box_xywh: (4,) px, the start box.
+        reach: most frames in either direction; None for all.
+    """
+    reach = len(frames) if reach is None else reach
+    tracker.init(frames[start], box_xywh)
+    state = tracker.state
+    ways = []
+    for numbers in (range(start, len(frames)), range(start, -1, -1)):
+        numbers = numbers[: reach + 1]
+        if state is not None:
+            tracker.set_state(state)
+        ways.append(_follow(tracker, frames, numbers, box_xywh))
+    return ways
+
+
+def track_back(
+    tracker: Tracker,
+    frames: Sequence[Image],
+    ways: Sequence[OneWay],
+    *,
+    min_agreement: float,
+    min_run: int,
+) -> AgreeingTrack:
+    """Track an object back to its start box from both ends, and keep where both ways agree.
+
+    Args:
+        tracker: follows it.
+        frames: those of `track_out`.
+        ways: what `track_out` returned.
+        min_agreement: least IoU of both ways. Raising it keeps fewer and better boxes.
+        min_run: least number of consecutive frames that are kept.
+    """
+    start, box = ways[0].numbers[0], ways[0].boxes[0]
+    boxes = np.full((len(frames), 4), np.nan)
+    agreement, scores = np.full(len(frames), np.nan), np.full(len(frames), np.nan)
+    for out in ways:
+        # Where the last box does not lead to the start box, try from half way.
+        for length in (len(out.numbers), len(out.numbers) // 2):
+            if length < max(min_run, 2):
+                break
+            numbers = out.numbers[:length]
+            tracker.init(frames[numbers[-1]], out.boxes[length - 1])
+            back = _follow(
+                tracker,
+                frames,
+                numbers[::-1],
+                out.boxes[length - 1],
+                expected=out.boxes[:length][::-1],
+            )
+            if len(back.numbers) == length and iou(back.boxes[-1], box) >= min_agreement:
+                here = list(numbers)
+                agreement[here] = iou(out.boxes[:length], back.boxes[::-1])
+                boxes[here] = (out.boxes[:length] + back.boxes[::-1]) / 2
+                scores[here] = np.minimum(out.scores[:length], back.scores[::-1])
+                break
+    boxes[start], agreement[start], scores[start] = box, 1.0, 1.0
+
+    # Runs of agreeing frames; shorter ones are chance.
+    good = np.nan_to_num(agreement) >= min_agreement
+    for first, end in _runs(good):
+        if end - first < min_run:
+            good[first:end] = False
+    boxes[~good], scores[~good] = np.nan, np.nan
+    return AgreeingTrack(boxes, agreement, scores)
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """First number and end of every run of true flags."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def _follow(
+    tracker: Tracker,
+    frames: Sequence[Image],
+    numbers: Sequence[int],
+    box_xywh: FloatArray,
+    expected: FloatArray | None = None,
+) -> OneWay:
+    """Track through frames in turn, up to a cut or to the last good box before a loss.
+
+    The tracker was started on the first one. With (n, 4) `expected` boxes, it is given up when it
+    is elsewhere for some frames.
+    """
+    boxes, scores, end, far = [box_xywh], [1.0], 1, 0
+    small = thumbnail(frames[numbers[0]])
+    for k, number in enumerate(numbers[1:], 1):
+        last, small = small, thumbnail(frames[number])
+        if is_cut(last, small):
+            break
+        result = tracker.update(frames[number])
+        box = np.array(result.box)
+        far = far + 1 if expected is not None and iou(box, expected[k]) < _FAR_IOU else 0
+        if result.status == "lost" or far == _FAR_FRAMES:
+            break
+        boxes.append(box)
+        scores.append(result.score)
+        if result.status == "tracked":
+            end = len(boxes)
+    return OneWay(list(numbers[:end]), np.array(boxes[:end]), np.array(scores[:end]))
