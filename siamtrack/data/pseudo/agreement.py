@@ -140,7 +140,7 @@ def _follow(
     box_xywh: FloatArray,
     expected: FloatArray | None = None,
 ) -> OneWay:
-    """Track through frames in turn, up to a cut or to the last good box before a loss.
+    """Track through frames in turn, up to a cut, another size, or the last good box before a loss.
 
     The tracker was started on the first one. With (n, 4) `expected` boxes, it is given up when it
     is elsewhere for some frames.
@@ -149,7 +149,7 @@ def _follow(
     small = thumbnail(frames[numbers[0]])
     for k, number in enumerate(numbers[1:], 1):
         last, small = small, thumbnail(frames[number])
-        if is_cut(last, small):
+        if is_cut(last, small) or frames[number].shape != frames[numbers[0]].shape:
             break
         result = tracker.update(frames[number])
         box = np.array(result.box)

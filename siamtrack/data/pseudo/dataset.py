@@ -31,14 +31,14 @@ import numpy as np
 
 from siamtrack.data.formats.folder import list_clips
 from siamtrack.data.pseudo.agreement import track_back, track_out
-from siamtrack.data.pseudo.start_boxes import Candidate, FrameCues, find_cues
+from siamtrack.data.pseudo.start_boxes import Candidate, FrameCues, find_cues, shrink
 from siamtrack.errors import DatasetError, OutputError
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import FloatArray, Image
 from siamtrack.utils.config import check_ranges, ranged
 from siamtrack.utils.files import atomic_write
 from siamtrack.utils.images import list_images
-from siamtrack.video.decode import Frames, ImageFrames, VideoFile
+from siamtrack.video.decode import VIDEO_SUFFIXES, Frames, ImageFrames, VideoFile
 from siamtrack.video.draw import draw_outlines
 from siamtrack.video.frames import DEFAULT_FPS
 from siamtrack.video.run import defer_interrupts
@@ -120,15 +120,18 @@ def find_clips(patterns: Iterable[str], out: Path | None = None) -> dict[str, Pa
     for text in patterns:
         path = Path(text).expanduser()
         paths = [path] if path.exists() else [Path(p) for p in glob.glob(str(path), recursive=True)]
-        found = [clip for p in sorted(paths) for clip in list_clips(p)]
+        found = [
+            clip
+            for p in sorted(paths)
+            for clip in list_clips(p)
+            if out is None or out.absolute() not in clip.absolute().parents
+        ]
         if not found:
             raise DatasetError(
-                f"{text} matches no clip; give videos, folders of images, folders of those, or a "
-                "pattern in quotes"
+                f"{text} matches no clip; give videos ({', '.join(sorted(VIDEO_SUFFIXES))}), "
+                "folders of images, folders of those, or a pattern in quotes"
             )
         for clip in found:
-            if out is not None and out.absolute() in clip.absolute().parents:
-                continue
             name = clip.name if clip.is_dir() else clip.stem
             other = clips.setdefault(name, clip)
             if other.resolve() != clip.resolve():
@@ -278,11 +281,13 @@ def _track_candidate(
     first = max(number % config.every, number - config.max_frames * config.every)
     end = min(len(frames), number + config.max_frames * config.every + 1)
     numbers = range(first, end, config.every)
-    pictures, scale = _read_pictures(frames, numbers)
+    shrunken = [shrink(picture, _TRACK_SIDE_PX) for picture in frames.iterate(numbers)]
+    start = numbers.index(number)
+    pictures, scale = [picture for picture, _ in shrunken], shrunken[start][1]
 
     # 2. Out: to the sampled frames before and after it first. If neither shows the object, it is
     #    none, which is the common case and ends here.
-    start, box = numbers.index(number), candidate.box_xywh * scale
+    box = candidate.box_xywh * scale
     gap = max((abs(n - number) for n in _neighbors(samples, number)), default=0)
     tracked: dict[int, FloatArray] = {}
     for reach in (-(-gap // config.every), None):
@@ -324,19 +329,6 @@ def _neighbors(samples: Iterable[int], number: int) -> list[int]:
     before = [n for n in samples if n < number]
     after = [n for n in samples if n > number]
     return [*before[-1:], *after[:1]]
-
-
-def _read_pictures(frames: Frames, numbers: Sequence[int]) -> tuple[list[Image], float]:
-    """Frames to track in, shrunken to `_TRACK_SIDE_PX`, and their px per px of the clip."""
-    pictures: list[Image] = []
-    scale = 1.0
-    for picture in frames.iterate(numbers):
-        scale = min(1.0, _TRACK_SIDE_PX / max(picture.shape[:2]))
-        if scale < 1.0:
-            wh = [round(side * scale) for side in picture.shape[1::-1]]
-            picture = np.asarray(cv2.resize(picture, wh, interpolation=cv2.INTER_AREA), np.uint8)
-        pictures.append(picture)
-    return pictures, scale
 
 
 def _support(
@@ -448,6 +440,8 @@ def _link(clip: Path, link: Path) -> None:
         link.mkdir(exist_ok=True)
         for picture in list_images(clip):
             _link(clip / picture, link / picture)
+        return
+    if link.exists() and link.samefile(clip):
         return
     link.unlink(missing_ok=True)
     try:

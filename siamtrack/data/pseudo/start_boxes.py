@@ -102,9 +102,9 @@ class FrameMotion:
     camera_px: float  # mean speed of the background
 
 
-def shrink(frame_bgr: Image) -> tuple[Image, float]:
-    """A frame at `WORK_SIDE_PX` (never enlarged), and its px per px of the frame."""
-    scale = min(1.0, WORK_SIDE_PX / max(frame_bgr.shape[:2]))
+def shrink(frame_bgr: Image, long_side_px: int) -> tuple[Image, float]:
+    """A frame with a shorter long side (never enlarged), and its px per px of the frame."""
+    scale = min(1.0, long_side_px / max(frame_bgr.shape[:2]))
     if scale == 1.0:
         return frame_bgr, 1.0
     wh = [max(8, round(side * scale)) for side in frame_bgr.shape[1::-1]]
@@ -153,11 +153,6 @@ def _flow_of(homography: FloatArray, shape: Sequence[int]) -> Float32Array:
     moved = np.stack([x, y, np.ones_like(x)], axis=-1) @ homography.T
     flow = moved[..., :2] / moved[..., 2:] - np.stack([x, y], axis=-1)
     return np.asarray(flow, np.float32)
-
-
-def is_still(motion: FrameMotion) -> bool:
-    """Whether neither the camera nor anything before it moves."""
-    return motion.camera_px < MIN_CAMERA_PX and not moving_mask(motion).any()
 
 
 def moving_mask(motion: FrameMotion) -> BoolArray:
@@ -300,12 +295,16 @@ def find_cues(before: Image, frame: Image, after: Image) -> FrameCues | None:
     Returns:
         None where nothing moves, camera included, or where no background can be told.
     """
-    (small, scale), (earlier, _), (later, _) = map(shrink, (frame, before, after))
+    (small, scale), (earlier, _), (later, _) = (
+        shrink(picture, WORK_SIDE_PX) for picture in (frame, before, after)
+    )
     motion = measure_motion(earlier, small, later)
-    if motion is None or is_still(motion):
+    if motion is None:
+        return None
+    moving = moving_mask(motion)
+    if motion.camera_px < MIN_CAMERA_PX and not moving.any():
         return None
     found: list[tuple[Cue, FloatArray, float]] = []
-    moving = moving_mask(motion)
     found += [("motion", *item) for item in find_moving(small, motion, moving)]
     # What stands out before a camera at rest does not move either, or motion has found it.
     salient = np.zeros_like(moving)

@@ -61,6 +61,13 @@ def test_the_way_ends_at_a_cut(numbered, template_tracker) -> None:
     assert [way.numbers for way in ways] == [[5, 6, 7, 8, 9], [5, 4, 3, 2, 1, 0]]
 
 
+def test_the_way_ends_where_frames_have_another_size(numbered, template_tracker) -> None:
+    images, boxes = numbered
+    images = [*images[:10], *(np.repeat(image, 2, axis=1) for image in images[10:])]
+    ways = track_out(template_tracker(), images, 8, boxes[8])
+    assert [way.numbers[-1] for way in ways] == [9, 0]
+
+
 def test_the_way_is_as_long_as_asked(numbered, template_tracker) -> None:
     images, boxes = numbered
     ways = track_out(template_tracker(), images, 10, boxes[10], reach=2)
@@ -74,6 +81,13 @@ def test_a_way_back_that_is_far_off_is_given_up(numbered, template_tracker) -> N
     track = track_back(astray, images, ways, **KEEP)
     assert np.isnan(track.boxes).all()
     assert astray.updates == 10, "five frames from the end, and five from half way"
+
+
+def test_a_way_back_that_misses_the_start_box_proves_nothing(numbered, template_tracker) -> None:
+    images, boxes = numbered
+    ways = track_out(template_tracker(), images, 0, boxes[0])
+    misses = template_tracker(slide_px=12.0, slides=lambda n: n <= 2)
+    assert np.isnan(track_back(misses, images, ways, **KEEP).boxes).all()
 
 
 def test_runs_shorter_than_asked_are_dropped(numbered, template_tracker) -> None:

@@ -227,6 +227,15 @@ def test_clips_are_copied_where_links_are_refused(
     assert copy.read_bytes() == (tmp_path / "a/0.png").read_bytes() and not copy.is_symlink()
 
 
+def test_a_clip_among_its_labels_is_not_replaced(write_scene, template_tracker, tmp_path) -> None:
+    write_scene(tmp_path / "first")
+    out = tmp_path / "out"
+    pseudo_label({"first": tmp_path / "first"}, out, template_tracker(), CONFIG)
+    write_scene(out / "mine")
+    pseudo_label({"mine": out / "mine"}, out, template_tracker(), CONFIG)
+    assert (out / "mine/0.png").is_file() and not (out / "mine/0.png").is_symlink()
+
+
 @pytest.mark.parametrize("option", ["max_boxes", "max_frames", "every", "samples", "min_run"])
 def test_options_out_of_range_are_refused(option) -> None:
     with pytest.raises(ConfigError, match=option):
@@ -249,6 +258,8 @@ def test_labels_among_the_clips_are_no_clips(write_scene, write_clip, tmp_path) 
     write_clip(tmp_path / "a.mp4", 2)
     write_scene(tmp_path / "out/a", frames=2)
     assert list(find_clips([str(tmp_path)], tmp_path / "out")) == ["a"]
+    with pytest.raises(DatasetError, match="matches no clip"):
+        find_clips([str(tmp_path / "out")], tmp_path / "out")
 
 
 @pytest.mark.parametrize("pattern", ["none.mp4", "*.mp4", "empty", "notes.txt"])
