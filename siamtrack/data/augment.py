@@ -5,6 +5,7 @@ Shift, scale, aspect ratio, rotation and flip are drawn in `pairs`, because they
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -52,24 +53,37 @@ class AugmentConfig:
     occluder: float = 0.15
 
 
-def augment_pair(z: Image, x: Image, config: AugmentConfig, rng: Generator) -> tuple[Image, Image]:
+def augment_pair(
+    z: Image,
+    x: Image,
+    config: AugmentConfig,
+    rng: Generator,
+    memory: Sequence[Image] = (),
+    memory_rng: Generator | None = None,
+) -> tuple[Image, Image, list[Image]]:
     """Change the colors of a pair, partly alike, and degrade each image by itself.
 
-    z is uint8 (S, S, 3) BGR, x (S', S', 3). The order of the draws defines the pairs of a seed.
+    z is uint8 (S, S, 3) BGR, x (S', S', 3). The order of the draws defines the pairs of a seed, so
+    further images of the same video, `memory`, draw from their own generator.
     """
+    memory_rng = memory_rng or rng
+    others = list(memory)
+
     # 1. Color: a change that both images share, then one of its own for each.
     if config.color > 0:
         shared = ColorJitter.draw(rng, config.color * config.color_joint)
         own = config.color * (1 - config.color_joint)
         z = ColorJitter.draw(rng, own).apply(shared.apply(z))
         x = ColorJitter.draw(rng, own).apply(shared.apply(x))
+        others = [ColorJitter.draw(memory_rng, own).apply(shared.apply(m)) for m in others]
 
-    # 2. Gray: both or neither, since a video is gray as a whole.
+    # 2. Gray: all or none, since a video is gray as a whole.
     if rng.random() < config.gray:
-        z, x = to_gray(z), to_gray(x)
+        z, x, *others = map(to_gray, (z, x, *others))
 
     # 3. Degradations: independent, since sharpness changes within a video.
-    return degrade(z, config, rng), degrade(x, config, rng)
+    z, x = degrade(z, config, rng), degrade(x, config, rng)
+    return z, x, [degrade(image, config, memory_rng) for image in others]
 
 
 @dataclass(frozen=True, slots=True)

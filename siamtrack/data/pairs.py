@@ -39,6 +39,8 @@ MIN_SIDE_PX = 8.0
 """Objects narrower or lower than this, in search px, are no distractors."""
 MIN_VISIBLE = 0.6
 """Fraction of a distractor that must be inside the window."""
+FIRST_FRAME_WINDOWS = 2
+"""Memory windows that are cut from the exemplar's frame; further ones are of other frames."""
 MAX_SHARED = 0.25
 """Largest common fraction of the smaller of two boxes: a wheel is no distractor of its car."""
 
@@ -74,6 +76,9 @@ class PairConfig:
         fill_replicate: probability that the border pixels are repeated outside the image.
         fill_photo: probability that another image fills the outside; else the mean color does.
             Raising either hides where the image ends.
+        memory: further windows of each pair that the filter loss solves its filter on: of the
+            exemplar's frame, and from the third on of frames near it. They are drawn as search
+            windows are. Raising it is closer to run time, and costs a pass of the backbone each.
         augment: changes of color and sharpness, pasted objects.
     """
 
@@ -92,6 +97,7 @@ class PairConfig:
     flip: float = 0.5
     fill_replicate: float = 0.1
     fill_photo: float = 0.4
+    memory: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -105,6 +111,8 @@ class Pair(TypedDict):
     positive: Tensor  # bool (), whether x shows z's target
     distractor_box: Tensor  # another object in x, annotated or pasted; zeros without one
     has_distractor: Tensor  # bool ()
+    memory: Tensor  # uint8 (M, 3, search, search) RGB, windows that show the target
+    memory_box: Tensor  # (M, 4), the target in each
     index: int  # of the pair, for error messages
     skipped: int  # attempts before this one, each ended by a damaged image
 
@@ -219,8 +227,20 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         x, x_box, distractor = self._search_image(x_crop, window, track, rng)
         # x: (S', S', 3) BGR, x_box and distractor: (4,) xywh
 
-        # 4. Colors and sharpness; flip both or neither.
-        z, x = augment_pair(z, x, c.augment, rng)
+        # 4. Windows of the online filter's memory. They have a generator of their own, so that they
+        #    change no pair.
+        memory_rng = np.random.default_rng((self.seed, index, c.memory, z_crop))
+        windows = [
+            self._memory_window(track, z_crop if k < FIRST_FRAME_WINDOWS else None, memory_rng)
+            for k in range(c.memory)
+        ]
+
+        # 5. Colors and sharpness; flip both or neither.
+        z, x, memory = augment_pair(z, x, c.augment, rng, [m for m, _ in windows], memory_rng)
+        memory_box = np.array([box for _, box in windows]).reshape(-1, 4)
+        for k in np.flatnonzero(memory_rng.random(len(memory)) < c.flip):
+            memory[k] = np.ascontiguousarray(memory[k][:, ::-1])
+            memory_box[k] = flip_box(memory_box[k], self.search_size_px)
         if flip:
             z, x = (np.ascontiguousarray(image[:, ::-1]) for image in (z, x))
             z_box = flip_box(z_box, z.shape[1])
@@ -234,9 +254,20 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
             "positive": torch.tensor(positive),
             "distractor_box": torch.from_numpy(distractor.astype(np.float32)),
             "has_distractor": torch.tensor(bool(distractor[2] > 0)),
+            "memory": _stack(memory, self.search_size_px),
+            "memory_box": torch.from_numpy(memory_box.astype(np.float32)),
             "index": index,
             "skipped": 0,
         }
+
+    def _memory_window(
+        self, track: CachedTrack, crop: int | None, rng: Generator
+    ) -> tuple[Image, FloatArray]:
+        """A search window that shows the target, in this crop or any of its track, and its box."""
+        if crop is None:
+            _, crop = self._draw_frames(track, rng)
+        image, box, _ = self._search_image(crop, self._draw_window(crop, rng), track, rng)
+        return image, box
 
     def _draw_track(self, rng: Generator) -> CachedTrack:
         return self.cache.tracks[int(np.searchsorted(self._cumulative, rng.random(), "right"))]
@@ -361,6 +392,11 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
                 x0, y0, x1, y1 = np.clip((x0, y0, x1, y1), 0, size)
                 out[y0:y1, x0:x1] = inside[y0:y1, x0:x1]
         return out, np.concatenate([(box[:2] - origin) * scale, box[2:] * scale])
+
+
+def _stack(images: list[Image], size_px: int) -> Tensor:
+    """(M, 3, S, S) RGB, also for no image."""
+    return to_network(images) if images else torch.zeros(0, 3, size_px, size_px, dtype=torch.uint8)
 
 
 class SameImageObjects:

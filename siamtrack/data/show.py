@@ -18,7 +18,7 @@ _HEADER_PX = 18
 
 
 def draw_pairs(pairs: PairDataset, *, first: int = 0, count: int = 64, columns: int = 8) -> Image:
-    """Draw pairs with their labels, exemplar left and search image right.
+    """Draw pairs with their labels: exemplar, search image, and memory windows, if there are any.
 
     The target's box is green. The object in the search image of a negative pair has a red box, a
     distractor an orange one.
@@ -55,6 +55,10 @@ def _draw_pair(pair: Pair) -> Image:
     _draw_box(x, pair["x_box"], TARGET_BGR if positive else OTHER_BGR)
     if pair["has_distractor"]:
         _draw_box(x, pair["distractor_box"], DISTRACTOR_BGR)
+    for window, box in zip(pair["memory"], pair["memory_box"], strict=True):
+        image = np.ascontiguousarray(window.permute(1, 2, 0).numpy()[:, :, ::-1])
+        _draw_box(image, box, TARGET_BGR)
+        x = np.hstack([x, image])
     height, width = x.shape[0], z.shape[1] + x.shape[1]
     tile = np.zeros((height + _HEADER_PX + _GAP_PX, width + _GAP_PX, 3), np.uint8)
     tile[_HEADER_PX : _HEADER_PX + z.shape[0], : z.shape[1]] = z

@@ -31,8 +31,8 @@ class Response:
             and bottom edge, px of the crop; None for networks without a box head.
         similarity: (B, R, R) cosine similarity of each cell's embedding and the exemplar's; None
             for networks without one.
-        features: (B, C, R, R) float32, each cell's embedding, at unit length over C; None for
-            networks without one, and from graphs exported before siamtrack had this output.
+        features: (B, C, R, R) float32, what the online filter learns from, at unit length over C;
+            None for networks without, and from graphs exported before siamtrack had this output.
     """
 
     score_logits: Float32Array

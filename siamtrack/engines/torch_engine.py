@@ -61,10 +61,10 @@ class TorchEngine:
         x = self._network.embed_search(batch)
         z = self._network.exemplar_from_tensors(exemplar.tensors)
         output = self._network.correlate(z, x)
-        similarity = self._network.similarity(z, output)
+        similarity, features = self._network.similarity(z, output), output.filter_features
         return Response(
             output.score_logits[:, 0].float().cpu().numpy(),  # (B, 1, R, R) to (B, R, R)
             None if output.ltrb_px is None else output.ltrb_px.float().cpu().numpy(),
             None if similarity is None else similarity.float().cpu().numpy(),
-            None if output.embedding is None else output.embedding.float().cpu().numpy(),
+            None if features is None else features.float().cpu().numpy(),
         )

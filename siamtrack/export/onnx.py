@@ -146,6 +146,6 @@ class TrackGraph(nn.Module):
         similarity = self.network.similarity(z, output)
         if similarity is not None:
             fields.append(similarity)  # (B, R, R)
-        if output.embedding is not None:
-            fields.append(output.embedding)  # (B, C, R, R)
+        if output.filter_features is not None:
+            fields.append(output.filter_features)  # (B, C, R, R)
         return tuple(fields)

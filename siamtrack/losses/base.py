@@ -29,11 +29,14 @@ class LossInput:
             of the box in search px, all positive; None for a network without a box head.
         embeddings: (N, D) one row per region, any number of regions per pair; None when no
             metric loss is used.
+        filter_features: (B, M + 1, C, R, R) unit-length features of the M memory windows of each
+            pair and, last, of its search crop; None when no loss of the online filter is used.
     """
 
     score_logits: Tensor
     ltrb_px: Tensor | None = None
     embeddings: Tensor | None = None
+    filter_features: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class LossTarget:
             averaged gradient is that of one process with the joined batch.
         seed: of the random draws of a loss; one that depends on the step alone makes a resumed run
             draw the same.
+        filter_centers_xy: (B, M + 1, 2) centers of the targets in `LossInput.filter_features`, in
+            cells: (0, 0) is the middle of the first cell.
     """
 
     positive: Tensor
@@ -65,6 +70,7 @@ class LossTarget:
     pair_weight: Tensor | None = None
     positives_per_pair: Tensor | float | None = None
     seed: int = 0
+    filter_centers_xy: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +80,14 @@ class Loss:
     Attributes:
         name: key of the loss in section [loss] of a configuration.
         needs_embeddings: whether it reads `embeddings` of the output, `identities` of the target.
+        needs_filter: whether it reads `filter_features` of the output and `filter_centers_xy` of
+            the target.
         reduction: "mean" over pairs or triplets, "sum", or "none" for one value each.
     """
 
     name: ClassVar[str]
     needs_embeddings: ClassVar[bool] = False
+    needs_filter: ClassVar[bool] = False
 
     reduction: Reduction = "mean"
 

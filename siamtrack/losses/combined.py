@@ -14,13 +14,14 @@ from siamtrack.errors import ConfigError
 from siamtrack.losses.base import Loss, LossInput, LossTarget
 from siamtrack.losses.boxes import GIoULoss, IoULoss
 from siamtrack.losses.metric import ContrastiveLoss, EuclideanLoss, TripletLoss
+from siamtrack.losses.online_filter import FilterLoss
 from siamtrack.losses.response import BalancedLogisticLoss, FocalLoss, IoUAwareLoss
 from siamtrack.utils.config import build, check_number
 
 _RESPONSE_AND_BOXES = (BalancedLogisticLoss, FocalLoss, IoUAwareLoss, IoULoss, GIoULoss)
 _METRIC = (ContrastiveLoss, TripletLoss, EuclideanLoss)
 LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
-    {loss.name: loss for loss in (*_RESPONSE_AND_BOXES, *_METRIC)}
+    {loss.name: loss for loss in (*_RESPONSE_AND_BOXES, *_METRIC, FilterLoss)}
 )
 """Every loss by its name in a configuration."""
 
@@ -44,6 +45,11 @@ class CombinedLoss:
     def needs_embeddings(self) -> bool:
         """Whether a term reads embeddings; the training step computes them only then."""
         return any(term.loss.needs_embeddings for term in self.terms)
+
+    @property
+    def needs_filter(self) -> bool:
+        """Whether a term reads the features of the online filter."""
+        return any(term.loss.needs_filter for term in self.terms)
 
     def __call__(self, output: LossInput, target: LossTarget) -> Tensor:
         """Scalar weighted sum."""

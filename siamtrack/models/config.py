@@ -57,12 +57,16 @@ class Lite0Config(NetworkConfig):
             cells; the target covers about half of the exemplar's side.
         fine_detail: feed the stride-8 features into the neck, which helps with small targets and
             with distractors that differ in texture.
+        filter_channels: width of the features of the online filter; 0 gives it those that are
+            correlated. Raising it separates more distractors; the filter's time and memory grow
+            with its square.
     """
 
     neck_channels: int = 96
     head_channels: int = 96
     kernel_cells: int = 4
     fine_detail: bool = True
+    filter_channels: int = 0
 
     def __post_init__(self) -> None:
         for name in ("exemplar_size_px", "search_size_px"):
@@ -75,6 +79,11 @@ class Lite0Config(NetworkConfig):
             raise ConfigError(
                 f"kernel_cells is {self.kernel_cells}; the exemplar has {self.exemplar_cells} "
                 "cells a side"
+            )
+        if not 0 <= self.filter_channels <= self.neck_channels:
+            raise ConfigError(
+                f"filter_channels is {self.filter_channels}; give 0 to neck_channels, "
+                f"{self.neck_channels}"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -48,7 +49,9 @@ class SiamTrackLite0(SiameseNetwork):
         super().__init__(config)
         neck, head = config.neck_channels, config.head_channels
         self.search_branch = Branch(config)
-        self.exemplar_branch = Branch(config) if config.pseudo_siamese else self.search_branch
+        self.exemplar_branch = self.search_branch
+        if config.pseudo_siamese:
+            self.exemplar_branch = Branch(replace(config, filter_channels=0))
         self.target_code = nn.Parameter(torch.zeros(1, neck, 1, 1))
         self.match_scale = nn.Parameter(torch.tensor(5.0))
         self.fuse_pixelwise = conv_bn(config.exemplar_cells**2 + neck, head)
@@ -61,7 +64,7 @@ class SiamTrackLite0(SiameseNetwork):
 
     def embed_exemplar(self, z: Tensor, target_mask: Tensor) -> Lite0Exemplar:
         """Embed the target; the mask tells its cells from the background's."""
-        features = self.exemplar_branch(self.normalize(z))  # (B, neck, h, w)
+        features, _ = self.exemplar_branch(self.normalize(z))  # (B, neck, h, w)
         mask = target_mask.to(features.dtype)  # (B, 1, h, w)
 
         # Appearance: mean feature of the target's cells, for the cosine similarity.
@@ -79,12 +82,18 @@ class SiamTrackLite0(SiameseNetwork):
         return Lite0Exemplar(F.normalize(coded, dim=1), kernel, embedding)
 
     def embed_search(self, x: Tensor) -> Tensor:
-        """(B, 3, search_size_px, search_size_px) RGB in 0 to 255 to (B, neck, R, R) features."""
-        features: Tensor = self.search_branch(self.normalize(x))
-        return features
+        """(B, 3, search_size_px, search_size_px) RGB in 0 to 255 to (B, neck + filter, R, R).
+
+        The features that are correlated, then those of the online filter, if it has its own.
+        """
+        neck, own = self.search_branch(self.normalize(x))
+        return neck if own is None else torch.cat([neck, own], dim=1)
 
     def correlate(self, z: Lite0Exemplar, x: Tensor) -> NetworkOutput:
         """Correlate pixel-wise and depth-wise, then predict score and box of every cell."""
+        filter_features = self.filter_features(x)
+        x = x[:, : self.config.neck_channels]
+
         # 1. Pixel-wise correlation: cosine of every exemplar cell with every search cell.
         unit = F.normalize(x, dim=1)
         matches = pixelwise_correlate(z.cells, unit) * self.match_scale  # (B, h * w, R, R)
@@ -102,7 +111,13 @@ class SiamTrackLite0(SiameseNetwork):
         logits = self.score(self.score_tower(fused))  # (B, 1, R, R)
         # exp keeps distances positive; the clamp keeps extreme ones finite in half precision.
         ltrb = self.box(self.box_tower(fused)).float().clamp(-6.0, 5.0).exp()  # (B, 4, R, R)
-        return NetworkOutput(logits, ltrb * self.config.total_stride, unit)
+        return NetworkOutput(logits, ltrb * self.config.total_stride, unit, filter_features)
+
+    def filter_features(self, x: Tensor) -> Tensor:
+        """(B, F, R, R): those of its own, or the ones that are correlated."""
+        if self.config.filter_channels:
+            x = x[:, self.config.neck_channels :]
+        return F.normalize(x, dim=1)
 
     def forward(self, z: Tensor, x: Tensor, target_mask: Tensor) -> NetworkOutput:
         """Embed and correlate pairs (z, x), for training."""
@@ -124,7 +139,17 @@ class SiamTrackLite0(SiameseNetwork):
         The pixel-wise correlation has one channel per exemplar cell, so that an exemplar of another
         size needs other channels. Their weights are interpolated by the position of the cell.
         """
-        state = super().resized_state_dict(config)
+        own = self.config.filter_channels
+        if not own and isinstance(config, Lite0Config) and config.filter_channels:
+            # New features of the online filter start as the strongest directions of the neck.
+            state = super().resized_state_dict(replace(config, filter_channels=0))
+            neck = self.search_branch.neck.weight.detach()[:, :, 0, 0]  # (neck, channels)
+            directions = torch.linalg.svd(neck, full_matrices=False).Vh[: config.filter_channels]
+            for branch in ("search_branch",) if config.pseudo_siamese else _BRANCHES:
+                state[f"{branch}.filter_neck.weight"] = directions[:, :, None, None].clone()
+                state[f"{branch}.filter_neck.bias"] = neck.new_zeros(len(directions))
+        else:
+            state = super().resized_state_dict(config)
         old, new = self.config.exemplar_cells, config.exemplar_cells
         if old != new:
             name = "fuse_pixelwise.0.weight"  # (head, old * old + neck, 1, 1)
@@ -137,13 +162,15 @@ class SiamTrackLite0(SiameseNetwork):
         return state
 
 
+_BRANCHES = ("search_branch", "exemplar_branch")  # two names of one branch unless pseudo-siamese
+
 NECK_GAIN = 0.02
 """Variance gain of a new neck: backbone features have a standard deviation of about 7, the neck's
 output one of 1."""
 
 
 class Branch(nn.Module):
-    """One siamese branch: backbone and neck, image to features at stride 16."""
+    """One siamese branch: backbone and necks, image to features at stride 16."""
 
     def __init__(self, config: Lite0Config) -> None:
         super().__init__()
@@ -153,25 +180,39 @@ class Branch(nn.Module):
         if config.fine_detail:
             channels += 4 * self.backbone.fine_channels
         # No batch norm here: exemplars and searches have different statistics but share the neck.
-        self.neck = nn.Conv2d(channels, config.neck_channels, 1)
-        nn.init.normal_(self.neck.weight, std=(NECK_GAIN / channels) ** 0.5)
-        if self.neck.bias is not None:
-            nn.init.zeros_(self.neck.bias)
+        self.neck = _neck(channels, config.neck_channels)
+        self.filter_neck = None
+        if config.filter_channels:
+            self.filter_neck = _neck(channels, config.filter_channels)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) normalized RGB to (B, neck, S / 16, S / 16)."""
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, S, S) normalized RGB to (B, neck, R, R) features, and those of the filter."""
         fine, coarse = self.backbone(image)  # (B, 40, S / 8, S / 8), (B, 112, S / 16, S / 16)
+        neck = self._project(self.neck, fine, coarse)
+        if self.filter_neck is None:
+            return neck, None
+        return neck, self._project(self.filter_neck, fine, coarse)
+
+    def _project(self, neck: nn.Conv2d, fine: Tensor, coarse: Tensor) -> Tensor:
         if self.fine_detail and torch.compiler.is_exporting():
             # The same sum without moving data: the four cells are a 2 x 2 convolution.
             width = coarse.shape[1]
-            whole, detail = self.neck.weight[:, :width], self.neck.weight[:, width:]
+            whole, detail = neck.weight[:, :width], neck.weight[:, width:]
             detail = detail.reshape(-1, fine.shape[1], 2, 2)
-            return F.conv2d(coarse, whole, self.neck.bias) + F.conv2d(fine, detail, stride=2)
+            return F.conv2d(coarse, whole, neck.bias) + F.conv2d(fine, detail, stride=2)
         if self.fine_detail:
             # Each stride-16 cell gets its 2 x 2 stride-8 cells as extra channels.
             coarse = torch.cat([coarse, F.pixel_unshuffle(fine, 2)], dim=1)  # (B, 272, ., .)
-        features: Tensor = self.neck(coarse)
+        features: Tensor = neck(coarse)
         return features
+
+
+def _neck(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 1)
+    nn.init.normal_(conv.weight, std=(NECK_GAIN / in_channels) ** 0.5)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
 
 
 class SeparableBlock(nn.Sequential):

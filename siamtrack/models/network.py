@@ -24,11 +24,14 @@ class NetworkOutput(NamedTuple):
             head.
         embedding: (B, E, R, R) unit-length appearance vectors of the search cells, comparable
             with the exemplar's; None for networks without one.
+        filter_features: (B, F, R, R) unit-length features that the online filter learns from; None
+            for networks without.
     """
 
     score_logits: Tensor
     ltrb_px: Tensor | None = None
     embedding: Tensor | None = None
+    filter_features: Tensor | None = None
 
 
 class SiameseNetwork(nn.Module):
@@ -80,6 +83,10 @@ class SiameseNetwork(nn.Module):
     def correlate(self, z: Any, x: Tensor) -> NetworkOutput:
         """Match search features against exemplars: one for all, or as many as searches."""
         raise NotImplementedError
+
+    def filter_features(self, x: Tensor) -> Tensor | None:
+        """(B, F, R, R) unit-length features of the online filter, from those of `embed_search`."""
+        return None
 
     def exemplar_from_tensors(self, tensors: Sequence[Tensor]) -> Any:
         """Rebuild the result of `embed_exemplar` from its tensors, in order.

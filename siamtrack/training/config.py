@@ -61,6 +61,8 @@ class OptimConfig:
         frozen_stages: stages of the backbone, from the input, that are not trained. 3 of Lite0
             reach stride 8 and save about half of the time of a step; 0 trains everything.
         frozen_batch_norm: keep batch norm at its present statistics, for fine-tuning.
+        only_filter: train nothing but the features of the online filter (`filter_channels`), so
+            that boxes and scores stay as they are.
         schedule: "cosine" decays to `final_share` of the rate in a half wave, "geometric" by a
             constant factor per step (SiamFC: 1e-2 to 1e-5), "constant" does not decay.
         final_share: learning rate at the end over `rate`.
@@ -76,6 +78,7 @@ class OptimConfig:
     backbone_factor: float = 0.1
     frozen_stages: int = 3
     frozen_batch_norm: bool = False
+    only_filter: bool = False
     schedule: str = "cosine"
     final_share: float = ranged(0.02, 0.0, 1.0)
     warmup_steps: int = 200

@@ -38,7 +38,8 @@ def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
     """Stop training the first stages of every backbone, and batch norm where asked.
 
     Raises:
-        ConfigError: stages are to be frozen that the network does not have.
+        ConfigError: stages are to be frozen that the network does not have, or all but features
+            of the online filter that it does not have.
     """
     backbones = pretrained_backbones(network)
     if config.frozen_stages and not backbones:
@@ -50,6 +51,16 @@ def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
         backbone.freeze_below(config.frozen_stages)
     for norm in _frozen_batch_norms(network, config):
         norm.requires_grad_(False)
+    if config.only_filter:
+        own = [p for name, p in network.named_parameters() if "filter_neck" in name]
+        if not own:
+            raise ConfigError(
+                "optim.only_filter is set, and this network has no features for the online filter "
+                "alone; set network.config.filter_channels, for example to 48"
+            )
+        network.requires_grad_(False)
+        for parameter in own:
+            parameter.requires_grad_(True)
 
 
 def to_training_mode(network: SiameseNetwork, config: OptimConfig) -> None:
@@ -61,7 +72,7 @@ def to_training_mode(network: SiameseNetwork, config: OptimConfig) -> None:
 
 def _frozen_batch_norms(network: nn.Module, config: OptimConfig) -> list[nn.BatchNorm2d]:
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    return norms if config.frozen_batch_norm else []
+    return norms if config.frozen_batch_norm or config.only_filter else []
 
 
 def pretrained_backbones(network: nn.Module) -> list[EfficientNetLite0]:

@@ -29,28 +29,39 @@ class PairForward(nn.Module):
         super().__init__()
         self.network, self.cross = network, cross
 
-    def forward(self, z: Tensor, x: Tensor, z_box: Tensor) -> tuple[NetworkOutput, Tensor | None]:
+    def forward(
+        self, z: Tensor, x: Tensor, z_box: Tensor, memory: Tensor | None = None
+    ) -> tuple[NetworkOutput, Tensor | None, Tensor | None]:
         """Run a batch.
 
         Args:
             z: (B, 3, S, S) RGB in 0..255, the exemplars.
             x: (B, 3, T, T) RGB in 0..255, the search crops.
             z_box: (B, 4) xywh of the targets in z, px.
+            memory: (B, M, 3, T, T) RGB in 0..255, windows of the online filter's memory.
 
         Returns:
-            The output for B pairs, or 2 B with `cross`, and the (B, E) exemplar embeddings of
-            networks that have them.
+            The output for B pairs, or 2 B with `cross`; the (B, E) exemplar embeddings of networks
+            that have them; and with `memory` the (B, M + 1, C, R, R) features of the online filter
+            in these windows and, last, in x.
         """
         exemplar = self.network.embed_exemplar(z, target_mask(z_box, self.network.config))
         search = self.network.embed_search(x)
         embedding = getattr(exemplar, "embedding", None)
+        filter_features = None
+        if memory is not None:
+            windows = self.network.filter_features(self.network.embed_search(memory.flatten(0, 1)))
+            last = self.network.filter_features(search)
+            if windows is not None and last is not None:
+                windows = windows.unflatten(0, memory.shape[:2])
+                filter_features = torch.cat([windows, last[:, None]], dim=1)
         if self.cross:
             # Search crop i meets the exemplar of pair i - 1 as well.
             tensors = (exemplar,) if isinstance(exemplar, Tensor) else tuple(exemplar)
             both = [torch.cat([t, t.roll(1, dims=0)]) for t in tensors]  # (2 B, ...)
             exemplar = self.network.exemplar_from_tensors(both)
             search = torch.cat([search, search])  # (2 B, ...)
-        return self.network.correlate(exemplar, search), embedding
+        return self.network.correlate(exemplar, search), embedding, filter_features
 
 
 def compute_losses(
@@ -75,7 +86,10 @@ def compute_losses(
         group: processes over which positive cells are averaged; None: this one alone.
     """
     # 1. Forward pass: score map, boxes and embedding map of each pair.
-    output, z_embedding = forward(batch["z"], batch["x"], batch["z_box"])
+    inputs = (batch["z"], batch["x"], batch["z_box"])
+    if loss.needs_filter:
+        inputs = (*inputs, batch["memory"])
+    output, z_embedding, filter_features = forward(*inputs)
     positive = batch["positive"]  # (B,)
     pairs, response_size = len(positive), output.score_logits.shape[-1]
     stride = network.config.total_stride
@@ -114,8 +128,16 @@ def compute_losses(
         triplets = pair_triplets(positive, batch["has_distractor"])
         target = replace(target, identities=identities, triplets=triplets)
 
-    # 5. Losses.
-    return loss.evaluate(LossInput(output.score_logits, output.ltrb_px, embeddings), target)
+    # 5. Centers of the targets that the online filter learns and finds, in cells.
+    if filter_features is not None:
+        boxes = torch.cat([batch["memory_box"], x_box[:, None]], dim=1)  # (B, M + 1, 4)
+        middle = (network.config.search_size_px - (response_size - 1) * stride) / 2  # of cell 0
+        centers = (boxes[..., :2] + boxes[..., 2:] / 2 - middle) / stride
+        target = replace(target, filter_centers_xy=centers)
+
+    # 6. Losses.
+    result = LossInput(output.score_logits, output.ltrb_px, embeddings, filter_features)
+    return loss.evaluate(result, target)
 
 
 def _with_crossed_pairs(target: LossTarget, weight: float) -> LossTarget:

@@ -34,6 +34,22 @@ def test_the_target_is_where_the_boxes_say(squares):
         assert z.max() > 100  # the background is darker than that
 
 
+def test_memory_windows_show_the_target_and_change_no_pair(squares):
+    plain = PairDataset(squares, CLEAN, seed=1)
+    pairs = PairDataset(squares, replace(CLEAN, memory=3), seed=1)
+    for index in range(20):
+        pair, without = pairs[index], plain[index]
+        assert pair["memory"].shape == (3, 3, 256, 256) and without["memory"].shape[0] == 0
+        for key in ("z", "x", "z_box", "x_box"):
+            assert torch.equal(pair[key], without[key])
+        z = target_color(pair["z"], pair["z_box"])
+        for window, box in zip(pair["memory"], pair["memory_box"], strict=True):
+            torch.testing.assert_close(target_color(window, box), z, atol=8, rtol=0)
+    boxes = torch.cat([pairs[index]["memory_box"] for index in range(20)])
+    assert len(boxes.unique(dim=0)) == 60
+    assert torch.equal(pairs[3]["memory"], pairs[3]["memory"])
+
+
 def test_windows_are_jittered_as_far_as_asked_and_no_farther(squares):
     pairs = PairDataset(squares, CLEAN, seed=2)
     boxes = torch.stack([pairs[i]["x_box"] for i in range(300)])

@@ -1,5 +1,7 @@
 """The default network: shapes, equivariance, masks and pretrained weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,8 @@ from siamtrack.errors import ConfigError, WeightsError
 from siamtrack.models.efficientnet import IMAGENET_BN_EPS, EfficientNetLite0
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.network import coverage
+
+SMALL = Lite0Config(exemplar_size_px=64, search_size_px=128, neck_channels=8, head_channels=8)
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +181,29 @@ def test_imagenet_weights_of_another_network_are_refused():
     state["3.conv.weight"] = torch.zeros(1, 2, 3, 3)
     with pytest.raises(WeightsError, match=r"3\.conv\.weight is \(1, 2, 3, 3\)"):
         backbone.load_imagenet(state)
+
+
+def test_the_online_filter_can_have_features_of_its_own():
+    own = replace(SMALL, filter_channels=4)
+    old, new = SiamTrackLite0(SMALL).eval(), SiamTrackLite0(own).eval()
+    new.load_state_dict(old.resized_state_dict(own))
+    z = torch.randint(0, 256, (2, 3, own.exemplar_size_px, own.exemplar_size_px))
+    x = torch.randint(0, 256, (2, 3, own.search_size_px, own.search_size_px))
+    mask = torch.ones(2, 1, own.exemplar_cells, own.exemplar_cells)
+    with torch.no_grad():
+        before, after = old(z, x, mask), new(z, x, mask)
+    # Nothing else changes.
+    for name in ("score_logits", "ltrb_px", "embedding"):
+        torch.testing.assert_close(getattr(before, name), getattr(after, name))
+    assert torch.equal(before.filter_features, before.embedding)
+    assert after.filter_features.shape[1] == 4
+    torch.testing.assert_close(after.filter_features.norm(dim=1), torch.ones(2, *x.shape[2:])[
+        :, : own.response_size, : own.response_size])  # fmt: skip
+
+    # They start as directions of the neck: a linear function of its features finds them again.
+    features = old.embed_search(x).movedim(1, -1).flatten(0, 2)
+    wanted = new.embed_search(x)[:, own.neck_channels :].movedim(1, -1).flatten(0, 2)
+    fit = torch.linalg.lstsq(features, wanted).solution
+    torch.testing.assert_close(features @ fit, wanted, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ConfigError, match="filter_channels"):
+        replace(SMALL, filter_channels=SMALL.neck_channels + 1)

@@ -1,9 +1,15 @@
 """What a batch gives to the losses: regions, identities and triplets."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
+from siamtrack.errors import ConfigError
 from siamtrack.losses.combined import build_loss
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
+from siamtrack.training.config import OptimConfig
+from siamtrack.training.optim import freeze
 from siamtrack.training.step import PairForward, compute_losses, pair_triplets
 
 SIZES = Lite0Config(exemplar_size_px=32, search_size_px=64, neck_channels=8, kernel_cells=2,
@@ -28,6 +34,7 @@ class Recorder:
     """Stands in for a loss and keeps what it is given."""
 
     needs_embeddings = True
+    needs_filter = False
 
     def evaluate(self, output, target):
         self.output, self.target = output, target
@@ -78,3 +85,32 @@ def test_every_mining_trains_on_a_batch():
         )  # fmt: skip
         total.backward()
         assert network.search_branch.neck.weight.grad.abs().sum() > 0, mining
+
+
+def test_the_filter_loss_gets_the_memory_windows_and_trains_its_own_features():
+    sizes = replace(SIZES, filter_channels=4)
+    network, loss = SiamTrackLite0(sizes), build_loss({"filter": 1.0})
+    given = batch([False] * 3)
+    given["memory"] = torch.randint(0, 256, (3, 2, 3, 64, 64), dtype=torch.uint8)
+    given["memory_box"] = torch.tensor([[[16.0, 16, 32, 32], [0, 0, 16, 16]]] * 3)
+    freeze(network, OptimConfig(only_filter=True))
+    forward = PairForward(network, cross=False)
+    total, _ = compute_losses(forward, network, loss, given, cross_negatives=0.0, seed=3)
+    total.backward()
+    trained = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert trained == {"search_branch.filter_neck.weight", "search_branch.filter_neck.bias"}
+
+    # Cells begin every 16 px: (32, 32) is between the second and the third, (8, 8) the first.
+    recorder = Recorder()
+    recorder.needs_filter, recorder.needs_embeddings = True, False
+    compute_losses(forward, network, recorder, given, cross_negatives=0.0, seed=3)
+    assert recorder.target.filter_centers_xy[0].tolist() == [[1.5, 1.5], [0, 0], [0.5, 0.5]]
+    features = recorder.output.filter_features
+    assert features.shape == (3, 3, 4, 4, 4)
+    alone = network.filter_features(network.embed_search(given["memory"][:, 1]))
+    torch.testing.assert_close(features[:, 1], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_only_the_filter_cannot_be_trained_where_it_has_no_features():
+    with pytest.raises(ConfigError, match="filter_channels"):
+        freeze(SiamTrackLite0(SIZES), OptimConfig(only_filter=True))
