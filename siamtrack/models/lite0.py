@@ -145,9 +145,10 @@ class SiamTrackLite0(SiameseNetwork):
             state = super().resized_state_dict(replace(config, filter_channels=0))
             neck = self.search_branch.neck.weight.detach()[:, :, 0, 0]  # (neck, channels)
             directions = torch.linalg.svd(neck, full_matrices=False).Vh[: config.filter_channels]
+            start = FilterNeck(neck.shape[1], config.filter_channels).state_dict()
+            start["enter.weight"][: len(directions)] = directions[:, :, None, None]
             for branch in ("search_branch",) if config.pseudo_siamese else _BRANCHES:
-                state[f"{branch}.filter_neck.weight"] = directions[:, :, None, None].clone()
-                state[f"{branch}.filter_neck.bias"] = neck.new_zeros(len(directions))
+                state |= {f"{branch}.filter_neck.{name}": value for name, value in start.items()}
         else:
             state = super().resized_state_dict(config)
         old, new = self.config.exemplar_cells, config.exemplar_cells
@@ -170,7 +171,7 @@ output one of 1."""
 
 
 class Branch(nn.Module):
-    """One siamese branch: backbone and necks, image to features at stride 16."""
+    """One siamese branch: backbone and neck, image to features at stride 16."""
 
     def __init__(self, config: Lite0Config) -> None:
         super().__init__()
@@ -180,10 +181,10 @@ class Branch(nn.Module):
         if config.fine_detail:
             channels += 4 * self.backbone.fine_channels
         # No batch norm here: exemplars and searches have different statistics but share the neck.
-        self.neck = _neck(channels, config.neck_channels)
+        self.neck = _projection(channels, config.neck_channels)
         self.filter_neck = None
         if config.filter_channels:
-            self.filter_neck = _neck(channels, config.filter_channels)
+            self.filter_neck = FilterNeck(channels, config.filter_channels)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, S, S) normalized RGB to (B, neck, R, R) features, and those of the filter."""
@@ -191,23 +192,53 @@ class Branch(nn.Module):
         neck = self._project(self.neck, fine, coarse)
         if self.filter_neck is None:
             return neck, None
-        return neck, self._project(self.filter_neck, fine, coarse)
+        return neck, self.filter_neck(self._project(self.filter_neck.enter, fine, coarse))
 
-    def _project(self, neck: nn.Conv2d, fine: Tensor, coarse: Tensor) -> Tensor:
+    def _project(self, conv: nn.Conv2d, fine: Tensor, coarse: Tensor) -> Tensor:
+        """1 x 1 convolution of both kinds of features."""
         if self.fine_detail and torch.compiler.is_exporting():
             # The same sum without moving data: the four cells are a 2 x 2 convolution.
             width = coarse.shape[1]
-            whole, detail = neck.weight[:, :width], neck.weight[:, width:]
+            whole, detail = conv.weight[:, :width], conv.weight[:, width:]
             detail = detail.reshape(-1, fine.shape[1], 2, 2)
-            return F.conv2d(coarse, whole, neck.bias) + F.conv2d(fine, detail, stride=2)
+            return F.conv2d(coarse, whole, conv.bias) + F.conv2d(fine, detail, stride=2)
         if self.fine_detail:
             # Each stride-16 cell gets its 2 x 2 stride-8 cells as extra channels.
             coarse = torch.cat([coarse, F.pixel_unshuffle(fine, 2)], dim=1)  # (B, 272, ., .)
-        features: Tensor = neck(coarse)
+        features: Tensor = conv(coarse)
         return features
 
 
-def _neck(in_channels: int, out_channels: int) -> nn.Conv2d:
+FILTER_HIDDEN = 96
+"""Channels between the two 1 x 1 convolutions of `FilterNeck`."""
+
+
+class FilterNeck(nn.Module):
+    """Features of the online filter: a projection, plus what the cells around add to it.
+
+    They are trained through the filter (`siamtrack.losses.online_filter`), those of the neck for
+    the correlations: to tell this object from its surroundings, instead of any from background.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.enter = _projection(in_channels, out_channels + FILTER_HIDDEN)
+        self.around = DepthwiseConv2d(FILTER_HIDDEN, 3)
+        self.leave = nn.Conv2d(FILTER_HIDDEN, out_channels, 1)
+        # It starts as the projection alone.
+        nn.init.zeros_(self.leave.weight)
+        if self.leave.bias is not None:
+            nn.init.zeros_(self.leave.bias)
+
+    def forward(self, entered: Tensor) -> Tensor:
+        """(B, out + hidden, R, R) outputs of `enter` to (B, out, R, R)."""
+        hidden = F.relu(entered[:, self.out_channels :])
+        added: Tensor = self.leave(F.relu(self.around(hidden)))
+        return entered[:, : self.out_channels] + added
+
+
+def _projection(in_channels: int, out_channels: int) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, out_channels, 1)
     nn.init.normal_(conv.weight, std=(NECK_GAIN / in_channels) ** 0.5)
     if conv.bias is not None:

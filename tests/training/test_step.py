@@ -98,7 +98,7 @@ def test_the_filter_loss_gets_the_memory_windows_and_trains_its_own_features():
     total, _ = compute_losses(forward, network, loss, given, cross_negatives=0.0, seed=3)
     total.backward()
     trained = {name for name, p in network.named_parameters() if p.grad is not None}
-    assert trained == {"search_branch.filter_neck.weight", "search_branch.filter_neck.bias"}
+    assert trained and all(name.startswith("search_branch.filter_neck.") for name in trained)
 
     # Cells begin every 16 px: (32, 32) is between the second and the third, (8, 8) the first.
     recorder = Recorder()
