@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -218,6 +219,11 @@ def log_to_stderr() -> Iterator[None]:
 
     Each use of an old name becomes one plain line, however often it is used.
     """
+    # What decoders say of damaged pictures is said by this package, in one line.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].utils.logging.setLogLevel(0)
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     logger, handler, shown = logging.getLogger("siamtrack"), StderrHandler(), set[str]()
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)

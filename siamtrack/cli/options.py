@@ -46,6 +46,25 @@ class BoxType(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+class RangeType(click.ParamType):  # type: ignore[type-arg]
+    """`lo,hi`: two numbers, the lower one first."""
+
+    name = "lo,hi"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        """Parse the values that become black and white."""
+        from siamtrack.utils.levels import check_range
+
+        if isinstance(value, tuple):
+            return check_range(value)
+        try:
+            return check_range(str(value).replace(",", " ").split())
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 class SettingType(click.ParamType):  # type: ignore[type-arg]
     """`option=value`, the value as TOML has it: 3, 0.5, true, "text"; bare words are text."""
 
@@ -90,6 +109,15 @@ def model_options(function: Decorated) -> Decorated:
         "or a SiamFC checkpoint (.pth, .mat).  [default: siamtrack-lite0]",
     )(function)
 
+
+range_option = click.option(
+    "--range",
+    "value_range",
+    type=RangeType(),
+    metavar="LO,HI",
+    help="Values that are black and white, for pictures of more than 8 bits.  [default: what the "
+    "file states, else what its pictures hold]",
+)
 
 max_frames_option = click.option(
     "--max-frames",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import BoxType, model_options, tracker_options
+from siamtrack.cli.options import BoxType, model_options, range_option, tracker_options
 from siamtrack.errors import SiamTrackError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ _FILE = click.Path(path_type=Path)
     metavar="MS",
     help="Keep tracking within so many ms a frame: lost targets are looked for in fewer places.",
 )
+@range_option
 @model_options
 def command(
     source: str,
@@ -69,6 +70,7 @@ def command(
     no_display: bool,
     start_frame: int,
     budget_ms: float | None,
+    value_range: tuple[float, float] | None,
     weights: str | None,
     device: str,
     engine: str,
@@ -103,7 +105,7 @@ def command(
         model["budget_ms"] = budget_ms
     check_output_paths(source, csv, json, save)
     stats, code = RunStats(), 0
-    with siamtrack.open_source(source) as video:
+    with siamtrack.open_source(source, range=value_range) as video:
         outputs = Outputs(video, csv=csv, json=json, video=save, overwrite=overwrite)
         try:
             with outputs, ExitStack() as stack:

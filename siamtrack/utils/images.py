@@ -2,61 +2,61 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-import cv2
 import numpy as np
 
 from siamtrack.errors import DatasetError
 from siamtrack.types import Image
-
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .dib .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+from siamtrack.utils.levels import SAMPLES, Levels, RawImage
+from siamtrack.utils.picture_files import (
+    StackError,
+    count_pictures,
+    exif_orientation,
+    kind_of_picture,
+    open_picture_file,
+    read_head,
 )
 
-_EXIF_ORIENTATION, _FIRST_SIDEWAYS = 0x0112, 5
+_log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset(
+    ".apng .avif .bmp .dib .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+_JPEG_SUFFIXES = frozenset({".jpe", ".jpeg", ".jpg"})
+_FIRST_SIDEWAYS = 5
 
 
-def read_image(path: Path, *, upright: bool, alpha: bool = False) -> Image:
+def read_image(
+    path: Path, *, upright: bool, alpha: bool = False, page: int = 0, levels: Levels | None = None
+) -> Image:
     """Read a picture as uint8 (H, W, 3) BGR.
 
-    Gray becomes three equal channels, transparency is dropped, and of 16 bits the upper 8 are kept.
+    Gray becomes three equal channels, what is transparent lies before black, and more than 8 bits
+    are mapped to 8 by `levels`.
 
     Args:
-        path: JPEG, PNG, WebP, BMP, TIFF or another format that OpenCV reads.
-        upright: turn the picture as its EXIF orientation says. Annotations usually count pixels as
-            they are stored and need False.
-        alpha: keep transparency, as uint8 (H, W, 4) BGRA where the file has it. 16 bits are then
-            rounded down after division by 257, which maps white to 255. Excludes `upright`.
+        path: JPEG, PNG, WebP, AVIF, BMP, TIFF, JPEG 2000, netpbm, GIF or another format that
+            OpenCV reads; its content decides, not its name.
+        upright: turn the picture as its EXIF orientation says. Annotations that count pixels as
+            they are stored need False. AVIF's own rotation is part of the picture and always done.
+        alpha: keep transparency, as uint8 (H, W, 4) BGRA, where the file has it.
+        page: number of the picture in a file that holds several.
+        levels: those of the clip that the picture belongs to; None: it is by itself.
 
     Raises:
-        DatasetError: missing, damaged, cut off, or more than 16 bits.
+        DatasetError: missing, damaged, cut off, without such a page, or coded in an unknown way.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"picture {path} cannot be read: {error.strerror or error}") from error
-    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    if alpha:
-        flags = cv2.IMREAD_UNCHANGED
-    try:
-        # Not imread: it takes half a JPEG for a whole one, and on some systems it cannot open every
-        # name that Python can.
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise DatasetError(f"picture {path} cannot be decoded: {error.err}") from error
-    if image is None:
-        raise DatasetError(
-            f"picture {path} ({len(data)} bytes) cannot be decoded; copy or extract it again"
-        )
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise DatasetError(f"picture {path} has {image.dtype} values; convert it to 8 or 16 bits")
-    if image.ndim == 2 or image.shape[2] == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    return np.asarray(image, dtype=np.uint8)
+    with open_picture_file(path) as file:
+        if page >= file.count:
+            raise DatasetError(f"picture {path} has no page {page}; it has {file.count}, from 0")
+        raw = file.read(page, upright=upright)
+    levels = levels or Levels(path.name, log_level=logging.INFO)
+    return levels.to_8_bits(raw, alpha=alpha)
 
 
 def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
@@ -67,9 +67,17 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
     try:
         with PIL.Image.open(path) as picture:
             width, height = picture.size
-            if upright and picture.getexif().get(_EXIF_ORIENTATION, 1) >= _FIRST_SIDEWAYS:
-                return height, width
-            return width, height
+            turns = upright or picture.format == "AVIF"
+        if turns and exif_orientation(path) >= _FIRST_SIDEWAYS:
+            return height, width
+        return width, height
+    except PIL.UnidentifiedImageError as error:
+        # Pillow knows fewer kinds of TIFF, and no netpbm text of more than 8 bits.
+        if kind_of_picture(read_head(path)) not in ("tiff", "netpbm", "jp2"):
+            raise DatasetError(f"picture {path} cannot be read: {error}") from error
+        with open_picture_file(path) as file:
+            height, width = file.read(0, upright=upright).values.shape[:2]
+        return width, height
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise DatasetError(f"picture {path} cannot be read: {error}") from error
 
@@ -92,6 +100,93 @@ def is_image(path: PurePath) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
+def choose_images(found: Iterable[Path]) -> list[Path]:
+    """Choose the pictures among files, in natural order: by their names, else by their content.
+
+    GIFs and files without a picture's suffix count where no others are: an animation often lies
+    beside the pictures it was made of.
+    """
+    files = [path for path in found if not path.name.startswith(".")]
+    images = [path for path in files if is_image(path)]
+    if not images:
+        images = [p for p in files if p.is_file() and kind_of_picture(read_head(p)) is not None]
+    return sorted(images, key=natural_key)
+
+
 def list_images(folder: Path) -> tuple[str, ...]:
-    """List the names of the pictures in a folder in natural order."""
-    return tuple(sorted((p.name for p in folder.iterdir() if is_image(p)), key=natural_key))
+    """List the names of the pictures in a folder in natural order, as `choose_images` does.
+
+    Where all pictures of one format have the same names as those of another, as frames and their
+    masks have, one of both is taken: JPEG, else that with more bytes. This is logged.
+    """
+    by_suffix: dict[str, dict[str, Path]] = defaultdict(dict)
+    images = choose_images(folder.iterdir())
+    for path in images:
+        by_suffix[path.suffix.lower()][path.stem] = path
+    ranked = sorted(by_suffix, key=lambda suffix: _rank(suffix, by_suffix[suffix]))
+    left_out: set[Path] = set()
+    for k, kept in enumerate(ranked):
+        for other in ranked[k + 1 :]:
+            shared = by_suffix[kept].keys() & by_suffix[other].keys()
+            if not shared:
+                continue
+            example = min(shared, key=natural_key)
+            is_second = len(shared) == len(by_suffix[other])
+            if is_second:
+                left_out.update(by_suffix[other].values())
+            _log.warning(
+                "%s holds %s%s and %s%s, and %d such pairs: %s; choose by a pattern such as *%s",
+                folder,
+                example,
+                kept,
+                example,
+                other,
+                len(shared),
+                f"the {other} pictures are left out" if is_second else "both are read",
+                other if is_second else kept,
+            )
+    return tuple(path.name for path in images if path not in left_out)
+
+
+def _rank(suffix: str, files: dict[str, Path]) -> tuple[bool, int, str]:
+    """Sort key of formats that share names: first what is more likely the pictures."""
+    size_bytes = sum(path.stat().st_size for path in files.values() if path.is_file())
+    return suffix not in _JPEG_SUFFIXES, -size_bytes, suffix
+
+
+def list_pages(paths: Iterable[Path]) -> list[tuple[Path, int]]:
+    """List the pictures in files, each as its file and its number there.
+
+    Stacks (TIFF) and animations have several. A file that is alone is searched for more pictures
+    one after the other, as cameras and pipes write JPEG and PNG; others are not read for that.
+
+    Raises:
+        StackError: a stack that is no film.
+    """
+    files = list(paths)
+    pages: list[tuple[Path, int]] = []
+    for path in files:
+        count = 1
+        if len(files) == 1:
+            try:
+                with open_picture_file(path) as file:
+                    count = file.count
+            except StackError:
+                raise
+            except DatasetError:
+                pass  # Reading it says what is wrong.
+        elif path.suffix.lower() not in _JPEG_SUFFIXES:
+            count = count_pictures(path)
+        pages += [(path, page) for page in range(count)]
+    return pages
+
+
+def sample_pages(pages: Sequence[tuple[Path, int]], *, upright: bool) -> Iterator[RawImage]:
+    """Decode `SAMPLES` pictures spread over a list; those that cannot be read are left out."""
+    chosen = {round(k) for k in np.linspace(0, len(pages) - 1, min(SAMPLES, len(pages)))}
+    for path, page in (pages[number] for number in sorted(chosen)):
+        try:
+            with open_picture_file(path) as file:
+                yield file.read(page, upright=upright)
+        except DatasetError as error:
+            _log.debug("%s", error)

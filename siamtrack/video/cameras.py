@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import numpy as np
 
 from siamtrack.errors import DatasetError, VideoError
 from siamtrack.types import Image
-from siamtrack.utils.images import read_image
+from siamtrack.utils.images import list_pages, sample_pages
+from siamtrack.utils.levels import Levels, ValueRange
+from siamtrack.utils.picture_files import PictureFile, open_picture_file
 from siamtrack.video.frames import DEFAULT_FPS, Reader, SourceInfo
+from siamtrack.video.times import warn_of_assumed_rate
 
 _log = logging.getLogger(__name__)
 
@@ -92,44 +96,98 @@ class CameraReader(Reader):
 
 
 class ImagesReader(Reader):
-    """Read picture files in order; unreadable ones are skipped, counted, and leave a gap in time.
+    """Read pictures in order; unreadable ones are skipped, counted, and leave a gap in time.
+
+    Files may hold several pictures each: stacks and animations.
 
     Args:
-        paths: the pictures in their order, at least one.
+        paths: the picture files in their order, at least one.
         name: of the folder or the pattern.
-        fps: rate the pictures are shown at.
+        fps: rate the pictures are shown at; None: as an animation says, else 30.
+        value_range: the values shown as black and white; None: see `Levels`.
 
     Raises:
-        VideoError: none of the pictures can be read.
+        VideoError: none of the pictures can be read, or a file holds a stack that is no film.
     """
 
-    def __init__(self, paths: Sequence[Path], *, name: str, fps: float | None = None) -> None:
-        self._paths = paths
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        name: str,
+        fps: float | None = None,
+        value_range: ValueRange | None = None,
+    ) -> None:
+        try:
+            self._pages = list_pages(paths)
+        except DatasetError as error:
+            raise VideoError(str(error)) from error
+        self._listed = Counter(path for path, _ in self._pages)
         self._has_folders = len({path.parent for path in paths}) > 1
         self._fps = fps or DEFAULT_FPS
+        self._keeps_delays = fps is None
+        self._steps, self._delays_s = 0, 0.0  # so far, of pictures without and with a delay
         self._position = 0
+        self._file: PictureFile | None = None
+        self._levels = Levels(
+            name, lambda: sample_pages(self._pages, upright=True), given=value_range
+        )
         self.unreadable = 0
         self._first = self._read_next()
         if self._first is None:
+            self.close()
             raise VideoError(
-                f"{name}: none of its {len(paths)} picture(s) can be read; they must be undamaged, "
-                "with 8 or 16 bits per channel"
+                f"{name}: none of its {len(self._pages)} picture(s) can be read; they must be "
+                "undamaged, with 8 to 32 bits per channel"
             )
         height, width = self._first[0].shape[:2]
-        self.info = SourceInfo(name, self._fps, (width, height), len(paths))
+        nominal_fps = 1 / self._delays_s if self._delays_s else self._fps
+        if fps is None and not self._delays_s and len(self._pages) > 1:
+            warn_of_assumed_rate(name, self._fps)
+        self.info = SourceInfo(name, nominal_fps, (width, height), len(self._pages))
 
     def _read_next(self) -> tuple[Image, float] | None:
-        while self._position < len(self._paths):
-            path, time_s = self._paths[self._position], self._position / self._fps
+        while self._position < len(self._pages):
+            path, page = self._pages[self._position]
             self._position += 1
+            time_s = self._delays_s + self._steps / self._fps
             try:
-                image = read_image(path, upright=True)
-                self.picture = path.as_posix() if self._has_folders else path.name
-                return image, time_s
+                file = self._file
+                if file is None or file.path != path:
+                    file = self._open(path)
+                image = self._levels.to_8_bits(file.read(page, upright=True))
             except DatasetError as error:
+                self._steps += 1
                 self.unreadable += 1
                 _log.info("%s, skipped", error)
+                continue
+            self.picture = path.as_posix() if self._has_folders else path.name
+            if file.count > 1:
+                self.picture += f"#{page}"
+            delay_s = file.delay_s(page) if self._keeps_delays else None
+            if page + 1 == file.count:
+                self.close()
+            if delay_s is None:
+                self._steps += 1
+            else:
+                self._delays_s += delay_s
+            return image, time_s
         return None
 
+    def _open(self, path: Path) -> PictureFile:
+        """Open the next file, and warn if it holds pictures that are not on the list."""
+        self.close()
+        self._file = open_picture_file(path)
+        if self._file.count > self._listed[path]:
+            _log.warning(
+                "%s holds %d pictures, of which the first is read; give the file by itself",
+                path,
+                self._file.count,
+            )
+        return self._file
+
     def close(self) -> None:
-        """Do nothing: no file stays open between pictures."""
+        """Close the file that is open between two of its pictures."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -12,11 +12,12 @@ import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import av
 import av.error
@@ -26,7 +27,9 @@ from av.container import InputContainer
 
 from siamtrack.errors import ConfigError, DatasetError, VideoError
 from siamtrack.types import Image, IntArray
-from siamtrack.utils.images import read_image
+from siamtrack.utils.images import read_image, sample_pages
+from siamtrack.utils.levels import SAMPLES, Levels, RawImage, ValueRange
+from siamtrack.utils.picture_files import PictureFile, open_picture_file
 from siamtrack.video.frames import Reader, SourceInfo
 from siamtrack.video.times import (
     BARE_FPS,
@@ -66,11 +69,9 @@ _DURATIONS_FROM_ZERO = frozenset({"avi", "matroska,webm", "nut"})
 """Formats whose duration counts from time stamp 0, however late the first frame is."""
 _DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d*)?)")
 """Duration of a stream in Matroska, such as 00:00:01.600000000."""
-ROTATIONS = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
-}
+COMB_LEVELS = 10
+"""How much a row must differ from both rows beside it, in the same direction, to belong to another
+moment. Raising it leaves combs at the edges of moving things; lowering it blurs fine patterns."""
 
 
 # Opening
@@ -198,11 +199,103 @@ def _to_seconds(stream: VideoStream, ticks: int | None) -> float | None:
     return None if ticks is None or stream.time_base is None else float(ticks * stream.time_base)
 
 
-def _to_image(frame: VideoFrame) -> Image:
-    """Convert to (H, W, 3) BGR, turned upright as the display matrix says."""
-    image = np.ascontiguousarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
-    rotation = ROTATIONS.get(frame.rotation % 360)
-    return image if rotation is None else np.asarray(cv2.rotate(image, rotation), dtype=np.uint8)
+class FrameConverter:
+    """Turn decoded frames into (H, W, 3) BGR of 8 bits, as they are shown.
+
+    Gray and RGB of more than 8 bits keep their full depth until `levels` maps it; other deep
+    formats are scaled by their own range. What is transparent lies before black. Rows of the second
+    field of an interlaced frame are replaced where they show another moment than the first, and the
+    display matrix turns and mirrors.
+
+    Args:
+        shown: what messages call the video.
+        levels: of the video; also applied to its 8 bits where the user gave a range.
+
+    Attributes:
+        is_sideways: the frame converted last was turned by a quarter.
+    """
+
+    def __init__(self, shown: str, levels: Levels) -> None:
+        self._shown = shown
+        self._levels = levels
+        self._said_interlaced = False
+        self.is_sideways = False
+
+    def __call__(self, frame: VideoFrame) -> Image:
+        """Convert one frame."""
+        image = self._levels.to_8_bits(_to_raw(frame))
+        if frame.interlaced_frame:
+            if not self._said_interlaced:
+                self._said_interlaced = True
+                _log.warning("%s is interlaced; one field of each frame is shown", self._shown)
+            image = _remove_comb(image)
+        return self._turn(image, frame)
+
+    def _turn(self, image: Image, frame: VideoFrame) -> Image:
+        """Turn by quarters and mirror as the display matrix of the frame says."""
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return image
+        a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+        # x' = a x + c y and y' = b x + d y, in px of the picture as it is stored.
+        self.is_sideways = max(abs(a), abs(d)) < min(abs(b), abs(c))
+        if self.is_sideways:
+            image = np.swapaxes(image, 0, 1)
+            a, d = c, b
+        return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _to_raw(frame: VideoFrame) -> RawImage:
+    """Return a frame in BGR of 8 bits, or in gray or BGR of the depth it has."""
+    name = frame.format.name
+    depth = max((component.bits for component in frame.format.components), default=8)
+    if depth > 8 and name.startswith(("gray", "ya")):
+        wide = "grayf32le" if "f" in name[4:6] else "gray16le"
+        return RawImage(frame.to_ndarray(format=wide))
+    if depth > 8 and name.startswith(("rgb", "bgr", "gbr")):
+        if "f" in name[4:6]:
+            return RawImage(frame.to_ndarray(format="gbrpf32le")[..., ::-1])
+        return RawImage(frame.to_ndarray(format="rgb48le")[..., ::-1])
+    has_alpha = name.startswith(("rgba", "bgra", "argb", "abgr", "yuva", "gbrap", "ya", "pal8"))
+    return RawImage(frame.to_ndarray(format="bgra" if has_alpha else "bgr24"))
+
+
+def _remove_comb(image: Image) -> Image:
+    """Replace rows of the lower field by those around them where both fields differ.
+
+    Rows 1, 3, 5, ... of an interlaced frame were taken half a frame later than rows 0, 2, 4, ...:
+    at the edges of what moves they stand out from the rows above and below, both the same way.
+    """
+    above = image[:-1:2].astype(np.int16)  # (rows, W, 3)
+    between = image[1::2].astype(np.int16)
+    below = image[2::2].astype(np.int16)
+    if len(below) < len(between):
+        below = np.concatenate([below, above[-1:]])
+    product = (above - between).astype(np.int32) * (below - between)
+    is_comb = (product > COMB_LEVELS**2).any(axis=2)
+    # Where one row of a moving thing stands out, its neighbors are of another moment too.
+    near = np.ones((3, 5), np.uint8)
+    is_comb = np.asarray(cv2.dilate(np.asarray(is_comb, dtype=np.uint8), near), dtype=bool)
+    result = image.copy()
+    result[1::2] = np.where(is_comb[..., None], (above + below + 1) // 2, between)
+    return result
+
+
+def _sample_clip(location: str, index: int) -> Iterator[RawImage]:
+    """Decode `SAMPLES` frames spread over a stream of a file, fewer where it cannot be searched."""
+    if not location.startswith("file:"):
+        return  # Behind an address or a pipe nothing can be looked at twice.
+    with suppress(av.FFmpegError, OSError), av.open(location) as container:
+        stream = container.streams[index]
+        if not isinstance(stream, av.VideoStream) or not stream.time_base:
+            return
+        length_s = float((stream.duration or 0) * stream.time_base)
+        length_s = length_s or (container.duration or 0) / av.time_base
+        for number in range(SAMPLES):
+            start = int(length_s * number / SAMPLES / float(stream.time_base))
+            if number:
+                container.seek((stream.start_time or 0) + start, stream=stream)
+            yield from map(_to_raw, islice(container.decode(stream), 1))
 
 
 # Reading in order
@@ -222,6 +315,7 @@ class ContainerReader(Reader):
         low_latency: decode each frame as it comes rather than several at a time.
         fps: frames per second instead of those that the container records; None for its own. The
             times of a live source stay those that were sent, or of arrival.
+        value_range: the values shown as black and white; None: see `Levels`.
 
     Raises:
         VideoError: no frame can be decoded.
@@ -236,9 +330,12 @@ class ContainerReader(Reader):
         is_stream: bool = False,
         low_latency: bool = False,
         fps: float | None = None,
+        value_range: ValueRange | None = None,
     ) -> None:
         self._container = container
         self._stream = stream
+        samples = _sample_clip(container.name, stream.index)
+        self._to_image = FrameConverter(shown, Levels(shown, lambda: samples, given=value_range))
         stream.thread_type = "SLICE" if low_latency else "AUTO"
         self._shown = shown
         self._is_stream = is_stream
@@ -269,7 +366,15 @@ class ContainerReader(Reader):
         height, width = self._first[0].shape[:2]
         counted, by_duration = self._expected_frames()
         name = shown if is_stream else Path(shown).name
-        self.info = SourceInfo(name, self._fps, (width, height), counted or by_duration or None)
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        aspect = Fraction(aspect) if aspect and aspect > 0 else Fraction(1)
+        self.info = SourceInfo(
+            name,
+            self._fps,
+            (width, height),
+            counted or by_duration or None,
+            1 / aspect if self._to_image.is_sideways else aspect,
+        )
 
     def close(self) -> None:
         """Close the file or the connection."""
@@ -282,7 +387,7 @@ class ContainerReader(Reader):
             return None
         self._decoded += 1
         stamp = heappop(self._coded_stamps) if self._coded_stamps else frame.pts
-        return _to_image(frame), self._time_of(_to_seconds(self._stream, stamp))
+        return self._to_image(frame), self._time_of(_to_seconds(self._stream, stamp))
 
     def _choose_times(self, fps: float | None, *, is_live: bool) -> StampTimes:
         """What times the frames have: by stamps, by arrival, or by a rate."""
@@ -455,28 +560,58 @@ class Frames(Protocol):
 
 @dataclass(frozen=True)
 class ImageFrames:
-    """Picture files of one folder.
+    """Pictures of one folder.
 
     Attributes:
         folder: where they are.
-        names: file names in frame order.
+        names: file names in frame order; a file that holds several pictures is there several times.
         upright: turn them as their EXIF orientation says.
+        pages: number of each picture in its file; None: every file holds one.
     """
 
     folder: Path
     names: tuple[str, ...]
     upright: bool = False
+    pages: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_levels"}
+
+    @cached_property
+    def _levels(self) -> Levels:
+        return Levels(self.folder.name, self._sample, log_level=logging.INFO)
+
+    def _sample(self) -> Iterator[RawImage]:
+        places = [(self.folder / name, self._page(k)) for k, name in enumerate(self.names)]
+        return sample_pages(places, upright=self.upright)
+
+    def _page(self, index: int) -> int:
+        return self.pages[index] if self.pages is not None else 0
+
     def read(self, index: int) -> Image:
         """Decode one frame."""
-        return read_image(self.path(index), upright=self.upright)
+        path = self.path(index)
+        return read_image(path, upright=self.upright, page=self._page(index), levels=self._levels)
 
     def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
-        """Decode several frames in the order given."""
-        return map(self.read, indices)
+        """Decode several frames in the order given; a stack stays open from one to the next."""
+        file: PictureFile | None = None
+        try:
+            for index in indices:
+                path = self.path(index)
+                if file is None or file.path != path:
+                    if file is not None:
+                        file.close()
+                    file = None
+                    file = open_picture_file(path)
+                raw = file.read(self._page(index), upright=self.upright)
+                yield self._levels.to_8_bits(raw)
+        finally:
+            if file is not None:
+                file.close()
 
     def path(self, index: int) -> Path:
         """File of the frame."""
@@ -484,8 +619,9 @@ class ImageFrames:
         return self.folder / self.names[index]
 
     def key(self, index: int) -> str:
-        """Path of the file."""
-        return str(self.path(index))
+        """Path of the file, with the number of the picture where it holds several."""
+        path = str(self.path(index))
+        return path if self.pages is None else f"{path}#{self._page(index)}"
 
 
 class _ClipIndex(NamedTuple):
@@ -515,6 +651,18 @@ class VideoFile:
 
     def __len__(self) -> int:
         return len(self._index.times)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_to_image"}
+
+    @cached_property
+    def _to_image(self) -> FrameConverter:
+        with self._open() as (container, stream):
+            location, index = container.name, stream.index
+        return FrameConverter(
+            self.file.name,
+            Levels(self.file.name, lambda: _sample_clip(location, index), log_level=logging.INFO),
+        )
 
     @property
     def fps(self) -> float | None:
@@ -554,7 +702,7 @@ class VideoFile:
         for frames in (decoded, self._decode(0)):
             for number, frame in frames:
                 if number == index:
-                    return frames, _to_image(frame)
+                    return frames, self._to_image(frame)
                 if number > index:
                     break
         raise DatasetError(f"frame {index} of clip {self.file} cannot be decoded; copy it again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 
 from siamtrack.types import Image
 
@@ -38,12 +39,14 @@ class SourceInfo:
         fps: nominal frames per second; None when unknown.
         frame_wh: width and height of the first frame in px, upright.
         frame_count: number of frames by the container, which may be an estimate; None when unknown.
+        pixel_aspect: width of a pixel by its height where it is shown; 1 for square ones.
     """
 
     name: str
     fps: float | None
     frame_wh: tuple[int, int]
     frame_count: int | None
+    pixel_aspect: Fraction = Fraction(1)
 
 
 class Reader(ABC):

@@ -40,7 +40,7 @@ class Outputs:
     """Write every frame to all files; a context manager that finishes them, after errors too.
 
     Args:
-        source: the annotated video takes its rate and its size.
+        source: the annotated video takes its rate, its size and the shape of its pixels.
         csv: path of the table; None writes none, here and below.
         json: path of the JSON lines.
         video: path of the annotated video.
@@ -70,7 +70,13 @@ class Outputs:
                 self._tables.append(files.enter_context(JsonLinesSink(json, overwrite=overwrite)))
             if video is not None:
                 self._video = files.enter_context(
-                    VideoSink(video, source.fps, source.frame_wh, overwrite=overwrite)
+                    VideoSink(
+                        video,
+                        source.fps,
+                        source.frame_wh,
+                        overwrite=overwrite,
+                        pixel_aspect=source.pixel_aspect,
+                    )
                 )
             self._files = files.pop_all()
 

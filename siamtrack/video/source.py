@@ -25,11 +25,12 @@ from typing import ClassVar, NamedTuple, Self, SupportsIndex, TypeAlias, cast
 from siamtrack.errors import ConfigError, SiamTrackError, VideoError
 from siamtrack.types import Image
 from siamtrack.utils.files import Closing
-from siamtrack.utils.images import is_image, natural_key
+from siamtrack.utils.images import choose_images, is_image, list_images
+from siamtrack.utils.levels import ValueRange, check_range
+from siamtrack.utils.picture_files import kind_of_picture, read_head
 from siamtrack.video.cameras import CameraReader, ImagesReader
 from siamtrack.video.decode import ContainerReader, open_container
 from siamtrack.video.frames import DEFAULT_FPS, Frame, Reader, SourceInfo
-from siamtrack.video.times import warn_of_assumed_rate
 
 __all__ = ["Frame", "Source", "open_source"]
 
@@ -58,6 +59,7 @@ def open_source(
     timeout_s: float = 10.0,
     fps: float | None = None,
     stream: int | None = None,
+    range: tuple[float, float] | None = None,
 ) -> Source:
     """Open a video: camera, file, folder of pictures, or stream.
 
@@ -78,8 +80,12 @@ def open_source(
         timeout_s: bound on connecting to a stream and on waiting for a live frame, in s. Raising
             it tolerates longer pauses; lowering it reports a stall sooner.
         fps: frames per second, instead of the rate and the time stamps of a recording. Without it,
-            pictures have 30. Frames of live sources keep the times at which they come.
+            animated pictures have the delays in their file, others 30. Frames of live sources keep
+            the times at which they come.
         stream: which video stream of a file that has several, from 0; None for the main one.
+        range: the values that become black and white, such as (29300, 30600) of a thermal camera;
+            of video in color they are those of 8 bits. None: 8 bits are kept; deeper pictures have
+            the range that their file states, or one found in pictures spread over the clip.
 
     Returns:
         Iterator of `Frame` and context manager.
@@ -96,7 +102,8 @@ def open_source(
         fps = float(fps)
     if stream is not None and not (isinstance(stream, int) and stream >= 0):
         raise ConfigError(f"stream is {stream!r}; give the number of a video stream, from 0")
-    options = _Options(live, timeout_s, fps, stream)
+    value_range = None if range is None else check_range(range)
+    options = _Options(live, timeout_s, fps, stream, value_range)
     reader, is_live = (
         _open_several(source, options)
         if isinstance(source, list | tuple)
@@ -112,6 +119,7 @@ class _Options(NamedTuple):
     timeout_s: float
     fps: float | None
     stream: int | None
+    value_range: ValueRange | None
 
 
 def _check_positive(name: str, value: object, unit: str) -> None:
@@ -128,7 +136,7 @@ def _open_several(sources: Sequence[SourceName], options: _Options) -> tuple[Rea
         return _open_one(sources[0], options)
     paths = [Path(str(source)).expanduser() for source in sources]
     if all(is_image(path) and path.is_file() for path in paths):
-        reader: Reader = _open_images(paths, f"{len(paths)} pictures", options.fps, sort=False)
+        reader: Reader = _open_images(paths, len(paths), f"{len(paths)} pictures", options)
         return (RealTimeReader(reader) if options.live else reader), bool(options.live)
     readers: list[Reader] = []
     try:
@@ -173,6 +181,8 @@ def _open_one(source: SourceName, options: _Options) -> tuple[Reader, bool]:
 def _open_camera(number: int, options: _Options) -> tuple[Reader, bool]:
     if not 0 <= number <= MAX_CAMERA:
         raise VideoError(f"camera {number} does not exist; cameras are counted from 0")
+    if options.value_range is not None:
+        raise ConfigError(f"range is given, but the pictures of camera {number} have 8 bits")
     return CameraReader(number, fps=options.fps), options.live is not False
 
 
@@ -181,7 +191,9 @@ def _open_standard_input(options: _Options) -> tuple[Reader, bool]:
         raise VideoError("standard input is a terminal; send a video through a pipe: cmd | ... -")
     name = "standard input"
     container, stream = open_container("pipe:0", name, number=options.stream)
-    reader: Reader = ContainerReader(container, stream, name, fps=options.fps)
+    reader: Reader = ContainerReader(
+        container, stream, name, fps=options.fps, value_range=options.value_range
+    )
     return (RealTimeReader(reader) if options.live else reader), bool(options.live)
 
 
@@ -197,7 +209,13 @@ def _open_address(text: str, scheme: str, options: _Options) -> tuple[Reader, bo
     if live is None:
         live = scheme not in _MAYBE_RECORDED or container.duration is None
     reader = ContainerReader(
-        container, stream, shown, is_stream=True, low_latency=live, fps=options.fps
+        container,
+        stream,
+        shown,
+        is_stream=True,
+        low_latency=live,
+        fps=options.fps,
+        value_range=options.value_range,
     )
     return reader, live
 
@@ -207,7 +225,7 @@ def _open_path(text: str, options: _Options) -> tuple[Reader, bool]:
     if not text or "\0" in text:
         wrong = "holds a null character" if text else "is empty"
         raise VideoError(f"the source {wrong}; give a path, an address or the number of a camera")
-    path, live, fps = Path(text).expanduser(), options.live, options.fps
+    path, live = Path(text).expanduser(), options.live
     reader: Reader
     try:
         mode = path.stat().st_mode
@@ -217,19 +235,36 @@ def _open_path(text: str, options: _Options) -> tuple[Reader, bool]:
                 f"{text} cannot be opened ({error.strerror}); give a video file, a folder or "
                 "pattern of pictures, a stream address or the number of a camera"
             ) from error
-        reader = _open_images(_match(path), text, fps)
+        found = _match(path)
+        reader = _open_images(choose_images(found), len(found), text, options)
     else:
         if stat.S_ISCHR(mode):  # a device file such as /dev/video0
-            return CameraReader(text, fps=fps), live is not False
+            return CameraReader(text, fps=options.fps), live is not False
         if stat.S_ISDIR(mode):
-            reader = _open_images(list(path.iterdir()), text, fps)
-        elif is_image(path):
-            reader = ImagesReader([path], name=path.name, fps=fps)
+            images = [path / name for name in list_images(path)]
+            reader = _open_images(images, len(list(path.iterdir())), text, options)
         else:
+            reader = _open_file(path, text, options)
+    return (RealTimeReader(reader) if live else reader), bool(live)
+
+
+def _open_file(path: Path, text: str, options: _Options) -> Reader:
+    """Open a file by its content: pictures, or what FFmpeg reads."""
+    kind = kind_of_picture(read_head(path)) if path.is_file() else None
+    # FFmpeg plays animated GIFs, and dumps of JPEGs that are not called pictures.
+    by_ffmpeg: set[str | None] = {None, "gif"} if is_image(path) else {None, "gif", "jpeg"}
+    if kind in by_ffmpeg:
+        try:
             # Without the prefix, FFmpeg takes a name with a colon for an address.
             container, stream = open_container(f"file:{path}", text, number=options.stream)
-            reader = ContainerReader(container, stream, text, fps=fps)
-    return (RealTimeReader(reader) if live else reader), bool(live)
+        except VideoError:
+            if not is_image(path):
+                raise
+        else:
+            return ContainerReader(
+                container, stream, text, fps=options.fps, value_range=options.value_range
+            )
+    return _open_images([path], 1, text, options)
 
 
 def _match(pattern: Path) -> list[Path]:
@@ -256,27 +291,21 @@ def _match(pattern: Path) -> list[Path]:
     return []
 
 
-def _open_images(
-    found: Sequence[Path], text: str, fps: float | None, *, sort: bool = True
-) -> ImagesReader:
-    images = list(filter(is_image, found))
+def _open_images(images: Sequence[Path], found: int, text: str, options: _Options) -> ImagesReader:
     if not images:
         raise VideoError(
-            f"no pictures in {text} ({len(found)} other file(s)); give a video file, or a folder "
+            f"no pictures in {text} ({found} other file(s)); give a video file, or a folder "
             "or pattern with png, jpg, bmp, tif or webp pictures"
         )
-    if sort:
-        images.sort(key=natural_key)
-    if fps is None and len(images) > 1:
-        warn_of_assumed_rate(text, DEFAULT_FPS)
-    return ImagesReader(images, name=Path(text).name or text, fps=fps)
+    name = Path(text).name or text
+    return ImagesReader(images, name=name, fps=options.fps, value_range=options.value_range)
 
 
 class Source(Closing):
     """Frames in order, each read when it is asked for: an iterator and a context manager.
 
     Attributes:
-        name, fps, frame_wh: as in `siamtrack.video.frames.SourceInfo`.
+        name, fps, frame_wh, pixel_aspect: as in `siamtrack.video.frames.SourceInfo`.
         frame_count: number of frames; None for everything live and when unknown.
         is_live: frames are read as they come, and only the newest is kept.
         dropped: frames of a live source that were read but replaced by a newer one.
@@ -289,6 +318,7 @@ class Source(Closing):
         self.name = reader.info.name
         self.fps = reader.info.fps
         self.frame_wh = reader.info.frame_wh
+        self.pixel_aspect = reader.info.pixel_aspect
         self.frame_count = None if self.is_live else reader.info.frame_count
         self.dropped = 0
         self._delivered = 0
@@ -467,6 +497,7 @@ class ChainReader(Reader):
             first.fps,
             first.frame_wh,
             None if None in counts else sum(count or 0 for count in counts),
+            first.pixel_aspect,
         )
 
     def _read_next(self) -> tuple[Image, float] | None:

@@ -88,6 +88,7 @@ class VideoSink(Closing):
         frame_wh: size of every frame in px. An odd side is made even by repeating the last row or
             column, because colors are stored at half the resolution.
         overwrite: replace a file that exists.
+        pixel_aspect: width of a pixel by its height, for players.
 
     Raises:
         OutputError: unknown suffix, impossible rate or size, no encoder, or the file exists or
@@ -101,6 +102,7 @@ class VideoSink(Closing):
         frame_wh: tuple[int, int],
         *,
         overwrite: bool = False,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.path = Path(path)
         self._fps = DEFAULT_FPS if fps is None else float(fps)
@@ -118,6 +120,7 @@ class VideoSink(Closing):
             )
         format_name, options, encoders = FORMATS[self.path.suffix.lower()]
         encoder = _choose_encoder(encoders, self.path)
+        self._pixel_aspect = pixel_aspect
         self.count = 0  # frames written
         self._first_s = 0.0
         self._last_tick = -1
@@ -137,6 +140,7 @@ class VideoSink(Closing):
         )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.bit_rate = int(encoder.bits_per_px * width * height * self._fps)
+        stream.codec_context.sample_aspect_ratio = self._pixel_aspect
         stream.gop_size = max(1, round(self._fps))
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS_PER_S)
         # Without these, players guess by the size of the picture.

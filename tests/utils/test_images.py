@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 
 from siamtrack.errors import DatasetError
 from siamtrack.utils.images import image_size, list_images, natural_key, read_image
@@ -30,7 +31,7 @@ def test_gray_and_transparent_pictures_become_three_channels(tmp_path: Path) -> 
     PIL.Image.new("L", (5, 3), 77).save(tmp_path / "gray.png")
     PIL.Image.new("RGBA", (5, 3), (10, 20, 30, 0)).save(tmp_path / "alpha.png")
     assert (read_image(tmp_path / "gray.png", upright=False) == 77).all()
-    assert read_image(tmp_path / "alpha.png", upright=False)[0, 0].tolist() == [30, 20, 10]
+    assert read_image(tmp_path / "alpha.png", upright=False)[0, 0].tolist() == [0, 0, 0]
 
 
 def test_names_with_other_letters_can_be_read(tmp_path: Path) -> None:
@@ -95,8 +96,8 @@ def test_pictures_of_a_folder_are_in_natural_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stored", "expected"),
     [
-        (np.full((3, 5), 40000, np.uint16), (155, 155, 155)),
-        (np.full((3, 5, 3), (1000, 30000, 65535), np.uint16), (3, 116, 255)),
+        (np.full((3, 5), 40000, np.uint16), (156, 156, 156)),
+        (np.full((3, 5, 3), (1000, 30000, 65535), np.uint16), (3, 117, 255)),
         (np.full((3, 5, 4), (10, 20, 30, 40), np.uint8), (10, 20, 30, 40)),
         (np.full((3, 5), 77, np.uint8), (77, 77, 77)),
     ],
@@ -109,10 +110,54 @@ def test_alpha_is_kept_when_asked(tmp_path: Path, stored: np.ndarray, expected: 
     assert tuple(image[1, 1]) == expected
 
 
-def test_floating_point_pictures_are_refused_where_alpha_is_kept(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((3, 5, 3), np.float32))
-    with pytest.raises(DatasetError, match="float32 values; convert it to 8 or 16 bits"):
-        read_image(tmp_path / "a.tif", upright=False, alpha=True)
+def test_the_size_of_pictures_that_pillow_does_not_know(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 5, 3), np.float32), photometric="rgb")
+    assert image_size(tmp_path / "a.tif") == (5, 3)
+
+
+def test_the_size_of_a_turned_avif_is_that_of_its_pixels(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (20, 10)).save(tmp_path / "a.avif", exif=exif)
+    for upright in (False, True):
+        height, width = read_image(tmp_path / "a.avif", upright=upright).shape[:2]
+        assert image_size(tmp_path / "a.avif", upright=upright) == (width, height) == (10, 20)
+
+
+@pytest.mark.parametrize("first", [".jpg", ".jpeg"])
+def test_masks_of_the_same_names_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    for name in ("000", "001", "002"):
+        (tmp_path / f"{name}{first}").write_bytes(b"a")
+    for name in ("000", "001"):
+        (tmp_path / f"{name}.png").write_bytes(b"more")
+    assert list_images(tmp_path) == tuple(f"{name}{first}" for name in ("000", "001", "002"))
+    assert "2 such pairs: the .png pictures are left out" in caplog.text
+
+
+def test_pictures_that_share_some_names_are_all_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("0.png", "1.png", "1.bmp", "2.bmp"):
+        (tmp_path / name).touch()
+    assert len(list_images(tmp_path)) == 4
+    assert "1 such pairs: both are read" in caplog.text
+
+
+def test_gifs_and_pictures_of_other_names_count_where_there_are_no_others(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (5, 3)).save(tmp_path / "10.gif")
+    PIL.Image.new("RGB", (5, 3)).save(tmp_path / "2.dat", format="TIFF")
+    (tmp_path / "notes.txt").write_text("P5 is a format")
+    assert list_images(tmp_path) == ("2.dat", "10.gif")
+    PIL.Image.new("RGB", (5, 3)).save(tmp_path / "7.png")
+    assert list_images(tmp_path) == ("7.png",)
+
+
+def test_a_page_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (5, 3)).save(tmp_path / "a.png")
+    with pytest.raises(DatasetError, match=r"has no page 1; it has 1, from 0"):
+        read_image(tmp_path / "a.png", upright=False, page=1)
 
 
 def test_paths_are_ordered_folder_by_folder() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import av
 import cv2
@@ -16,7 +17,10 @@ from av.container import InputContainer
 
 from siamtrack.errors import DatasetError
 from siamtrack.utils.images import list_images
-from siamtrack.video.decode import ImageFrames, VideoFile
+from siamtrack.utils.levels import Levels
+from siamtrack.video.decode import FrameConverter, ImageFrames, VideoFile
+from siamtrack.video.source import open_source
+from siamtrack.video.video_writer import VideoSink
 
 Writer = Callable[..., Path]
 
@@ -175,3 +179,159 @@ def test_a_clip_with_a_damaged_stretch_says_which_frame(tmp_path: Path, write_cl
     path.write_bytes(data)
     with pytest.raises(DatasetError, match=r"(frame \d+ of )?clip .* cannot be decoded"):
         list(frames.iterate(range(20)))
+
+
+# As it is shown
+
+
+def mark(height: int = 48, width: int = 64) -> np.ndarray:
+    """A picture that looks different turned and mirrored in every way."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = 200
+    image[height // 2 :, width // 2 :] = 100
+    return image
+
+
+def write_frames(path: Path, frames: list[np.ndarray], pixel: str, codec: str, **of: Any) -> Path:
+    """Encode frames of any pixel format; `of` are attributes of the codec context."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = of.pop("stored", pixel)
+        stream.thread_count = 1
+        for name, value in of.items():
+            setattr(stream.codec_context, name, value)
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format=pixel)))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("flips", ["", "h", "v", "hv"])
+@pytest.mark.parametrize("swaps", [False, True])
+def test_the_display_matrix_turns_and_mirrors(tmp_path: Path, flips: str, swaps: bool) -> None:
+    path = write_frames(tmp_path / "a.mp4", [mark()] * 2, "bgr24", "libx264", stored="yuv420p")
+    a, d = (-1 if "h" in flips else 1), (-1 if "v" in flips else 1)
+    # x' = a x + c y, y' = b x + d y; `flips` is what happens after the axes were swapped.
+    one = 1 << 16
+    values = (0, d * one, 0, a * one, 0) if swaps else (a * one, 0, 0, 0, d * one)
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *values, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    expected = np.swapaxes(mark(), 0, 1) if swaps else mark()
+    expected = expected[:: d or 1, :: a or 1]
+    with open_source(path) as source:
+        shown = [frame.image for frame in source]
+        assert source.frame_wh == expected.shape[1::-1]
+    assert np.abs(shown[0].astype(int) - expected).mean() < 4
+    assert (VideoFile(path).read(1) == shown[1]).all()
+
+
+def test_the_shape_of_pixels_is_known_and_turns_with_the_picture(tmp_path: Path) -> None:
+    path = write_frames(
+        tmp_path / "a.mp4",
+        [mark()] * 2,
+        "bgr24",
+        "libx264",
+        stored="yuv420p",
+        sample_aspect_ratio=Fraction(4, 3),
+    )
+    with open_source(path) as source:
+        assert source.pixel_aspect == Fraction(4, 3)
+        with VideoSink(
+            tmp_path / "b.mp4", 25, source.frame_wh, pixel_aspect=source.pixel_aspect
+        ) as sink:
+            for frame in source:
+                sink.write(frame.image)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    data = bytearray(path.read_bytes())
+    turned = (0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *turned)
+    path.write_bytes(data)
+    with open_source(path) as source:
+        assert source.pixel_aspect == Fraction(3, 4)
+
+
+def test_gray_video_of_16_bits_gets_the_range_it_uses(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ramp = np.linspace(7900, 8150, 64) * np.ones((48, 1))
+    frames = [np.roll(ramp, 5 * k, axis=1).astype(np.uint16) for k in range(12)]
+    path = write_frames(tmp_path / "a.mkv", frames, "gray16le", "ffv1")
+    expected = (frames[3] - 7900.0) * 255 / 250
+    with open_source(path) as source:
+        shown = [frame.image for frame in source]
+    assert len(shown) == 12
+    assert np.abs(shown[3][..., 0] - expected).max() < 15
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert (VideoFile(path).read(3) == shown[3]).all()
+    with open_source(path, range=(0, 65535)) as source:
+        assert next(source).image.max() == 8150 // 256
+
+
+def test_deep_rgb_video_gets_the_range_it_uses(tmp_path: Path) -> None:
+    frame = np.zeros((48, 64, 3), np.uint16)
+    frame[..., 0] = np.linspace(100, 1100, 64)
+    frame[..., 2] = 600
+    path = write_frames(tmp_path / "a.mkv", [frame] * 2, "rgb48le", "ffv1", stored="gbrp16le")
+    image = VideoFile(path).read(1)
+    expected = np.clip(frame[..., ::-1] * (255 / 1100), 0, 255)
+    assert np.abs(image - expected).max() < 12
+
+
+def test_interlaced_video_shows_one_moment_per_frame_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = []
+    for k in range(5):
+        fields = []
+        for x in (4 + 6 * k, 7 + 6 * k):  # the second field is half a frame later
+            fields.append(np.full((48, 64, 3), 60, np.uint8))
+            fields[-1][12:36, x : x + 16] = 220
+        fields[0][1::2] = fields[1][1::2]
+        frames.append(fields[0])
+    path = write_frames(tmp_path / "a.mkv", frames, "bgr24", "ffv1", stored="yuv444p")
+    converter = FrameConverter("a", Levels("a"))
+    with av.open(str(path)) as container:
+        for k, frame in enumerate(container.decode(video=0)):
+            image = converter(Interlaced(frame))
+            expected = np.full((48, 64), 60)
+            expected[12:36, 4 + 6 * k : 20 + 6 * k] = 220
+            wrong = np.abs(image[..., 1] - expected) > 20
+            # Where a bar ends, rows cannot be told to belong to another moment.
+            assert not wrong[14:34].any()
+    assert caplog.messages == ["a is interlaced; one field of each frame is shown"]
+
+
+class Interlaced:
+    """A frame that is marked as interlaced."""
+
+    interlaced_frame = True
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self._frame = frame
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._frame, name)
+
+
+def test_fine_patterns_stay_as_they_are_in_interlaced_video(
+    tmp_path: Path,
+) -> None:
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, ::2] = 200  # columns one pixel wide
+    path = write_frames(tmp_path / "a.mkv", [picture], "bgr24", "ffv1", stored="bgr0")
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        image = FrameConverter("a", Levels("a"))(Interlaced(frame))
+    assert (image == picture).all()
+
+
+def test_transparent_video_does_not_show_its_hidden_colors(tmp_path: Path) -> None:
+    picture = np.full((48, 64, 4), (5, 250, 5, 0), np.uint8)
+    picture[:, 32:] = (200, 100, 50, 255)
+    path = write_frames(tmp_path / "a.mov", [picture] * 2, "bgra", "png", stored="rgba")
+    image = VideoFile(path).read(1)
+    assert image[20, 10].tolist() == [0, 0, 0]
+    assert image[20, 50].tolist() == [200, 100, 50]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import random
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamtrack.errors import VideoError
+from siamtrack.errors import ConfigError, VideoError
 from siamtrack.utils.images import natural_key
 from siamtrack.video.source import open_source
 
@@ -90,7 +95,7 @@ def test_any_names_can_be_sorted(names: list[str]) -> None:
         ("gray.png", np.full((20, 30), 77, np.uint8), (77, 77, 77)),
         ("deep.png", np.full((20, 30), 40000, np.uint16), (156, 156, 156)),
         ("deep.tif", np.full((20, 30, 3), (1000, 30000, 65535), np.uint16), (3, 117, 255)),
-        ("clear.png", np.full((20, 30, 4), (10, 20, 30, 0), np.uint8), (10, 20, 30)),
+        ("clear.png", np.full((20, 30, 4), (10, 20, 30, 0), np.uint8), (0, 0, 0)),
         ("plain.bmp", np.full((20, 30, 3), (10, 20, 30), np.uint8), (10, 20, 30)),
         ("plain.webp", np.full((20, 30, 3), (10, 20, 200), np.uint8), (10, 20, 200)),
     ],
@@ -157,7 +162,295 @@ def test_a_folder_of_broken_pictures_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
-def test_pictures_of_real_numbers_are_refused(tmp_path: Path) -> None:
-    save(tmp_path / "depth.tif", np.full((20, 30), 0.5, dtype=np.float32))
-    with pytest.raises(VideoError, match="8 or 16 bits per channel"):
+# Depth: a narrow range of many values becomes 8 bits, the same way in all pictures.
+
+
+def ramp(low: float, high: float, dtype: type) -> np.ndarray:
+    """Values that rise from left to right, (40, 60)."""
+    values = np.linspace(low, high, 60) * np.ones((40, 1))
+    return (values if np.issubdtype(dtype, np.floating) else np.round(values)).astype(dtype)
+
+
+def expected_of(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip((values.astype(np.float64) - low) * 255 / (high - low), 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "low", "high"),
+    [
+        (".png", np.uint16, 0, 1023),
+        (".png", np.uint16, 29300, 30600),
+        (".tif", np.uint16, 100, 612),
+        (".tif", np.int16, -1000, 1000),
+        (".tif", np.uint32, 0, 100_000),
+        (".tif", np.int32, 2_000_000_000, 2_000_000_500),
+        (".tif", np.float32, 0, 1),
+        (".tif", np.float64, 293.0, 306.0),
+        (".tif", np.float16, 0, 0.01),
+        (".jp2", np.uint16, 0, 1023),
+    ],
+)
+def test_deep_pictures_get_the_range_that_the_clip_uses(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, dtype: type, low: int, high: int
+) -> None:
+    pictures = [ramp(low, high, dtype), ramp(high, low, dtype)]
+    for k, picture in enumerate(pictures):
+        path = tmp_path / f"{k}{suffix}"
+        tifffile.imwrite(path, picture) if suffix == ".tif" else save(path, picture)
+    with open_source(tmp_path, fps=30) as source:
+        images = [frame.image for frame in source]
+    for image, picture in zip(images, pictures, strict=True):
+        # As much as the filter takes away at the ends, which is two of 60 columns.
+        difference = np.abs(image[..., 0] - expected_of(picture, low, high))
+        assert difference.max() < 255 * 3 / 60
+        assert image.max() == 255
+    (line,) = caplog.messages
+    assert "are shown as black to white in the whole clip" in line
+    assert "--range" in line
+
+
+def test_hot_dead_and_missing_pixels_do_not_move_the_range(tmp_path: Path) -> None:
+    for k in range(4):
+        picture = ramp(29300, 30600, np.uint16)
+        picture[5 + k, 7], picture[9, 20 + k] = 65535, 0
+        picture[30:, :12] = 0  # without data
+        save(tmp_path / f"{k}.png", picture)
+        floats = ramp(29300, 30600, np.float32)
+        floats[30:, :12], floats[3, 3] = np.nan, np.inf
+        tifffile.imwrite(tmp_path / f"{k}.tif", floats)
+    for pattern in ("*.png", "*.tif"):
+        with open_source(f"{tmp_path}/{pattern}") as source:
+            images = [frame.image[..., 0] for frame in source]
+        for image in images:
+            expected = expected_of(ramp(29300, 30600, np.uint16), 29300, 30600)
+            # An eighth is left at either end, since these pixels lie there.
+            assert np.abs(image - expected)[10:30].max() < 26
+            assert (image[32:, :10] == 0).all()
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+def test_8_bits_and_full_16_bits_are_not_stretched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, top: int
+) -> None:
+    dtype = np.uint8 if top == 255 else np.uint16
+    picture = ramp(0, 15, np.uint8) if top == 255 else ramp(0, top, dtype)
+    save(tmp_path / "0.png", picture)
+    with open_source(tmp_path) as source:
+        image = next(source).image
+    assert (image[..., 1] == (picture if top == 255 else picture >> 8)).all()
+    assert not caplog.messages
+
+
+def test_signed_bytes_keep_their_order(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "0.tif", ramp(-128, 127, np.int8))
+    with open_source(tmp_path) as source:
+        image = next(source).image
+    assert (image[..., 0] == ramp(-128, 127, np.int8).astype(np.int16) + 128).all()
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "white"),
+    [
+        (b"P5\n60 40\n1023\n", ramp(0, 1000, np.uint16).astype(">u2"), 1023),
+        (b"P5 60 40 # a comment\n 15\n", ramp(0, 15, np.uint8), 15),
+        (b"P5\n60 40\n255\n", ramp(0, 15, np.uint8), 255),
+        (b"P2\n# text\n60 40\n15\n", ramp(0, 15, np.uint8), 15),
+    ],
+)
+def test_the_range_that_a_pgm_states_is_used(
+    tmp_path: Path, header: bytes, values: np.ndarray, white: int
+) -> None:
+    text = " ".join(map(str, values.ravel())).encode()
+    (tmp_path / "0.pgm").write_bytes(header + (text if b"P2" in header else values.tobytes()))
+    with open_source(tmp_path) as source:
+        image = next(source).image
+    np.testing.assert_allclose(image[..., 2], expected_of(values, 0, white), atol=0.51)
+
+
+def test_a_range_can_be_given(tmp_path: Path) -> None:
+    picture = ramp(29300, 30600, np.uint16)
+    save(tmp_path / "0.png", picture)
+    with open_source(tmp_path, range=(29000, 31000)) as source:
+        image = next(source).image
+    np.testing.assert_allclose(image[..., 0], expected_of(picture, 29000, 31000), atol=0.51)
+
+
+@pytest.mark.parametrize("wrong", [(5, 5), (1,), ("a", "b"), (0, float("nan")), 7])
+def test_a_range_without_sense_is_refused(tmp_path: Path, wrong: object) -> None:
+    with pytest.raises(ConfigError, match="give the value that is black and the one"):
+        open_source(tmp_path, range=wrong)
+    with pytest.raises(ConfigError, match="camera 0 have 8 bits"):
+        open_source(0, range=(0, 1))
+
+
+def test_pictures_without_real_values_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "0.tif", np.zeros((4, 5), np.complex64))
+    with pytest.raises(VideoError, match="8 to 32 bits per channel"):
         open_source(tmp_path)
+
+
+def test_what_is_transparent_does_not_show_its_hidden_colors(tmp_path: Path) -> None:
+    clear = np.full((20, 30, 4), (250, 250, 5, 255), np.uint8)
+    clear[:, :10] = (5, 250, 5, 0)
+    clear[:, 10:20, 3] = 51
+    for suffix in (".png", ".webp"):
+        options = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+        assert cv2.imwrite(str(tmp_path / f"a{suffix}"), clear, options)
+        with open_source(tmp_path / f"a{suffix}") as source:
+            columns = next(source).image[3, 5::10].tolist()
+        assert columns == [[0, 0, 0], [50, 50, 1], [250, 250, 5]]
+
+
+# Several pictures in one file.
+
+
+def numbered(count: int) -> list[np.ndarray]:
+    return [gray(20 * k + 10) for k in range(count)]
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.dat", "lzw.tif", "deflate.tif", "big.btf", "ij.tif"])
+def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path, name: str) -> None:
+    pictures = [PIL.Image.fromarray(p) for p in numbered(6)]
+    stack = np.stack(numbered(6))
+    if name == "big.btf":
+        tifffile.imwrite(tmp_path / name, stack, bigtiff=True, photometric="rgb")
+    elif name == "ij.tif":
+        tifffile.imwrite(tmp_path / name, stack[..., 0], imagej=True, metadata={"axes": "TYX"})
+    else:
+        compression = {"lzw.tif": "tiff_lzw", "deflate.tif": "tiff_adobe_deflate"}.get(name)
+        pictures[0].save(
+            tmp_path / name,
+            format="TIFF",
+            save_all=True,
+            append_images=pictures[1:],
+            compression=compression,
+        )
+    with open_source(tmp_path / name, fps=10) as source:
+        assert source.frame_count == 6
+        frames = list(source)
+    assert [level_of(f.image) for f in frames] == [10, 30, 50, 70, 90, 110]
+    assert [f.time_s for f in frames] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_pages_written_one_by_one_count_and_thumbnails_do_not(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for picture in numbered(4):
+            writer.write(picture, photometric="rgb")
+            writer.write(picture[::2, ::2].copy(), photometric="rgb", subfiletype=1)
+    with open_source(tmp_path / "a.tif") as source:
+        assert [level_of(f.image) for f in source] == [10, 30, 50, 70]
+
+
+def test_channels_of_a_stack_make_one_picture(tmp_path: Path) -> None:
+    stack = np.zeros((3, 2, 20, 30), np.uint8)
+    stack[:, 0], stack[:, 1] = 200, 100
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TCYX"})
+    with open_source(tmp_path / "a.tif") as source:
+        assert [f.image[0, 0].tolist() for f in source] == [[0, 100, 200]] * 3
+
+
+def test_a_stack_that_is_no_film_is_refused(tmp_path: Path) -> None:
+    stack = np.zeros((3, 4, 20, 30), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TZYX"})
+    with pytest.raises(VideoError, match=r"a\.tif is a stack of T=3 x Z=4 pictures"):
+        open_source(tmp_path / "a.tif")
+    save(tmp_path / "b.png", gray(0))
+    with pytest.raises(VideoError, match=r"a\.tif is a stack of T=3 x Z=4 pictures"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".avif", ".gif"])
+def test_animations_have_the_times_of_their_delays(tmp_path: Path, suffix: str) -> None:
+    first, *rest = [PIL.Image.fromarray(p) for p in numbered(4)]
+    first.save(
+        tmp_path / f"a{suffix}",
+        save_all=True,
+        append_images=rest,
+        duration=[40, 200, 40, 200],
+        loop=0,
+    )
+    with open_source(tmp_path / f"a{suffix}") as source:
+        assert source.frame_count in (4, None)
+        frames = list(source)
+    assert [level_of(f.image) for f in frames] == pytest.approx([10, 30, 50, 70], abs=2)
+    assert [f.time_s for f in frames] == pytest.approx([0.0, 0.04, 0.24, 0.28])
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".jpg", ".png", ".bmp"])
+def test_pictures_one_after_the_other_in_a_file_are_all_read(tmp_path: Path, suffix: str) -> None:
+    pieces = [cv2.imencode(suffix, picture)[1].tobytes() for picture in numbered(5)]
+    (tmp_path / f"a{suffix}").write_bytes(b"".join(pieces))
+    with open_source(tmp_path / f"a{suffix}") as source:
+        assert [level_of(f.image) for f in source] == pytest.approx([10, 30, 50, 70, 90], abs=1)
+
+
+def test_what_phones_hang_on_to_a_jpeg_is_no_frame(tmp_path: Path) -> None:
+    whole, half = (cv2.imencode(".jpg", gray(80, wh))[1].tobytes() for wh in [(30, 20), (15, 10)])
+    (tmp_path / "depth.jpg").write_bytes(whole + half)
+    parts = b"\xff\xe2" + struct.pack(">H", 6) + b"MPF\0"
+    (tmp_path / "stereo.jpg").write_bytes(whole[:2] + parts + whole[2:] + whole)
+    for name in ("depth.jpg", "stereo.jpg"):
+        with open_source(tmp_path / name) as source:
+            assert source.frame_count == 1
+
+
+def test_stacks_in_a_folder_are_read_in_their_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for k, picture in enumerate(numbered(2)):
+        save(tmp_path / f"{k}.tif", picture)
+    tifffile.imwrite(tmp_path / "2.tif", np.stack(numbered(5)[2:]), photometric="rgb")
+    with open_source(tmp_path, fps=30) as source:
+        assert source.frame_count == 5
+        assert [level_of(f.image) for f in source] == [10, 30, 50, 70, 90]
+    assert not caplog.messages
+    stream = cv2.imencode(".jpg", gray(0))[1].tobytes() * 3
+    (tmp_path / "3.jpg").write_bytes(stream)
+    with open_source(tmp_path) as source:
+        assert len(list(source)) == 6
+    assert "3.jpg holds 3 pictures, of which the first is read" in caplog.text
+
+
+def test_a_video_that_is_called_a_picture_is_played(
+    tmp_path: Path, write_clip: Callable[..., Path]
+) -> None:
+    write_clip(tmp_path / "a.mp4", 7).rename(tmp_path / "a.png")
+    with open_source(tmp_path / "a.png") as source:
+        assert len(list(source)) == 7
+
+
+def test_a_folder_of_gifs_is_read(tmp_path: Path) -> None:
+    for k, picture in enumerate(numbered(3)):
+        PIL.Image.fromarray(picture).save(tmp_path / f"{k}.gif")
+    with open_source(tmp_path) as source:
+        assert [level_of(f.image) for f in source] == [10, 30, 50]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_pictures_are_turned_as_their_exif_orientation_says(
+    tmp_path: Path, orientation: int
+) -> None:
+    picture = ramp(0, 4000, np.uint16) + np.arange(40, dtype=np.uint16)[:, None]
+    tifffile.imwrite(tmp_path / "0.tif", picture, extratags=[(274, 3, 1, orientation, True)])
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.fromarray(picture).save(tmp_path / "0.png", exif=exif)
+    stored = PIL.Image.fromarray((picture / 16).astype(np.uint8))
+    stored.getexif()[0x0112] = orientation
+    upright = np.asarray(PIL.ImageOps.exif_transpose(stored), np.float64)
+    for name in ("0.tif", "0.png"):
+        with open_source(tmp_path / name, range=(0, 4095)) as source:
+            image = next(source).image[..., 0]
+        np.testing.assert_allclose(image, upright, atol=1)
+
+
+def test_half_a_stack_is_counted_and_not_filled_up(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 4000, (6, 20, 30), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", noise)
+    data = (tmp_path / "a.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        whole = file.pages[3].dataoffsets[0]
+    (tmp_path / "a.tif").write_bytes(data[: whole + 40])
+    with open_source(tmp_path / "a.tif") as source:
+        list(source)
+        assert (source._delivered, source.unreadable) == (3, 3)

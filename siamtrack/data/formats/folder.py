@@ -1,4 +1,4 @@
-"""Your own clips: videos or folders of images with their boxes beside them.
+"""Your own clips: videos, stacks of images or folders of them, with their boxes beside them.
 
     folder:clips            every clip in the folder and the folders in it
     folder:clips/dog.mp4    one clip
@@ -16,7 +16,8 @@ those of a folder of images may also be the only .txt or .csv file in it.
   damaged clip.
 
 Images are read upright and in natural order (2.jpg before 10.jpg); those in a folder that also
-holds videos are not frames, nor are those of a folder `sheets` without boxes.
+holds videos are not frames, nor are those of a folder `sheets` without boxes. A TIFF of several
+pages or an animated picture with boxes of its own name is a clip like a video.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ import numpy as np
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence, fractions_problem
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import FloatArray
-from siamtrack.utils.images import IMAGE_SUFFIXES, list_images
+from siamtrack.utils.images import IMAGE_SUFFIXES, is_image, list_images, list_pages
+from siamtrack.utils.picture_files import kind_of_picture, read_head
 from siamtrack.video.decode import VIDEO_SUFFIXES, ImageFrames, VideoFile
 
 _BOX_SUFFIXES = (".csv", ".txt")
@@ -89,11 +91,7 @@ def open_folder(spec: DatasetSpec) -> Dataset:
 
 def _load(targets: tuple[_ClipTarget, ...], keep_uncertain: bool, number: int) -> VideoSequence:
     item = targets[number]
-    frames: ImageFrames | VideoFile
-    if item.clip.is_dir():
-        frames = ImageFrames(item.clip, list_images(item.clip), upright=True)
-    else:
-        frames = VideoFile(item.clip)
+    frames = _frames_of(item.clip)
     if item.target is None:
         boxes = read_boxes(item.annotation)
     else:
@@ -125,10 +123,37 @@ def list_clips(path: Path) -> list[Path]:
     return _clips_in(path) if path.is_dir() else [path] * (path.suffix.lower() in VIDEO_SUFFIXES)
 
 
+def _frames_of(clip: Path) -> ImageFrames | VideoFile:
+    """The frames of a folder of images, of a stack or an animation, or of a video."""
+    if clip.is_dir():
+        places = list_pages(clip / name for name in list_images(clip))
+    elif kind_of_picture(read_head(clip)) is not None:
+        places = list_pages([clip])
+    else:
+        return VideoFile(clip)
+    pages = tuple(page for _, page in places)
+    return ImageFrames(
+        clip if clip.is_dir() else clip.parent,
+        tuple(path.name for path, _ in places),
+        upright=True,
+        pages=pages if any(pages) else None,
+    )
+
+
+def _is_stack(path: Path) -> bool:
+    """Whether a picture file holds several pictures and has boxes of its own beside it."""
+    has_boxes = any(path.with_suffix(suffix).is_file() for suffix in _BOX_SUFFIXES)
+    return (
+        has_boxes
+        and (is_image(path) or path.suffix.lower() == ".gif")
+        and (len(list_pages([path])) > 1)
+    )
+
+
 def _clips_in(root: Path) -> list[Path]:
     """Videos and folders of images, at any depth."""
     files = [p for p in root.rglob("*") if not p.name.startswith(".") and p.is_file()]
-    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES or _is_stack(p)]
     folders = {p.parent for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
     folders = {f for f in folders if f.name != _SHEETS or _annotations_of(f)}
     # Images among videos are thumbnails, not frames.
@@ -140,7 +165,9 @@ def _clip_of_file(path: Path) -> Path:
     if path.suffix.lower() in _BOX_SUFFIXES:
         for clip in sorted(path.parent.glob(f"{path.stem}*")):
             if clip.stem == path.stem and (
-                clip.suffix.lower() in VIDEO_SUFFIXES or (clip.is_dir() and list_images(clip))
+                clip.suffix.lower() in VIDEO_SUFFIXES
+                or _is_stack(clip)
+                or (clip.is_dir() and list_images(clip))
             ):
                 return clip
     return path
@@ -154,7 +181,11 @@ def _annotations_of(clip: Path) -> list[Path]:
     if clip.is_dir() and not found:
         inside = sorted(p for p in clip.iterdir() if p.suffix.lower() in _BOX_SUFFIXES)
         # Not those of clips or folders that lie in it.
-        clips = {p.stem for p in clip.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES or p.is_dir()}
+        clips = {
+            p.stem
+            for p in clip.iterdir()
+            if p.suffix.lower() in VIDEO_SUFFIXES or p.is_dir() or _is_stack(p)
+        }
         found = [p for p in inside if p.stem not in clips and _holds_boxes(p)]
     return found
 

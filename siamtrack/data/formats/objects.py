@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
-from siamtrack.errors import Problem, dataset_error
+from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import Box
+from siamtrack.utils.images import image_size
 from siamtrack.video.decode import ImageFrames
 
 
@@ -56,12 +57,27 @@ class ImageObjects:
         return VideoSequence(
             name=self.names[number],
             kind="image",
-            frames=ImageFrames(self.folder, (item.file,)),
+            frames=ImageFrames(self.folder, (item.file,), upright=self._is_upright(item)),
             boxes=np.array([item.box], np.float64),
             set_name=item.set_name,
             class_name=item.class_name,
             meta=item.meta,
         )
+
+    def _is_upright(self, item: ImageObject) -> bool:
+        """Whether boxes are those of the picture turned by its EXIF orientation.
+
+        Labeling tools show pictures upright, so they are, unless the annotation gives the size of
+        the picture as it is stored and not that of the upright one.
+        """
+        given = item.meta.get("picture_wh")
+        if given is None or given[0] == given[1]:
+            return True
+        try:
+            path = self.folder / item.file
+            return image_size(path, upright=True) == given or image_size(path) != given
+        except DatasetError:
+            return True  # Reading it says what is wrong.
 
 
 def image_dataset(

@@ -3,7 +3,7 @@
     yolo:/data/goods?subset=train
 
 Beside every image, or in a folder `labels` where the image is in `images`, lies a .txt with lines
-`class cx cy w h`, fractions of the image's size (a sixth number, a detector's confidence, is
+`class cx cy w h`, fractions of the upright image (a sixth number, a detector's confidence, is
 ignored); lines with more numbers are outlines, `class x1 y1 x2 y2 ...`. An image without such a
 file shows no object. Class names come from `classes.txt`, `obj.names` or the `names` of a `.yaml`
 in the root, such as `data.yaml`; without them they are the numbers. Option: `subset`, the name of
@@ -148,7 +148,7 @@ def _objects(
     rows = [(n, line.split()) for n, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         return
-    width, height = image_size(root / image)
+    width, height = image_size(root / image, upright=True)
     meta = {"annotation": str(root / label), "label": "human"}
     for line, texts in rows:
         try:
