@@ -59,6 +59,16 @@ class FilterLoss(Loss):
             )
         features = at_least_float32(output.filter_features)  # (B, M + 1, C, R, R)
         centers = target.filter_centers_xy.to(features)  # (B, M + 1, 2) cells
+        if not len(features):
+            return reduce_values(features.sum(dim=(1, 2, 3, 4)), None, self.reduction)
+
+        # Matrix products would be lowered by autocast.
+        with torch.autocast(features.device.type, enabled=False):
+            values = self._per_pair(features, centers, target)
+        return reduce_values(values, None, self.reduction)
+
+    def _per_pair(self, features: Tensor, centers: Tensor, target: LossTarget) -> Tensor:
+        """(B,) loss of each pair."""
         pairs, cells = len(features), features.shape[-1]
 
         # 1. Solve the filter on the memory windows; its response in the search crop.
@@ -70,7 +80,8 @@ class FilterLoss(Loss):
         response = respond(filters, search)  # (B, R, R)
 
         # 2. Ranking: the cells compete, and the target's must win.
-        shown = target.positive[:pairs].flatten(1).any(dim=1)  # (B,)
+        positive, background = target.positive[:pairs], target.background[:pairs]
+        shown = positive.flatten(1).any(dim=1)  # (B,)
         wanted = label[:, -1] * shown[:, None, None]
         share = wanted / wanted.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
         log_softmax = (self.temperature * response).flatten(1).log_softmax(dim=1)
@@ -84,7 +95,10 @@ class FilterLoss(Loss):
         other = respond(filters, search.roll(1, dims=0)).clamp_min(0) if pairs > 1 else response * 0
         absent = (other**2).mean(dim=(1, 2))
         absent = absent + torch.where(shown, 0.0, response.clamp_min(0).amax(dim=(1, 2)) ** 2)
-        return reduce_values(ranking + self.fit * fit + self.absent * absent, None, self.reduction)
+
+        # A pair whose cells are all ignored teaches nothing.
+        known = (positive | background).flatten(1).any(dim=1)
+        return torch.where(known, ranking + self.fit * fit + self.absent * absent, 0.0)
 
 
 def gaussian_labels(centers_xy: Tensor, cells: int, sigma_cells: float) -> Tensor:
@@ -139,7 +153,7 @@ def solve_ridge(features: Tensor, label: Tensor, *, target_weight: float, ridge:
     # 3. Solve.
     kernel = x @ x.transpose(1, 2)  # (B, N, N)
     diagonal = kernel.diagonal(dim1=1, dim2=2).sum(dim=1)
-    damping = (ridge * diagonal / x.shape[2]).detach()[:, None, None]
+    damping = (ridge * diagonal / x.shape[2])[:, None, None]
     identity = torch.eye(rows.shape[1], device=x.device, dtype=x.dtype)
     factor = torch.linalg.cholesky(kernel + damping * identity)
     dual = torch.cholesky_solve((y * weight)[..., None], factor)  # (B, N, 1)

@@ -13,13 +13,16 @@ CELLS = 5
 
 @pytest.fixture
 def output(rng: np.random.Generator) -> LossInput:
-    """Three pairs and seven regions, float64, gradients wanted."""
+    """Three pairs, seven regions and two memory windows a pair, float64, gradients wanted."""
     logits = torch.from_numpy(rng.normal(0, 2, (3, 1, CELLS, CELLS)))
     ltrb = torch.from_numpy(rng.uniform(2, 40, (3, 4, CELLS, CELLS)))
     embeddings = torch.from_numpy(rng.normal(0, 0.5, (7, 4)))
-    for tensor in (logits, ltrb, embeddings):
+    features = torch.nn.functional.normalize(
+        torch.from_numpy(rng.normal(0.3, 1, (3, 3, 2, CELLS, CELLS))), dim=2
+    )
+    for tensor in (logits, ltrb, embeddings, features):
         tensor.requires_grad_()
-    return LossInput(logits, ltrb, embeddings)
+    return LossInput(logits, ltrb, embeddings, features)
 
 
 @pytest.fixture
@@ -37,4 +40,5 @@ def target(rng: np.random.Generator) -> LossTarget:
         ltrb_px=torch.where(positive, true, 0.0),
         identities=torch.tensor([4, 4, 9, 9, 4, 2, 7]),
         triplets=torch.tensor([[0, 1, 2], [2, 3, 5], [4, 0, 6]]),
+        filter_centers_xy=torch.from_numpy(rng.uniform(1, 3, (3, 3, 2))),
     )

@@ -23,13 +23,13 @@ PER_PAIR = ["focal", "giou", "iou", "iou_aware", "logistic"]
 PER_CELL_SUM = ["focal", "giou", "iou", "iou_aware"]
 
 
-def leaves(output: LossInput) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return output.score_logits, output.ltrb_px, output.embeddings
+def leaves(output: LossInput) -> tuple[torch.Tensor, ...]:
+    return output.score_logits, output.ltrb_px, output.embeddings, output.filter_features
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_gradient_is_the_numeric_one(name: str, output: LossInput, target: LossTarget) -> None:
-    learns = {"iou": "ltrb_px", "giou": "ltrb_px"}.get(
+    learns = {"iou": "ltrb_px", "giou": "ltrb_px", "filter": "filter_features"}.get(
         name, "score_logits" if name in PER_PAIR else "embeddings"
     )
 
@@ -58,12 +58,15 @@ def test_autocast_and_bfloat16_change_nothing_but_the_inputs(
 @pytest.mark.parametrize("name", EVERY)
 def test_empty_batch_has_zero_loss_and_a_gradient(name: str) -> None:
     logits, ltrb = torch.zeros(0, 1, 5, 5), torch.zeros(0, 4, 5, 5)
-    embeddings = torch.zeros(0, 4)
-    for tensor in (logits, ltrb, embeddings):
+    embeddings, features = torch.zeros(0, 4), torch.zeros(0, 3, 2, 5, 5)
+    for tensor in (logits, ltrb, embeddings, features):
         tensor.requires_grad_()
     masks = torch.zeros(0, 1, 5, 5, dtype=torch.bool)
-    target = LossTarget(masks, masks, torch.zeros(0, 4, 5, 5), torch.zeros(0).long())
-    value = LOSSES[name]()(LossInput(logits, ltrb, embeddings), target)
+    target = LossTarget(
+        masks, masks, torch.zeros(0, 4, 5, 5), torch.zeros(0).long(),
+        filter_centers_xy=torch.zeros(0, 3, 2),
+    )  # fmt: skip
+    value = LOSSES[name]()(LossInput(logits, ltrb, embeddings, features), target)
     value.backward()
     assert value.item() == 0
 
@@ -78,7 +81,7 @@ def test_batches_of_one_kind_are_finite(
     background = full if kind == "only negatives" else none
     true = torch.full_like(output.ltrb_px.detach(), 9.0)
     alone = torch.zeros(7, dtype=torch.int64) if kind == "only positives" else torch.arange(7)
-    odd = LossTarget(positive, background, true, alone)
+    odd = LossTarget(positive, background, true, alone, filter_centers_xy=target.filter_centers_xy)
     value = LOSSES[name]()(output, odd)
     value.backward()
     assert torch.isfinite(value)
@@ -161,7 +164,7 @@ def test_sum_weighs_its_terms(output: LossInput, target: LossTarget) -> None:
     assert total.item() == pytest.approx(expected.item())
     assert loss(output, target).item() == total.item()
     total.backward()
-    assert all(tensor.grad is not None for tensor in leaves(output))
+    assert all(tensor.grad is not None for tensor in leaves(output)[:3])
 
 
 def test_options_come_in_a_table(output: LossInput, target: LossTarget) -> None:
@@ -179,12 +182,11 @@ def test_weight_zero_leaves_a_loss_out() -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_sum_knows_whether_it_needs_embeddings(
-    name: str, output: LossInput, target: LossTarget
-) -> None:
+def test_sum_knows_what_it_needs(name: str, output: LossInput, target: LossTarget) -> None:
     loss = build_loss({name: 1.0})
     embeddings = output.embeddings if loss.needs_embeddings else None
-    given = LossInput(output.score_logits, output.ltrb_px, embeddings)
+    features = output.filter_features if loss.needs_filter else None
+    given = LossInput(output.score_logits, output.ltrb_px, embeddings, features)
     assert torch.isfinite(loss(given, target))
 
 
