@@ -147,7 +147,7 @@ def pseudo_label(
     results = ", ".join(f"{count} {result}" for result, count in sorted(report.results.items()))
     share = 100 * report.kept_frames / max(report.tracked_frames, 1)
     click.echo(
-        f"{out}: {report.clips} clips ({results}); {report.targets} of {report.start_boxes} start "
-        f"boxes kept, {report.kept_frames} of {report.tracked_frames} tracked frames "
-        f"({share:.0f} %); look at {out / 'sheets'}"
+        f"{out}: {report.clips} clips ({results}); {report.kept_boxes} of {report.start_boxes} "
+        f"start boxes kept, as {report.targets} targets; {report.kept_frames} of "
+        f"{report.tracked_frames} tracked frames kept ({share:.0f} %); look at {out / 'sheets'}"
     )

@@ -17,6 +17,7 @@ from siamtrack.tracking.cuts import is_cut, thumbnail
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import FloatArray, Image
 
+_EDGE_PX = 1.0  # boxes are not exact
 _FAR_IOU, _FAR_FRAMES = 0.2, 5  # so far off for so long, the way back is not found again
 
 
@@ -35,12 +36,12 @@ class OneWay:
 
 @dataclass(frozen=True, slots=True)
 class AgreeingTrack:
-    """One object through a clip.
+    """One object through a clip; NaN in frames that were not tracked both ways.
 
     Attributes:
-        boxes: (N, 4) xywh px, the mean of both ways; NaN where they disagree.
-        agreement: (N,) IoU of both ways; NaN where the object was not tracked back.
-        scores: (N,) the lower of both scores; NaN like the boxes.
+        boxes: (N, 4) xywh px, the mean of both ways.
+        agreement: (N,) IoU of both ways.
+        scores: (N,) the lower of both scores.
     """
 
     boxes: FloatArray
@@ -77,21 +78,16 @@ def track_out(
 
 
 def track_back(
-    tracker: Tracker,
-    frames: Sequence[Image],
-    ways: Sequence[OneWay],
-    *,
-    min_agreement: float,
-    min_run: int,
+    tracker: Tracker, frames: Sequence[Image], ways: Sequence[OneWay], *, min_agreement: float
 ) -> AgreeingTrack:
-    """Track an object back to its start box from both ends, and keep where both ways agree.
+    """Track an object back to its start box from both ends.
 
     Args:
         tracker: follows it.
         frames: those of `track_out`.
         ways: what `track_out` returned.
-        min_agreement: least IoU of both ways. Raising it keeps fewer and better boxes.
-        min_run: least number of consecutive frames that are kept.
+        min_agreement: least IoU of the start box and where the way back ends. Raising it keeps
+            fewer and better boxes.
     """
     start, box = ways[0].numbers[0], ways[0].boxes[0]
     boxes = np.full((len(frames), 4), np.nan)
@@ -99,17 +95,12 @@ def track_back(
     for out in ways:
         # Where the last box does not lead to the start box, try from half way.
         for length in (len(out.numbers), len(out.numbers) // 2):
-            if length < max(min_run, 2):
+            if length < 2:
                 break
             numbers = out.numbers[:length]
             tracker.init(frames[numbers[-1]], out.boxes[length - 1])
-            back = _follow(
-                tracker,
-                frames,
-                numbers[::-1],
-                out.boxes[length - 1],
-                expected=out.boxes[:length][::-1],
-            )
+            expected = out.boxes[:length][::-1]
+            back = _follow(tracker, frames, numbers[::-1], expected[0], expected)
             if len(back.numbers) == length and iou(back.boxes[-1], box) >= min_agreement:
                 here = list(numbers)
                 agreement[here] = iou(out.boxes[:length], back.boxes[::-1])
@@ -117,20 +108,31 @@ def track_back(
                 scores[here] = np.minimum(out.scores[:length], back.scores[::-1])
                 break
     boxes[start], agreement[start], scores[start] = box, 1.0, 1.0
-
-    # Runs of agreeing frames; shorter ones are chance.
-    good = np.nan_to_num(agreement) >= min_agreement
-    for first, end in _runs(good):
-        if end - first < min_run:
-            good[first:end] = False
-    boxes[~good], scores[~good] = np.nan, np.nan
     return AgreeingTrack(boxes, agreement, scores)
 
 
-def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """First number and end of every run of true flags."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+def find_runs(
+    track: AgreeingTrack,
+    frame_wh: tuple[int, int],
+    *,
+    min_agreement: float,
+    min_score: float,
+    min_run: int,
+) -> list[range]:
+    """Frames in a row in which both ways agree and neither is doubtful; shorter runs are chance.
+
+    Boxes at the border of the frame (width, height) end a run: there a box is cut off, and
+    background that slides out of the frame holds the tracker at its border.
+    """
+    left_top, right_bottom = track.boxes[:, :2], track.boxes[:, :2] + track.boxes[:, 2:]
+    inside = (left_top > _EDGE_PX).all(axis=1) & (right_bottom < np.array(frame_wh) - _EDGE_PX).all(
+        axis=1
+    )
+    with np.errstate(invalid="ignore"):
+        good = inside & (track.agreement >= min_agreement) & (track.scores >= min_score)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], good.astype(np.int8), [0]])))
+    runs = [range(first, end) for first, end in edges.reshape(-1, 2).tolist()]
+    return [run for run in runs if len(run) >= min_run]
 
 
 def _follow(

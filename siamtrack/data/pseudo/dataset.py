@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 
 from siamtrack.data.formats.folder import list_clips
-from siamtrack.data.pseudo.agreement import track_back, track_out
+from siamtrack.data.pseudo.agreement import find_runs, track_back, track_out
 from siamtrack.data.pseudo.start_boxes import Candidate, FrameCues, find_cues, shrink
 from siamtrack.errors import DatasetError, OutputError
 from siamtrack.tracking.tracker import Tracker
@@ -56,7 +56,7 @@ _NEAR_FRAMES = 3  # a box is compared with one of a frame as near as that
 _SHEET_TILES, _TILE_WH = 8, (320, 240)
 _COLUMNS = (
     "clip", "result", "start_frame", "cue", "cue_score", "x", "y", "w", "h",
-    "tracked", "kept", "agreement", "support", "target",
+    "tracked", "support", "agreeing", "agreement", "kept", "targets",
 )  # fmt: skip
 
 
@@ -74,8 +74,9 @@ class PseudoLabelConfig:
         every: every which frame is tracked. Raising it saves time and loses fast objects.
         samples: frames of a clip in which start boxes are looked for.
         min_agreement: least IoU of tracking out and back. Raising it keeps fewer, better boxes.
-        min_run: least number of consecutive tracked frames that are kept.
-        min_kept: least number of kept frames of an object.
+        min_score: least score, both ways, of a box that is kept.
+        min_run: least number of tracked frames in a row that are kept. Every run is a target of its
+            own, since what is between may have swapped the object.
         min_support: least part of the sampled frames in which motion or saliency, too, finds the
             tracked object. Raising it drops boxes on background and on parts of objects.
     """
@@ -85,8 +86,8 @@ class PseudoLabelConfig:
     every: int = ranged(1, 1, 100)
     samples: int = ranged(8, 2, 1000)
     min_agreement: float = ranged(0.6, 0.0, 1.0)
-    min_run: int = ranged(5, 2, 100_000)
-    min_kept: int = ranged(8, 2, 100_000)
+    min_score: float = ranged(0.5, 0.0, 1.0)
+    min_run: int = ranged(8, 2, 100_000)
     min_support: float = ranged(0.4, 0.0, 1.0)
 
     def __post_init__(self) -> None:
@@ -100,6 +101,7 @@ class PseudoLabelReport:
     clips: int
     labeled_clips: int
     start_boxes: int
+    kept_boxes: int  # start boxes that gave a target or more
     targets: int
     tracked_frames: int
     kept_frames: int
@@ -204,10 +206,9 @@ def _label_clip(
                 break
             if any(_is_same(table, number, candidate.box_xywh) for table in tables):
                 continue
-            table, facts = _track_candidate(frames, number, candidate, samples, tracker, config)
-            if table:
-                facts["target"] = len(tables)
-                tables.append(table)
+            kept, facts = _track_candidate(frames, number, candidate, samples, tracker, config)
+            facts["targets"] = list(range(len(tables), len(tables) + len(kept)))
+            tables += kept
             report["start_boxes"].append(facts)
     except DatasetError as error:
         return {**report, "result": "unreadable", "error": str(error)}
@@ -275,8 +276,8 @@ def _track_candidate(
     samples: Mapping[int, FrameCues],
     tracker: Tracker,
     config: PseudoLabelConfig,
-) -> tuple[Table, dict[str, Any]]:
-    """Track a candidate of frame `number`; returns the kept boxes, if any, and facts to report."""
+) -> tuple[list[Table], dict[str, Any]]:
+    """Track a candidate of frame `number`; returns its kept runs and facts to report."""
     # 1. The frames around it, every so many.
     first = max(number % config.every, number - config.max_frames * config.every)
     end = min(len(frames), number + config.max_frames * config.every + 1)
@@ -297,31 +298,38 @@ def _track_candidate(
         if support < config.min_support:
             break
 
-    # 3. Back.
-    table: Table = {}
+    # 3. Back, and the runs that stand on their own.
+    agreeing: Table = {}
+    kept: list[Table] = []
     if support >= config.min_support:
-        track = track_back(
-            tracker, pictures, ways, min_agreement=config.min_agreement, min_run=config.min_run
-        )
-        for k in np.flatnonzero(np.isfinite(track.scores)).tolist():
-            box = track.boxes[k] / scale
-            table[numbers[k]] = (box, float(track.scores[k]), float(track.agreement[k]))
-        support = _support({n: row[0] for n, row in table.items()}, samples, number)
-    is_kept = len(table) >= config.min_kept and support >= config.min_support
+        track = track_back(tracker, pictures, ways, min_agreement=config.min_agreement)
+        runs = find_runs(
+            track, pictures[start].shape[1::-1], min_agreement=config.min_agreement,
+            min_score=config.min_score, min_run=config.min_run,
+        )  # fmt: skip
+        for run in runs:
+            table = {
+                numbers[k]: (track.boxes[k] / scale, track.scores[k], track.agreement[k])
+                for k in run
+            }
+            agreeing.update(table)
+            boxes = {n: box for n, (box, _, _) in table.items()}
+            if _support(boxes, samples, number) >= config.min_support:
+                kept.append(table)
+    agreement = [row[2] for row in agreeing.values()]
     facts = {
         "start_frame": number,
         "box": [round(v, 2) for v in candidate.box_xywh.tolist()],
         "cue": candidate.cue,
         "cue_score": round(candidate.score, 4),
         "tracked": len(tracked),
-        "agreeing": len(table),
-        "agreement": round(float(np.mean([row[2] for row in table.values()])), 4) if table else 0.0,
         "support": round(support, 4),
-        "kept": len(table) if is_kept else 0,
-        "runs": _describe_runs(table, config.every) if is_kept else [],
-        "target": None,
+        "agreeing": len(agreeing),
+        "agreement": round(float(np.mean(agreement)), 4) if agreement else 0.0,
+        "kept": sum(map(len, kept)),
+        "runs": [[min(table), max(table)] for table in kept],
     }
-    return table if is_kept else {}, facts
+    return kept, facts
 
 
 def _neighbors(samples: Iterable[int], number: int) -> list[int]:
@@ -358,17 +366,6 @@ def _is_same(table: Table, number: int, box_xywh: FloatArray) -> bool:
     )
     shared = float(np.clip(both[1] - both[0], 0, None).prod())
     return shared > 0.5 * min(other[2] * other[3], box_xywh[2] * box_xywh[3])
-
-
-def _describe_runs(table: Iterable[int], every: int) -> list[list[int]]:
-    """First and last frame of every run of kept frames."""
-    runs: list[list[int]] = []
-    for number in sorted(table):
-        if runs and number - runs[-1][1] == every:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return runs
 
 
 # -- Files
@@ -488,10 +485,9 @@ def _write_table(out: Path) -> list[dict[str, Any]]:
         for s in report["start_boxes"] or [None]:
             cells = [""] * (len(_COLUMNS) - 2)
             if s is not None:
-                cells = [
-                    s["start_frame"], s["cue"], s["cue_score"], *s["box"], s["tracked"], s["kept"],
-                    s["agreement"], s["support"], "" if s["target"] is None else s["target"],
-                ]  # fmt: skip
+                facts = [s["start_frame"], s["cue"], s["cue_score"], *s["box"]]
+                facts += [s[name] for name in _COLUMNS[9:-1]]
+                cells = [*facts, " ".join(map(str, s["targets"]))]
             writer.writerow([path.stem, report["result"], *cells])
     atomic_write(out / REPORTS / REPORT, text.getvalue())
     return reports
@@ -503,7 +499,8 @@ def _summarize(reports: Sequence[Mapping[str, Any]]) -> PseudoLabelReport:
         clips=len(reports),
         labeled_clips=sum(report["result"] == "labeled" for report in reports),
         start_boxes=len(boxes),
-        targets=sum(s["target"] is not None for s in boxes),
+        targets=sum(len(s["targets"]) for s in boxes),
+        kept_boxes=sum(bool(s["targets"]) for s in boxes),
         tracked_frames=sum(s["tracked"] for s in boxes),
         kept_frames=sum(s["kept"] for s in boxes),
         results=Counter(report["result"] for report in reports),

@@ -233,18 +233,22 @@ def find_salient(gray: NDArray[np.uint8], mask: BoolArray) -> list[tuple[FloatAr
 def _regions(mask: BoolArray) -> list[tuple[BoolArray, FloatArray, float]]:
     """Connected regions that may be objects: mask, xywh box, part of the box they fill."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    height, width = mask.shape
     found = []
     for label in range(1, count):
         x, y, w, h, area = (int(value) for value in stats[label])
-        cut_off = sum((x <= 1, y <= 1, x + w >= width - 1, y + h >= height - 1))
-        fill = area / (w * h)
-        share = w * h / mask.size
-        if min(w, h) >= MIN_SIDE_PX and cut_off <= 1 and fill >= MIN_FILL:
-            if AREA[0] <= share <= AREA[1]:
-                box = np.array([x, y, w, h], np.float64)
-                found.append((labels == label, box, fill * (0.5 if cut_off else 1.0)))
+        fill, share = area / (w * h), w * h / mask.size
+        large = min(w, h) >= MIN_SIDE_PX and AREA[0] <= share <= AREA[1]
+        box = np.array([x, y, w, h], np.float64)
+        if large and fill >= MIN_FILL:
+            found.append((labels == label, box, fill * _wholeness(box, mask.shape)))
     return found
+
+
+def _wholeness(box_xywh: FloatArray, shape: Sequence[int]) -> float:
+    """Half for a box at the border, where the rest of the object may be cut off; else 1."""
+    x, y, w, h = box_xywh.tolist()
+    is_inside = min(x, y) > 1 and x + w < shape[1] - 1 and y + h < shape[0] - 1
+    return 1.0 if is_inside else 0.5
 
 
 def _around(box_xywh: FloatArray, shape: Sequence[int]) -> BoolArray:

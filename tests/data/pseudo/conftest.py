@@ -21,7 +21,10 @@ def texture(rng, wh, low, high):
 
 
 def make_scene(frames=30, *, camera_px=1.0, patch_px=(2.0, 0.5), seed=3):
-    """Frames (H, W, 3) and boxes (N, 4) of a bright patch; the camera pans, the patch moves."""
+    """Frames (H, W, 3) and boxes (N, 4) of a bright patch; the camera pans, the patch moves.
+
+    The first pixel of a frame is its number.
+    """
     rng = np.random.default_rng(seed)
     width, height = FRAME_WH
     world = texture(rng, (width + 120, height), 0, 120)
@@ -32,16 +35,18 @@ def make_scene(frames=30, *, camera_px=1.0, patch_px=(2.0, 0.5), seed=3):
         image = world[:, shift : shift + width].copy()
         x, y = round(20 + patch_px[0] * k), round(40 + patch_px[1] * k)
         image[y : y + PATCH_WH[1], x : x + PATCH_WH[0]] = patch
+        image[0, 0] = k
         images.append(image)
         boxes.append([x, y, *PATCH_WH])
     return images, np.array(boxes, float)
 
 
 class TemplateTracker:
-    """Follows by template matching; may slide off, or lose the target, in certain frames."""
+    """Follows by template matching; slides off, doubts or loses the target in certain frames."""
 
-    def __init__(self, slide_px=0.0, slides=lambda n: True, lost=()) -> None:
-        self.slide_px, self.slides, self.lost = slide_px, slides, set(lost)
+    def __init__(self, slide_px=0.0, slides=lambda n: True, doubts=(), lost=()) -> None:
+        self.slide_px, self.slides = slide_px, slides
+        self.doubts, self.lost = set(doubts), set(lost)
         self.state = None
         self.updates = 0
 
@@ -68,7 +73,7 @@ class TemplateTracker:
         box = np.array([left + x + slid, top + y, *box[2:]])
         self.state = (template, box, slid)
         status = "lost" if number in self.lost else "tracked"
-        return Result(tuple(box.tolist()), 0.9, status)
+        return Result(tuple(box.tolist()), 0.3 if number in self.doubts else 0.9, status)
 
 
 @pytest.fixture

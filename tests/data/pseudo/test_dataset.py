@@ -56,7 +56,7 @@ def test_what_was_tried_and_kept_is_reported(label, write_scene, tmp_path) -> No
     report = read_report(tmp_path / "out", "patch")
     assert (report["result"], report["frames"]) == ("labeled", 30)
     first = report["start_boxes"][0]
-    assert (first["cue"], first["target"], first["tracked"]) == ("motion", 0, 30)
+    assert (first["cue"], first["targets"], first["tracked"]) == ("motion", [0], 30)
     assert first["kept"] == sum(end - begin + 1 for begin, end in first["runs"])
     assert first["agreement"] > 0.9 and first["support"] == 1.0
     with (tmp_path / "out/reports/report.csv").open(newline="") as file:
@@ -99,6 +99,19 @@ def test_a_clip_in_which_nothing_moves_gives_no_labels(
 ) -> None:
     write_scene(tmp_path / "still", frames=frames, camera_px=0.0, patch_px=(0.0, 0.0))
     assert label(tmp_path / "still").results == {"no motion": 1}
+
+
+def test_every_run_of_agreeing_frames_is_a_target(
+    label, write_scene, template_tracker, tmp_path
+) -> None:
+    write_scene(tmp_path / "patch")
+    one_box = PseudoLabelConfig(samples=6, max_boxes=1)
+    label(tmp_path / "patch", tracker=template_tracker(doubts=[14, 15]), config=one_box)
+    dataset = open_dataset(f"folder:{tmp_path / 'out'}")
+    kept = [np.flatnonzero(sequence.visible).tolist() for sequence in dataset]
+    assert kept == [list(range(14)), list(range(16, 30))]
+    (tried,) = read_report(tmp_path / "out", "patch")["start_boxes"]
+    assert (tried["targets"], tried["runs"]) == ([0, 1], [[0, 13], [16, 29]])
 
 
 def test_every_second_frame_has_a_box_when_asked(label, write_scene, tmp_path) -> None:
@@ -303,7 +316,7 @@ def test_the_command_says_what_was_kept(
     assert asked == [((None,), {"device": "auto", "engine": "onnx", "min_peak": 0.2})]
     said = capsys.readouterr().out
     kept = read_report(out, "patch")["start_boxes"][0]["kept"]
-    assert "1 clips (1 labeled); 1 of 1 start boxes kept" in said
+    assert "1 clips (1 labeled); 1 of 1 start boxes kept, as 1 targets" in said
     assert f"{kept} of 30 tracked frames" in said
     assert json.loads((out / "settings.json").read_text())["weights"] == "siamtrack-lite0"
 
