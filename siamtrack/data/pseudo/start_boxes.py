@@ -51,6 +51,7 @@ SAME_IOU = 0.4
 """Candidates that overlap by more are one."""
 
 _BORDER = 0.08  # width of the border that counts as background, as a part of the short side
+_MIN_FRAME_PX = 32  # short side of the shrunken frame; DIS fails on a few rows
 _COLOR_NOISE = 25.0  # variance of colors within one thing, in Lab levels
 _POINTS, _MIN_POINTS, _RANSAC_PX = 600, 24, 1.5
 _MIN_INLIERS = 0.15  # least part of the points that follow the background's motion
@@ -117,6 +118,8 @@ def measure_motion(before: Image, frame: Image, after: Image) -> FrameMotion | N
     Returns:
         None where no background can be told from the rest.
     """
+    if min(frame.shape[:2]) < _MIN_FRAME_PX:
+        return None
     gray, *others = (cv2.cvtColor(f, cv2.COLOR_BGR2GRAY) for f in (frame, before, after))
     points = cv2.goodFeaturesToTrack(gray, _POINTS, 0.001, 8)  # (n, 1, 2) x, y
     if points is None or len(points) < _MIN_POINTS:

@@ -56,6 +56,12 @@ def test_frames_that_have_nothing_in_common_have_no_candidates(rng) -> None:
     assert cues is None or not cues.candidates
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (20, 3000), (3000, 20), (33, 1000)])
+def test_frames_of_a_few_rows_have_no_cues(shape, rng) -> None:
+    picture = rng.integers(0, 255, (*shape, 3), np.uint8)
+    assert find_cues(*(np.roll(picture, k, axis=1) for k in range(3))) is None
+
+
 def test_boxes_are_in_px_of_the_frame_however_large_it_is(scene) -> None:
     images, boxes = scene()
     large = [np.kron(image, np.ones((4, 4, 1), np.uint8)) for image in images[9:16:3]]
