@@ -5,7 +5,7 @@ commands share), then the commands:
 
 - `track`, `demo`, `compare`, `info`, `bench`, `eval` and `export`: one command each;
 - `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
-- `train`: train, show-pairs, compare-losses, throughput, average-weights;
+- `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights;
 - `weights`: import-weights, calibrate, tune, absence, gallery.
 
 A module is imported when its command is asked for. It imports numpy, torch and OpenCV inside its
@@ -65,6 +65,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "show-pairs": ("train.show_pairs", "Draw training pairs with their labels."),
     },
     "Train": {
+        "finetune": ("train.finetune", "Train weights further on a folder of clips."),
         "train": ("train.train", "Train a tracker."),
         "compare-losses": ("train.compare_losses", "Train with each loss and compare."),
         "throughput": ("train.throughput", "Measure training pairs per second."),

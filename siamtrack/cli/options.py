@@ -188,7 +188,8 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--config` and `--set`; the command gets the `TrainConfig` they make as `config`."""
 
     @config_options(
-        "Settings that replace the defaults; siamtrack/training/config.py explains them.",
+        "Settings that replace the defaults, or lite0 or siamfc for those of these trackers; "
+        "siamtrack/training/config.py explains them.",
         "A setting that replaces the file's, such as loop.steps=1500; may be repeated.",
         metavar="A.B=C",
     )

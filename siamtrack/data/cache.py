@@ -356,6 +356,9 @@ class CropCache:
         self.boxes: Float32Array = index["boxes"]  # (N, 4) xywh of the target, crop px
         self.numbers: IntArray = index["numbers"]  # (N,) frame number
         self.maps: FloatArray = index["maps"]  # (N, 4) as `crop_surroundings` returns them
+        rows = json.dumps(meta["tracks"])
+        digest = hashlib.sha256(f"{sha256(folder / 'index.npz')} {rows}".encode())
+        self.identity = digest.hexdigest()  # of the content, wherever the folder lies
         self._checksums = index.get("checksums")  # (N,) CRC-32, None in an older cache
         for track in self.tracks:
             if not (track.first >= 0 and 0 < track.count <= len(self.boxes) - track.first):

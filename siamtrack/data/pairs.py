@@ -29,7 +29,7 @@ from siamtrack.data.augment import AugmentConfig, augment_pair, paste_object
 from siamtrack.data.cache import CachedTrack, CropCache
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
-from siamtrack.types import FloatArray, Image
+from siamtrack.types import BoolArray, FloatArray, Image
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ MIN_VISIBLE = 0.6
 """Fraction of a distractor that must be inside the window."""
 FIRST_FRAME_WINDOWS = 2
 """Memory windows that are cut from the exemplar's frame; further ones are of other frames."""
+FEW_CLIPS = 20
+"""Below this number exactly the fraction that is asked for is held out."""
 MAX_SHARED = 0.25
 """Largest common fraction of the smaller of two boxes: a wheel is no distractor of its car."""
 
@@ -130,7 +132,7 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
 
     Raises:
         DatasetError: every track has weight 0.
-        ConfigError: a weight is negative or names a set that the cache does not hold.
+        ConfigError: a weight is negative.
     """
 
     def __init__(
@@ -150,23 +152,10 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         self._same_image = SameImageObjects(cache)
 
         # Weight of every track, 0 for those of the other part.
-        known = {track.set_name for track in cache.tracks}
-        unknown = sorted(set(config.set_weights) - known)
-        if unknown:
-            raise ConfigError(
-                f"pairs.set_weights names {', '.join(unknown)}, and the cache holds "
-                f"{', '.join(sorted(known))}; leave out the others, or add them to the cache"
-            )
-        weights = np.array(
-            [config.set_weights.get(track.set_name, config.other_weight) for track in cache.tracks]
-        )
+        weights = track_weights(cache, config)
         if part != "all":
-            # By a hash of the image or clip: adding data moves no track to the other part.
-            hashes = [zlib.crc32((track.image or track.name).encode()) for track in cache.tracks]
-            out = np.array(hashes) / 2**32 < held_out
+            out = held_out_tracks(cache, weights, held_out)
             weights = np.where(out == (part == "held_out"), weights, 0.0)
-        if (weights < 0).any():
-            raise ConfigError("set_weights must not be negative; 0 leaves a set out")
         if weights.sum() <= 0:
             raise DatasetError(
                 f"no track of cache {cache.folder} is left to draw from ({part}); raise a weight "
@@ -397,6 +386,37 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
 def _stack(images: list[Image], size_px: int) -> Tensor:
     """(M, 3, S, S) RGB, also for no image."""
     return to_network(images) if images else torch.zeros(0, 3, size_px, size_px, dtype=torch.uint8)
+
+
+def track_weights(cache: CropCache, config: PairConfig) -> FloatArray:
+    """(tracks,) sampling weight of each track; names of sets that the cache lacks change nothing.
+
+    Raises:
+        ConfigError: a weight is negative.
+    """
+    weights = np.array(
+        [config.set_weights.get(track.set_name, config.other_weight) for track in cache.tracks]
+    )
+    if (weights < 0).any():
+        raise ConfigError("set_weights must not be negative; 0 leaves a set out")
+    return weights
+
+
+def held_out_tracks(cache: CropCache, weights: FloatArray, share: float) -> BoolArray:
+    """(tracks,) bool: a fraction `share` of the images and clips, by a hash of their name.
+
+    Adding data moves no track to the other part. Few clips are an exception, and where the hash
+    would choose none or all: then those with the smallest hashes are held out, as many as the
+    fraction rounds to and not all of them. Of three clips a small fraction is none.
+    """
+    names = [(track.image or track.name).encode() for track in cache.tracks]
+    hashes = np.array([zlib.crc32(name) for name in names]) / 2**32
+    drawn = np.unique(hashes[weights > 0])  # images and clips that pairs are drawn from
+    one_sided = (drawn < share).all() == (drawn < share).any()
+    if 0 < len(drawn) and (one_sided or len(drawn) < FEW_CLIPS):
+        count = min(round(share * len(drawn)), len(drawn) - 1)
+        return hashes < drawn[count]
+    return hashes < share
 
 
 class SameImageObjects:

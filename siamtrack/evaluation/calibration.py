@@ -29,6 +29,9 @@ from siamtrack.types import BoolArray, FloatArray, IntArray
 GOOD_OVERLAP = 0.5
 """A box is on the target when it overlaps the truth by more than this."""
 
+NOT_CALIBRATED = "The score is not calibrated for these weights; siamtrack calibrate fits it."
+"""Note on the card of weights that were just trained."""
+
 _L2_PENALTY = 1e-4  # on squared weights of standardized cues: separable data have a finite fit
 _MIN_GAIN = 0.01  # a higher peak never lowers the score
 
@@ -173,6 +176,12 @@ def probabilities(observed: Observations, calibration: Calibration) -> FloatArra
     return scores
 
 
+def log_loss(scores: FloatArray, observed: Observations) -> float:
+    """Mean negative log-likelihood of (N,) scores; scores of 0 and 1 count as almost that."""
+    likely = np.where(observed.good, scores, 1.0 - scores)
+    return float(-observed.weights @ np.log(np.clip(likely, 1e-6, 1.0)))
+
+
 def leave_one_out(observed: Observations) -> FloatArray:
     """(N,) scores of every sequence's frames by a calibration fitted to the other sequences.
 
@@ -243,4 +252,5 @@ def write_calibration(weights: str, calibration: Calibration, options: TrackerOp
     card = read_card(weights)
     fields = calibration.to_options(options)
     card.tracker.update({name: round(value, 4) for name, value in fields.items()})
-    write_card(find_weights(weights), card)
+    notes = card.notes.replace(NOT_CALIBRATED, "The score is calibrated for these weights.")
+    write_card(find_weights(weights), replace(card, notes=notes))

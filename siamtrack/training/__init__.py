@@ -2,7 +2,9 @@
 
 Reading order:
     config: `TrainConfig`, everything that a TOML file or `--set` can change.
-    train: a whole run from top to bottom, the initial network, checkpoints.
+    finetune: `siamtrack finetune`, from a folder of clips to weights that can be tracked with.
+    train: a whole run from top to bottom, the initial network.
+    checkpoints: writing, reading, and what may differ when a run is resumed.
     step: forward pass, labels and losses of one batch.
     batches: which pairs are in which batch.
     optim: learning rate, frozen layers, optimizer, moving average of the weights.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import cv2
@@ -9,10 +10,12 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from siamtrack.data.cache import CropCache
-from siamtrack.data.pairs import Pair, PairDataset, Part
+from siamtrack.data.pairs import Pair, PairDataset, Part, held_out_tracks, track_weights
 from siamtrack.models.config import NetworkConfig
 from siamtrack.training.config import TrainConfig
 from siamtrack.training.distributed import ProcessGroup
+
+logger = logging.getLogger(__name__)
 
 
 class StepSampler(Sampler[list[int]]):
@@ -37,16 +40,35 @@ class StepSampler(Sampler[list[int]]):
 def make_pair_dataset(
     config: TrainConfig, cache: CropCache, network: NetworkConfig, part: Part
 ) -> PairDataset:
-    """Pairs of a run; one that holds nothing out has all pairs in both parts."""
+    """Pairs of a run; one that holds nothing out has all pairs in both parts.
+
+    Logs a warning about set weights that name what the cache lacks, except for the held-out part.
+    """
+    known = {track.set_name for track in cache.tracks}
+    unknown = [name for name in config.pairs.set_weights if name not in known]
+    if unknown and part != "held_out":
+        logger.warning(
+            "pairs.set_weights names %s%s; the cache holds %s, the rest is left out",
+            ", ".join(unknown[:5]),
+            f" and {len(unknown) - 5} more sets" if len(unknown) > 5 else "",
+            ", ".join(sorted(known)),
+        )
     return PairDataset(
         cache,
         config.pairs,
         exemplar_size_px=network.exemplar_size_px,
         search_size_px=network.search_size_px,
         seed=config.loop.seed,
-        part=part if config.validation.held_out > 0 else "all",
+        part=part if holds_out(config, cache) else "all",
         held_out=config.validation.held_out,
     )
+
+
+def holds_out(config: TrainConfig, cache: CropCache) -> bool:
+    """Whether a run keeps tracks from training; a small fraction of few clips is none."""
+    weights = track_weights(cache, config.pairs)
+    out = held_out_tracks(cache, weights, config.validation.held_out)
+    return bool((weights[out] > 0).any())
 
 
 def make_loader(

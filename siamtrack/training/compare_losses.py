@@ -27,8 +27,9 @@ from siamtrack.evaluation.statistics import bootstrap_mean, paired_test
 from siamtrack.losses.combined import LOSSES
 from siamtrack.losses.mining import Mining
 from siamtrack.models.weights import load_network
+from siamtrack.training.checkpoints import has_checkpoint
 from siamtrack.training.config import TrainConfig, stored_config
-from siamtrack.training.train import CONFIG, LAST, default_loss, train
+from siamtrack.training.train import CONFIG, default_loss, train
 from siamtrack.training.validate import embedding_separation, track_sequences
 from siamtrack.utils.files import atomic_write
 
@@ -140,7 +141,7 @@ def compare(
         if result is None:
             # 2. Train, or continue training.
             logger.info("training %s", variant.name)
-            weights = train(run, folder, resume=(folder / LAST).exists())
+            weights = train(run, folder, resume=has_checkpoint(folder))
 
             # 3. Evaluate the averaged weights.
             network = load_network(weights, resolve_device(run.loop.device))
@@ -160,21 +161,34 @@ def _read_result(
 ) -> VariantResult | None:
     """Read the result of a variant; None if there is none yet."""
     stored, path = folder / CONFIG, folder / RESULT
-    if stored.is_file() and not _is_config(json.loads(stored.read_text()), run):
+    if stored.is_file() and not _is_config(_read_json(stored), run):
         raise OutputError(
             f"{folder} holds a run with another configuration; give another folder, or the "
             "configuration that is in it"
         )
     if not path.is_file():
         return None
-    content = json.loads(path.read_text())
-    same_data = all(content[key] == value for key, value in evaluated_on.items())
-    if not same_data or not _is_config(content["config"], run):
+    content = _read_json(path)
+    same_data = all(content.get(key) == value for key, value in evaluated_on.items())
+    if not same_data or not _is_config(content.get("config", {}), run):
         raise OutputError(
-            f"{folder} was evaluated on {content['sequences']} with max_frames "
-            f"{content['max_frames']}; give the same, or remove {path}"
+            f"{folder} was evaluated on {content.get('sequences')} with max_frames "
+            f"{content.get('max_frames')}; give the same, or remove {path}"
         )
-    return VariantResult(**content["outcome"])
+    try:
+        return VariantResult(**content["outcome"])
+    except (KeyError, TypeError) as error:
+        raise OutputError(f"{path} is damaged ({error}); remove it") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise OutputError(f"{path} is damaged ({error}); remove it") from error
+    if not isinstance(content, dict):
+        raise OutputError(f"{path} is damaged (it is not a table); remove it")
+    return content
 
 
 def _is_config(stored: Mapping[str, Any], run: TrainConfig) -> bool:

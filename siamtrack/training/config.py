@@ -180,17 +180,45 @@ class TrainConfig:
         check_number("pairs.negative", self.pairs.negative, 0.0, below=1.0)
 
 
+def list_configs() -> dict[str, Path]:
+    """Configurations that come along, by name, in a checkout as in an installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / "training" / "configs", package.parent / "tools" / "configs")
+    found = [path for folder in folders for path in sorted(folder.glob("*.toml"))]
+    return {path.stem: path for path in reversed(found)}
+
+
+def find_config(name_or_path: Path) -> Path:
+    """The file, or the configuration of that name that comes along.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    known = list_configs()
+    if name_or_path.is_file() or str(name_or_path) not in known:
+        if not name_or_path.exists():
+            raise ConfigError(
+                f"there is no configuration {name_or_path}; give a TOML file, or one of the names "
+                f"{', '.join(sorted(known))}"
+            )
+        return name_or_path
+    return known[str(name_or_path)]
+
+
 def load_config(path: Path | None, assignments: tuple[str, ...] = ()) -> TrainConfig:
     """Merge the defaults, a TOML file and assignments, in this order.
 
     Args:
-        path: the file, or None for the defaults alone.
+        path: the file or the name of one that comes along, such as `lite0`; None for the defaults
+            alone.
         assignments: "a.b=c" with c as TOML writes it (strings may go without quotes).
 
     Raises:
         ConfigError: no such file, not TOML, unknown keys, wrong types, contradictions.
     """
-    values = {} if path is None else _rename_keys(read_toml(path), "configuration key")
+    values = {}
+    if path is not None:
+        values = _rename_keys(read_toml(find_config(path)), "configuration key")
     for text in assignments:
         # Nest the value, {"a": {"b": c}}, because keys are renamed by their section.
         key, literal = parse_assignment(text, "section.key=value")

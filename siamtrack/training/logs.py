@@ -62,7 +62,9 @@ class RunLog(Closing):
             self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Append the numbers of one event, "train" or "validation", after a step."""
+        """Append the numbers of one event, "train" or "validation", if it has any, after a step."""
+        if not values:
+            return
         if self._stream is not None:
             self._stream.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             self._stream.flush()
@@ -110,9 +112,12 @@ class AverageMeter:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Complete lines of a log, oldest first; an unfinished last line is left out."""
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        with suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and {"kind", "step"} <= row.keys():
+                rows.append(row)
     return rows
 
 

@@ -4,18 +4,17 @@
     siamtrack train run1 --config tools/configs/lite0.toml --set cache=cache --resume
     torchrun --nproc-per-node 4 -m siamtrack train run2 --config tools/configs/lite0.toml
 
-`train` is the whole run from top to bottom. Below it: the initial network, the default losses, and
-checkpoints, which survive kill -9 and a full disk.
+`train` is the whole run from top to bottom. Below it: the default losses, the initial network and
+what its card hands on, and the state of a run.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import pickle
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,27 @@ from siamtrack.data.cache import CropCache
 from siamtrack.data.datasets import open_dataset
 from siamtrack.engines.devices import resolve_device
 from siamtrack.errors import ConfigError, OutputError, TrainingError
+from siamtrack.evaluation.calibration import NOT_CALIBRATED
 from siamtrack.losses.combined import build_loss
 from siamtrack.models.network import SiameseNetwork
-from siamtrack.models.weights import build_network, config_class, load_network, save_network
-from siamtrack.training.batches import StepSampler, make_loader, make_pair_dataset
+from siamtrack.models.weights import (
+    build_network,
+    config_class,
+    load_network,
+    open_weights,
+    save_network,
+)
+from siamtrack.training.batches import StepSampler, holds_out, make_loader, make_pair_dataset
+from siamtrack.training.checkpoints import (
+    BEST,
+    FORMAT,
+    LAST,
+    check_same_run,
+    has_checkpoint,
+    read_checkpoint,
+    read_last_checkpoint,
+    write_checkpoint,
+)
 from siamtrack.training.config import NetworkChoice, TrainConfig
 from siamtrack.training.distributed import ProcessGroup, process_group
 from siamtrack.training.logs import AverageMeter, RunLog, draw_curves
@@ -48,10 +64,24 @@ from siamtrack.training.optim import (
 )
 from siamtrack.training.step import PairForward, compute_losses
 from siamtrack.training.validate import validate
-from siamtrack.utils.files import atomic_path, atomic_write
+from siamtrack.utils.files import atomic_write
 
-CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
-FORMAT = 1  # version of the checkpoint layout
+__all__ = [
+    "BEST",
+    "CONFIG",
+    "FORMAT",
+    "LAST",
+    "TrainState",
+    "default_loss",
+    "make_network",
+    "read_checkpoint",
+    "train",
+    "write_checkpoint",
+]
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
 
 
 def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
@@ -59,14 +89,15 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
 
     Args:
         config: the run.
-        out: its folder. It gets config.json, log.jsonl, curves.png, last.pt, best.pt and at the end
-            the averaged weights as `<architecture>.safetensors` with a card.
+        out: its folder. It gets config.json, log.jsonl, curves.png, last.pt and the one before it,
+            best.pt, and at the end the averaged weights as `<architecture>.safetensors` with a
+            card. The card has figures only of what was held out or tracked.
         resume: continue from `last.pt`; losses equal those of an uninterrupted run in every bit.
 
     Raises:
         ConfigError, DatasetError, WeightsError: the configuration asks for what does not exist.
         OutputError: `out` holds a run and `resume` is false, or it cannot be written.
-        TrainingError: a loss that is not finite, or a checkpoint of another network.
+        TrainingError: a loss that is not finite, or a checkpoint that is damaged or of another run.
     """
     loop = config.loop
 
@@ -84,11 +115,12 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         device = group.device
 
         # 2. Data, losses, network, optimizer.
-        if (out / LAST).exists() and not resume:
+        if has_checkpoint(out) and not resume:
             raise OutputError(f"{out} holds a run; give --resume to continue it, or another folder")
         torch.manual_seed(loop.seed)
         cache = CropCache(Path(config.cache))
-        loss = build_loss(config.loss or default_loss(config.network.architecture))
+        default = default_loss(config.network.architecture)
+        loss = build_loss(config.loss or default)
         network = make_network(config.network, random=resume).to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         freeze(network, config.optim)
@@ -96,10 +128,16 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         scaler = torch.amp.GradScaler(device.type, enabled=loop.precision == "float16")
         average = MovingAverage(network, config.optim.ema_decay)
         state = TrainState(network, optimizer, scaler, average)
+        main = group.is_main
 
         # 3. Resume: everything that changes during a run comes from the last checkpoint.
         if resume:
-            state.restore(read_checkpoint(out / LAST), config, out)
+            checkpoint = read_last_checkpoint(out)
+            check_same_run(checkpoint, config, cache.identity, default, out)
+            state.restore(checkpoint, config, out)
+        else:
+            state.origin = read_origin(config.network)
+            _note_sizes(state.origin, network)
 
         # 4. What runs in every step, and what validates.
         autocast = (
@@ -119,16 +157,11 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
             workers=loop.workers,
             pin_memory=device.type == "cuda",
         )
-        held_out = make_loader(
-            make_pair_dataset(config, cache, network.config, "held_out"),
-            StepSampler(0, config.validation.batches, loop.batch_size, ProcessGroup()),
-            workers=0,
-        )
+        held_out = _held_out_batches(config, cache, network) if main else ()
         sequences = config.validation.sequences
         tracked = open_dataset(sequences) if sequences else None
-        scores: dict[str, float] = {}  # of the last validation
 
-        main, first = group.is_main, state.step
+        first = state.step
         with RunLog(out, tensorboard=loop.tensorboard, resume_at=first, enabled=main) as log:
             if main:
                 atomic_write(out / CONFIG, json.dumps(asdict(config), indent=2) + "\n")
@@ -172,6 +205,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                 scaler.update()
                 average.update(network)
                 state.step += 1
+                state.pairs += loop.batch_size * group.size
 
                 # 8. Log. The means are over all processes, so each of them takes part.
                 terms |= {"gradient_norm": norm, "rate": torch.tensor(rate)}
@@ -182,40 +216,78 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                 # 9. Validate the averaged weights; the other processes wait in the next step.
                 if main and _is_due(loop.validate_every, state.step, loop.steps):
                     with average.applied_to(network):
-                        scores = validate(network, loss, config, held_out, tracked)
-                        log.write("validation", state.step, **scores)
-                        score = scores.get("success_auc", -scores.get("loss", 0.0))
-                        if score > state.best:
-                            state.best = score
-                            write_checkpoint(out / BEST, state.checkpoint(config))
+                        state.scores = validate(network, loss, config, held_out, tracked)
+                        log.write("validation", state.step, **state.scores)
+                        if state.is_best():
+                            write_checkpoint(out / BEST, state.checkpoint(config, cache))
                     to_training_mode(network, config.optim)
 
                 # 10. Checkpoint.
                 if main and _is_due(loop.checkpoint_every, state.step, loop.steps):
-                    write_checkpoint(out / LAST, state.checkpoint(config))
+                    write_checkpoint(out / LAST, state.checkpoint(config, cache))
 
-        # 11. Save the averaged weights. License and commit of the card are left to a person.
+        # 11. Save the averaged weights.
         weights = out / f"{network.architecture}.safetensors"
         if main:
             draw_curves(out)
             average.copy_to(network)
             network.eval()
-            save_network(
-                network,
-                weights,
-                training_data=sorted({track.set_name for track in cache.tracks}),
-                license="not stated",
-                pairs=state.step * loop.batch_size * group.size,
-                figures={f"held_out_{name}": round(value, 4) for name, value in scores.items()},
-                overwrite=True,
-            )
+            _save_weights(weights, state, cache)
         return weights
+
+
+def _held_out_batches(
+    config: TrainConfig, cache: CropCache, network: SiameseNetwork
+) -> Iterable[Mapping[str, Any]]:
+    """Batches of the tracks that are held out; none, with a warning, where no track is."""
+    if holds_out(config, cache):
+        pairs = make_pair_dataset(config, cache, network.config, "held_out")
+        batches, batch_size = config.validation.batches, config.loop.batch_size
+        return make_loader(pairs, StepSampler(0, batches, batch_size, ProcessGroup()), workers=0)
+    if config.validation.held_out:
+        logger.warning(
+            "validation.held_out %g of so few clips is none: all are trained on, and the loss is "
+            "not validated",
+            config.validation.held_out,
+        )
+    return ()
+
+
+def _save_weights(path: Path, state: TrainState, cache: CropCache) -> None:
+    """Save the network with a card of what the run knows; its license and commit are unknown."""
+    # Losses are of tracks that were held out; sequences may be any.
+    tracked = ("success_auc", "ao")
+    names = {
+        name: f"{'validation' if name in tracked else 'held_out'}_{name}" for name in state.scores
+    }
+    sets = sorted({track.set_name for track in cache.tracks})
+    save_network(
+        state.network,
+        path,
+        training_data=list(dict.fromkeys([*state.origin.get("training_data", ()), *sets])),
+        license="not stated",
+        pairs=state.pairs,
+        figures={names[name]: round(value, 4) for name, value in state.scores.items()},
+        tracker=state.origin.get("tracker"),
+        notes=_card_notes(state.origin, state.network),
+        overwrite=True,
+    )
+    inherited = state.origin.get("name") if state.origin.get("tracker") else None
+    logger.warning(
+        "the card of %s has %s; siamtrack calibrate fits the score to these weights",
+        path,
+        f"the tracker options and the score calibration of {inherited}"
+        if inherited
+        else "no tracker options and no score calibration",
+    )
 
 
 def _is_due(every: int, step: int, steps: int) -> bool:
     """Whether something is due after this step: every `every` steps (0: never), and at the end."""
     return step == steps or (every > 0 and step % every == 0)
 
+
+# Losses and initial network
 
 _DEFAULT_LOSSES: Mapping[str, dict[str, Any]] = {
     "siamfc": {"logistic": 1.0},
@@ -282,6 +354,52 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwo
     return network
 
 
+# What the card of the initial weights hands on
+
+
+def read_origin(choice: NetworkChoice) -> dict[str, Any]:
+    """What is known of the weights that a run starts from, as plain data; empty without any.
+
+    Raises:
+        WeightsError: they are missing or damaged.
+    """
+    if choice.start in ("imagenet", "random"):
+        return {}
+    file = open_weights(choice.start)
+    return {
+        "name": Path(choice.start).name,
+        "sha256": file.sha256,
+        "search_size_px": file.config.search_size_px,
+        "tracker": dict(file.card.tracker) if file.card else {},
+        "training_data": list(file.card.training_data) if file.card else [],
+    }
+
+
+def _note_sizes(origin: Mapping[str, Any], network: SiameseNetwork) -> None:
+    """Say that the search crop is not that of the initial weights."""
+    before, now = origin.get("search_size_px"), network.config.search_size_px
+    if before not in (None, now):
+        logger.warning(
+            "network.start %s has search crops of %d px, this run trains and tracks at %d px; "
+            "network.config.search_size_px=%d keeps them",
+            origin["name"],
+            before,
+            now,
+            before,
+        )
+
+
+def _card_notes(origin: Mapping[str, Any], network: SiameseNetwork) -> str:
+    if not origin:
+        return f"Tracker options are the defaults. {NOT_CALIBRATED}"
+    options = f"those of {origin['name']}" if origin["tracker"] else "the defaults"
+    return (
+        f"Fine-tuned from {origin['name']} (sha256 {origin['sha256'][:12]}, search crop "
+        f"{origin['search_size_px']} px; here {network.config.search_size_px} px). Pairs are those "
+        f"of this run. Tracker options and score calibration are {options}. {NOT_CALIBRATED}"
+    )
+
+
 @dataclass
 class TrainState:
     """What changes during a run and is stored in its checkpoints; `restore` fills it in place."""
@@ -291,13 +409,26 @@ class TrainState:
     scaler: torch.amp.GradScaler
     average: MovingAverage
     step: int = 0  # steps done
+    pairs: int = 0  # seen in these steps
     best: float = float("-inf")  # validation score: success AUC, or else the negative loss
+    scores: dict[str, float] = field(default_factory=dict)  # of the last validation
+    origin: dict[str, Any] = field(default_factory=dict)  # initial weights, from `read_origin`
 
-    def checkpoint(self, config: TrainConfig) -> dict[str, Any]:
+    def is_best(self) -> bool:
+        """Whether the last validation is the best so far; one that measured nothing is not."""
+        score = self.scores.get("success_auc", -self.scores.get("loss", float("inf")))
+        better, self.best = score > self.best, max(score, self.best)
+        return better
+
+    def checkpoint(self, config: TrainConfig, cache: CropCache) -> dict[str, Any]:
         """Plain data and tensors for `write_checkpoint`."""
         return {
             "step": self.step,
+            "pairs": self.pairs,
             "best": self.best,
+            "scores": self.scores,
+            "origin": self.origin,
+            "cache_identity": cache.identity,
             "config": asdict(config),
             "network": self.network.state_dict(),
             "optimiser": self.optimizer.state_dict(),  # keys of format 1 stay as they are
@@ -307,45 +438,28 @@ class TrainState:
         }
 
     def restore(self, checkpoint: Mapping[str, Any], config: TrainConfig, out: Path) -> None:
-        """Continue from a checkpoint, which must be of the network that the run asks for."""
-        stored, wanted = checkpoint["config"]["network"], asdict(config.network)
-        if any(stored[key] != wanted[key] for key in ("architecture", "config")):
+        """Continue from a checkpoint that `check_same_run` let pass; `out` is for messages.
+
+        Raises:
+            TrainingError: parts are missing, or do not fit the network.
+        """
+        try:
+            self.network.load_state_dict(checkpoint["network"])
+            self.optimizer.load_state_dict(checkpoint["optimiser"])
+            self.scaler.load_state_dict(checkpoint["scaler"])
+            device = next(self.network.parameters()).device
+            self.average.values = {k: v.to(device) for k, v in checkpoint["average"].items()}
+            self.average.updates = checkpoint["updates"]
+            self.step, self.best = int(checkpoint["step"]), float(checkpoint["best"])
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise TrainingError(
-                f"the checkpoint in {out} is of {stored['architecture']} {stored['config']}, "
-                f"the run asks for {wanted['architecture']} {wanted['config']}; resume with the "
-                "same network, or start in another folder"
-            )
-        self.network.load_state_dict(checkpoint["network"])
-        self.optimizer.load_state_dict(checkpoint["optimiser"])
-        self.scaler.load_state_dict(checkpoint["scaler"])
-        device = next(self.network.parameters()).device
-        self.average.values = {k: v.to(device) for k, v in checkpoint["average"].items()}
-        self.average.updates = checkpoint["updates"]
-        self.step, self.best = checkpoint["step"], checkpoint["best"]
-
-
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the one before it stays until this one is complete."""
-    try:
-        with atomic_path(path) as part, part.open("wb") as stream:
-            torch.save({"format": FORMAT, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except (OSError, RuntimeError) as error:
-        kept = "the checkpoint before it is intact" if path.exists() else "nothing was saved yet"
-        raise OutputError(f"cannot write checkpoint {path}: {error}; {kept}") from error
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; only plain data and tensors are unpickled."""
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainingError(
-            f"there is no checkpoint {path}; start the run without --resume"
-        ) from error
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise TrainingError(f"checkpoint {path} is damaged ({error}); use an older one") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise TrainingError(f"{path} is not a checkpoint of this version; start a new run")
-    return state
+                f"the checkpoint in {out} does not fit this run ({error}); start in another folder"
+            ) from error
+        # An older version stored none of these.
+        stored_batch = checkpoint["config"]["loop"]["batch_size"]
+        self.pairs = checkpoint.get("pairs", self.step * stored_batch)
+        self.scores = dict(checkpoint.get("scores", {}))
+        if "origin" in checkpoint:
+            self.origin = checkpoint["origin"]
+        else:
+            self.origin = read_origin(config.network)

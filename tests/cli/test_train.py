@@ -77,7 +77,6 @@ def test_training_from_clips_to_weights(clips, tmp_path, capsys):
         (["loop.steps=0"], 2, "loop.steps is 0"),
         (["network.architecture=siamtrack-lite1"], 2, "did you mean 'siamtrack-lite0'"),
         (["loop.device=gpu"], 2, "gpu"),
-        (["pairs.set_weights.nowhere=1.0"], 2, "names nowhere, and the cache holds"),
         (["pairs.other_weight=0.0"], 3, "left to draw from"),
         (["network.start=no_such_weights"], 3, "no_such_weights"),
         (["validation.sequences=folder:/no/such/folder"], 3, "/no/such/folder"),
@@ -86,6 +85,14 @@ def test_training_from_clips_to_weights(clips, tmp_path, capsys):
 def test_train_refuses_in_one_line(cache, tmp_path, capsys, more, code, says):
     assert main(["train", str(tmp_path / "run"), *settings(cache, *more)]) == code
     assert says in one_line(capsys)
+
+
+def test_names_of_sets_that_the_cache_lacks_are_left_out_with_a_note(cache, tmp_path, capsys):
+    names = [f"pairs.set_weights.set{n}=2.0" for n in range(7)]
+    assert main(["train", str(tmp_path / "run"), *settings(cache, *names)]) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("names set0, set1, set2, set3, set4 and 2 more sets") == 1
+    assert "the cache holds folder, the rest is left out" in printed
 
 
 def test_train_refuses_folders_that_do_not_fit(cache, tmp_path, capsys):

@@ -10,7 +10,7 @@ import torch
 
 from siamtrack.data.augment import AugmentConfig
 from siamtrack.data.cache import CropCache
-from siamtrack.data.pairs import PairConfig, PairDataset, rotate_about_box
+from siamtrack.data.pairs import PairConfig, PairDataset, held_out_tracks, rotate_about_box
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.training.batches import StepSampler, make_loader
 from siamtrack.training.distributed import ProcessGroup
@@ -167,6 +167,18 @@ def test_held_out_tracks_are_never_trained_on(squares):
         assert not (names & drawn["train"] and names & drawn["held_out"])
 
 
+@pytest.mark.parametrize(
+    ("clips", "share", "count"),
+    [(3, 0.02, 0), (3, 0.34, 1), (3, 0.99, 2), (1, 0.5, 0), (2, 0.5, 1)],
+)
+def test_of_few_clips_one_is_held_out_or_none(squares, clips, share, count):
+    weights = np.array(
+        [track.name in [f"clip{n}" for n in range(clips)] for track in squares.tracks]
+    )
+    out = held_out_tracks(squares, weights.astype(float), share)
+    assert (out & weights).sum() == count
+
+
 def test_augmented_pairs_stay_images(squares):
     strong = AugmentConfig(0.5, 0.5, 0.5, 1, 1, 1, 1, 1, 1)
     pairs = PairDataset(squares, PairConfig(augment=strong, fill_photo=0.9))
@@ -178,8 +190,6 @@ def test_augmented_pairs_stay_images(squares):
 
 
 def test_bad_weights_are_refused(squares):
-    with pytest.raises(ConfigError, match="names clip, and the cache holds"):
-        PairDataset(squares, PairConfig(set_weights={"clip": 1.0}))
     with pytest.raises(ConfigError, match="negative"):
         PairDataset(squares, PairConfig(set_weights={"clips": -1.0}))
     with pytest.raises(DatasetError, match="left to draw from"):

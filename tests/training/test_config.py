@@ -1,6 +1,7 @@
 import json
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -95,9 +96,19 @@ def test_an_assignment_into_a_value_is_refused():
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match=r"none.toml; give a TOML file, or .* lite0, siamfc"):
         load_config(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(tmp_path)
     bad = tmp_path / "bad.toml"
     bad.write_text("= 3")
     with pytest.raises(ConfigError, match="not TOML"):
         load_config(bad)
+
+
+def test_a_configuration_that_comes_along_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = load_config(Path("lite0"), ("loop.steps=3",))
+    assert named.network.architecture == "siamtrack-lite0" and named.loss["giou"] == 1.5
+    (tmp_path / "lite0").write_text("cache = 'own'")  # a file of that name counts first
+    assert load_config(Path("lite0")).cache == "own"

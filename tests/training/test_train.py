@@ -3,19 +3,22 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
+from siamtrack.data.cache import CacheConfig, TrackFrames, build_cache
 from siamtrack.errors import ConfigError, DatasetError, OutputError, TrainingError
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFCConfig
-from siamtrack.models.weights import load_network, read_card
+from siamtrack.models.weights import load_network, read_card, save_network
 from siamtrack.training import train as module
 from siamtrack.training.config import NetworkChoice
 from siamtrack.training.logs import read_log
@@ -31,12 +34,13 @@ def test_a_run_leaves_weights_a_card_logs_and_curves(small_run, tmp_path):
     weights = module.train(small_run(), tmp_path / "run")
     names = {p.name for p in weights.parent.iterdir()}
     assert names == {
-        "config.json", "log.jsonl", "curves.png", "last.pt", "best.pt",
+        "config.json", "log.jsonl", "curves.png", "last.pt", "previous.pt", "best.pt",
         "siamtrack-lite0.safetensors", "siamtrack-lite0.json",
     }  # fmt: skip
     card = read_card(weights)
     assert card.pairs == 16 and card.training_data == ("clips",)
     assert "held_out_loss" in card.figures
+    assert card.tracker == {} and "score is not calibrated" in card.notes
     network = load_network(weights)
     assert network.config.search_size_px == 64
     assert sorted(losses(weights.parent)) == [1, 2, 3, 4]
@@ -167,6 +171,91 @@ def test_resuming_with_another_network_is_refused(small_run, tmp_path):
         module.train(other, tmp_path / "run", resume=True)
 
 
+@pytest.fixture
+def begun(small_run, tmp_path):
+    """Folder of a run of one step, of two pairs, on three of the eight clips' options."""
+    module.train(small_run(**BEGUN), tmp_path / "run")
+    return tmp_path / "run"
+
+
+BEGUN = {"loop": {"steps": 1, "batch_size": 2}, "validation": {"held_out": 0.0, "batches": 0}}
+
+
+OTHER_RUNS = [
+    ({"optim": {"optimizer": "sgd"}}, "optim.optimizer 'sgd' instead of 'adamw'"),
+    (
+        {"optim": {"rate": 0.1}, "pairs": {"negative": 0.9}},
+        "pairs.negative 0.9 instead of 0.08, optim.rate 0.1 instead of 0.001",
+    ),
+    ({"loss": {"logistic": 1.0}}, "loss.logistic 1.0 instead of None|loss.iou_aware None instead"),
+    ({"loop": {**BEGUN["loop"], "seed": 99}}, "loop.seed 99 instead of 0"),
+    ({"validation": {"held_out": 0.3}}, "validation.held_out 0.3 instead of 0.0"),
+]
+
+
+def test_resuming_another_run_is_refused_with_all_that_differs(small_run, begun):
+    for changes, says in OTHER_RUNS:
+        with pytest.raises(TrainingError, match=rf"cannot be resumed with .*({says})"):
+            module.train(small_run(**{**BEGUN, **changes}), begun, resume=True)
+
+
+def test_resuming_with_other_crops_is_refused_and_with_a_moved_cache_is_not(
+    small_run, begun, clips_cache, tmp_path, caplog
+):
+    moved = shutil.copytree(clips_cache, tmp_path / "moved")
+    longer = {**BEGUN, "loop": {**BEGUN["loop"], "steps": 2}}
+    module.train(small_run(cache=str(moved), **longer), begun, resume=True)
+    assert "is resumed with" not in caplog.text
+    other = build_cache(other_source(), tmp_path / "other", CacheConfig(), "clips").folder
+    with pytest.raises(TrainingError, match=r"a cache .*other' with other crops than"):
+        module.train(small_run(cache=str(other), **longer), begun, resume=True)
+
+
+def other_source():
+    image = np.random.default_rng(0).integers(0, 255, (100, 100, 3), dtype=np.uint8)
+    yield TrackFrames("clip", "clips", "", "", [(0, image, np.array([30.0, 30, 24, 24]))])
+
+
+def test_pairs_are_counted_over_batches_of_different_size(small_run, begun, caplog):
+    loop = {"steps": 3, "batch_size": 4}
+    weights = module.train(small_run(**{**BEGUN, "loop": loop}), begun, resume=True)
+    assert read_card(weights).pairs == 1 * 2 + 2 * 4
+    assert "is resumed with loop.batch_size 4 instead of 2" in caplog.text
+    again = module.train(small_run(**{**BEGUN, "loop": loop}), begun, resume=True)  # nothing to do
+    assert read_card(again).pairs == 10
+
+
+def test_nothing_is_called_held_out_when_nothing_was(begun, small_run, tmp_path, caplog):
+    assert read_card(begun / "siamtrack-lite0.safetensors").figures == {}
+    assert not (begun / "best.pt").exists()
+    few = {"validation": {"held_out": 0.02, "batches": 1}, "loop": BEGUN["loop"]}
+    weights = module.train(small_run(**few), tmp_path / "few")
+    assert read_card(weights).figures == {} and not losses(tmp_path / "few", "validation")
+    assert "0.02 of so few clips is none" in caplog.text
+
+
+def test_the_card_of_fine_tuned_weights_hands_on_what_it_began_with(small_run, tmp_path, caplog):
+    start = tmp_path / "start.safetensors"
+    config = small_run(**BEGUN)
+    save_network(
+        module.make_network(config.network), start, training_data=["zoo", "clips"],
+        license="CC0-1.0", pairs=1000, figures={"dev_auc": 0.5}, tracker={"score_gain": 0.5},
+    )  # fmt: skip
+    network = {"start": str(start), "config": {**config.network.config, "search_size_px": 96}}
+    weights = module.train(small_run(**BEGUN, network=network), tmp_path / "run")
+    card = read_card(weights)
+    assert card.tracker == {"score_gain": 0.5} and card.training_data == ("zoo", "clips")
+    assert card.pairs == 2 and card.figures == {} and card.license == "not stated"
+    assert "search crop 64 px; here 96 px" in card.notes
+    assert "options and score calibration are those of start.safetensors" in card.notes
+    assert "the score calibration of start.safetensors; siamtrack calibrate fits" in caplog.text
+    assert "search crops of 64 px, this run trains and tracks at 96 px" in caplog.text
+    start.unlink()
+    longer = {**BEGUN, "loop": {**BEGUN["loop"], "steps": 2}}
+    module.train(small_run(**longer, network=network), tmp_path / "run", resume=True)
+    assert read_card(weights).tracker == {"score_gain": 0.5}
+
+
 def test_resuming_without_a_checkpoint_is_refused(small_run, tmp_path):
     with pytest.raises(TrainingError, match="start the run without --resume"):
         module.train(small_run(), tmp_path / "run", resume=True)
@@ -220,6 +309,65 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     torch.save({"state_dict": {}}, other)
     with pytest.raises(TrainingError, match="not a checkpoint of this version"):
         module.read_checkpoint(other)
+
+
+def test_every_flipped_bit_of_a_tensor_is_noticed(tmp_path):
+    path = tmp_path / "last.pt"
+    module.write_checkpoint(path, {"w": torch.randn(64, 64)})
+    whole = path.read_bytes()
+    for share in (0.05, 0.2, 0.5, 0.8, 0.95):
+        damaged = bytearray(whole)
+        damaged[int(len(whole) * share)] ^= 0x40
+        path.write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"last.pt is damaged \(.+\); use an older one"):
+            module.read_checkpoint(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04", b"\x80\x02garbage"])
+def test_other_files_named_like_a_checkpoint_are_damaged(tmp_path, data):
+    (tmp_path / "last.pt").write_bytes(data)
+    with pytest.raises(TrainingError, match="is damaged"):
+        module.read_checkpoint(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_that_would_unpack_to_more_than_its_file_is_not_unpacked(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "last.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(1 << 20))
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", None)
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(TrainingError, match="it is compressed"):
+        module.read_checkpoint(path)
+
+
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(small_run, tmp_path, caplog):
+    folder = tmp_path / "run"
+    module.train(small_run(**{**BEGUN, "loop": {"steps": 4, "batch_size": 2}}), folder)
+    damaged = bytearray((folder / "last.pt").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "last.pt").write_bytes(damaged)
+    longer = small_run(**{**BEGUN, "loop": {"steps": 5, "batch_size": 2}})
+    module.train(longer, folder, resume=True)
+    assert "is damaged" in caplog.text and "going on from previous.pt, step 2" in caplog.text
+    assert module.read_checkpoint(folder / "last.pt")["step"] == 5
+    assert module.read_checkpoint(folder / "previous.pt")["step"] in (2, 4)
+    # A kill between two renames leaves the one before.
+    (folder / "last.pt").unlink()
+    with pytest.raises(OutputError, match="holds a run"):
+        module.train(longer, folder)
+    module.train(longer, folder, resume=True)
+    assert module.read_checkpoint(folder / "last.pt")["step"] == 5
+
+
+def test_a_checkpoint_that_lacks_a_part_is_refused(small_run, begun):
+    whole = module.read_checkpoint(begun / "last.pt")
+    for key in ("config", "network", "optimiser", "step"):
+        lacking = {name: value for name, value in whole.items() if name != key}
+        module.write_checkpoint(begun / "last.pt", lacking)
+        with pytest.raises(TrainingError, match="start in another folder"):
+            module.train(small_run(**BEGUN), begun, resume=True)
 
 
 class Payload:
