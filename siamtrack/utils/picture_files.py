@@ -13,7 +13,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -169,24 +169,31 @@ _SLIDES = frozenset({"svs", "scn", "ndpi", "bif", "qpi", "philips", "avs"})
 def _has_second_page(path: Path) -> bool:
     """Whether a TIFF goes on after its first page, or is an ImageJ stack, which may not tell."""
     with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = head[2 if order == "<" else 3] == ord("+")
-        offset_type, count_type, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
-        try:
-            (at,) = struct.unpack_from(order + offset_type, head, 8 if big else 4)
-            file.seek(at)
-            width = struct.calcsize(count_type)
-            (entries,) = struct.unpack(order + count_type, file.read(width))
-            file.seek(at)
-            data = file.read(width + entry * entries + struct.calcsize(offset_type))
-            (following,) = struct.unpack_from(order + offset_type, data, width + entry * entries)
-        except struct.error:
-            return True  # Let the reader find out.
-        if following:
-            return True
-        file.seek(0)
-        return b"ImageJ=" in file.read(HEAD_BYTES) + data
+        head = file.read(HEAD_BYTES)
+        first = _read_offset(file, 8 if _is_big(head) else 4, head)
+        return b"ImageJ=" in head or _next_page(file, first, head) != 0
+
+
+def _is_big(head: bytes) -> bool:
+    return b"+" in head[2:4]
+
+
+def _read_offset(file: IO[bytes], at: int, head: bytes) -> int:
+    """Read an offset of a TIFF whose file begins with `head`; 0 where the file is cut off."""
+    file.seek(at)
+    return int.from_bytes(file.read(8 if _is_big(head) else 4), _order(head))
+
+
+def _order(head: bytes) -> Literal["little", "big"]:
+    return "little" if head[:2] == b"II" else "big"
+
+
+def _next_page(file: IO[bytes], at: int, head: bytes) -> int:
+    """Where the page after the one at an offset is said to be; 0 after the last."""
+    count_bytes, entry_bytes = (8, 20) if _is_big(head) else (2, 12)
+    file.seek(at)
+    entries = int.from_bytes(file.read(count_bytes), _order(head))
+    return _read_offset(file, at + count_bytes + entry_bytes * entries, head)
 
 
 class _Tiff(PictureFile):
@@ -208,15 +215,28 @@ class _Tiff(PictureFile):
         except Exception as error:
             self._file.close()
             raise _damaged(path, error) from error
+        if self._is_cut_off():
+            self._planes.append(())
         self.count = len(self._planes)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
+    def _is_cut_off(self) -> bool:
+        """Whether the file names a page after the last that it holds."""
+        pages = self._file.pages
+        with self.path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            offset = _next_page(file, pages[len(pages) - 1].offset, head)
+        is_listed = len(self._planes) <= len(pages)
+        return is_listed and offset >= self._file.filehandle.size
+
     def _find_planes(self) -> tuple[TiffPageSeries | None, list[tuple[Any, ...]]]:
         """The planes of each picture: pages, or numbers in an ImageJ stack that lists one page."""
         pages = list(self._file.pages)
+        if not pages:
+            raise _damaged(self.path)
         main = [p for p in pages if not getattr(p, "subfiletype", 0) & (_REDUCED | _MASK)] or pages
         series = self._file.series[0] if self._file.series else None
         if series is None or series.kind in ("generic", "uniform") or "Y" not in series.axes:
@@ -251,6 +271,8 @@ class _Tiff(PictureFile):
     def read(self, number: int, *, upright: bool) -> RawImage:
         """Decode a picture."""
         planes = self._planes[number]
+        if not planes:
+            raise _damaged(self.path, "its last pages are cut off")
         if len(planes) > 3:
             _log.info("%s: the first 3 of %d channels are read", self.path, len(planes))
         try:
@@ -545,7 +567,8 @@ def _split_png(file: IO[bytes]) -> Iterator[tuple[int, int]]:
         kind = b""
         while kind != b"IEND":
             header = file.read(8)
-            if len(header) < 8:
+            if len(header) < 8:  # cut off; reading it will tell
+                yield start, file.tell() - start
                 return
             length, kind = struct.unpack(">I4s", header)
             end = file.seek(length + 4, io.SEEK_CUR)

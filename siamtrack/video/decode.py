@@ -249,15 +249,22 @@ def _to_raw(frame: VideoFrame) -> RawImage:
     """Return a frame in BGR of 8 bits, or in gray or BGR of the depth it has."""
     name = frame.format.name
     depth = max((component.bits for component in frame.format.components), default=8)
+    is_float = "f" in name[4:6]
     if depth > 8 and name.startswith(("gray", "ya")):
-        wide = "grayf32le" if "f" in name[4:6] else "gray16le"
-        return RawImage(frame.to_ndarray(format=wide))
-    if depth > 8 and name.startswith(("rgb", "bgr", "gbr")):
-        if "f" in name[4:6]:
-            return RawImage(frame.to_ndarray(format="gbrpf32le")[..., ::-1])
+        wide = "grayf32le" if is_float else f"gray{depth}le"
+        return RawImage(frame.to_ndarray(format=wide), _white_of(depth))
+    if depth > 8 and name.startswith("gbrp"):
+        wide = "gbrpf32le" if is_float else f"gbrp{depth}le"
+        return RawImage(frame.to_ndarray(format=wide)[..., ::-1], _white_of(depth))
+    if depth > 8 and name.startswith(("rgb", "bgr", "gbrap")):
         return RawImage(frame.to_ndarray(format="rgb48le")[..., ::-1])
     has_alpha = name.startswith(("rgba", "bgra", "argb", "abgr", "yuva", "gbrap", "ya", "pal8"))
     return RawImage(frame.to_ndarray(format="bgra" if has_alpha else "bgr24"))
+
+
+def _white_of(depth: int) -> ValueRange | None:
+    """Black and white of a format of 9 to 15 bits, which is wider than they are."""
+    return (0.0, 2.0**depth - 1) if depth < 16 else None
 
 
 def _remove_comb(image: Image) -> Image:
@@ -291,11 +298,20 @@ def _sample_clip(location: str, index: int) -> Iterator[RawImage]:
             return
         length_s = float((stream.duration or 0) * stream.time_base)
         length_s = length_s or (container.duration or 0) / av.time_base
+        last, has_index = -1, True
         for number in range(SAMPLES):
-            start = int(length_s * number / SAMPLES / float(stream.time_base))
-            if number:
-                container.seek((stream.start_time or 0) + start, stream=stream)
-            yield from map(_to_raw, islice(container.decode(stream), 1))
+            wanted = int(length_s * number / SAMPLES / float(stream.time_base))
+            wanted += stream.start_time or 0
+            if number and has_index:
+                container.seek(wanted, stream=stream)
+            for k, frame in enumerate(container.decode(stream)):
+                pts = frame.pts or 0
+                # Where seeking leads back, all frames from here on are decoded.
+                has_index &= k > 0 or pts > last
+                if pts >= wanted:
+                    yield _to_raw(frame)
+                    last = pts
+                    break
 
 
 # Reading in order

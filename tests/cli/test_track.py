@@ -7,9 +7,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -488,3 +490,66 @@ def test_a_folder_named_like_a_camera_needs_a_path(
     cv2.imwrite(str(tmp_path / "0" / "1.png"), np.zeros((120, 160, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
     assert main(["track", "./0", "--box", BOX, "--no-display"]) == 0
+
+
+def write_deep(folder: Path, count: int = 3) -> Path:
+    folder.mkdir()
+    values = np.linspace(29300, 30600, 64) * np.ones((48, 1))
+    for k in range(count):
+        cv2.imwrite(str(folder / f"{k}.png"), values.astype(np.uint16))
+    return folder
+
+
+def test_the_range_of_deep_pictures_is_said_in_one_line_and_can_be_given(
+    tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_deep(tmp_path / "deep")
+    common = ["track", str(folder), "--box", "5,5,20,20", "--no-display", "--save"]
+    assert main([*common, str(tmp_path / "a.mp4")]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "29300" in line]
+    assert len(told) == 1
+    assert told[0].startswith("siamtrack: warning: deep: 16-bit values from 29300 to 30600")
+    assert main([*common, str(tmp_path / "b.mp4"), "--range", "0,65535"]) == 0
+    assert "29300" not in capsys.readouterr().err
+    shown, narrow = (video_frames(tmp_path / f"{name}.mp4")[0][40:] for name in "ab")
+    assert np.ptp(shown) > 200
+    assert np.ptp(narrow) < 12
+
+
+@pytest.mark.parametrize("text", ["5", "5,4", "a,b", "1,2,3"])
+def test_a_bad_range_is_wrong_usage(
+    clip: Any, tracker: Any, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert main(["track", str(clip.path), "--box", BOX, "--range", text]) == 2
+    assert "give the value that is black" in capsys.readouterr().err
+
+
+def test_the_saved_video_has_the_shape_of_the_pixels_of_the_source(
+    tracker: Any, tmp_path: Path
+) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for _ in range(3):
+            picture = np.zeros((48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode(None))
+    source, saved = str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")
+    assert main(["track", source, "--box", "5,5,20,20", "--no-display", "--save", saved]) == 0
+    with av.open(saved) as container:
+        assert container.streams.video[0].display_aspect_ratio == Fraction(16, 9)
+
+
+def test_decoders_say_nothing_of_their_own_about_damaged_pictures(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    for suffix in ("png", "jpg", "bmp", "jp2", "webp"):
+        data = cv2.imencode(f".{suffix}", noise)[1].tobytes()
+        (tmp_path / f"a.{suffix}").write_bytes(data[: len(data) // 2])
+    (tmp_path / "a.tif").write_bytes(b"II*\0\xff\xff\xff\x0f")
+    command = ["track", str(tmp_path / "a.*"), "--box", "5,5,20,20", "--no-display"]
+    assert main(command) == 3
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "none of its 6 picture(s) can be read" in line

@@ -270,6 +270,16 @@ def test_gray_video_of_16_bits_gets_the_range_it_uses(
         assert next(source).image.max() == 8150 // 256
 
 
+def test_a_video_that_fades_in_gets_the_range_of_the_whole(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 250, 64) * np.ones((48, 1))
+    frames = [(7900 + ramp * min(1, k / 12)).astype(np.uint16) for k in range(24)]
+    path = write_frames(tmp_path / "a.mkv", frames, "gray16le", "ffv1")
+    with open_source(path) as source:
+        shown = [frame.image[..., 0] for frame in source]
+    assert shown[0].max() < 10
+    assert np.abs(shown[20] - ramp * 255 / 250).max() < 15
+
+
 def test_deep_rgb_video_gets_the_range_it_uses(tmp_path: Path) -> None:
     frame = np.zeros((48, 64, 3), np.uint16)
     frame[..., 0] = np.linspace(100, 1100, 64)

@@ -17,8 +17,8 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamtrack.errors import ConfigError, VideoError
-from siamtrack.utils.images import natural_key
+from siamtrack.errors import ConfigError, DatasetError, VideoError
+from siamtrack.utils.images import natural_key, read_image
 from siamtrack.video.source import open_source
 
 
@@ -454,3 +454,36 @@ def test_half_a_stack_is_counted_and_not_filled_up(tmp_path: Path) -> None:
     with open_source(tmp_path / "a.tif") as source:
         list(source)
         assert (source._delivered, source.unreadable) == (3, 3)
+
+
+def test_a_stack_without_its_last_pages_is_counted(tmp_path: Path) -> None:
+    first, *rest = [PIL.Image.fromarray(p) for p in numbered(6)]
+    first.save(tmp_path / "a.tif", save_all=True, append_images=rest)
+    data = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(data[: len(data) // 2])
+    with open_source(tmp_path / "a.tif") as source:
+        assert [level_of(f.image) for f in source] == [10, 30, 50]
+        assert source.unreadable == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tif", b"II*\0\xff\xff\xff\x0f"),
+        ("a.tif", b"II*\0"),
+        ("a.gif", b"GIF89a"),
+        ("a.pgm", b"P5\n60 40\n"),
+        ("a.pgm", b"P5\n60 40\n70000\n" + bytes(9000)),
+        ("a.pgm", b"P2\n60 40\n255\n1 2 3"),
+        ("a.pgm", b"P2\n2 1\n255\none two"),
+        ("a.webp", b"RIFF\xff\0\0\0WEBPVP8X" + bytes(4) + b"\2" + bytes(30)),
+        ("a.avif", b"\0\0\0\x20ftypavif\0\0\0\0irot" + bytes(30)),
+        ("a.jp2", b"\xff\x4f\xff\x51"),
+    ],
+)
+def test_damaged_files_of_every_kind_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"{name} .*cannot be decoded"):
+        read_image(tmp_path / name, upright=True)
+    with pytest.raises(VideoError, match=rf"{name}"):
+        open_source(tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -231,3 +232,35 @@ def test_one_small_box_among_others_is_no_fraction(tmp_path: Path, write_clip: W
     write_clip(tmp_path / "dog.mp4", 2)
     (tmp_path / "dog.txt").write_text("0.5,0.5,0.9,0.9\n1,2,3,4\n")
     assert len(open_dataset(f"folder:{tmp_path}")[0]) == 2
+
+
+def test_stacks_and_animations_with_boxes_are_clips(tmp_path: Path) -> None:
+    pictures = [PIL.Image.new("L", (20, 10), 20 * k + 10) for k in range(5)]
+    for name in ("a.tif", "b.webp", "c/c.gif", "d/stack.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pictures[0].save(
+            tmp_path / name, save_all=True, append_images=pictures[1:], duration=40, lossless=True
+        )
+    for name in ("a", "b", "c/c", "d"):
+        (tmp_path / f"{name}.txt").write_text("1,2,3,4\n" * 5)
+    dataset = open_dataset(f"folder:{tmp_path}")
+    assert dataset.names == ("a", "b", "c/c", "d")
+    for sequence in dataset:
+        assert [round(frame.mean()) for frame in sequence.iter_frames()] == [10, 30, 50, 70, 90]
+        assert round(sequence.read(3).mean()) == 70
+        assert sequence.image_key(3) != sequence.image_key(2)
+    assert open_dataset(f"folder:{tmp_path / 'a.tif'}").names == ("a",)
+    assert open_dataset(f"folder:{tmp_path / 'a.txt'}").names == ("a",)
+
+
+def test_deep_pictures_have_one_range_whichever_is_read_first(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for k in range(3):
+        values = np.linspace(1000, 1000 + 100 * (k + 1), 60) * np.ones((40, 1))
+        PIL.Image.fromarray(values.astype(np.uint16)).save(tmp_path / "a" / f"{k}.png")
+    (tmp_path / "a.txt").write_text("1,2,3,4\n" * 3)
+    first = open_dataset(f"folder:{tmp_path}")[0]
+    last = pickle.loads(pickle.dumps(open_dataset(f"folder:{tmp_path}")[0]))
+    brightest = [int(frame.max()) for frame in first.iter_frames()]
+    assert brightest == pytest.approx([85, 170, 255], abs=8)
+    assert [int(last.read(k).max()) for k in (2, 0, 1)] == [brightest[k] for k in (2, 0, 1)]
