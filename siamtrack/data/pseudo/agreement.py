@@ -7,14 +7,14 @@ find the way back to it (forward-backward error, Kalal et al. 2010).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from siamtrack.geometry import iou
 from siamtrack.tracking.cuts import is_cut, thumbnail
-from siamtrack.tracking.tracker import Tracker
+from siamtrack.tracking.tracker import Tracker, TrackState
 from siamtrack.types import FloatArray, Image
 
 _EDGE_PX = 1.0  # boxes are not exact
@@ -28,6 +28,7 @@ class OneWay:
     numbers: list[int]  # of the frames, from the start on
     boxes: FloatArray  # (n, 4) xywh px
     scores: FloatArray  # (n,)
+    state: TrackState | None  # of the tracker after the last of them; None where the way has ended
 
     def by_frame(self) -> dict[int, FloatArray]:
         """The boxes by frame number."""
@@ -54,7 +55,9 @@ def track_out(
     frames: Sequence[Image],
     start: int,
     box_xywh: FloatArray,
-    reach: int | None = None,
+    *,
+    reach: int,
+    is_object: Callable[[Mapping[int, FloatArray]], bool],
 ) -> list[OneWay]:
     """Track an object from a frame to the end of a clip, and to its beginning.
 
@@ -63,17 +66,18 @@ def track_out(
         frames: uint8 (H, W, 3) BGR each.
         start: number of the frame with the start box.
         box_xywh: (4,) px, the start box.
-        reach: most frames in either direction; None for all.
+        reach: number of frames in either direction after which `is_object` is asked.
+        is_object: says of the boxes so far, by frame number, whether to go on.
     """
-    reach = len(frames) if reach is None else reach
     tracker.init(frames[start], box_xywh)
-    state = tracker.state
-    ways = []
-    for numbers in (range(start, len(frames)), range(start, -1, -1)):
-        numbers = numbers[: reach + 1]
-        if state is not None:
-            tracker.set_state(state)
-        ways.append(_follow(tracker, frames, numbers, box_xywh))
+    begin = OneWay([start], box_xywh[None], np.ones(1), tracker.state)
+    all_numbers = [range(start, len(frames)), range(start, -1, -1)]
+    ways = [_follow(tracker, frames, numbers[: reach + 1], begin) for numbers in all_numbers]
+    if is_object({**ways[0].by_frame(), **ways[1].by_frame()}):
+        ways = [
+            _follow(tracker, frames, numbers, way)
+            for numbers, way in zip(all_numbers, ways, strict=True)
+        ]
     return ways
 
 
@@ -98,9 +102,10 @@ def track_back(
             if length < 2:
                 break
             numbers = out.numbers[:length]
-            tracker.init(frames[numbers[-1]], out.boxes[length - 1])
             expected = out.boxes[:length][::-1]
-            back = _follow(tracker, frames, numbers[::-1], expected[0], expected)
+            tracker.init(frames[numbers[-1]], expected[0])
+            begin = OneWay([numbers[-1]], expected[:1], np.ones(1), tracker.state)
+            back = _follow(tracker, frames, numbers[::-1], begin, expected)
             if len(back.numbers) == length and iou(back.boxes[-1], box) >= min_agreement:
                 here = list(numbers)
                 agreement[here] = iou(out.boxes[:length], back.boxes[::-1])
@@ -139,27 +144,33 @@ def _follow(
     tracker: Tracker,
     frames: Sequence[Image],
     numbers: Sequence[int],
-    box_xywh: FloatArray,
+    way: OneWay,
     expected: FloatArray | None = None,
 ) -> OneWay:
-    """Track through frames in turn, up to a cut, another size, or the last good box before a loss.
+    """Continue a way through the frames `numbers`, of which it has the first.
 
-    The tracker was started on the first one. With (n, 4) `expected` boxes, it is given up when it
-    is elsewhere for some frames.
+    It ends at a cut, at a frame of another size, or with the last good box before a loss. With
+    (n, 4) `expected` boxes, it is given up when it is elsewhere for some frames.
     """
-    boxes, scores, end, far = [box_xywh], [1.0], 1, 0
-    small = thumbnail(frames[numbers[0]])
-    for k, number in enumerate(numbers[1:], 1):
-        last, small = small, thumbnail(frames[number])
-        if is_cut(last, small) or frames[number].shape != frames[numbers[0]].shape:
+    if way.state is None:
+        return way
+    tracker.set_state(way.state)
+    boxes, scores = list(way.boxes), way.scores.tolist()
+    end, far = len(boxes), 0
+    state: TrackState | None = way.state
+    for k, number in enumerate(numbers[end:], end):
+        frame, before = frames[number], frames[numbers[k - 1]]
+        if frame.shape != before.shape or is_cut(thumbnail(before), thumbnail(frame)):
+            state = None
             break
-        result = tracker.update(frames[number])
+        result = tracker.update(frame)
         box = np.array(result.box)
         far = far + 1 if expected is not None and iou(box, expected[k]) < _FAR_IOU else 0
         if result.status == "lost" or far == _FAR_FRAMES:
+            state = None
             break
         boxes.append(box)
         scores.append(result.score)
         if result.status == "tracked":
-            end = len(boxes)
-    return OneWay(list(numbers[:end]), np.array(boxes[:end]), np.array(scores[:end]))
+            end, state = len(boxes), tracker.state
+    return OneWay(list(numbers[:end]), np.array(boxes[:end]), np.array(scores[:end]), state)

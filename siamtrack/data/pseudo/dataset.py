@@ -233,13 +233,19 @@ def _sample_cues(frames: Frames, config: PseudoLabelConfig) -> dict[int, FrameCu
     if len(frames) < 2 * gap + 1:
         return {}
     spread = np.linspace(gap, len(frames) - 1 - gap, config.samples + 2)[1:-1]
+    numbers = sorted({int(n) for n in spread.round()})
+    wanted = sorted({n + shift for n in numbers for shift in (-gap, 0, gap)})
+    seen: dict[int, Image] = {}
     samples = {}
-    for number in sorted({int(n) for n in spread.round()}):
-        before, frame, after = frames.iterate([number - gap, number, number + gap])
-        if before.shape == frame.shape == after.shape:
-            cues = find_cues(before, frame, after)
+    for number, picture in zip(wanted, frames.iterate(wanted), strict=True):
+        seen[number] = picture
+        middle = number - gap
+        if middle in numbers:
+            triple = [seen[n] for n in (middle - gap, middle, number)]
+            seen = {n: p for n, p in seen.items() if n > middle - gap}
+            cues = find_cues(*triple) if len({p.shape for p in triple}) == 1 else None
             if cues is not None:
-                samples[number] = cues
+                samples[middle] = cues
     return samples
 
 
@@ -286,35 +292,35 @@ def _track_candidate(
     start = numbers.index(number)
     pictures, scale = [picture for picture, _ in shrunken], shrunken[start][1]
 
-    # 2. Out: to the sampled frames before and after it first. If neither shows the object, it is
-    #    none, which is the common case and ends here.
-    box = candidate.box_xywh * scale
+    # 2. Out. If neither the sampled frame before nor the one after shows an object in the box, it
+    #    holds none, which is the common case and ends here.
+    def support(boxes: Mapping[int, FloatArray]) -> float:
+        in_clip = {numbers[k]: box / scale for k, box in boxes.items()}
+        return _support(in_clip, samples, number)
+
     gap = max((abs(n - number) for n in _neighbors(samples, number)), default=0)
-    tracked: dict[int, FloatArray] = {}
-    for reach in (-(-gap // config.every), None):
-        ways = track_out(tracker, pictures, start, box, reach)
-        tracked = {numbers[k]: b / scale for way in ways for k, b in way.by_frame().items()}
-        support = _support(tracked, samples, number)
-        if support < config.min_support:
-            break
+    ways = track_out(
+        tracker, pictures, start, candidate.box_xywh * scale, reach=-(-gap // config.every),
+        is_object=lambda boxes: support(boxes) >= config.min_support,
+    )  # fmt: skip
+    tracked = {**ways[0].by_frame(), **ways[1].by_frame()}
 
     # 3. Back, and the runs that stand on their own.
     agreeing: Table = {}
     kept: list[Table] = []
-    if support >= config.min_support:
+    if support(tracked) >= config.min_support:
         track = track_back(tracker, pictures, ways, min_agreement=config.min_agreement)
         runs = find_runs(
             track, pictures[start].shape[1::-1], min_agreement=config.min_agreement,
             min_score=config.min_score, min_run=config.min_run,
         )  # fmt: skip
         for run in runs:
-            table = {
+            table: Table = {
                 numbers[k]: (track.boxes[k] / scale, track.scores[k], track.agreement[k])
                 for k in run
             }
             agreeing.update(table)
-            boxes = {n: box for n, (box, _, _) in table.items()}
-            if _support(boxes, samples, number) >= config.min_support:
+            if support({k: track.boxes[k] for k in run}) >= config.min_support:
                 kept.append(table)
     agreement = [row[2] for row in agreeing.values()]
     facts = {
@@ -323,7 +329,7 @@ def _track_candidate(
         "cue": candidate.cue,
         "cue_score": round(candidate.score, 4),
         "tracked": len(tracked),
-        "support": round(support, 4),
+        "support": round(support(tracked), 4),
         "agreeing": len(agreeing),
         "agreement": round(float(np.mean(agreement)), 4) if agreement else 0.0,
         "kept": sum(map(len, kept)),

@@ -8,9 +8,13 @@ from siamtrack.geometry import iou
 MIN_AGREEMENT = 0.6
 
 
+def track_both_out(tracker, images, start, box):
+    return track_out(tracker, images, start, box, reach=3, is_object=lambda boxes: True)
+
+
 def both_ways(tracker, images, start, box):
     return track_back(
-        tracker, images, track_out(tracker, images, start, box), min_agreement=MIN_AGREEMENT
+        tracker, images, track_both_out(tracker, images, start, box), min_agreement=MIN_AGREEMENT
     )
 
 
@@ -48,26 +52,33 @@ def test_the_way_ends_where_the_target_is_lost(scene, template_tracker) -> None:
 def test_the_way_ends_at_a_cut(scene, template_tracker) -> None:
     images, boxes = scene()
     images = [*images[:10], *(255 - image[::-1, ::-1] for image in images[10:])]
-    ways = track_out(template_tracker(), images, 5, boxes[5])
+    ways = track_both_out(template_tracker(), images, 5, boxes[5])
     assert [way.numbers for way in ways] == [[5, 6, 7, 8, 9], [5, 4, 3, 2, 1, 0]]
 
 
 def test_the_way_ends_where_frames_have_another_size(scene, template_tracker) -> None:
     images, boxes = scene()
     images = [*images[:10], *(np.repeat(image, 2, axis=1) for image in images[10:])]
-    ways = track_out(template_tracker(), images, 8, boxes[8])
+    ways = track_both_out(template_tracker(), images, 8, boxes[8])
     assert [way.numbers[-1] for way in ways] == [9, 0]
 
 
-def test_the_way_is_as_long_as_asked(scene, template_tracker) -> None:
+def test_what_is_no_object_is_not_followed_on(scene, template_tracker) -> None:
     images, boxes = scene()
-    ways = track_out(template_tracker(), images, 10, boxes[10], reach=2)
+    asked = []
+
+    def is_object(so_far):
+        asked.append(sorted(so_far))
+        return False
+
+    ways = track_out(template_tracker(), images, 10, boxes[10], reach=2, is_object=is_object)
     assert [way.numbers for way in ways] == [[10, 11, 12], [10, 9, 8]]
+    assert asked == [[8, 9, 10, 11, 12]]
 
 
 def test_a_way_back_that_is_far_off_is_given_up(scene, template_tracker) -> None:
     images, boxes = scene()
-    ways = track_out(template_tracker(), images, 0, boxes[0])
+    ways = track_both_out(template_tracker(), images, 0, boxes[0])
     astray = template_tracker(slide_px=40.0)
     track = track_back(astray, images, ways, min_agreement=MIN_AGREEMENT)
     assert np.isnan(track.boxes[1:]).all()
@@ -76,7 +87,7 @@ def test_a_way_back_that_is_far_off_is_given_up(scene, template_tracker) -> None
 
 def test_a_way_back_that_misses_the_start_box_proves_nothing(scene, template_tracker) -> None:
     images, boxes = scene()
-    ways = track_out(template_tracker(), images, 0, boxes[0])
+    ways = track_both_out(template_tracker(), images, 0, boxes[0])
     misses = template_tracker(slide_px=12.0, slides=lambda n: n <= 2)
     track = track_back(misses, images, ways, min_agreement=MIN_AGREEMENT)
     assert np.isnan(track.boxes[1:]).all()
