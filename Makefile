@@ -5,6 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Of `make soak`.
+SIAMTRACK_SOAK_FRAMES ?= 1000000
+SIAMTRACK_SOAK_EXAMPLES ?= 20000
+
 # The lock does not run past this one.
 LOCKED_TORCH := torch==2.13.0
 
@@ -54,7 +58,8 @@ runtime-check:  ## install the wheel without torch in an empty environment, use 
 	$(PYTHON) tests/runtime_check.py build/runtime-check
 
 soak: $(INSTALLED)  ## robustness for hours: long runs, more fuzzing; figures into build/soak
-	SIAMTRACK_SOAK=1 $(BIN)/python -m pytest tests/robustness --timeout=0 -p no:cacheprovider
+	SIAMTRACK_SOAK=1 SIAMTRACK_SOAK_FRAMES=$(SIAMTRACK_SOAK_FRAMES) SIAMTRACK_SOAK_EXAMPLES=$(SIAMTRACK_SOAK_EXAMPLES) \
+		$(BIN)/python -m pytest tests/robustness --timeout=0 -p no:cacheprovider
 
 # pip brings what torch's build for the machine at hand needs, so none of that is locked.
 lock: $(INSTALLED)  ## write requirements.lock anew, newest versions (torch stays)

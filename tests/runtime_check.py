@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_MB = 400  # 2**20 bytes
-ABSENT = ("got10k", "jinja2", "matplotlib", "pandas", "PIL", "scipy", "sympy", "torch", "triton")
+ABSENT = ("got10k", "jinja2", "matplotlib", "pandas", "scipy", "sympy", "torch", "triton")
 
 LOAD = """
 import csv, sys
@@ -74,7 +74,7 @@ def main(work: Path) -> None:
         shutil.copy(file, elsewhere / file.name.replace("siamtrack-nano", "mine"))
     own = "--weights", "mine.safetensors"
     for engine in ("onnx", "onnx:int8"):
-        siamtrack("track", "demo/clip.mp4", *flags, *own, "--engine", engine, "--json", "mine.jsonl",
+        siamtrack("track", "demo/clip.mp4", *flags, *own, "--engine", engine, "--json", "m.jsonl",
                   "--overwrite")  # fmt: skip
 
     # 4. Python, bench and info.

@@ -15,7 +15,7 @@ from siamtrack.errors import MissingPackageError, explain_missing, missing_packa
 from siamtrack.video.video_writer import VideoSink
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKED = ("torch", "scipy", "matplotlib", "got10k", "jinja2", "openvino", "pandas", "PIL")
+BLOCKED = ("torch", "scipy", "matplotlib", "got10k", "jinja2", "openvino", "pandas")
 
 # One process for all commands. A module that is None there cannot be imported.
 RUN = f"""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +76,7 @@ def export_graphs(network: SiameseNetwork, targets: dict[str, Path], weights_sha
         "weights_sha256": weights_sha256,
     }
     for name, (module, inputs, shapes) in graphs.items():
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quiet_exporter(), torch.no_grad():
             program = torch.onnx.export(
                 module.eval(),
                 inputs,
@@ -93,6 +94,20 @@ def export_graphs(network: SiameseNetwork, targets: dict[str, Path], weights_sha
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, json.dumps({**metadata, "graph": name})
         atomic_write(targets[name], model.SerializeToString())
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep back what torch's exporter says of packages that these networks do not use."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def remove_debug_info(model: Any) -> None:

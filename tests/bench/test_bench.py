@@ -234,6 +234,20 @@ def test_trackers_are_built_with_the_threads_of_their_row(
     assert built == [1, 2]
 
 
+def test_ours_is_given_the_threads_of_its_row(clip, weights, tmp_path, quick_peak, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        TrackerSpec,
+        "build",
+        lambda spec: given.append((spec.name, spec.options)) or IdentityTracker(),
+    )
+    trackers = (TrackerSpec("siamtrack"), TrackerSpec("siamtrack-nano", {"threads": 3}))
+    config = BenchConfig(str(weights), ("torch",), threads=(1, 2), trackers=trackers, frames=1)
+    benchmark(config, clip, tmp_path)
+    assert given[:2] == [("siamtrack", {"threads": 1}), ("siamtrack", {"threads": 2})]
+    assert given[2:] == [("siamtrack-nano", {"threads": 3})] * 2
+
+
 def test_a_named_engine_that_cannot_run_is_an_error(clip, weights, tmp_path):
     with pytest.raises(EngineError, match="siamtrack export"):
         benchmark(BenchConfig(str(weights), ("onnx",)), clip, tmp_path)

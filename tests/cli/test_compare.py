@@ -184,3 +184,16 @@ def test_boxes_that_cannot_be_tracked_are_refused():
     trackers = resolve_trackers([TrackerSpec("identity")])
     with pytest.raises(InvalidBoxError):
         list(run_side_by_side(trackers, [np.zeros((20, 20, 3), np.uint8)], (1, 1, -5, 5)))
+
+
+def test_the_truth_may_be_a_table(pictures, capsys):
+    header, rows = "frame,target,x,y,w,h", []
+    for number in range(FRAMES):
+        rows.append(f"{number},3,{10 + 2 * number},20,16,14")
+    table = pictures.parent / "walk.csv"
+    table.write_text("\n".join([header, *rows[:5], *rows[6:]]) + "\n")  # absent in frame 5
+    assert main([*arguments(pictures, "@Walks"), "--truth", str(table)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("| 1.000 |")
+    table.write_text("\n".join([header, *rows, "0,4,1,1,5,5"]) + "\n")
+    assert main([*arguments(pictures, "@Walks"), "--truth", str(table)]) == 3
+    assert "has 2 targets (3, 4); give the boxes of one" in capsys.readouterr().err

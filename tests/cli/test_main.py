@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -259,3 +260,42 @@ def test_an_option_may_take_several_words() -> None:
     assert parsed("o --only a b --quick") == {**plain, "only": ("a", "b"), "quick": True}
     assert parsed("--steps 1 2 4 --only=a o") == {**plain, "only": ("a",), "steps": (1, 2, 4)}
     assert parsed("--only a --only b -- o") == {**plain, "only": ("a", "b")}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["track a.mp4 --csv a.csv --no-display --csv=b.csv", "eval x --out r --root a --root b"],
+)
+def test_an_option_with_one_value_is_refused_twice(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    (said,) = error_lines(capsys)
+    assert re.search(
+        r"--(csv|root) is given twice; give it once \(see siamtrack \w+ --help\)", said
+    )
+
+
+def test_options_that_may_be_repeated_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    command = click.Command(
+        "track",
+        params=[click.Option(["--box"], multiple=True), click.Option(["--quick"], is_flag=True)],
+        callback=lambda **given: seen.append(given),
+    )
+    monkeypatch.setattr("siamtrack.cli.track.command", command)
+    assert main("track --box 1 --quick --box 2 --quick".split()) == 0
+    assert seen == [{"box": ("1", "2"), "quick": True}]
+
+
+def test_a_package_that_is_not_installed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_that(monkeypatch, ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"))
+    assert main(["track"]) == 3
+    assert error_lines(capsys) == [
+        "siamtrack: error: siamtrack track needs torch, which is not installed; pip install torch"
+    ]
+    command_that(monkeypatch, ModuleNotFoundError("a bug", name="siamtrack.nothing"))
+    with pytest.raises(ModuleNotFoundError, match="a bug"):
+        main(["track"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
-from siamtrack.export.onnx import remove_debug_info
-from siamtrack.models.weights import weights_dir
+from siamtrack.errors import EngineError
+from siamtrack.export.onnx import export_graphs, remove_debug_info
+from siamtrack.models.weights import build_network, weights_dir
 
 GRAPHS = sorted(weights_dir().glob("*.onnx"))
 
@@ -48,3 +51,19 @@ def test_debug_info_is_removed_and_the_graph_stays() -> None:
     assert model.metadata_props[0].key == "siamtrack"
     assert [(n.op_type, n.name) for n in model.graph.node] == [("Relu", "relu")]
     onnx.checker.check_model(model)
+
+
+def test_what_the_exporter_says_of_other_packages_is_kept_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def export(*arguments: object, **options: object) -> None:
+        said.warning("torchvision is not installed. Skipping torchvision::nms")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    network = build_network("siamtrack-lite0", {"exemplar_size_px": 64, "search_size_px": 128})
+    level = said.level
+    with pytest.raises(EngineError, match="torch exported nothing"):
+        export_graphs(network.eval(), {}, "")
+    assert not caplog.records and said.level == level
