@@ -102,6 +102,10 @@ def main(work: Path) -> None:
         expect(len(errors) == 1 and "pip install torch" in errors[0], f"one line, not {said}")
         expect(not any("Traceback" in line for line in said), "no traceback")
 
+    for source, why in (("987", "camera 987 cannot be opened"), ("none.mp4", "none.mp4 cannot be")):
+        said = siamtrack("track", source, *flags, code=3).stderr
+        expect(why in said and "Traceback" not in said, f"{why}, not {said}")
+
     # 6. Size, what Python compiled while it ran included.
     added_mb = size_mb(site) - before_mb
     expect(added_mb < MOST_MB, f"less than {MOST_MB} MB, not {added_mb:.0f}")

@@ -32,6 +32,7 @@ import click
 from siamtrack._version import __version__
 from siamtrack.errors import ConfigError, SiamTrackError, missing_package
 from siamtrack.utils.config import RenamedWarning
+from siamtrack.utils.opencv import SILENT, set_log_level
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
@@ -222,8 +223,7 @@ def log_to_stderr() -> Iterator[None]:
     """
     # What decoders say of damaged pictures is said by this package, in one line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].utils.logging.setLogLevel(0)
+    set_log_level(SILENT)
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     logger, handler, shown = logging.getLogger("siamtrack"), StderrHandler(), set[str]()
     level, propagate = logger.level, logger.propagate

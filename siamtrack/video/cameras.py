@@ -15,6 +15,7 @@ from siamtrack.errors import DatasetError, VideoError
 from siamtrack.types import Image
 from siamtrack.utils.images import list_pages, sample_pages
 from siamtrack.utils.levels import Levels, ValueRange
+from siamtrack.utils.opencv import SILENT, set_log_level
 from siamtrack.utils.picture_files import PictureFile, open_picture_file
 from siamtrack.video.frames import DEFAULT_FPS, Reader, SourceInfo
 from siamtrack.video.times import warn_of_assumed_rate
@@ -39,12 +40,11 @@ class CameraReader(Reader):
     def __init__(self, device: int | str, *, fps: float | None = None) -> None:
         name = f"camera {device}"
         # OpenCV prints messages of its own about a missing camera.
-        log_level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        log_level = set_log_level(SILENT)
         try:
             self._capture = cv2.VideoCapture(device)
         finally:
-            cv2.utils.logging.setLogLevel(log_level)
+            set_log_level(log_level)
         if not self._capture.isOpened():
             self._capture.release()
             raise VideoError(
