@@ -16,7 +16,6 @@ from siamtrack.utils.levels import SAMPLES, Levels, RawImage
 from siamtrack.utils.picture_files import (
     StackError,
     count_pictures,
-    exif_orientation,
     kind_of_picture,
     open_picture_file,
     read_head,
@@ -28,7 +27,7 @@ IMAGE_SUFFIXES = frozenset(
     ".apng .avif .bmp .dib .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
 _JPEG_SUFFIXES = frozenset({".jpe", ".jpeg", ".jpg"})
-_FIRST_SIDEWAYS = 5
+_EXIF_ORIENTATION, _FIRST_SIDEWAYS = 0x0112, 5
 
 
 def read_image(
@@ -68,8 +67,8 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
         with PIL.Image.open(path) as picture:
             width, height = picture.size
             turns = upright or picture.format == "AVIF"
-        if turns and exif_orientation(path) >= _FIRST_SIDEWAYS:
-            return height, width
+            if turns and picture.getexif().get(_EXIF_ORIENTATION, 1) >= _FIRST_SIDEWAYS:
+                return height, width
         return width, height
     except PIL.UnidentifiedImageError as error:
         # Pillow knows fewer kinds of TIFF, and no netpbm text of more than 8 bits.

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamtrack.errors import DatasetError
+from siamtrack.errors import DatasetError, explain_missing
 from siamtrack.utils.files import Closing
 from siamtrack.utils.levels import RawImage
 
@@ -200,7 +200,8 @@ class _Tiff(PictureFile):
     """Pages of a TIFF or of what is one: BigTIFF, LSM, STK, ImageJ. Channels make one picture."""
 
     def __init__(self, path: Path) -> None:
-        import tifffile
+        with explain_missing(f"reading {path}"):
+            import tifffile
 
         self.path = path
         try:
@@ -368,7 +369,8 @@ class _Animation(PictureFile):
     """Frames of an animated PNG, WebP, AVIF or GIF, composed as they are shown."""
 
     def __init__(self, path: Path) -> None:
-        import PIL.Image
+        with explain_missing(f"reading {path}"):
+            import PIL.Image
 
         self.path = path
         try:
@@ -476,7 +478,7 @@ def _decode(data: bytes, kind: str | None, upright: bool) -> RawImage | None:
     if values is None:
         return _decode_by_pillow(data) if kind == "avif" else None
     if is_unchanged and upright:
-        values = turn(values, exif_orientation(io.BytesIO(data)))
+        values = turn(values, exif_orientation(data))
     return RawImage(values, _precision_of_jp2(data) if kind == "jp2" else None)
 
 
@@ -492,7 +494,8 @@ def _is_deep_or_clear(data: bytes, kind: str | None) -> bool:
 
 
 def _decode_by_pillow(data: bytes) -> RawImage | None:
-    import PIL.Image
+    with explain_missing("reading this AVIF picture"):
+        import PIL.Image
 
     try:
         with PIL.Image.open(io.BytesIO(data)) as image:
@@ -508,15 +511,27 @@ def _precision_of_jp2(data: bytes) -> tuple[float, float] | None:
     return (0.0, 2.0**bits - 1) if 8 < bits < 16 else None
 
 
-def exif_orientation(source: Path | IO[bytes]) -> int:
-    """Read the EXIF orientation of a picture, 1 (as it is stored) to 8."""
-    import PIL.Image
+_EXIF = re.compile(rb"(?:eXIf|EXIF....|Exif\0\0)(?:Exif\0\0)?(?=II\*\0|MM\0\*)", re.S)
+"""What stands before the EXIF data of a PNG, WebP or JPEG, which have the structure of a TIFF."""
 
-    try:
-        with PIL.Image.open(source) as picture:
-            return int(picture.getexif().get(_ORIENTATION, 1))
-    except (OSError, ValueError, SyntaxError, TypeError, PIL.Image.DecompressionBombError):
+
+def exif_orientation(data: bytes) -> int:
+    """Find the EXIF orientation in a picture file, 1 (as it is stored) to 8."""
+    found = _EXIF.search(data)
+    if not found:
         return 1
+    tiff = data[found.end() :]
+    order = _order(tiff)
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(tiff[at : at + size], order)
+
+    first = number(4, 4)
+    for at in range(first + 2, first + 2 + 12 * number(first, 2), 12):
+        if number(at, 2) == _ORIENTATION:
+            orientation = number(at + 8, 2)
+            return orientation if 1 <= orientation <= 8 else 1
+    return 1
 
 
 def turn(values: NDArray[Any], orientation: int) -> NDArray[Any]:
