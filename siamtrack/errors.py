@@ -92,8 +92,6 @@ class ConfigError(SiamTrackError, ValueError):
 class InvalidBoxError(SiamTrackError, ValueError):
     """A box that cannot be tracked: empty, not finite, outside the frame, not four numbers."""
 
-    exit_code = 2
-
 
 class InvalidFrameError(SiamTrackError, ValueError):
     """An image that is not a frame: empty, of the wrong type or shape."""

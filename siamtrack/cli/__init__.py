@@ -23,11 +23,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
+from click.shell_completion import shell_complete
 
 from siamtrack._version import __version__
 from siamtrack.errors import ConfigError, SiamTrackError, missing_package
@@ -36,6 +37,10 @@ from siamtrack.utils.opencv import SILENT, set_log_level
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
+NOBODY_READS = 141
+"""Exit code when the reader of standard output has ended: 128 + SIGPIPE."""
+COMPLETION = "_SIAMTRACK_COMPLETE"
+"""Variable that asks for the completion of a shell: bash_source, zsh_source or fish_source."""
 
 # heading -> name on the command line -> (module.attribute in this folder, one line for --help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -147,7 +152,7 @@ def _debug_option() -> click.Option:
     "siamtrack",
     cls=LazyGroup,
     epilog="Exit codes: 0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, "
-    "130 after Ctrl-C, 143 after SIGTERM.",
+    "129 after SIGHUP, 130 after Ctrl-C, 141 when nobody reads the output, 143 after SIGTERM.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="siamtrack")
@@ -161,14 +166,19 @@ cli.params.append(_debug_option())
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (`argv` without the program's name) and return the exit code.
 
+    Args:
+        argv: None for those of the process, which is then expected to end.
+
     Returns:
-        0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, 130 after Ctrl-C, 143
-        after SIGTERM.
+        0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, 129 after SIGHUP, 130
+        after Ctrl-C, 141 when nobody reads the output, 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug, command = False, None
-    with log_to_stderr(), sigterm_raises():
+    with forgiving_stderr(), log_to_stderr(), signals_raise(for_good=argv is None) as received:
         try:
+            if instruction := os.environ.get(COMPLETION):
+                return shell_complete(cli, {}, "siamtrack", COMPLETION, instruction)
             with cli.make_context("siamtrack", arguments or ["--help"]) as ctx:
                 try:
                     code = cli.invoke(ctx)
@@ -178,12 +188,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code if isinstance(code, int) else 0
         except click.exceptions.Exit as done:
             return done.exit_code
-        except Terminated as stopped:
-            click.echo("siamtrack: stopped", err=True)
-            return stopped.exit_code
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("siamtrack: interrupted", err=True)
-            return INTERRUPTED
+        except (KeyboardInterrupt, click.Abort) as stopped:
+            code = getattr(stopped, "exit_code", INTERRUPTED)
+            click.echo(
+                f"siamtrack: {'interrupted' if code == INTERRUPTED else 'stopped'}", err=True
+            )
+            return code
+        except BrokenPipeError:
+            drop_output(sys.stdout)
+            return NOBODY_READS
         except (click.ClickException, SiamTrackError, OSError, ModuleNotFoundError) as error:
             if isinstance(error, ModuleNotFoundError) and not isinstance(error, SiamTrackError):
                 if not error.name or error.name.startswith("siamtrack"):
@@ -198,6 +211,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 click.echo(traceback.format_exc(), err=True, nl=False)
             click.echo(f"siamtrack: error: {' '.join(message.split())}", err=True)
             return exit_code
+        except Exception:
+            # A signal to the whole group also ends our worker processes, which libraries report.
+            if not received:
+                raise
+            click.echo("siamtrack: stopped", err=True)
+            return 128 + received[0]
 
 
 # -- Log lines, warnings and signals
@@ -250,24 +269,105 @@ def log_to_stderr() -> Iterator[None]:
             logger.propagate = propagate
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. The run ends as after Ctrl-C and closes its files."""
+class ForgivingStream:
+    """A text stream that drops what cannot be written: the disk is full, nobody reads it."""
 
-    exit_code = 128 + signal.SIGTERM
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop the text and all that follows."""
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            drop_output(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what waits and all that follows."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            drop_output(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def drop_output(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere, so that Python can flush it when the process ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated` while the block runs; does nothing outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def forgiving_stderr() -> Iterator[None]:
+    """Work without a stderr that can be written to, and without standard streams at all."""
+    # A file that is opened later must not take the number of a stream that is closed.
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if number < 2 else os.O_WRONLY)
+    before = sys.stderr
+    if before is None:
+        with open(os.devnull, "w") as null:
+            sys.stderr = null
+            try:
+                yield
+            finally:
+                sys.stderr = before
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated("SIGTERM")
-
-    before = signal.signal(signal.SIGTERM, stop)
+    sys.stderr = cast(TextIO, ForgivingStream(before))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.stderr.flush()
+        sys.stderr = before
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP arrived. The run ends as after Ctrl-C and closes its files."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def signals_raise(*, for_good: bool) -> Iterator[list[int]]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP into an exception, and ignore those that follow.
+
+    The run is ending then, and another exception would keep it from finishing its files. Signals
+    that the process ignores (nohup) stay ignored. Outside the main thread this does nothing.
+
+    Args:
+        for_good: the process ends after the block; signals stay ignored if there was one.
+
+    Yields:
+        The signal that was received, once there is one.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        if not (received and for_good):
+            for number, handler in before.items():
+                signal.signal(number, handler)

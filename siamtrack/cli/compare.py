@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import BoxType, opencv_model_options
+from siamtrack.cli.options import BoxType, opencv_model_options, source_options
 from siamtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ QUIT_KEYS = ("q", "esc")
 @click.option("--save", type=PATH, metavar="F.mp4", help="Write the panels as a video.")
 @click.option("--overwrite", is_flag=True, help="Replace a video that exists.")
 @click.option("--no-display", is_flag=True, help="Open no window.")
+@source_options
 @opencv_model_options
 def command(
     source: str,
@@ -58,6 +59,8 @@ def command(
     save: Path | None,
     overwrite: bool,
     no_display: bool,
+    fps: float | None,
+    stream: int | None,
     model_files: dict[str, Any],
 ) -> int:
     """Track one target in SOURCE with every --tracker, and show them side by side.
@@ -71,17 +74,18 @@ def command(
     from siamtrack.evaluation.compare import draw_panels, panels_wh, run_side_by_side
     from siamtrack.evaluation.trackers import parse_trackers, resolve_trackers
     from siamtrack.utils.progress import FrameProgress
+    from siamtrack.video.draw import fit_image
     from siamtrack.video.outputs import check_output_paths
     from siamtrack.video.video_writer import VideoSink
     from siamtrack.video.window import Window, display_problem
 
     specs = parse_trackers(trackers, model_files)
-    check_output_paths(source, save)
+    check_output_paths([source], save)
     truth_boxes = read_truth(truth) if truth is not None else None
     first_box = _first_box(box, truth_boxes)
     entries = resolve_trackers(specs)
     runs: Sequence[TrackerRun] = ()
-    with siamtrack.open_source(source) as frames, ExitStack() as stack:
+    with siamtrack.open_source(source, fps=fps, stream=stream) as frames, ExitStack() as stack:
         progress = stack.enter_context(
             FrameProgress(frames, frames.name, frames.frame_count, dropped=lambda: frames.dropped)
         )
@@ -106,7 +110,7 @@ def command(
                 continue
             panels = draw_panels(compared)
             if sink is not None:
-                sink.write(panels, time_s)
+                sink.write(fit_image(panels, sink.frame_wh), time_s)
             if window is not None:
                 window.show(panels)
                 if not _should_continue(window):

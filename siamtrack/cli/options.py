@@ -119,6 +119,23 @@ range_option = click.option(
     "file states, else what its pictures hold]",
 )
 
+
+def source_options(function: Decorated) -> Decorated:
+    """Add `--fps` and `--stream`: arguments of `siamtrack.open_source`."""
+    function = click.option(
+        "--stream",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Which video stream of a file that has several, from 0.  [default: the main one]",
+    )(function)
+    return click.option(
+        "--fps",
+        type=click.FloatRange(min=0.0, min_open=True),
+        metavar="F",
+        help="Frames per second, instead of the rate and time stamps of a recording.",
+    )(function)
+
+
 max_frames_option = click.option(
     "--max-frames",
     default=0,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import BoxType, model_options, range_option, tracker_options
+from siamtrack.cli.options import (
+    BoxType,
+    model_options,
+    range_option,
+    source_options,
+    tracker_options,
+)
 from siamtrack.errors import SiamTrackError
 
 if TYPE_CHECKING:
@@ -22,7 +29,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command("track")
-@click.argument("source")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "--box",
     "boxes",
@@ -32,7 +39,12 @@ _FILE = click.Path(path_type=Path)
     help="Target on the first frame: left, top, width, height in px, 0-based. Repeat it for "
     "several targets. Without it a window opens to draw them.",
 )
-@click.option("--csv", type=_FILE, metavar="F.csv", help="Write the boxes as a table.")
+@click.option(
+    "--csv",
+    type=_FILE,
+    metavar="F.csv",
+    help="Write the boxes as a table; - for standard output, here and with --json.",
+)
 @click.option(
     "--json",
     type=_FILE,
@@ -41,6 +53,11 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--save", type=_FILE, metavar="F.mp4", help="Write the annotated video (mp4, mkv or webm)."
+)
+@click.option(
+    "--picture-names",
+    is_flag=True,
+    help="Add the file names of pictures to --csv (last column) and --json.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--no-display", is_flag=True, help="Open no window; needs --box.")
@@ -53,6 +70,23 @@ _FILE = click.Path(path_type=Path)
     help="First frame to look at, 0-based; --box is on it and the files begin with it.",
 )
 @click.option(
+    "--end-frame",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Last frame to track, 0-based.  [default: the last one there is]",
+)
+@click.option(
+    "--start-s",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    metavar="S",
+    help="Time of the first frame to look at, in s.",
+)
+@click.option(
+    "--end-s", type=click.FloatRange(min=0.0), metavar="S", help="Time of the last one, in s."
+)
+@source_options
+@click.option(
     "--budget-ms",
     type=click.FloatRange(min=0.0, min_open=True),
     metavar="MS",
@@ -61,14 +95,20 @@ _FILE = click.Path(path_type=Path)
 @range_option
 @model_options
 def command(
-    source: str,
+    sources: tuple[str, ...],
     boxes: tuple[tuple[float, ...], ...],
     csv: Path | None,
     json: Path | None,
     save: Path | None,
+    picture_names: bool,
     overwrite: bool,
     no_display: bool,
     start_frame: int,
+    end_frame: int | None,
+    start_s: float,
+    end_s: float | None,
+    fps: float | None,
+    stream: int | None,
     budget_ms: float | None,
     value_range: tuple[float, float] | None,
     weights: str | None,
@@ -78,8 +118,9 @@ def command(
 ) -> int:
     """Follow objects through SOURCE.
 
-    SOURCE is a camera number, a video file, a folder or quoted pattern of pictures, or a stream
-    URL.
+    SOURCE is a camera number, a video file, a folder or quoted pattern of pictures ('a/*.png',
+    'a/%04d.png'), a stream URL, or - for a video on standard input. Several recordings are read as
+    one video.
 
     Without --box a window opens: drag a box around the target, in any direction. Keys: r draws a
     box again (a number says which), a adds a target, space pauses, n goes on by one frame, s saves
@@ -103,10 +144,12 @@ def command(
     model = {"weights": weights, "device": device, "engine": engine, **tracker_options(settings)}
     if budget_ms is not None:
         model["budget_ms"] = budget_ms
-    check_output_paths(source, csv, json, save)
+    check_output_paths(sources, csv, json, save)
     stats, code = RunStats(), 0
-    with siamtrack.open_source(source, range=value_range) as video:
-        outputs = Outputs(video, csv=csv, json=json, video=save, overwrite=overwrite)
+    with siamtrack.open_source(sources, fps=fps, stream=stream, range=value_range) as video:
+        outputs = Outputs(
+            video, csv=csv, json=json, video=save, overwrite=overwrite, pictures=picture_names
+        )
         try:
             with outputs, ExitStack() as stack:
                 # 1. The tracker, and the window if there is a display.
@@ -148,6 +191,9 @@ def command(
                     writers=[outputs.write],
                     on_frame=on_frame,
                     start_frame=start_frame,
+                    end_frame=end_frame,
+                    start_s=start_s,
+                    end_s=math.inf if end_s is None else end_s,
                     stats=stats,
                     write_in_background=not has_window,
                 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
@@ -82,32 +84,61 @@ class Closing:
         self.close()
 
 
+_DESCRIPTOR = re.compile(r"-|/dev/stdout|/dev/stderr|(?:/dev/fd|/proc/self/fd)/(\d+)")
+
+
+def descriptor_of(path: Path) -> int | None:
+    """Number of the open file that a name means, such as `-`, /dev/stdout or /dev/fd/3."""
+    meant = _DESCRIPTOR.fullmatch(str(path))
+    if meant is None:
+        return None
+    return int(meant[1] or (2 if path.name == "stderr" else 1))
+
+
 class GrowingFile:
     """A new, empty file at `working`, which readers may follow while the caller fills it.
 
     If the path is free, `working` is the path. A file that exists is only replaced by `commit`;
-    until then the new one grows beside it under a hidden name. Devices and pipes are written
-    directly. Folders are made.
+    until then the new one grows beside it under a hidden name. Devices, pipes and standard output
+    (`-`) are written directly. Folders are made.
+
+    Args:
+        path: where to write.
+        overwrite: replace a file that exists.
+        blank: what a file holds before anything is in it. Such a file, or an empty one, is what a
+            run leaves that was killed early; it is always replaced.
 
     Raises:
         OutputError: the file exists and `overwrite` is False, or nothing can be written there.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool, blank: bytes = b"") -> None:
         self.path = Path(path).expanduser()
+        self.is_file = True
+        self._descriptor = descriptor_of(self.path)
+        if self._descriptor is not None:
+            self._target = self.working = self.path
+            self.is_file = False
+            return
         # A link stays a link: the file it points to is written.
         self._target = self.working = Path(os.path.realpath(self.path))
-        self.is_file = True
         try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            if not self._target.exists():
+            mode = self.path.stat().st_mode if self.path.exists() else None
+            if mode is None:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
                 self._target.open("xb").close()
                 return
-            mode = self._target.stat().st_mode
             if stat.S_ISDIR(mode):
                 raise OutputError(f"{self.path} is a folder; give the name of a file in it")
             self.is_file = stat.S_ISREG(mode)
-            if not self.is_file:  # a device or a pipe
+            if not self.is_file:  # a device or a pipe, which has no other path
+                self._target = self.working = self.path
+                return
+            if self._target.stat().st_size <= len(blank) and self._target.read_bytes() in (
+                b"",
+                blank,
+            ):
+                self._target.open("wb").close()
                 return
             if not overwrite:
                 raise OutputError(
@@ -127,6 +158,19 @@ class GrowingFile:
                 f"{self.path} cannot be written ({error.strerror}); choose a folder you may "
                 "write to"
             ) from error
+
+    def open(self) -> FileIO:
+        """Open it for writing, without a buffer.
+
+        Raises:
+            OutputError: standard output is closed.
+        """
+        if self._descriptor is None:
+            return self.working.open("wb", buffering=0)
+        try:
+            return FileIO(os.dup(self._descriptor), "wb")
+        except OSError as error:
+            raise OutputError(f"{self.path} is not open ({error.strerror}); name a file") from error
 
     def commit(self, *, final: bool = False) -> None:
         """Replace the old file by the new one. May be called again.
@@ -167,6 +211,8 @@ class GrowingFile:
         """The error to raise when writing failed and `kept_frames` frames can still be read."""
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             advice = "free some space and run again"
+        elif isinstance(error, BrokenPipeError):
+            advice = "the program that reads it has ended"
         elif isinstance(error, OSError):
             advice = "check the disk and run again"
         else:

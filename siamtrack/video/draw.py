@@ -46,6 +46,19 @@ _Rect: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom in px."""
 
 
+def fit_image(image: Image, wh: tuple[int, int]) -> Image:
+    """Fit a picture into `wh` px: scaled without distortion, with black borders where it ends."""
+    width, height = wh
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner_wh = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    left, top = (width - inner_wh[0]) // 2, (height - inner_wh[1]) // 2
+    fitted = np.zeros((height, width, 3), np.uint8)
+    inner = fitted[top : top + inner_wh[1], left : left + inner_wh[0]]
+    inner[:] = cv2.resize(image, inner_wh, interpolation=method)
+    return fitted
+
+
 class Style:
     """Sizes of what is drawn, which look the same on small and large frames.
 

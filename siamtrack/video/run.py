@@ -6,6 +6,7 @@ unchanged where their frame would come, and nothing is written after a failed wr
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
-from siamtrack.errors import VideoError
+from siamtrack.errors import ConfigError, InvalidFrameError, VideoError
 from siamtrack.geometry import parse_first_box
 from siamtrack.tracking.result import Result
 from siamtrack.types import Image
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 DEPTH = 3
 """Most frames that wait in a queue. Raising it evens out slow frames and costs memory: a 4K frame
 is 25 MB."""
+
+SAME_TIME_S = 5e-4
+"""Times this close are one: containers round to 1 ms."""
 
 RATE_WINDOW = 30
 """Frames over which the displayed frames per second are averaged."""
@@ -78,6 +82,9 @@ def run(
     writers: Sequence[Writer] = (),
     on_frame: FrameHook | None = None,
     start_frame: int = 0,
+    end_frame: int | None = None,
+    start_s: float = 0.0,
+    end_s: float = math.inf,
     stats: RunStats | None = None,
     write_in_background: bool = False,
     clock: Callable[[], float] = time.perf_counter,
@@ -91,23 +98,31 @@ def run(
     Args:
         frames: the video; an open source.
         tracker: without targets of its own.
-        boxes: one target each, xywh px on frame `start_frame`.
+        boxes: one target each, xywh px on the first frame that is tracked.
         writers: called in order with every frame that has targets.
         on_frame: shows frames in a window. Without one, `boxes` must not be empty.
         start_frame: index of the first frame to track.
+        end_frame: index of the last frame; None for no limit.
+        start_s: time of the first frame to track.
+        end_s: time of the last one.
         stats: updated during the run, for a caller that needs it after an error too.
         write_in_background: write in a thread while the next frames are tracked, with the same
             outcome. However the run ends, everything tracked is written first.
         clock: seconds, monotonic.
 
     Raises:
-        VideoError: the video ends before `start_frame`, or reading it fails.
+        VideoError: the video ends before `start_frame` or `start_s`, or reading it fails.
         InvalidBoxError: a box that cannot be tracked.
+        ConfigError: the end is before the start.
+        InvalidFrameError: a frame of another shape than those before; it is named.
         OutputError: a writer failed.
     """
+    if end_s < start_s or (end_frame is not None and end_frame < start_frame):
+        last = f"{end_s:g} s" if end_s < start_s else f"frame {end_frame}"
+        raise ConfigError(f"the end, {last}, is before the start; give a later one")
     run_stats = RunStats() if stats is None else stats
     recent_s: deque[float] = deque(maxlen=RATE_WINDOW)
-    last_index = -1
+    frames_seen, has_started = 0, False
 
     def write(frame: Frame, results: Mapping[int, Result]) -> None:
         for writer in writers:
@@ -118,13 +133,16 @@ def run(
     try:
         started_s = clock()
         for frame in frames:  # 1. Read. The clock runs since the last frame was finished.
-            last_index = frame.index
-            if frame.index < start_frame:
+            frames_seen = frame.index + 1
+            if frame.index < start_frame or frame.time_s < start_s - SAME_TIME_S:
                 started_s = clock()
                 continue
+            if frame.time_s > end_s + SAME_TIME_S:
+                break
+            has_started = True
 
             # 2. Track the targets there are, and start those whose boxes were given.
-            results = dict(tracker.update(frame.image)) if tracker.targets else {}
+            results = dict(_update(tracker, frame)) if tracker.targets else {}
             for box in boxes:
                 results[tracker.add(frame.image, box)] = first_frame_result(box, frame.image)
             boxes = ()
@@ -144,7 +162,7 @@ def run(
                 work_s += clock() - started_s
                 recent_s.append(work_s)
                 run_stats.work_s += work_s
-            if not should_continue:
+            if not should_continue or frame.index == end_frame:
                 return run_stats
             started_s = clock()
     finally:
@@ -153,12 +171,21 @@ def run(
             with defer_interrupts():
                 background.finish()
             run_stats.work_s += clock() - started_s
-    if last_index < start_frame:
+    if not has_started:
+        start = f"frame {start_frame}" if start_s <= 0 else f"{start_s:g} s"
         raise VideoError(
-            f"the video has {last_index + 1} frames, so none can start at frame {start_frame}; "
-            "frames count from 0"
+            f"the video has {frames_seen} frames, so none can start at {start}; frames count from 0"
         )
     return run_stats
+
+
+def _update(tracker: MultiTracker, frame: Frame) -> Mapping[int, Result]:
+    """Track in one frame; an error about the frame names it."""
+    try:
+        return tracker.update(frame.image)
+    except InvalidFrameError as error:
+        name = f" ({frame.picture})" if frame.picture else ""
+        raise InvalidFrameError(f"frame {frame.index}{name}: {error}") from error
 
 
 def first_frame_result(box: Sequence[float], image_bgr: Image) -> Result:
@@ -235,7 +262,7 @@ class BackgroundWriter:
 
 @contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the end of the block.
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the end of the block.
 
     Outside the main thread, where Python never delivers signals, this does nothing.
     """
@@ -244,7 +271,7 @@ def defer_interrupts() -> Iterator[None]:
         return
     received: list[tuple[int, FrameType | None]] = []
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         handler = signal.getsignal(number)
         # What is not a function is a disposition of the system, which Python cannot delay.
         if callable(handler):
