@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from siamtrack.errors import ConfigError, EvaluationError
-from siamtrack.evaluation.task import RunConfig, TaskGroup, TaskResult
+from siamtrack.evaluation.task import RunConfig, Task, TaskGroup, TaskResult
 from siamtrack.evaluation.worker import run_groups
 
 CONNECT_TIMEOUT_S = 30
@@ -44,7 +45,12 @@ def run_on_cluster(
             "dask scheduler"
         ) from error
     with client:
-        futures = {client.submit(run_group, config, group, pure=False): group for group in groups}
+        # A worker has a folder of its own, in which relative paths lead nowhere.
+        config = replace(config, trackers=tuple(t.with_full_paths() for t in config.trackers))
+        futures = {
+            client.submit(run_group, config, _with_full_paths(group), pure=False): group
+            for group in groups
+        }
         for future in as_completed(futures):
             for result in _results(future, futures[future]):
                 on_result(result)
@@ -65,11 +71,19 @@ def run_group(config: RunConfig, group: TaskGroup) -> list[TaskResult]:
     return results
 
 
+def _with_full_paths(group: TaskGroup) -> TaskGroup:
+    return tuple(replace(task, tracker=task.tracker.with_full_paths()) for task in group)
+
+
 def _results(future: Any, group: TaskGroup) -> list[TaskResult]:
-    """Results of a group; if the cluster dropped it, all its tasks have failed."""
+    """Results of a group as it was given; if the cluster dropped it, all its tasks have failed."""
     # Not its status: a result that died with its worker is lost, and soon there again.
     error = future.exception()
     if error is not None:
         return [TaskResult(task, None, f"the cluster gave up: {error!r}") for task in group]
-    results: list[TaskResult] = future.result()
-    return results
+    given = {_identity(task): task for task in group}
+    return [replace(result, task=given[_identity(result.task)]) for result in future.result()]
+
+
+def _identity(task: Task) -> tuple[str, str, str]:
+    return task.variant, task.key, task.sequence

@@ -18,6 +18,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -134,6 +135,27 @@ class TrackerSpec:
         OpenCV's MIL draws from a generator that lives as long as the process and has no seed.
         """
         return self.name == "opencv:mil"
+
+    def with_full_paths(self) -> TrackerSpec:
+        """The same tracker with its files by full paths, for a process in another folder."""
+
+        def full(path: object) -> str:
+            return os.path.abspath(Path(str(path)).expanduser())
+
+        name, options = self.name, dict(self.options)
+        if name.startswith("opencv:"):
+            options = {option: full(file) for option, file in options.items()}
+        elif self.is_nanotrack:
+            name = f"{NANOTRACK}:{','.join(map(full, _nanotrack_files(self)))}"
+        elif self.is_ours:
+            from siamtrack.models.weights import list_weights
+
+            is_file = name not in list_weights() and Path(name).expanduser().is_file()
+            name = full(name) if is_file else name
+        elif name.rpartition(":")[0].endswith(".py"):
+            file, _, class_name = name.rpartition(":")
+            name = f"{full(file)}:{class_name}"
+        return TrackerSpec(name, options)
 
     def build(self) -> EvaluatedTracker:
         """Build the tracker; nothing is initialized.

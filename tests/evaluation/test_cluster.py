@@ -85,6 +85,58 @@ def test_a_lost_result_is_computed_again():
     assert cluster_module._results(LostResult(), ()) == []
 
 
+class Inline:
+    """A client of a cluster whose only worker runs in another folder of this process."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder, self.monkeypatch, self.sent = folder, monkeypatch, []
+
+    def __call__(self, address, timeout):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, function, config, group, pure):
+        self.sent += [task.tracker.name for task in group]
+        with self.monkeypatch.context() as elsewhere:
+            elsewhere.chdir(self.folder)
+            results = function(config, group)
+        return Done(results)
+
+
+class Done:
+    def __init__(self, results):
+        self.results = results
+
+    def exception(self):
+        return None
+
+    def result(self):
+        return self.results
+
+    def release(self):
+        pass
+
+
+def test_files_of_trackers_are_sent_by_full_paths(clips, trackers_file, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    client = Inline(tmp_path / "elsewhere", monkeypatch)
+    monkeypatch.setattr(distributed, "Client", client)
+    monkeypatch.setattr(distributed, "as_completed", list)
+    root = clips({"a": 4})
+    monkeypatch.chdir(trackers_file.parent)
+    relative = f"{trackers_file.name}:Drift"
+    evaluation = evaluation_of(root, tmp_path / "out", relative, scheduler="inline")
+    done = []
+    assert run(evaluation, on_result=lambda worker, result: done.append(result)) == []
+    assert client.sent == [f"{trackers_file}:Drift"]
+    assert [result.task.tracker.name for result in done] == [relative]
+
+
 def test_groups_that_the_cluster_gives_up_are_failures(cluster, clips, tmp_path, monkeypatch):
     def gives_up(config, tasks):
         raise MemoryError("too big for any worker")

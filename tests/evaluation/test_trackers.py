@@ -327,3 +327,22 @@ def test_identity_tracker_returns_the_initial_box():
     tracker = IdentityTracker()
     tracker.init(FRAME, (1.5, 2, 3, 4))
     assert tracker.update(FRAME) == (1.5, 2, 3, 4)
+
+
+def test_full_paths_are_those_of_files_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.safetensors").touch()
+    (tmp_path / "siamfc").touch()  # the bundled weights of that name are meant
+    names = {
+        "mine.safetensors@engine=torch": f"{tmp_path}/mine.safetensors@engine=torch",
+        "siamfc": "siamfc",
+        "siamtrack": "siamtrack",
+        "identity": "identity",
+        "opencv:csrt": "opencv:csrt",
+        "opencv:vit@net=v.onnx": f"opencv:vit@net={tmp_path}/v.onnx",
+        "nanotrack:b.onnx,h.onnx": f"nanotrack:{tmp_path}/b.onnx,{tmp_path}/h.onnx",
+        "my/code.py:Mine@speed=2": f"{tmp_path}/my/code.py:Mine@speed=2",
+        "package.module:Mine": "package.module:Mine",
+    }
+    for given, expected in names.items():
+        assert str(TrackerSpec.parse(given).with_full_paths()) == expected
