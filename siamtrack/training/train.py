@@ -1,8 +1,8 @@
 """Train a tracker.
 
-    siamtrack train run1 --config tools/configs/lite0.toml --set cache=cache
-    siamtrack train run1 --config tools/configs/lite0.toml --set cache=cache --resume
-    torchrun --nproc-per-node 4 -m siamtrack train run2 --config tools/configs/lite0.toml
+    siamtrack train run1 --config lite0 --set cache=cache
+    siamtrack train run1 --config lite0 --set cache=cache --resume
+    torchrun --nproc-per-node 4 -m siamtrack train run2 --config lite0
 
 `train` is the whole run from top to bottom. Below it: the default losses, the initial network and
 what its card hands on, and the state of a run.
@@ -274,7 +274,8 @@ def _save_weights(path: Path, state: TrainState, cache: CropCache) -> None:
     )
     inherited = state.origin.get("name") if state.origin.get("tracker") else None
     logger.warning(
-        "the card of %s has %s; siamtrack calibrate fits the score to these weights",
+        "the card of %s has %s; siamtrack calibrate fits the score to these weights, and siamtrack "
+        "export writes the graphs of the fast engines",
         path,
         f"the tracker options and the score calibration of {inherited}"
         if inherited
