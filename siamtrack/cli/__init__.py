@@ -205,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             message, exit_code = str(error), getattr(error, "exit_code", SiamTrackError.exit_code)
             if isinstance(error, click.ClickException):
                 message = error.format_message()
+            message = ": ".join([*getattr(error, "__notes__", ()), message])
             if isinstance(error, click.UsageError) and error.ctx is not None:
                 message = f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
             if debug:

@@ -64,6 +64,26 @@ def _replacing(path: Path, part: Path) -> Iterator[Path]:
                 part.unlink()
 
 
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Files in a folder at any depth, sorted, through links too; a link that leads back ends."""
+    yield from _walk(folder, ())
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        entries = sorted(folder.iterdir())
+    except PermissionError:
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry, (*above, real))
+        elif entry.is_file():
+            yield entry
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:

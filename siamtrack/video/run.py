@@ -114,7 +114,7 @@ def run(
         VideoError: the video ends before `start_frame` or `start_s`, or reading it fails.
         InvalidBoxError: a box that cannot be tracked.
         ConfigError: the end is before the start.
-        InvalidFrameError: a frame of another shape than those before; it is named.
+        InvalidFrameError: a frame of another shape than those before, with a note that names it.
         OutputError: a writer failed.
     """
     if end_s < start_s or (end_frame is not None and end_frame < start_frame):
@@ -180,12 +180,12 @@ def run(
 
 
 def _update(tracker: MultiTracker, frame: Frame) -> Mapping[int, Result]:
-    """Track in one frame; an error about the frame names it."""
+    """Track in one frame; an error about the frame gets its name as a note."""
     try:
         return tracker.update(frame.image)
     except InvalidFrameError as error:
-        name = f" ({frame.picture})" if frame.picture else ""
-        raise InvalidFrameError(f"frame {frame.index}{name}: {error}") from error
+        error.add_note(f"frame {frame.index} {frame.picture}".strip())
+        raise
 
 
 def first_frame_result(box: Sequence[float], image_bgr: Image) -> Result:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -135,6 +136,7 @@ def test_the_code_of_a_command_is_that_of_the_program(monkeypatch: pytest.Monkey
     [
         (signal.SIGINT, 130, "siamtrack: interrupted"),
         (signal.SIGTERM, 143, "siamtrack: stopped"),
+        (signal.SIGHUP, 129, "siamtrack: stopped"),
     ],
 )
 def test_signals_end_it_quietly(
@@ -144,11 +146,118 @@ def test_signals_end_it_quietly(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     command_that(monkeypatch, lambda: signal.raise_signal(number))
     assert main(["track"]) == code
     assert error_lines(capsys) == [message]
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_signals_that_follow_the_first_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = []
+
+    def run() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.raise_signal(number)
+            finished.append(True)
+
+    command_that(monkeypatch, run)
+    assert main(["track"]) == 130
+    assert finished
+    assert error_lines(capsys) == ["siamtrack: interrupted"]
+
+
+def test_signals_that_the_process_ignores_stay_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        command_that(monkeypatch, lambda: signal.raise_signal(signal.SIGHUP))
+        assert main(["track"]) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_breaks_after_a_signal_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:  # as torch says when the signal reached its worker processes, too
+            raise RuntimeError("DataLoader worker is killed by signal: Terminated")
+
+    command_that(monkeypatch, run)
+    assert main(["track"]) == 143
+    assert error_lines(capsys) == ["siamtrack: stopped"]
+
+
+class Unwritable(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, Unwritable()])
+def test_a_stderr_that_cannot_be_written_stops_nothing(
+    stream: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> int:
+        logging.getLogger("siamtrack").warning("lost")
+        click.echo("lost, too", err=True)
+        sys.stderr.flush()
+        return 7
+
+    command_that(monkeypatch, run)
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert main(["track"]) == 7
+    assert sys.stderr is stream
+    assert main(["no-such-command"]) == 2
+
+
+def test_closed_standard_streams_take_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: its standard streams are closed, and a file is written."""
+    code = (
+        "import os, sys\n"
+        "from siamtrack.cli import forgiving_stderr\n"
+        "with forgiving_stderr():\n"
+        "    sys.exit(10 * (os.open(sys.executable, os.O_RDONLY) > 2) + (sys.stderr is None))"
+    )
+    command = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code]
+    environment = {**os.environ, "PYTHONPATH": str(Path(siamtrack.__file__).parents[1])}
+    assert subprocess.run(command, env=environment, check=False).returncode == 10
+
+
+def test_an_output_that_nobody_reads_ends_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_that(monkeypatch, BrokenPipeError(32, "Broken pipe"))
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert main(["track"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("click.shell_completion.BashComplete._check_version", lambda *_: None)
+    monkeypatch.setenv("_SIAMTRACK_COMPLETE", f"{shell}_source")
+    assert main([]) == 0
+    assert "_siamtrack_completion" in capsys.readouterr().out
+    monkeypatch.setenv("_SIAMTRACK_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", "siamtrack tra")
+    monkeypatch.setenv("COMP_CWORD", "tra" if shell == "fish" else "1")
+    assert main([]) == 0
+    assert "track" in capsys.readouterr().out
 
 
 def test_warnings_of_the_package_are_shown_and_details_only_with_debug(

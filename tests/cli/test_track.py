@@ -3,8 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,10 +18,12 @@ import pytest
 
 import siamtrack
 from siamtrack.cli import main
-from siamtrack.errors import OutputError, VideoError
+from siamtrack.data.formats.folder import read_track_csv
+from siamtrack.errors import InvalidFrameError, OutputError, VideoError
 from siamtrack.tracking.redetection import TimeBudget
 from siamtrack.video.frames import Frame
 from siamtrack.video.interactive import Event, Key, Mouse
+from siamtrack.video.video_writer import VideoSink
 
 BOX = "30,40,30,30"
 
@@ -193,7 +195,8 @@ def test_bad_boxes(
 ) -> None:
     table = tmp_path / "b.csv"
     arguments = ["track", str(clip.path), f"--box={box}", "--no-display", "--csv", str(table)]
-    assert main(arguments) == 2
+    # What is no box is wrong usage; one that this video cannot show is input that cannot be used.
+    assert main(arguments) == (3 if told == "160x120" else 2)
     line = last_line(capsys)
     assert line.startswith("siamtrack: error: ") and told in line
     assert not table.exists(), "nothing is left in the way of the next try"
@@ -291,7 +294,9 @@ def test_without_a_display_but_with_a_box_it_goes_on(
     assert len(rows(table)) == clip.frames
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_stopping_keeps_everything_up_to_then(
     number: signal.Signals,
     code: int,
@@ -375,7 +380,7 @@ class Stream:
 def test_lost_frames_are_counted(
     tracker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(siamtrack, "open_source", lambda source: Stream(1), raising=False)
+    monkeypatch.setattr(siamtrack, "open_source", lambda *_, **__: Stream(1), raising=False)
     assert main(["track", "0", "--box", BOX, "--no-display"]) == 0
     line = last_line(capsys)
     assert "1 frame at" in line and "3 dropped; 2 unreadable" in line
@@ -482,14 +487,179 @@ def test_log_lines_go_above_the_progress_bar(
     assert any("fps" in line and f"/{clip.frames}" in line for line in told)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
-def test_a_folder_named_like_a_camera_needs_a_path(
+def pictures(folder: Path, *sizes: tuple[int, int]) -> Path:
+    folder.mkdir()
+    for k, (width, height) in enumerate(sizes):
+        noise = np.random.default_rng(k).integers(0, 255, (height, width, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{k}.png"), noise)
+    return folder
+
+
+def test_a_folder_named_like_a_camera_is_that_folder(
     tracker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "0").mkdir()
-    cv2.imwrite(str(tmp_path / "0" / "1.png"), np.zeros((120, 160, 3), np.uint8))
+    pictures(tmp_path / "0", (160, 120))
     monkeypatch.chdir(tmp_path)
-    assert main(["track", "./0", "--box", BOX, "--no-display"]) == 0
+    for name in ("0", "./0"):
+        arguments = ["track", name, "--box", BOX, "--no-display", "--csv", "b.csv", "--overwrite"]
+        assert main(arguments) == 0
+        assert len(rows(Path("b.csv"))) == 1
+        tracker.boxes = {}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
+def test_pictures_of_other_sizes_are_fitted_into_the_video(
+    tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    sizes = [(160, 120)] * 3 + [(240, 180)] * 2 + [(90, 120)] + [(160, 120)] * 2
+    folder = pictures(tmp_path / "f", *sizes)
+    table, video = tmp_path / "b.csv", tmp_path / f"o.{suffix}"
+    arguments = ["track", str(folder), "--box", BOX, "--no-display", "--csv", str(table)]
+    assert main([*arguments, "--save", str(video)]) == 0
+    shown = video_frames(video)
+    assert len(rows(table)) == len(shown) == len(sizes)
+    assert {image.shape for image in shown} == {(120, 160, 3)}
+    assert shown[5][:, :30].mean() < 10 < shown[5][:, 40:120].mean()  # upright, between bars
+    told = [line for line in capsys.readouterr().err.splitlines() if "another size" in line]
+    assert len(told) == 1 and "from frame 3 on" in told[0] and "240x180" in told[0]
+
+
+def test_a_frame_that_cannot_be_tracked_is_named(
+    tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(update: int) -> None:
+        if update == 2:
+            raise InvalidFrameError("frame is 90x120, which has another shape")
+
+    tracker.on_update = refuse
+    folder = pictures(tmp_path / "f", *[(160, 120)] * 4)
+    table, video = tmp_path / "b.csv", tmp_path / "o.mp4"
+    arguments = ["track", str(folder), "--box", BOX, "--no-display", "--csv", str(table)]
+    assert main([*arguments, "--save", str(video)]) == 3
+    assert "frame 2 2.png: frame is 90x120" in last_line(capsys)
+    assert len(rows(table)) == len(video_frames(video)) == 2
+
+
+def test_no_table_has_more_rows_than_the_video(
+    clip: Any, tracker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = VideoSink.write
+
+    def fail(self: VideoSink, *given: Any) -> None:
+        if self.count == 4:
+            raise OutputError("the disk is gone")
+        write(self, *given)
+
+    monkeypatch.setattr(VideoSink, "write", fail)
+    table, video = tmp_path / "b.csv", tmp_path / "o.mkv"
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--csv", str(table)]
+    assert main([*arguments, "--save", str(video)]) == 3
+    assert len(rows(table)) == len(video_frames(video)) == 4
+
+
+def test_the_names_of_pictures_on_request(tracker: Any, tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "f", *[(160, 120)] * 2)
+    (folder / "1.png").rename(folder / 'a, "b".png')
+    table, lines = tmp_path / "b.csv", tmp_path / "b.jsonl"
+    arguments = ["track", str(folder), "--box", BOX, "--no-display", "--csv", str(table)]
+    assert main([*arguments, "--json", str(lines), "--picture-names"]) == 0
+    names = ["0.png", 'a, "b".png']
+    assert [row["picture"] for row in rows(table)] == names
+    assert [json.loads(line)["picture"] for line in lines.read_text().splitlines()] == names
+    assert list(read_track_csv(table)[0]) == [0, 1]
+
+
+def test_several_sources_are_one_video(clip: Any, tracker: Any, tmp_path: Path) -> None:
+    table = tmp_path / "b.csv"
+    arguments = ["track", str(clip.path), str(clip.path), "--box", BOX, "--no-display"]
+    assert main([*arguments, "--csv", str(table)]) == 0
+    found = rows(table)
+    assert [int(row["frame"]) for row in found] == list(range(2 * clip.frames))
+    times = [k / clip.fps for k in range(2 * clip.frames)]
+    assert [float(row["time_s"]) for row in found] == pytest.approx(times, abs=1e-3)
+
+
+def test_a_rate_and_a_part_of_the_video(clip: Any, tracker: Any, tmp_path: Path) -> None:
+    def tracked(*more: str) -> list[tuple[int, float]]:
+        table = tmp_path / "b.csv"
+        arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--csv", str(table)]
+        assert main([*arguments, "--overwrite", *more]) == 0
+        tracker.boxes = {}
+        return [(int(row["frame"]), float(row["time_s"])) for row in rows(table)]
+
+    assert tracked("--fps", "120")[-1] == (11, pytest.approx(11 / 120, abs=1e-6))
+    assert [k for k, _ in tracked("--end-frame", "4")] == [0, 1, 2, 3, 4]
+    assert [k for k, _ in tracked("--start-frame", "3", "--end-frame", "3")] == [3]
+    assert [k for k, _ in tracked("--start-s", "0.12", "--end-s", "0.2")] == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (("--start-frame", "5", "--end-frame", "4"), "the end, frame 4, is before the start"),
+        (("--start-s", "0.3", "--end-s", "0.2"), "the end, 0.2 s, is before the start"),
+        (("--start-s", "99"), "none can start at 99 s"),
+    ],
+)
+def test_a_part_that_is_not_there(
+    clip: Any, tracker: Any, capsys: pytest.CaptureFixture[str], part: tuple[str, ...], told: str
+) -> None:
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display", *part]) in (2, 3)
+    assert told in last_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1"])
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_a_table_on_standard_output(
+    clip: Any,
+    tracker: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    option: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display", option, name]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == clip.frames + (option == "--csv")
+    assert list(tmp_path.iterdir()) == []
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--csv", "-"]
+    assert main([*arguments, "--json", "/dev/stdout"]) == 3  # two outputs in one
+
+
+def test_a_table_into_a_pipe(clip: Any, tracker: Any) -> None:
+    here, there = os.pipe()
+    path = f"/dev/fd/{there}"
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display", "--csv", path]) == 0
+    os.close(there)
+    with os.fdopen(here) as pipe:
+        assert len(pipe.readlines()) == clip.frames + 1
+
+
+def test_a_pipe_that_nobody_reads(
+    clip: Any, tracker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there = os.pipe()
+    os.close(here)
+    path = f"/dev/fd/{there}"
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display", "--csv", path]) == 3
+    os.close(there)
+    assert "the program that reads it has ended" in last_line(capsys)
+    assert main(["track", str(clip.path), "--box", BOX, "--no-display", "--csv", path]) == 3
+    assert "is not open" in last_line(capsys)
+
+
+@pytest.mark.parametrize("content", ["", "frame,time_s,target,x,y,w,h,score,status\n"])
+def test_what_a_killed_run_left_is_not_in_the_way(
+    clip: Any, tracker: Any, tmp_path: Path, content: str
+) -> None:
+    table, video = tmp_path / "b.csv", tmp_path / "o.mp4"
+    table.write_text(content)
+    video.touch()
+    arguments = ["track", str(clip.path), "--box", BOX, "--no-display", "--csv", str(table)]
+    assert main([*arguments, "--save", str(video)]) == 0
+    assert len(rows(table)) == len(video_frames(video)) == clip.frames
 
 
 def write_deep(folder: Path, count: int = 3) -> Path:

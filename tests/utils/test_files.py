@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from siamtrack.errors import OutputError
-from siamtrack.utils.files import Closing, atomic_path, atomic_write, sha256
+from siamtrack.utils.files import Closing, atomic_path, atomic_write, sha256, walk_files
 
 
 @pytest.mark.parametrize("content", ["text: é\n", b"\x00\xff"])
@@ -94,3 +94,26 @@ def test_a_resource_is_closed_after_success_and_after_an_error() -> None:
     assert resource.closed == 2
     with pytest.raises(NotImplementedError):
         Closing().close()
+
+
+def test_folders_are_walked_through_links_but_not_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").touch()
+    root = tmp_path / "root"
+    (root / "inner").mkdir(parents=True)
+    (root / "b.png").touch()
+    (root / "dog").symlink_to(tmp_path / "elsewhere")
+    (root / "inner" / "back").symlink_to(root)
+    (tmp_path / "elsewhere" / "over").symlink_to(root / "inner")
+    (root / "gone.png").symlink_to(tmp_path / "nothing")
+    assert list(walk_files(root)) == [root / "b.png", root / "dog" / "a.png"]
+
+
+def test_a_folder_that_may_not_be_read_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert list(walk_files(tmp_path)) == []

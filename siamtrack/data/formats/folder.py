@@ -7,7 +7,7 @@ The boxes of `dog.mp4`, or of the folder of images `dog/`, are in `dog.txt` or `
 those of a folder of images may also be the only .txt or .csv file in it.
 
 - `.txt`: a line `x,y,w,h` per frame (commas or blanks, 0-based px), `nan,nan,nan,nan` where the
-  target is absent.
+  target is absent. Decimal commas need semicolons or blanks between the numbers; so in tables.
 - `.csv`: what `siamtrack track` writes, with the columns frame, target, x, y, w, h and perhaps
   time_s, score, status. Every target becomes a sequence, `dog.0` and `dog.1`; `dog` when there is
   only one. The target is absent in frames that are lost or have no row. The option
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,12 +34,15 @@ import numpy as np
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence, fractions_problem
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import FloatArray
+from siamtrack.utils.files import walk_files
 from siamtrack.utils.images import IMAGE_SUFFIXES, is_image, list_images, list_pages
 from siamtrack.utils.picture_files import kind_of_picture, read_head
 from siamtrack.video.decode import VIDEO_SUFFIXES, ImageFrames, VideoFile
 
 _BOX_SUFFIXES = (".csv", ".txt")
 _COLUMNS = ("frame", "target", "x", "y", "w", "h")
+_DECIMAL = re.compile(r"[+-]?\d*,?\d+(?:[eE][+-]?\d+)?|nan", re.IGNORECASE)
+"""A number, perhaps with a decimal comma."""
 _SHEETS = "sheets"  # contact sheets of `siamtrack pseudo-label`
 _STATUSES = ("tracked", "uncertain", "lost")
 
@@ -81,7 +85,7 @@ def open_folder(spec: DatasetSpec) -> Dataset:
                 problems.append(Problem(annotations[0], "bad-annotation", str(error)))
 
     # Files of boxes without a clip. Other text files may lie in the folder.
-    for path in sorted(root.rglob("*")) if root.is_dir() else []:
+    for path in sorted(walk_files(root)) if root.is_dir() else []:
         if path.suffix.lower() in _BOX_SUFFIXES and path not in used and _holds_boxes(path):
             message = "holds boxes, but there is no clip of that name"
             problems.append(Problem(path, "missing-picture", message))
@@ -152,7 +156,7 @@ def _is_stack(path: Path) -> bool:
 
 def _clips_in(root: Path) -> list[Path]:
     """Videos and folders of images, at any depth."""
-    files = [p for p in root.rglob("*") if not p.name.startswith(".") and p.is_file()]
+    files = [p for p in walk_files(root) if not p.name.startswith(".")]
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES or _is_stack(p)]
     folders = {p.parent for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
     folders = {f for f in folders if f.name != _SHEETS or _annotations_of(f)}
@@ -239,8 +243,11 @@ def read_track_csv(path: Path, *, keep_uncertain: bool = True) -> dict[int, dict
         DatasetError: a column is missing, or a row is malformed or there twice.
     """
     tables: dict[int, dict[int, FloatArray]] = {}
-    reader = csv.DictReader(_lines(path))
-    missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+    lines = _lines(path)
+    separator = _separator_of(lines[0] if lines else "")
+    reader = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
+    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+    missing = [name for name in _COLUMNS if name not in reader.fieldnames]
     if missing:
         raise DatasetError(
             f"{path} lacks the column {' and '.join(missing)}; give the CSV of siamtrack track, "
@@ -249,8 +256,10 @@ def read_track_csv(path: Path, *, keep_uncertain: bool = True) -> dict[int, dict
     for row in reader:
         try:
             frame, target = int(row["frame"]), int(row["target"])
+            if separator != ",":  # where spreadsheets write decimal commas
+                row = {**row, **{name: row[name].replace(",", ".") for name in "xywh"}}
             box = _table_box(row, keep_uncertain)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f"{path} line {reader.line_num}: {error}") from error
         table = tables.setdefault(target, {})
         if frame in table or frame < 0:
@@ -270,7 +279,7 @@ def read_truth(path: Path) -> FloatArray:
         DatasetError: it cannot be read, is malformed, or is a table with several targets.
     """
     first = next(iter(_lines(path)), "")
-    if not set(_COLUMNS) & {cell.strip() for cell in first.split(",")}:
+    if not set(_COLUMNS) & _cells(first):
         return read_boxes(path)
     tables = read_track_csv(path)
     if len(tables) != 1:
@@ -304,7 +313,7 @@ def _holds_boxes(path: Path) -> bool:
     except DatasetError:
         return False
     except ValueError:
-        return set(_COLUMNS) <= {cell.strip() for cell in first.split(",")}
+        return set(_COLUMNS) <= _cells(first)
     return True
 
 
@@ -315,8 +324,21 @@ def _lines(path: Path) -> list[str]:
         raise DatasetError(f"{path} cannot be read as text: {error}") from error
 
 
+def _separator_of(header: str) -> str:
+    """What separates the columns of a table: a comma, or what spreadsheets write instead."""
+    return max(",;\t", key=header.count)
+
+
+def _cells(header: str) -> set[str]:
+    return {cell.strip() for cell in header.split(_separator_of(header))}
+
+
 def _four_numbers(line: str) -> list[float]:
-    values = [float(text) for text in line.replace(",", " ").replace(";", " ").split()]
+    """Numbers of a line, with a decimal comma where something else separates four of them."""
+    parts = line.split(";") if line.count(";") == 3 else line.split()
+    if len(parts) != 4 or not all(_DECIMAL.fullmatch(part.strip()) for part in parts):
+        parts = line.replace(",", " ").replace(";", " ").split()
+    values = [float(part.replace(",", ".")) for part in parts]
     if len(values) != 4 or any(map(math.isinf, values)):
         raise ValueError(f"{line!r} is not four numbers")
     return values

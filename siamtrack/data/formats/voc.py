@@ -21,6 +21,7 @@ from typing import Any
 from siamtrack.data.formats.objects import ImageObject, image_dataset, is_below
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import Problem, dataset_error
+from siamtrack.utils.files import walk_files
 from siamtrack.utils.images import IMAGE_SUFFIXES
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -35,12 +36,12 @@ def open_voc(spec: DatasetSpec) -> Dataset:
 
     # Images by stem, without VOC's masks, which have the same stems.
     folder = root / "JPEGImages" if (root / "JPEGImages").is_dir() else root
-    images = {p.stem: p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES}
+    images = {p.stem: p for p in walk_files(folder) if p.suffix.lower() in IMAGE_SUFFIXES}
 
     subset = spec.options.get("subset")
     folder = root / "Annotations" if (root / "Annotations").is_dir() else root
     if subset is None:
-        annotations = sorted(folder.rglob("*.xml"))
+        annotations = sorted(p for p in walk_files(folder) if p.suffix == ".xml")
     else:
         annotations = [folder / f"{stem}.xml" for stem in _subset_stems(spec, subset)]
 

@@ -22,6 +22,7 @@ from siamtrack.data.formats.objects import ImageObject, image_dataset
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import Box
+from siamtrack.utils.files import walk_files
 from siamtrack.utils.images import IMAGE_SUFFIXES, image_size, natural_key
 
 _BOX_NUMBERS, _WITH_CONFIDENCE = 5, 6
@@ -33,7 +34,7 @@ def open_yolo(spec: DatasetSpec) -> Dataset:
     """Open a YOLO data set; see the module and `open_dataset`."""
     root = spec.require_folder()
     subset = spec.options.get("subset")
-    files = (PurePosixPath(p.relative_to(root).as_posix()) for p in root.rglob("*"))
+    files = (PurePosixPath(p.relative_to(root).as_posix()) for p in walk_files(root))
     inside = [p for p in files if subset is None or subset in p.parts]
     inside.sort(key=lambda p: natural_key(str(p)))
     if subset is not None and not inside:

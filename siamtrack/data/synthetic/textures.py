@@ -14,6 +14,7 @@ import numpy as np
 
 from siamtrack.errors import DatasetError
 from siamtrack.types import Float32Array, Image
+from siamtrack.utils.files import walk_files
 from siamtrack.utils.images import IMAGE_SUFFIXES, read_image
 
 _log = logging.getLogger(__name__)
@@ -70,9 +71,7 @@ class FolderTextures:
         if not self.folder.is_dir():
             raise DatasetError(f"{self.folder} is not a folder; give a folder of pictures")
         files = sorted(
-            path
-            for path in self.folder.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+            path for path in walk_files(self.folder) if path.suffix.lower() in IMAGE_SUFFIXES
         )
         self._cutouts = [path for path in files if _is_cutout(path)]
         self._pictures = [path for path in files if path not in set(self._cutouts)]

@@ -234,6 +234,48 @@ def test_one_small_box_among_others_is_no_fraction(tmp_path: Path, write_clip: W
     assert len(open_dataset(f"folder:{tmp_path}")[0]) == 2
 
 
+@pytest.mark.parametrize(
+    "line", ["30,25;79,5;44,0;34", "30,25 79,5 44,0 34", "30.25;79.5;44;34", "30.25\t79.5\t44\t34"]
+)
+def test_decimal_commas_and_other_separators(tmp_path: Path, write_clip: Writer, line: str) -> None:
+    write_clip(tmp_path / "dog.mp4", 2)
+    (tmp_path / "dog.txt").write_text(f"{line}\nnan;nan;nan;nan\n")
+    boxes = open_dataset(f"folder:{tmp_path}")["dog"].boxes
+    np.testing.assert_array_equal(boxes, [[30.25, 79.5, 44, 34], [np.nan] * 4])
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "; "])
+def test_a_table_that_a_spreadsheet_saved(
+    tmp_path: Path, write_clip: Writer, separator: str
+) -> None:
+    write_clip(tmp_path / "dog.mp4", 2)
+    rows = ["frame,time_s,target,x,y,w,h,score,status".replace(",", separator)]
+    rows += [f"{k}|0,04|0|30,25|79,5|44|34,0|0,95|tracked".replace("|", separator) for k in (0, 1)]
+    (tmp_path / "dog.csv").write_text("\n".join(rows) + "\n")
+    dataset = open_dataset(f"folder:{tmp_path}")
+    assert not dataset.problems
+    np.testing.assert_array_equal(dataset["dog"].boxes, [[30.25, 79.5, 44, 34]] * 2)
+    (tmp_path / "dog.csv").write_text("\n".join([*rows[:2], "1" + separator + "0"]) + "\n")
+    with pytest.raises(DatasetError, match=r"dog\.csv line 3"):
+        open_dataset(f"folder:{tmp_path}")
+
+
+def test_linked_folders_are_clips(
+    tmp_path: Path, write_pictures: Writer, write_clip: Writer
+) -> None:
+    write_pictures(tmp_path / "store" / "x", 3)
+    write_clip(tmp_path / "store" / "y.mp4", 2)
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "dog").symlink_to(tmp_path / "store" / "x")
+    (root / "cat.mp4").symlink_to(tmp_path / "store" / "y.mp4")
+    (root / "dog.txt").write_text("1,2,3,4\n" * 3)
+    (root / "cat.txt").write_text("1,2,3,4\n" * 2)
+    dataset = open_dataset(f"folder:{root}")
+    assert (dataset.names, dataset.problems) == (("cat", "dog"), ())
+    assert [len(sequence) for sequence in dataset] == [2, 3]
+
+
 def test_stacks_and_animations_with_boxes_are_clips(tmp_path: Path) -> None:
     pictures = [PIL.Image.new("L", (20, 10), 20 * k + 10) for k in range(5)]
     for name in ("a.tif", "b.webp", "c/c.gif", "d/stack.tif"):
