@@ -120,6 +120,7 @@ def list_images(folder: Path) -> tuple[str, ...]:
     """
     by_suffix: dict[str, dict[str, Path]] = defaultdict(dict)
     images = choose_images(folder.iterdir())
+    _warn_of_series(folder, images)
     for path in images:
         by_suffix[path.suffix.lower()][path.stem] = path
     ranked = sorted(by_suffix, key=lambda suffix: _rank(suffix, by_suffix[suffix]))
@@ -145,6 +146,23 @@ def list_images(folder: Path) -> tuple[str, ...]:
                 other if is_second else kept,
             )
     return tuple(path.name for path in images if path not in left_out)
+
+
+def _warn_of_series(folder: Path, images: Iterable[Path]) -> None:
+    """Warn of pictures with the same numbers in names that differ, as in 1.png and 1_mask.png."""
+    by_name: dict[str, set[str]] = defaultdict(set)
+    for path in images:
+        numbers = re.findall(r"\d+", path.stem)
+        by_name[re.sub(r"\d+", "#", path.stem)].add(" ".join(map(str, map(int, numbers))))
+    several = sorted((name for name in by_name if len(by_name[name]) > 1), key=natural_key)
+    if len(several) > 1 and by_name[several[0]] & by_name[several[1]]:
+        _log.warning(
+            "%s holds pictures called %s with the same numbers (#); all are read, one name after "
+            "or between the other; choose by a pattern such as %s",
+            folder,
+            " and ".join(several[:3]),
+            several[0].replace("#", "*") + "*",
+        )
 
 
 def _rank(suffix: str, files: dict[str, Path]) -> tuple[bool, int, str]:

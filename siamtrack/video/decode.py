@@ -202,8 +202,8 @@ def _to_seconds(stream: VideoStream, ticks: int | None) -> float | None:
 class FrameConverter:
     """Turn decoded frames into (H, W, 3) BGR of 8 bits, as they are shown.
 
-    Gray and RGB of more than 8 bits keep their full depth until `levels` maps it; other deep
-    formats are scaled by their own range. What is transparent lies before black. Rows of the second
+    Gray and RGB of more than 8 bits, and YUV of 12 and more, keep their full depth until `levels`
+    maps it. What is transparent lies before black. Rows of the second
     field of an interlaced frame are replaced where they show another moment than the first, and the
     display matrix turns and mirrors.
 
@@ -256,7 +256,8 @@ def _to_raw(frame: VideoFrame) -> RawImage:
     if depth > 8 and name.startswith("gbrp"):
         wide = "gbrpf32le" if is_float else f"gbrp{depth}le"
         return RawImage(frame.to_ndarray(format=wide)[..., ::-1], _white_of(depth))
-    if depth > 8 and name.startswith(("rgb", "bgr", "gbrap")):
+    # 10 bits are those of cameras and films, which FFmpeg scales; more are those of instruments.
+    if depth >= 12 or (depth > 8 and name.startswith(("rgb", "bgr", "gbrap"))):
         return RawImage(frame.to_ndarray(format="rgb48le")[..., ::-1])
     has_alpha = name.startswith(("rgba", "bgra", "argb", "abgr", "yuva", "gbrap", "ya", "pal8"))
     return RawImage(frame.to_ndarray(format="bgra" if has_alpha else "bgr24"))

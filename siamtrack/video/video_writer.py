@@ -121,6 +121,13 @@ class VideoSink(Closing):
         format_name, options, encoders = FORMATS[self.path.suffix.lower()]
         encoder = _choose_encoder(encoders, self.path)
         self._pixel_aspect = pixel_aspect
+        if pixel_aspect != 1 and format_name == "webm":
+            _log.warning(
+                "%s: players will show its pixels as squares, while they are %s times as wide as "
+                "high; write mp4 or mkv, which can say so",
+                path,
+                pixel_aspect,
+            )
         self.count = 0  # frames written
         self._first_s = 0.0
         self._last_tick = -1

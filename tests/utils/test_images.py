@@ -145,6 +145,24 @@ def test_pictures_that_share_some_names_are_all_read_with_a_warning(
     assert "1 such pairs: both are read" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("names", "is_said"),
+    [
+        (("0", "0_mask", "1", "1_mask"), True),
+        (("left_000", "left_001", "right_000", "right_001"), True),
+        (("a1", "a2", "b3", "b4"), False),
+        (("1", "2", "cover"), False),
+    ],
+)
+def test_two_series_of_pictures_in_a_folder_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, ...], is_said: bool
+) -> None:
+    for name in names:
+        (tmp_path / f"{name}.png").touch()
+    assert len(list_images(tmp_path)) == len(names)
+    assert ("with the same numbers" in caplog.text) == is_said
+
+
 def test_gifs_and_pictures_of_other_names_count_where_there_are_no_others(tmp_path: Path) -> None:
     PIL.Image.new("RGB", (5, 3)).save(tmp_path / "10.gif")
     PIL.Image.new("RGB", (5, 3)).save(tmp_path / "2.dat", format="TIFF")

@@ -290,6 +290,14 @@ def test_deep_rgb_video_gets_the_range_it_uses(tmp_path: Path) -> None:
     assert np.abs(image - expected).max() < 12
 
 
+def test_video_in_color_of_12_bits_gets_the_range_it_uses(tmp_path: Path) -> None:
+    ramp = np.linspace(29300, 30600, 64) * np.ones((48, 1))
+    frame = np.repeat(ramp[..., None], 3, 2).astype(np.uint16)
+    path = write_frames(tmp_path / "a.mkv", [frame] * 2, "rgb48le", "ffv1", stored="yuv444p16le")
+    image = VideoFile(path).read(1)
+    assert np.abs(image - (frame - 29300.0) * 255 / 1300).max() < 20
+
+
 def test_interlaced_video_shows_one_moment_per_frame_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

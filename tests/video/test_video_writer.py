@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -432,3 +433,13 @@ def test_nothing_is_written_after_closing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="closed"):
         sink.write(picture(1))
     assert len(decoded(tmp_path / "out.mp4")) == 1
+
+
+def test_a_format_that_cannot_say_the_shape_of_pixels_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.mp4", "a.mkv", "a.webm"):
+        with VideoSink(tmp_path / name, 30, WH, pixel_aspect=Fraction(4, 3)) as sink:
+            sink.write(np.zeros((*WH[::-1], 3), np.uint8))
+    (line,) = caplog.messages
+    assert "a.webm: players will show its pixels as squares" in line
