@@ -19,6 +19,7 @@ from siamtrack.evaluation.calibration import (
     expected_calibration_error,
     fit,
     leave_one_out,
+    log_loss,
     observe,
     probabilities,
     reliability,
@@ -262,3 +263,9 @@ def test_the_diagram_is_a_picture_with_a_curve_for_every_fit(tmp_path):
     assert len(np.unique(picture[saturated].round(-1), axis=0)) >= 2
     with pytest.raises(OutputError, match="cannot write"):
         save_reliability(tmp_path / "no" / "r.png", curves, seen.good, seen.weights)
+
+
+def test_the_log_loss_of_three_frames_by_hand():
+    seen = frames([0, 0, 0], [True, False, True], weights=np.array([0.5, 0.25, 0.25]))
+    expected = -(0.5 * np.log(0.8) + 0.25 * np.log(0.6) + 0.25 * np.log(1e-6))
+    assert log_loss(np.array([0.8, 0.4, 0.0]), seen) == pytest.approx(expected)
