@@ -19,12 +19,16 @@ from typing import TYPE_CHECKING, Any
 from siamtrack._version import __version__
 
 if TYPE_CHECKING:
+    from siamtrack.adapters import OpenCVTracker, to_got10k, to_supervision
     from siamtrack.api import load, load_multi
+    from siamtrack.data.convert import convert
+    from siamtrack.geometry import box_from_corners
     from siamtrack.tracking.multi import MultiTracker
     from siamtrack.tracking.result import Result
     from siamtrack.tracking.tracker import Tracker
     from siamtrack.video.frames import Frame
     from siamtrack.video.source import open_source
+    from siamtrack.video.tables import TableRow, read_table, write_table
 
 _HOMES = {
     "load": "siamtrack.api",
@@ -34,17 +38,33 @@ _HOMES = {
     "Tracker": "siamtrack.tracking.tracker",
     "Frame": "siamtrack.video.source",
     "open_source": "siamtrack.video.source",
+    "TableRow": "siamtrack.video.tables",
+    "read_table": "siamtrack.video.tables",
+    "write_table": "siamtrack.video.tables",
+    "box_from_corners": "siamtrack.geometry",
+    "convert": "siamtrack.data.convert",
+    "OpenCVTracker": "siamtrack.adapters",
+    "to_got10k": "siamtrack.adapters",
+    "to_supervision": "siamtrack.adapters",
 }
 
 __all__ = [
     "Frame",
     "MultiTracker",
+    "OpenCVTracker",
     "Result",
+    "TableRow",
     "Tracker",
     "__version__",
+    "box_from_corners",
+    "convert",
     "load",
     "load_multi",
     "open_source",
+    "read_table",
+    "to_got10k",
+    "to_supervision",
+    "write_table",
 ]
 
 

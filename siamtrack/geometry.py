@@ -45,6 +45,30 @@ def parse_box(box: Sequence[float] | ArrayLike) -> FloatArray:
     return array.copy()
 
 
+def box_from_corners(corners: Sequence[float] | ArrayLike) -> tuple[float, float, float, float]:
+    """Turn left, top, right, bottom (px, 0-based, edges) into x, y, w, h.
+
+    Example:
+        >>> box_from_corners((36, 150, 84, 210))
+        (36.0, 150.0, 48.0, 60.0)
+
+    Raises:
+        InvalidBoxError: not four finite numbers, or right and bottom are not beyond left and top.
+    """
+    array = np.asarray(corners, dtype=np.float64)
+    if array.shape != (4,):
+        raise InvalidBoxError(
+            f"corners {corners!r} have shape {array.shape}; give left, top, right, bottom in pixels"
+        )
+    left, top, right, bottom = array.tolist()
+    if not (right > left and bottom > top and np.isfinite(array).all()):
+        raise InvalidBoxError(
+            f"corners {array.tolist()} enclose nothing; give left, top, right, bottom in pixels, "
+            "the last two beyond the first two"
+        )
+    return left, top, right - left, bottom - top
+
+
 def parse_first_box(box: Sequence[float] | ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:
     """Check the box that a tracker starts from and clip it to the frame (width, height).
 

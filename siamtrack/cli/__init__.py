@@ -4,7 +4,7 @@ Reading order: this file (table of commands, exit codes, log lines, signals), `o
 commands share), then the commands:
 
 - `track`, `demo`, `compare`, `info`, `bench`, `eval` and `export`: one command each;
-- `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
+- `convert`, and `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
 - `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights;
 - `weights`: import-weights, calibrate, tune, absence, gallery.
 
@@ -64,6 +64,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "tune": ("weights.tune", "Search the tracker options on sequences with ground truth."),
     },
     "Data": {
+        "convert": ("convert.command", "Convert boxes between annotation formats."),
         "prepare": ("datasets.prepare", "Crop data sets once, for training."),
         "check-dataset": ("datasets.check_dataset", "List everything wrong with data sets."),
         "make-synthetic": ("datasets.make_synthetic", "Render clips with exact boxes."),

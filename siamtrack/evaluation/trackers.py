@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import cv2
 import numpy as np
 
+from siamtrack.adapters import to_got10k
 from siamtrack.errors import ConfigError, EvaluationError, SiamTrackError
-from siamtrack.evaluation.got10k_toolkit import toolkit_module
 from siamtrack.tracking.old_names import OLD_NAMES
 from siamtrack.types import Box, FloatArray, Image
-from siamtrack.utils.config import parse_assignment, parse_value
+from siamtrack.utils.config import parse_assignment, parse_value, warn_renamed
 from siamtrack.utils.files import sha256
 
 if TYPE_CHECKING:
@@ -416,35 +416,9 @@ class ToolkitTrackerAdapter:
 
 
 def as_toolkit_tracker(tracker: EvaluatedTracker, name: str, *, first_pixel: int = 1) -> Any:
-    """Adapt one of our trackers to the toolkit's experiments, `ExperimentGOT10k(...).run(...)`.
-
-    Args:
-        tracker: has `init(frame_bgr, box)` and `update(frame_bgr)`, 0-based.
-        name: of its result folder. The toolkit reuses whatever it finds there: put something into
-            the name that changes with the weights, such as `result_key`.
-        first_pixel: of the data set's annotations, 0 or 1.
-
-    Raises:
-        EvaluationError: the toolkit is not installed.
-    """
-    offset = FIRST_PIXEL * first_pixel
-
-    class Adapted(toolkit_module("trackers").Tracker):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__(name=name, is_deterministic=True)
-
-        def init(self, image: PilImage, box: FloatArray) -> None:
-            x, y, w, h = (np.asarray(box, dtype=np.float64) - offset).tolist()
-            tracker.init(_to_bgr(image), (x, y, w, h))
-
-        def update(self, image: PilImage) -> FloatArray:
-            return box_of(tracker.update(_to_bgr(image))) + offset
-
-    return Adapted()
-
-
-def _to_bgr(picture: PilImage) -> Image:
-    return np.ascontiguousarray(np.asarray(picture.convert("RGB"), dtype=np.uint8)[..., ::-1])
+    """Old name of `siamtrack.to_got10k`, which raises the same errors."""
+    warn_renamed("function", "as_toolkit_tracker", "siamtrack.to_got10k")
+    return to_got10k(tracker, name, first_pixel=first_pixel)
 
 
 def _to_pil(frame_bgr: Image) -> PilImage:

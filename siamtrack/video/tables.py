@@ -1,17 +1,26 @@
-"""Results as text, frame by frame: CSV and JSON lines."""
+"""Results as text, frame by frame: CSV and JSON lines.
+
+Sections: the files that grow while tracking; whole tables, read and written as rows.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
 import re
 import select
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from siamtrack.errors import OutputError
-from siamtrack.tracking.result import Result
+from siamtrack.errors import DatasetError, OutputError
+from siamtrack.tracking.result import Result, Status
+from siamtrack.types import Box
 from siamtrack.utils.files import Closing, GrowingFile
 
 CSV_HEADER = "frame,time_s,target,x,y,w,h,score,status"
@@ -159,3 +168,207 @@ class JsonLinesSink(_TextSink):
 def _quote(text: str) -> str:
     """A cell of a table; in quotes where it holds a comma, quotes or the end of a line."""
     return '"' + text.replace('"', '""') + '"' if re.search('[,"\r\n]', text) else text
+
+
+# -- Whole tables
+
+
+_NEEDED = ("frame", "target", "x", "y", "w", "h")
+_NUMBERS = ("time_s", "x", "y", "w", "h", "score")
+_STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One target in one frame: a row of the table, and what other formats know beyond it.
+
+    Attributes:
+        frame: 0-based.
+        target: number of the target, 0-based.
+        box: x, y, w, h in px, 0-based; of a lost target, where it was last seen.
+        time_s: from the start of the clip; None when unknown.
+        score, status: as in `Result`.
+        picture: file name of the frame in a folder of pictures, where the table says it.
+        label: class of the target, "" when unknown. It is not part of the table, as are:
+        occluded: partly hidden.
+        key: drawn or confirmed by a person, where the source says so.
+    """
+
+    frame: int
+    target: int
+    box: Box
+    time_s: float | None = None
+    score: float = 1.0
+    status: Status = "tracked"
+    picture: str = ""
+    label: str = ""
+    occluded: bool = False
+    key: bool = False
+
+
+def read_table(path: str | Path) -> list[TableRow]:
+    """Read a table that `siamtrack track` wrote, CSV or JSON lines; the content decides which.
+
+    Of a CSV, the columns time_s, score and status may be missing (time unknown, score 1,
+    "tracked"), and columns that siamtrack does not write are ignored; semicolons or tabs may
+    separate its columns, then with decimal commas. A row whose box is empty or nan says that the
+    target is absent, and is left out.
+
+    Returns:
+        The rows in the order of the file.
+
+    Raises:
+        DatasetError: it cannot be read, is neither kind of table, or a row is malformed or there
+            twice; the message names the line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path} cannot be read as text: {reason}") from error
+    parse = _parse_json_lines if text.lstrip().startswith("{") else _parse_csv
+    rows: list[TableRow] = []
+    seen: set[tuple[int, int]] = set()
+    for line, cells in parse(path, text):
+        try:
+            row = _row_of(cells)
+            if row is None:
+                continue
+            if (row.frame, row.target) in seen:
+                raise ValueError(f"frame {row.frame} of target {row.target} is there twice")
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"has no {error}" if isinstance(error, KeyError) else error
+            raise DatasetError(f"{path} line {line}: {reason}") from error
+        seen.add((row.frame, row.target))
+        rows.append(row)
+    return rows
+
+
+def write_table(
+    path: str | Path,
+    rows: Iterable[TableRow],
+    *,
+    kind: Literal["csv", "json"] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write rows as `siamtrack track` does.
+
+    Rows are sorted by frame; those of one frame keep their order. What `read_table` read is written
+    to the same digits.
+
+    Args:
+        path: file to write.
+        rows: with a time each.
+        kind: "json" for JSON lines; None: those to a .json or .jsonl file, else CSV.
+        overwrite: replace a file that exists.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is False, or cannot be written.
+        DatasetError: a row has no time, or is there twice.
+    """
+    ordered = sorted(rows, key=lambda row: row.frame)
+    frames: list[tuple[int, float, dict[int, Result], str]] = []
+    for frame, of_frame in groupby(ordered, key=lambda row: row.frame):
+        time_s, results, picture = None, dict[int, Result](), ""
+        for row in of_frame:
+            if row.target in results:
+                raise DatasetError(f"frame {frame} of target {row.target} is there twice")
+            results[row.target] = Result(row.box, row.score, row.status)
+            time_s = row.time_s if time_s is None else time_s
+            picture = picture or row.picture
+        if time_s is None:
+            raise DatasetError(f"frame {frame} has no time_s; give one, as frame / fps")
+        frames.append((frame, time_s, results, picture))
+    if kind is None:
+        kind = "json" if Path(path).suffix.lower() in (".json", ".jsonl") else "csv"
+    sink_type = JsonLinesSink if kind == "json" else CsvSink
+    has_pictures = any(picture for *_, picture in frames)
+    with sink_type(path, overwrite=overwrite, pictures=has_pictures) as sink:
+        for frame, time_s, results, picture in frames:
+            sink.write(frame, time_s, results, picture)
+
+
+def separator_of(header: str) -> str:
+    """What separates the columns of a table: a comma, or what spreadsheets write instead."""
+    return max(",;\t", key=header.count)
+
+
+def _parse_csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Number of the line and cells of every row."""
+    separator = separator_of(text.partition("\n")[0])
+    reader = csv.DictReader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    names = [name.strip() for name in reader.fieldnames or ()]
+    if missing := [name for name in _NEEDED if name not in names]:
+        raise DatasetError(
+            f"{path} lacks the column {' and '.join(missing)}; give the CSV of siamtrack track, "
+            "with a header"
+        )
+    reader.fieldnames = names
+    try:
+        for cells in reader:
+            # The reader fills short rows with None, and puts what is too much under None.
+            if None in cells or None in cells.values():
+                raise DatasetError(
+                    f"{path} line {reader.line_num}: has {'more' if None in cells else 'fewer'} "
+                    f"cells than the {len(names)} of the header"
+                )
+            if separator != ",":  # where spreadsheets write decimal commas
+                cells.update({k: cells[k].replace(",", ".") for k in _NUMBERS if k in cells})
+            yield reader.line_num, {name: cell for name, cell in cells.items() if cell.strip()}
+    except csv.Error as error:
+        raise DatasetError(f"{path} line {reader.line_num}: {error}") from error
+
+
+def _parse_json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The same for JSON lines."""
+    for line, content in enumerate(text.splitlines(), 1):
+        if not content.strip():
+            continue
+        try:
+            frame = json.loads(content)
+            shared = {name: frame[name] for name in ("frame", "time_s", "picture") if name in frame}
+            targets = [
+                {**shared, **target, **dict(zip("xywh", target["box"], strict=True))}
+                for target in frame["targets"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"{path} line {line}: is not what siamtrack track --json writes ({error}); a file "
+                "that was cut off is readable without its last line"
+            ) from error
+        yield from ((line, cells) for cells in targets)
+
+
+def _row_of(cells: Mapping[str, Any]) -> TableRow | None:
+    """The row of one line's cells; None where it has no box."""
+    frame, target = _whole(cells["frame"], "frame"), _whole(cells["target"], "target")
+    status = str(cells.get("status", "tracked")).strip()
+    if status not in _STATUSES:
+        raise ValueError(f"status {status!r} is none of {', '.join(_STATUSES)}")
+    x, y, w, h = (float(cells.get(name, "nan")) for name in "xywh")
+    if any(map(math.isinf, (x, y, w, h))):
+        raise ValueError(f"box {[x, y, w, h]} is not finite")
+    time_s = float(cells["time_s"]) if "time_s" in cells else None
+    score = float(cells.get("score", 1.0))
+    if not 0 <= score <= 1:
+        raise ValueError(f"score {score:g} is outside 0..1")
+    if time_s is not None and not math.isfinite(time_s):
+        raise ValueError(f"time_s {time_s} is not finite")
+    if any(map(math.isnan, (x, y, w, h))):
+        return None
+    picture = str(cells.get("picture", ""))
+    return TableRow(frame, target, (x, y, w, h), time_s, score, status, picture)
+
+
+def _whole(value: Any, name: str) -> int:
+    """A whole number, also as 3.0: some programs write all columns as floats."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number.is_integer():
+        raise ValueError(f"{name} {value!r} is not a whole number")
+    if number < 0:
+        raise ValueError(f"{name} {value} is negative; frames and targets are counted from 0")
+    return int(number)

@@ -14,6 +14,7 @@ import pytest
 from got10k import datasets, experiments
 from got10k.trackers import IdentityTracker as ToolkitIdentity
 
+from siamtrack import to_got10k
 from siamtrack.data.formats import benchmarks
 from siamtrack.errors import ConfigError, DatasetError, EvaluationError
 from siamtrack.evaluation.datasets import open_benchmark
@@ -26,7 +27,6 @@ from siamtrack.evaluation.task import RunConfig, SequenceRun
 from siamtrack.evaluation.trackers import (
     ToolkitTrackerAdapter,
     TrackerSpec,
-    as_toolkit_tracker,
     is_toolkit_tracker,
 )
 from siamtrack.evaluation.verify import experiment_for, verify
@@ -165,7 +165,7 @@ def test_vot_runs_and_figures_are_those_of_experiment_vot(vot, tmp_path, monkeyp
     experiment = vot_module.ExperimentVOT(
         str(root), 2018, experiments="supervised", result_dir=str(theirs), report_dir=str(tmp_path)
     )
-    experiment.run(as_toolkit_tracker(Leaves(), key, first_pixel=0))
+    experiment.run(to_got10k(Leaves(), key, first_pixel=0))
     for name in evaluation.sequences:
         path = evaluation.store.boxes_path("supervised", key, name)
         other = theirs / path.relative_to(evaluation.store.toolkit_results("supervised"))
@@ -230,7 +230,7 @@ def test_the_toolkits_tracker_contract_in_both_directions(clips, tmp_path):
             return self.box
 
     ours = Ours()
-    dressed = as_toolkit_tracker(ours, "ours-123")
+    dressed = to_got10k(ours, "ours-123")
     files = [str(sequence.frames.path(index)) for index in range(6)]
     boxes, times = dressed.track(files, np.array([11.0, 13.0, 16.0, 14.0]))
     assert dressed.name == "ours-123" and len(times) == 6

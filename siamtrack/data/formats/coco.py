@@ -5,10 +5,15 @@
 Options: `annotations`, the JSON file, relative to the root (default: the only one in the root or
 one level down); `pictures`, the folder that its file names are relative to (default: where the
 first image is found). Boxes are xywh and 0-based already; crowds are left out.
+
+With tracks (`read_coco`, `write_coco`): the frames of one video as images with `frame_index` from
+0, annotations with `track_id` from 1, as COCO-VID and TAO have them; `occluded`, `score` and
+`attributes` go beyond COCO and do not disturb its tools.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +24,24 @@ from siamtrack.data.formats.objects import (
     is_below,
     read_json,
 )
+from siamtrack.data.formats.tracks import (
+    FRAME_NAME,
+    ClipTracks,
+    count_notes,
+    finite,
+    json_number,
+    json_text,
+    label_of,
+    score_of,
+    whole,
+    with_ids,
+)
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import ConfigError, Problem, dataset_error
+from siamtrack.tracking.result import Status
 from siamtrack.types import Box
+from siamtrack.utils.images import natural_key
+from siamtrack.video.tables import TableRow
 
 
 def open_coco(spec: DatasetSpec) -> Dataset:
@@ -107,3 +127,138 @@ def _box(values: Any) -> Box | None:
         return None
     x, y, w, h = map(float, values)
     return x, y, w, h
+
+
+# --- Tracks of one clip --------------------------------------------------------------------------
+
+
+def read_coco(path: Path, **_: object) -> ClipTracks:
+    """Read the annotations of one video.
+
+    The frame of an image is its `frame_index`, else its place among the images, in natural order.
+
+    Raises:
+        ValueError: there are several videos, or a box is malformed.
+    """
+    content = read_json(str(path), path)
+    videos = content.get("videos") or [{}]
+    if len(videos) > 1:
+        raise ValueError(f"holds {len(videos)} videos; split it, one video in a file")
+    # Frames.
+    images = sorted(content["images"], key=lambda image: natural_key(str(image["file_name"])))
+    numbered = all("frame_index" in image for image in images)
+    frames = {
+        image["id"]: whole(image["frame_index"], "frame_index") if numbered else place
+        for place, image in enumerate(images)
+    }
+    sizes = {(i["width"], i["height"]) for i in images if i.get("width") and i.get("height")}
+    if len(sizes) > 1:
+        raise ValueError(f"has images of {len(sizes)} sizes; the frames of one clip have one")
+
+    # Boxes.
+    labels = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
+    counts: Counter[str] = Counter()
+    found: list[tuple[Any, TableRow]] = []
+    for entry in content["annotations"]:
+        number = entry.get("id", "without id")
+        if entry["image_id"] not in frames:
+            raise ValueError(f"annotation {number} names image {entry['image_id']}, there is none")
+        if entry.get("iscrowd"):
+            counts["crowd(s) left out"] += 1
+            continue
+        if len(entry.get("bbox") or ()) != 4:
+            raise ValueError(f"annotation {number} has no bbox of four numbers")
+        x, y, w, h = (finite(value, f"bbox of annotation {number}") for value in entry["bbox"])
+        attributes = entry.get("attributes") or {}
+        ids = (entry.get("track_id"), entry.get("instance_id"), attributes.get("track_id"))
+        status: Status = "uncertain" if attributes.get("status") == "uncertain" else "tracked"
+        row = TableRow(
+            frames[entry["image_id"]],
+            0,
+            (x, y, w, h),
+            score=score_of(entry.get("score", 1.0)),
+            status=status,
+            label=labels.get(entry.get("category_id"), ""),
+            occluded=bool(entry.get("occluded", attributes.get("occluded"))),
+            key=bool(attributes.get("key", attributes.get("keyframe"))),
+        )
+        found.append((next((i for i in ids if i is not None), None), row))
+    video = videos[0]
+    return ClipTracks.of(
+        with_ids(found, path),
+        name=str(video.get("file_name") or video.get("name") or path.stem),
+        frame_wh=next(iter(sizes), None),
+        frame_count=max(
+            [frame + 1 for frame in frames.values()] + [whole(video.get("length") or 0, "length")]
+        ),
+        fps=finite(video["fps"], "fps") if video.get("fps") else None,
+        notes=count_notes(counts),
+    )
+
+
+def write_coco(tracks: ClipTracks, **_: object) -> dict[str, str]:
+    """Write one video with an image for every frame, boxes to four decimals."""
+    width, height = tracks.size
+    video: dict[str, Any] = {
+        "id": 1,
+        "name": tracks.name,
+        "file_name": tracks.name,
+        "width": width,
+        "height": height,
+        "length": tracks.length,
+    }
+    if tracks.fps is not None:
+        video["fps"] = tracks.fps
+    categories = {label: number for number, label in enumerate(tracks.labels, 1)}
+    annotations: list[dict[str, Any]] = []
+    for frame, rows in tracks.frames.items():
+        for row in rows:
+            box = [json_number(value) for value in row.box]
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": frame + 1,
+                "video_id": 1,
+                "category_id": categories[label_of(row)],
+                "track_id": row.target + 1,
+                "instance_id": row.target + 1,
+                "bbox": box,
+                "area": json_number(box[2] * box[3]),
+                "iscrowd": 0,
+                "segmentation": [],
+                "occluded": row.occluded,
+                "score": json_number(row.score),
+                "attributes": {
+                    "status": row.status,
+                    "key": row.key,
+                    "occluded": row.occluded,
+                    "track_id": row.target + 1,
+                },
+            }
+            annotations.append(annotation)
+    content = {
+        "info": {"description": "siamtrack", "version": "1"},
+        "licenses": [],
+        "videos": [video],
+        "tracks": [
+            {"id": target + 1, "video_id": 1, "category_id": categories[label_of(rows[0])]}
+            for target, rows in tracks.targets.items()
+        ],
+        "categories": [
+            {"id": number, "name": label, "supercategory": ""}
+            for label, number in categories.items()
+        ],
+        "images": [
+            {
+                "id": frame + 1,
+                "video_id": 1,
+                "frame_id": frame,
+                "frame_index": frame,
+                "file_name": f"{FRAME_NAME % frame}.jpg",
+                "width": width,
+                "height": height,
+            }
+            for frame in tracks.frames
+        ],
+        "annotations": annotations,
+    }
+    return {"annotations.json": json_text(content)}

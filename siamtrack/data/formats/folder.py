@@ -22,7 +22,6 @@ pages or an animated picture with boxes of its own name is a clip like a video.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from dataclasses import dataclass
@@ -38,13 +37,13 @@ from siamtrack.utils.files import walk_files
 from siamtrack.utils.images import IMAGE_SUFFIXES, is_image, list_images, list_pages
 from siamtrack.utils.picture_files import kind_of_picture, read_head
 from siamtrack.video.decode import VIDEO_SUFFIXES, ImageFrames, VideoFile
+from siamtrack.video.tables import read_table, separator_of
 
 _BOX_SUFFIXES = (".csv", ".txt")
 _COLUMNS = ("frame", "target", "x", "y", "w", "h")
 _DECIMAL = re.compile(r"[+-]?\d*,?\d+(?:[eE][+-]?\d+)?|nan", re.IGNORECASE)
 """A number, perhaps with a decimal comma."""
 _SHEETS = "sheets"  # contact sheets of `siamtrack pseudo-label`
-_STATUSES = ("tracked", "uncertain", "lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,29 +242,10 @@ def read_track_csv(path: Path, *, keep_uncertain: bool = True) -> dict[int, dict
         DatasetError: a column is missing, or a row is malformed or there twice.
     """
     tables: dict[int, dict[int, FloatArray]] = {}
-    lines = _lines(path)
-    separator = _separator_of(lines[0] if lines else "")
-    reader = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-    missing = [name for name in _COLUMNS if name not in reader.fieldnames]
-    if missing:
-        raise DatasetError(
-            f"{path} lacks the column {' and '.join(missing)}; give the CSV of siamtrack track, "
-            "with a header"
-        )
-    for row in reader:
-        try:
-            frame, target = int(row["frame"]), int(row["target"])
-            if separator != ",":  # where spreadsheets write decimal commas
-                row = {**row, **{name: row[name].replace(",", ".") for name in "xywh"}}
-            box = _table_box(row, keep_uncertain)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise DatasetError(f"{path} line {reader.line_num}: {error}") from error
-        table = tables.setdefault(target, {})
-        if frame in table or frame < 0:
-            wrong = "is negative" if frame < 0 else f"of target {target} is there twice"
-            raise DatasetError(f"{path} line {reader.line_num}: frame {frame} {wrong}")
-        table[frame] = box
+    for row in read_table(path):
+        absent = row.status == "lost" or (row.status == "uncertain" and not keep_uncertain)
+        table = tables.setdefault(row.target, {})
+        table[row.frame] = np.full(4, np.nan) if absent else np.array(row.box)
     return tables
 
 
@@ -293,18 +273,6 @@ def read_truth(path: Path) -> FloatArray:
     return boxes
 
 
-def _table_box(row: dict[str, str], keep_uncertain: bool) -> FloatArray:
-    status = row.get("status") or "tracked"
-    if status not in _STATUSES:
-        raise ValueError(f"status {status!r} is none of {', '.join(_STATUSES)}")
-    if status == "lost" or (status == "uncertain" and not keep_uncertain):
-        return np.full(4, np.nan)
-    box = [float(row[name]) for name in ("x", "y", "w", "h")]
-    if any(map(math.isinf, box)):
-        raise ValueError(f"box {box} is not finite")
-    return np.array(box)
-
-
 def _holds_boxes(path: Path) -> bool:
     """Whether the first line is four numbers, or the header of a table of tracks."""
     try:
@@ -324,13 +292,8 @@ def _lines(path: Path) -> list[str]:
         raise DatasetError(f"{path} cannot be read as text: {error}") from error
 
 
-def _separator_of(header: str) -> str:
-    """What separates the columns of a table: a comma, or what spreadsheets write instead."""
-    return max(",;\t", key=header.count)
-
-
 def _cells(header: str) -> set[str]:
-    return {cell.strip() for cell in header.split(_separator_of(header))}
+    return {cell.strip() for cell in header.split(separator_of(header))}
 
 
 def _four_numbers(line: str) -> list[float]:

@@ -9,6 +9,9 @@ under the root. Options: `subset`, a list in `ImageSets/Main` without its .txt; 
 VOC counts pixels from 1 and xmax is the last column of the object: a box is
 (xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1). Tools that write corners of an outline
 from 0 are read with `first_pixel=0`: (xmin, ymin, xmax - xmin, ymax - ymin).
+
+With tracks (`read_voc`, `write_voc`): an XML file for every frame of one clip, numbered at the end
+of its name from 0, in `Annotations`; objects have an attribute `track_id`, as CVAT writes it.
 """
 
 from __future__ import annotations
@@ -17,12 +20,23 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 from siamtrack.data.formats.objects import ImageObject, image_dataset, is_below
+from siamtrack.data.formats.tracks import (
+    FRAME_NAME,
+    ClipTracks,
+    finite,
+    frame_of_name,
+    label_of,
+    tidy,
+    with_ids,
+)
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import Problem, dataset_error
 from siamtrack.utils.files import walk_files
-from siamtrack.utils.images import IMAGE_SUFFIXES
+from siamtrack.utils.images import IMAGE_SUFFIXES, natural_key
+from siamtrack.video.tables import TableRow
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAGS = ("difficult", "truncated", "occluded")
@@ -104,3 +118,87 @@ def _objects(path: Path, tree: ET.Element, file: str, first: int) -> Iterator[Im
         flags = {flag: element.findtext(flag) == "1" for flag in _FLAGS}
         class_name = (element.findtext("name") or "").strip()
         yield ImageObject(file, box, class_name, "voc", {**meta, **flags})
+
+
+# --- Tracks of one clip --------------------------------------------------------------------------
+
+
+def read_voc(path: Path, *, first_pixel: int = 1, **_: object) -> ClipTracks:
+    """Read a folder of XML files, or the one around its `Annotations`.
+
+    Raises:
+        ValueError: a file is malformed, or two objects of a class have no track ids.
+    """
+    folder = path / "Annotations" if (path / "Annotations").is_dir() else path
+    files = sorted(folder.glob("*.xml"), key=lambda file: natural_key(file.name))
+    if not files:
+        raise ValueError("holds no XML files")
+    found: list[tuple[Any, TableRow]] = []
+    sizes: set[tuple[int, int]] = set()
+    for file in files:
+        try:
+            tree = ET.parse(file).getroot()
+        except ET.ParseError as error:
+            raise ValueError(f"{file.name} is not readable XML: {error}") from error
+        frame = frame_of_name(file.name)
+        width, height = (int(tree.findtext(f"size/{side}") or 0) for side in ("width", "height"))
+        if width and height:
+            sizes.add((width, height))
+        for element in tree.findall("object"):
+            left, top, right, bottom = (
+                finite(element.findtext(f"bndbox/{corner}"), f"{corner} in {file.name}")
+                for corner in _CORNERS
+            )
+            box = (left - first_pixel, top - first_pixel)
+            attributes = {
+                (a.findtext("name") or "").strip(): (a.findtext("value") or "").strip()
+                for a in element.iter("attribute")
+            }
+            row = TableRow(
+                frame,
+                0,
+                (*box, right - box[0], bottom - box[1]),
+                label=(element.findtext("name") or "").strip(),
+                occluded=element.findtext("occluded") == "1",
+            )
+            found.append((attributes.get("track_id"), row))
+    if len(sizes) > 1:
+        raise ValueError(f"has pictures of {len(sizes)} sizes; the frames of one clip have one")
+    return ClipTracks.of(
+        with_ids(found, path, first=0),
+        name=path.name,
+        frame_wh=next(iter(sizes), None),
+        frame_count=max(frame_of_name(file.name) for file in files) + 1,
+    )
+
+
+def write_voc(tracks: ClipTracks, *, first_pixel: int = 1, **_: object) -> dict[str, str]:
+    """Write an XML file for every frame, corners with up to four decimals."""
+    width, height = tracks.size
+    files = {}
+    for frame, rows in tracks.frames.items():
+        name = FRAME_NAME % frame
+        lines = [
+            "<annotation>",
+            f"  <folder>JPEGImages</folder><filename>{name}.jpg</filename>",
+            f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
+            "  <segmented>0</segmented>",
+        ]
+        for row in rows:
+            x, y, w, h = row.box
+            corners = (x + first_pixel, y + first_pixel, x + w, y + h)
+            box = "".join(
+                f"<{corner}>{tidy(value)}</{corner}>"
+                for corner, value in zip(_CORNERS, corners, strict=True)
+            )
+            lines += [
+                f"  <object><name>{escape(label_of(row))}</name><pose>Unspecified</pose>",
+                f"    <truncated>0</truncated><difficult>0</difficult>"
+                f"<occluded>{int(row.occluded)}</occluded>",
+                f"    <bndbox>{box}</bndbox>",
+                f"    <attributes><attribute><name>track_id</name><value>{row.target}</value>"
+                "</attribute></attributes></object>",
+            ]
+        files[f"Annotations/{name}.xml"] = "\n".join([*lines, "</annotation>", ""])
+    stems = "".join(f"{FRAME_NAME % frame}\n" for frame in tracks.frames)
+    return {**files, "ImageSets/Main/train.txt": stems}

@@ -8,22 +8,40 @@ ignored); lines with more numbers are outlines, `class x1 y1 x2 y2 ...`. An imag
 file shows no object. Class names come from `classes.txt`, `obj.names` or the `names` of a `.yaml`
 in the root, such as `data.yaml`; without them they are the numbers. Option: `subset`, the name of
 a folder that must be on the image's path.
+
+With tracks (`read_yolo`, `write_yolo`): a label file for every frame of one clip, numbered at the
+end of its name from 0, in `labels/train`, and the class names in `data.yaml`. Lines of a tracker
+have a confidence and a track id from 1 as well, or the id alone.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
 
 from siamtrack.data.formats.objects import ImageObject, image_dataset
+from siamtrack.data.formats.tracks import (
+    FRAME_NAME,
+    ClipTracks,
+    clipped,
+    finite,
+    frame_of_name,
+    label_of,
+    score_of,
+    whole,
+    with_ids,
+)
 from siamtrack.data.sequence import Dataset, DatasetSpec
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import Box
 from siamtrack.utils.files import walk_files
 from siamtrack.utils.images import IMAGE_SUFFIXES, image_size, natural_key
+from siamtrack.video.tables import TableRow
 
 _BOX_NUMBERS, _WITH_CONFIDENCE = 5, 6
 _NOT_LABELS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt"})
@@ -97,40 +115,15 @@ def _class_names(root: Path) -> dict[int, str]:
     return {}
 
 
-_SCALAR = r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s,\[\]{}#'"](?:[^,\[\]{}#]|(?<!\s)\#)*)"""
-_ENTRY = re.compile(rf"""(?:['"]?(\d+)['"]?\s*:\s+)?{_SCALAR}""")
-_BLOCK_ENTRY = re.compile(rf"""\s*(?:-|['"]?(\d+)['"]?\s*:)\s+{_SCALAR}\s*(?:\#.*)?$""")
-
-
 def _yaml_names(text: str) -> dict[int, str]:
-    """The key `names` of Ultralytics' YAML: a list or numbered names, in a block or in brackets."""
-    lines = text.splitlines()
-    start = next((n for n, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
-    if start is None:
+    """The key `names` of Ultralytics' YAML: a list, or names by number."""
+    try:
+        content = yaml.safe_load(text)
+        names = content.get("names") if isinstance(content, dict) else None
+        pairs = names.items() if isinstance(names, dict) else enumerate(names or ())
+        return {int(number): str(name) for number, name in pairs}
+    except (TypeError, ValueError, yaml.YAMLError):
         return {}
-    rest = lines[start].partition(":")[2].strip()
-    found: list[tuple[str | None, str]] = []
-    if rest.startswith(("[", "{")):
-        inside = "\n".join([rest, *lines[start + 1 :]])[1:]
-        inside = re.split(r"[\]}]", re.sub(r"(^|\s)#.*", "", inside))[0]
-        found = [(m[1], m[2]) for m in _ENTRY.finditer(inside)]
-    else:
-        for line in lines[start + 1 :]:
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            if (entry := _BLOCK_ENTRY.match(line)) is None:
-                break
-            found.append((entry[1], entry[2]))
-    return {
-        number if key is None else int(key): _unquote(name.strip())
-        for number, (key, name) in enumerate(found)
-    }
-
-
-def _unquote(text: str) -> str:
-    if text[:1] == "'":
-        return text[1:-1].replace("''", "'")
-    return re.sub(r"\\(.)", r"\1", text[1:-1]) if text[:1] == '"' else text
 
 
 def _looks_like_labels(path: Path) -> bool:
@@ -177,3 +170,105 @@ def _fractions(numbers: list[float]) -> Box:
     left, right = min(values[0::2]), max(values[0::2])
     top, bottom = min(values[1::2]), max(values[1::2])
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+
+
+# --- Tracks of one clip --------------------------------------------------------------------------
+
+
+def read_yolo(path: Path, *, frame_wh: tuple[int, int] | None = None, **_: object) -> ClipTracks:
+    """Read a folder of label files.
+
+    Args:
+        path: the folder of `data.yaml`, or one of label files.
+        frame_wh: width and height of the frames in px, which the numbers are fractions of; where a
+            picture is there, it says so.
+
+    Raises:
+        ValueError: a line is malformed, two boxes of a class have no track ids, or the size is not
+            known.
+    """
+    known = (path / "labels" / "train", path / "labels")
+    folder = next((f for f in known if f.is_dir()), path)
+    files = sorted(
+        (f for f in folder.rglob("*.txt") if f.name not in _NOT_LABELS),
+        key=lambda f: natural_key(f.name),
+    )
+    if not files:
+        raise ValueError("holds no label files (.txt)")
+    pictures = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+    picture = next(pictures, None)
+    size = frame_wh if picture is None else image_size(picture)
+    if size is None:
+        raise ValueError(
+            "has boxes in fractions and no pictures; give --size W,H or --clip CLIP of its video"
+        )
+
+    # Lines: class, box, and perhaps confidence and track, of which one alone is either.
+    lines: list[tuple[int, str, list[float]]] = []
+    for file in files:
+        frame = frame_of_name(file.name)
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+            where = f"{file.name} line {number}"
+            if line.strip():
+                lines.append((frame, where, [finite(cell, where) for cell in line.split()]))
+    sixth = [cells[5] for _, _, cells in lines if len(cells) == 6]
+    is_track = bool(sixth) and all(v.is_integer() and v >= 1 for v in sixth) and max(sixth) > 1
+    names = _class_names(path)
+    found: list[tuple[Any, TableRow]] = []
+    for frame, where, cells in lines:
+        if not 5 <= len(cells) <= 7:
+            raise ValueError(f"{where} has {len(cells)} numbers; outlines are no boxes of tracks")
+        cx, cy, w, h = cells[1:5]
+        if any(not -_SLACK <= v <= 1 + _SLACK for v in (cx, cy, w, h)):
+            raise ValueError(f"{where} has numbers outside 0..1; fractions of the frame are needed")
+        kind = whole(cells[0], f"class in {where}")
+        box = ((cx - w / 2) * size[0], (cy - h / 2) * size[1], w * size[0], h * size[1])
+        has_score = len(cells) == 7 or (len(cells) == 6 and not is_track)
+        track = cells[-1] if len(cells) == 7 or (len(cells) == 6 and is_track) else None
+        row = TableRow(
+            frame,
+            0,
+            box,
+            score=score_of(cells[5]) if has_score else 1.0,
+            label=names.get(kind, str(kind)),
+        )
+        found.append((None if track is None else whole(track, f"track in {where}"), row))
+    return ClipTracks.of(
+        with_ids(found, path),
+        name=path.name,
+        frame_wh=size,
+        frame_count=max(frame_of_name(file.name) for file in files) + 1,
+    )
+
+
+def write_yolo(tracks: ClipTracks, **_: object) -> dict[str, str]:
+    """Write a label file for every frame, empty where nothing is; six decimals."""
+    return _yolo_files(tracks, is_result=False)
+
+
+def write_yolo_tracks(tracks: ClipTracks, **_: object) -> dict[str, str]:
+    """Write the same with confidence and track id."""
+    return _yolo_files(tracks, is_result=True)
+
+
+def _yolo_files(tracks: ClipTracks, *, is_result: bool) -> dict[str, str]:
+    width, height = tracks.size
+    labels = tracks.labels
+    content = {
+        "path": ".",
+        "train": "images/train",
+        "val": "images/train",
+        "names": dict(enumerate(labels)),
+    }
+    files = {"data.yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}
+    for frame, rows in clipped(tracks).frames.items():
+        lines = []
+        for row in rows:
+            x, y, w, h = row.box
+            numbers = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+            numbers += [row.score] if is_result else []
+            track = f" {row.target + 1}" if is_result else ""
+            cells = " ".join(f"{number:.6f}" for number in numbers)
+            lines.append(f"{labels.index(label_of(row))} {cells}{track}\n")
+        files[f"labels/train/{FRAME_NAME % frame}.txt"] = "".join(lines)
+    return files
