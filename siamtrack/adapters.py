@@ -24,8 +24,8 @@ def to_supervision(results: Result | Mapping[int, Result]) -> Detections:
     """The results of one frame as `supervision.Detections`, in the order of the targets.
 
     `xyxy` are the boxes, `confidence` the scores, `tracker_id` the numbers of the targets, and
-    `data["status"]` their statuses. A lost target is there with the box it was last seen in:
-    `detections[detections.data["status"] != "lost"]` leaves it out.
+    `data["status"]` their statuses; all are of class 0. A lost target is there with the box it was
+    last seen in: `detections[detections.data["status"] != "lost"]` leaves it out.
 
     Args:
         results: of `MultiTracker.update`, by target, or one of `Tracker.update`, which is target 0.
@@ -52,6 +52,8 @@ def to_supervision(results: Result | Mapping[int, Result]) -> Detections:
     return Detections(
         xyxy=np.array([result.xyxy for result in values], np.float32).reshape(-1, 4),
         confidence=np.array([result.score for result in values], np.float32),
+        # All of one class: annotators color by it, unless told to use sv.ColorLookup.TRACK.
+        class_id=np.zeros(len(values), dtype=int),
         tracker_id=np.array(list(results), dtype=int),
         data={"status": np.array([result.status for result in values], dtype="<U9")},
     )

@@ -319,7 +319,7 @@ def convert(
     if to is None:
         raise ConfigError(f"{out} does not say its format; give --to, one of {', '.join(FORMATS)}")
     target = _known(to)
-    _check_images(to, clip, images)
+    _check_images(to, out, clip, images)
     _check_pixels(to, first_pixel, ignore_uncertain)
     _check_thinning(to, tolerance, keys_only)
     _check_out(source, out, target, overwrite)
@@ -387,11 +387,13 @@ def convert(
     )
 
 
-def _check_images(to: str, clip: str | Path | None, images: bool) -> None:
+def _check_images(to: str, out: Path, clip: str | Path | None, images: bool) -> None:
     if images and clip is None:
         raise ConfigError("--images needs --clip, the video that the pictures are from")
     if images and FORMATS[to].image is None:
         raise ConfigError(f"--images is not for {to}, which has no pictures")
+    if images and out.suffix.lower() in FORMATS[to].suffixes and not out.is_dir():
+        raise ConfigError(f"--images needs a folder, but {out} is the name of a file")
 
 
 def _check_pixels(to: str, first_pixel: int | None, ignore_uncertain: bool) -> None:
@@ -743,8 +745,6 @@ def _write(
     """Write all files of a format, or its main file alone where `out` has its suffix."""
     target = FORMATS[to]
     if out.suffix.lower() in target.suffixes and not out.is_dir():
-        if images_of is not None:
-            raise ConfigError(f"--images needs a folder, but {out} is the name of a file")
         found = [text for name, text in files.items() if name.endswith(target.main)]
         if len(found) != 1:
             raise ConfigError(

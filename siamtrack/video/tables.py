@@ -227,7 +227,9 @@ def read_table(path: str | Path) -> list[TableRow]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(f"{path} cannot be read as text: {reason}") from error
-    parse = _parse_json_lines if text.lstrip().startswith("{") else _parse_csv
+    is_empty_json = not text.strip() and path.suffix.lower() in (".json", ".jsonl")
+    is_json = is_empty_json or text.lstrip().startswith("{")
+    parse = _parse_json_lines if is_json else _parse_csv
     rows: list[TableRow] = []
     seen: set[tuple[int, int]] = set()
     for line, cells in parse(path, text):
