@@ -61,7 +61,7 @@ def read_cvat(path: Path, **_: object) -> ClipTracks:
             counts[f"track(s) of {track[0].tag} left out"] += 1
             continue
         target = whole(track.get("id", number), "id of a track")
-        keys = []
+        keys: list[tuple[TableRow, bool]] = []
         for box in sorted(boxes, key=lambda box: whole(box.get("frame"), "frame")):
             frame = whole(box.get("frame"), "frame")
             left, top, right, bottom = (

@@ -40,10 +40,10 @@ def read_mot(path: Path, *, first_pixel: int = 0, **_: object) -> ClipTracks:
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
-        cells = [cell for cell in line.replace(",", " ").split() if cell]
-        if len(cells) < 6:
+        texts = line.replace(",", " ").split()
+        if len(texts) < 6:
             raise ValueError(f"line {number} is {line[:60]!r}; frame,id,left,top,w,h are needed")
-        lines.append((number, [finite(cell, f"a cell of line {number}") for cell in cells]))
+        lines.append((number, [finite(text, f"a cell of line {number}") for text in texts]))
     ids = [whole(cells[1], f"id in line {number}") for number, cells in lines]
     if -1 in ids:
         raise ValueError("has boxes with id -1, which are detections and belong to no track")

@@ -22,8 +22,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from siamtrack.data.formats.objects import ImageObject, image_dataset
 from siamtrack.data.formats.tracks import (
     FRAME_NAME,
@@ -117,6 +115,8 @@ def _class_names(root: Path) -> dict[int, str]:
 
 def _yaml_names(text: str) -> dict[int, str]:
     """The key `names` of Ultralytics' YAML: a list, or names by number."""
+    import yaml  # the light installation does without it
+
     try:
         content = yaml.safe_load(text)
         names = content.get("names") if isinstance(content, dict) else None
@@ -252,6 +252,8 @@ def write_yolo_tracks(tracks: ClipTracks, **_: object) -> dict[str, str]:
 
 
 def _yolo_files(tracks: ClipTracks, *, is_result: bool) -> dict[str, str]:
+    import yaml
+
     width, height = tracks.size
     labels = tracks.labels
     content = {
