@@ -36,7 +36,11 @@ def test_commands_work_or_say_what_to_install(tmp_path: Path) -> None:
     import json
 
     frames = small_scene(frame_count=6)
-    clip = tmp_path / "clip.mp4"
+    clip = tmp_path / "clips" / "clip.mp4"
+    clip.parent.mkdir()
+    clip.with_suffix(".txt").write_text(
+        "\n".join(",".join(map(str, frame.box_xywh.tolist())) for frame in frames)
+    )
     with VideoSink(clip, 25.0, (160, 120)) as sink:
         for frame in frames:
             sink.write(frame.image_bgr)
@@ -59,6 +63,7 @@ def test_commands_work_or_say_what_to_install(tmp_path: Path) -> None:
             ["export", "--overwrite"],
             ["train", str(tmp_path / "run")],
         ],
+        "jinja2": [["eval", f"folder:{clip.parent}", "--out", str(tmp_path / "results")]],
         "openvino": [[*track, "--engine", "openvino"]],
     }
     commands = works + [command for each in refused.values() for command in each]
@@ -77,6 +82,7 @@ def test_commands_work_or_say_what_to_install(tmp_path: Path) -> None:
     assert bench["macs"] is None and "torch" in bench["skipped"]["limit"]
     assert info["packages"]["torch"] is None and info["engine"]["chosen"] == "onnx"
     assert {"pip install torch", "pip install openvino"} <= info["advice"].keys()
+    assert not list((tmp_path / "results").rglob("*.txt"))  # refused before the work
     expected = [name for name, each in refused.items() for _ in each]
     for name, (code, _, said) in zip(expected, results[len(works) :], strict=True):
         (line,) = [line for line in said.splitlines() if "error" in line]

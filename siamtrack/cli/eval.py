@@ -26,7 +26,12 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 @click.command("eval", context_settings={"show_default": True})
 @click.argument("dataset")
-@click.option("--root", required=True, type=FOLDER, metavar="DIR", help="Folder of the data set.")
+@click.option(
+    "--root",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of the data set; DATASET may also be written NAME:DIR.",
+)
 @click.option(
     "--out",
     required=True,
@@ -108,6 +113,8 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--no-run", is_flag=True, help="Only report on the results that are there.")
 def command(
+    dataset: str,
+    root: Path | None,
     trackers: tuple[str, ...],
     formats: tuple[str, ...],
     verify: bool,
@@ -131,7 +138,10 @@ def command(
         sys.path.insert(0, str(Path.cwd()))
     # 1. Check everything. `settings` are options that have the names of fields of `RunConfig`.
     specs = tuple(parse_trackers(trackers or ("siamtrack",), model_files))
-    evaluation = prepare(RunConfig(trackers=specs, **settings))
+    name, folder = _dataset_and_root(dataset, root)
+    evaluation = prepare(RunConfig(dataset=name, root=folder, trackers=specs, **settings))
+    if not evaluation.benchmark.protocol.truth_withheld:
+        import siamtrack.evaluation.report.report  # noqa: F401  packages it needs, before the work
     # 2. Run what has no result yet.
     if no_run:
         evaluation, failed = with_older_results(evaluation), []
@@ -164,6 +174,19 @@ def command(
             err=True,
         )
     return EvaluationError.exit_code if failures else 0
+
+
+def _dataset_and_root(dataset: str, root: Path | None) -> tuple[str, Path]:
+    """Name and folder of the data set, also from NAME:DIR as the commands on data sets write it."""
+    name, _, folder = dataset.partition(":")
+    if root is not None:
+        return dataset, root
+    if not folder:
+        raise click.UsageError(
+            f"where is {dataset}? add --root DIR, as in siamtrack eval clips --root my_clips",
+            click.get_current_context(),
+        )
+    return "clips" if name == "folder" else name, Path(folder)
 
 
 def _run(evaluation: Evaluation) -> list[TaskResult]:

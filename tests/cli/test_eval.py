@@ -274,3 +274,14 @@ def test_withheld_truth_writes_a_submission(no_plots, got10k, here, capfd) -> No
     assert f"mytrackers:Still: submit {archive}" in printed
     assert "failed: mytrackers:Raises on S1" in printed
     assert not (here / "out" / "report.html").exists()
+
+
+def test_a_dataset_without_a_folder_says_how_to_give_it(capsys):
+    assert main(["eval", "clips", "--out", "runs"]) == 2
+    assert "where is clips? add --root DIR" in capsys.readouterr().err
+
+
+def test_the_folder_may_stand_behind_the_name(tmp_path, capsys):
+    for written in (f"folder:{tmp_path / 'none'}", f"clips:{tmp_path / 'none'}"):
+        assert main(["eval", written, "--out", str(tmp_path / "runs")]) == 3
+        assert f"{tmp_path / 'none'}: does not exist" in capsys.readouterr().err
