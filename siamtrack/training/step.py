@@ -86,7 +86,7 @@ def compute_losses(
         group: processes over which positive cells are averaged; None: this one alone.
     """
     # 1. Forward pass: score map, boxes and embedding map of each pair.
-    inputs = (batch["z"], batch["x"], batch["z_box"])
+    inputs: tuple[Tensor, ...] = (batch["z"], batch["x"], batch["z_box"])
     if loss.needs_filter:
         inputs = (*inputs, batch["memory"])
     output, z_embedding, filter_features = forward(*inputs)

@@ -477,7 +477,9 @@ def spline_path(
         times.append(times[-1] + max(travel, agility_s, step_s))
     if speed_px_s <= 0:
         points = [points[0]] * len(points)
-    path = cubic_spline(np.array(times), np.array(points, np.float64), np.arange(count) * step_s)
+    path = cubic_spline(
+        np.array(times), np.array(points, np.float64), step_s * np.arange(count, dtype=np.float64)
+    )
     return np.clip(path, low_xy, high_xy)
 
 
