@@ -61,6 +61,7 @@ def command(
     no_display: bool,
     fps: float | None,
     stream: int | None,
+    value_range: tuple[float, float] | None,
     model_files: dict[str, Any],
 ) -> int:
     """Track one target in SOURCE with every --tracker, and show them side by side.
@@ -85,14 +86,23 @@ def command(
     first_box = _first_box(box, truth_boxes)
     entries = resolve_trackers(specs)
     runs: Sequence[TrackerRun] = ()
-    with siamtrack.open_source(source, fps=fps, stream=stream) as frames, ExitStack() as stack:
+    video = siamtrack.open_source(source, fps=fps, stream=stream, range=value_range)
+    with video as frames, ExitStack() as stack:
         progress = stack.enter_context(
             FrameProgress(frames, frames.name, frames.frame_count, dropped=lambda: frames.dropped)
         )
         sink = window = None
         if save is not None:
             size_wh = panels_wh(len(entries), frames.frame_wh)
-            sink = stack.enter_context(VideoSink(save, frames.fps, size_wh, overwrite=overwrite))
+            sink = stack.enter_context(
+                VideoSink(
+                    save,
+                    frames.fps,
+                    size_wh,
+                    overwrite=overwrite,
+                    pixel_aspect=frames.pixel_aspect,
+                )
+            )
         if not no_display and display_problem() is None:
             window = stack.enter_context(Window("siamtrack compare"))
 

@@ -110,18 +110,16 @@ def model_options(function: Decorated) -> Decorated:
     )(function)
 
 
-range_option = click.option(
-    "--range",
-    "value_range",
-    type=RangeType(),
-    metavar="LO,HI",
-    help="Values that are black and white, for pictures of more than 8 bits.  [default: what the "
-    "file states, else what its pictures hold]",
-)
-
-
 def source_options(function: Decorated) -> Decorated:
-    """Add `--fps` and `--stream`: arguments of `siamtrack.open_source`."""
+    """Add `--fps`, `--stream` and `--range`: arguments of `siamtrack.open_source`."""
+    function = click.option(
+        "--range",
+        "value_range",
+        type=RangeType(),
+        metavar="LO,HI",
+        help="Values that are black and white, for pictures of more than 8 bits.  [default: what "
+        "the file states, else what its pictures hold]",
+    )(function)
     function = click.option(
         "--stream",
         type=click.IntRange(min=0),

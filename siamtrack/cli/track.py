@@ -13,7 +13,6 @@ import click
 from siamtrack.cli.options import (
     BoxType,
     model_options,
-    range_option,
     source_options,
     tracker_options,
 )
@@ -92,7 +91,6 @@ _FILE = click.Path(path_type=Path)
     metavar="MS",
     help="Keep tracking within so many ms a frame: lost targets are looked for in fewer places.",
 )
-@range_option
 @model_options
 def command(
     sources: tuple[str, ...],
