@@ -44,6 +44,7 @@ from siamtrack.data.formats.voc import read_voc, write_voc
 from siamtrack.data.formats.yolo import read_yolo, write_yolo, write_yolo_tracks
 from siamtrack.errors import ConfigError, DatasetError, OutputError, VideoError
 from siamtrack.utils.files import atomic_path, atomic_write
+from siamtrack.utils.images import is_image
 from siamtrack.video.decode import VideoFile
 from siamtrack.video.frames import DEFAULT_FPS
 from siamtrack.video.source import open_source
@@ -456,8 +457,8 @@ def _clip_facts(clip: str | Path, given: ClipTracks) -> ClipTracks:
     """What is known of the video; what the user says besides must agree with it."""
     with open_source(clip, live=False) as video:
         name, frame_wh, count, fps = video.name, video.frame_wh, video.frame_count, video.fps
-    if Path(clip).is_file() and count != 1:
-        count = len(VideoFile(Path(clip)))
+    if Path(clip).is_file() and not is_image(Path(clip)):
+        count = len(VideoFile(Path(clip)))  # exact, where the container may only estimate it
     for option, known, stated in (
         ("--size", frame_wh, given.frame_wh),
         ("--frames", count, given.frame_count),
@@ -583,7 +584,16 @@ def read_tracks(
         raise
     except KeyError as error:
         raise DatasetError(f"{path} is not usable as {name}: it lacks {error}") from error
-    except (AttributeError, IndexError, OSError, TypeError, ValueError, SyntaxError) as error:
+    except (
+        AttributeError,
+        IndexError,
+        OSError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise DatasetError(f"{path} is not usable as {name}: {error}") from error
 
 
@@ -635,6 +645,8 @@ def _format_of_folder(path: Path) -> str | None:
     inside = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
     if inside and all(file.suffix == ".xml" for file in inside):
         return _format_of_file(inside[0])
+    if inside and all(re.search(r"\d\.txt$", file.name) for file in inside):
+        return "yolo"
     return None
 
 
@@ -667,7 +679,7 @@ def _format_of_json(path: Path, text: str) -> str | None:
     first = text.partition("\n")[0]
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         if '"frame"' in first and '"targets"' in first:
             return "json"
         raise DatasetError(f"{path} is not readable JSON: {error}") from error

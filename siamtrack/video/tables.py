@@ -239,7 +239,7 @@ def read_table(path: str | Path) -> list[TableRow]:
                 continue
             if (row.frame, row.target) in seen:
                 raise ValueError(f"frame {row.frame} of target {row.target} is there twice")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"has no {error}" if isinstance(error, KeyError) else error
             raise DatasetError(f"{path} line {line}: {reason}") from error
         seen.add((row.frame, row.target))
@@ -334,7 +334,7 @@ def _parse_json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str,
                 {**shared, **target, **dict(zip("xywh", target["box"], strict=True))}
                 for target in frame["targets"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise DatasetError(
                 f"{path} line {line}: is not what siamtrack track --json writes ({error}); a file "
                 "that was cut off is readable without its last line"
@@ -367,7 +367,7 @@ def _whole(value: Any, name: str) -> int:
     """A whole number, also as 3.0: some programs write all columns as floats."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if not number.is_integer():
         raise ValueError(f"{name} {value!r} is not a whole number")

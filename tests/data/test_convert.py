@@ -230,7 +230,7 @@ def clips(draw: st.DrawFn) -> ClipTracks:
     return ClipTracks.of(rows, name="clip", frame_wh=SIZE, frame_count=12, fps=25.0)
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(clip=clips())
 @pytest.mark.parametrize("to", [name for name in WRITTEN if FORMATS[name].read and name != "yolo"])
 def test_random_tracks_survive_each_format(tmp_path: Path, to: str, clip: ClipTracks) -> None:
@@ -511,7 +511,7 @@ def test_a_damaged_file_is_refused_with_the_place(
         ("yolo", {"a.txt": "0 .5 .5 .1 .1\n"}, "no frame number at its end"),
         ("yolo", {"a_1.txt": "0 .5 .5 .1\n"}, "a_1.txt line 1 has 4 numbers"),
         ("yolo", {"a_1.txt": "0 5 5 2 2\n"}, "numbers outside 0..1"),
-        ("yolo", {"a_1.txt": "0 .5 .5 .1 .1\n" * 2}, "ids, and frame 1 has 2 boxes of '0'"),
+        ("yolo", {"a_1.txt": "0 .5 .5 .1 .1\n" * 2}, "ids, and frame 0 has 2 boxes of '0'"),
         ("yolo", {"a_1.txt": "0 .5 .5 .1 .1 .9 2\n0 .5 .5 .1 .1 .9\n"}, "1 of 2 boxes"),
         ("yolo", {"a.md": ""}, "holds no label files"),
         ("voc", {"a.txt": ""}, "holds no XML files"),
@@ -609,3 +609,95 @@ def test_a_name_in_a_file_leads_nowhere_else(tmp_path: Path) -> None:
     )
     convert(tmp_path / "c.json", tmp_path / "g", "got10k")
     assert (tmp_path / "g" / "val" / "clip" / "groundtruth.txt").is_file()
+
+
+# --- As other programs write them
+
+
+def test_files_of_ultralytics_are_numbered_from_one(tmp_path: Path) -> None:
+    for number in (1, 2, 10):  # class, box, track
+        (tmp_path / f"clip_{number}.txt").write_text(
+            f"0 0.5 0.5 0.25 0.5 {number}\n1 0.25 0.5 0.25 0.5 33\n"
+        )
+    assert detect_format(tmp_path) == "yolo"
+    rows = rows_of(tmp_path, "yolo", frame_wh=SIZE)
+    assert sorted(rows) == [(0, 0), (0, 32), (1, 1), (1, 32), (9, 9), (9, 32)]
+    assert rows[0, 0].box == (24, 12, 16, 24)
+
+
+def test_coco_without_frame_numbers_takes_the_images_in_natural_order(tmp_path: Path) -> None:
+    images = [{"id": i, "file_name": f"f{n}.png"} for i, n in ((7, 10), (8, 9), (9, 2))]
+    entries = [
+        {"id": i, "image_id": i, "bbox": [i, 1, 5, 5], "attributes": {"track_id": 0}}
+        for i in (7, 8, 9)
+    ]
+    path = tmp_path / "instances_default.json"
+    path.write_text(json.dumps({"images": images, "annotations": entries}))
+    rows = rows_of(path, detect_format(path))
+    assert {key: row.box[0] for key, row in rows.items()} == {(0, 0): 9, (1, 0): 8, (2, 0): 7}
+
+
+def test_label_studio_s_own_export_is_drawn_between_its_items(tmp_path: Path) -> None:
+    def item(frame: int, x: float, enabled: bool) -> dict[str, object]:
+        box = {"x": x, "y": 10, "width": 10, "height": 20, "rotation": 0}
+        return {"frame": frame, "enabled": enabled, "time": frame / 10, **box}
+
+    sequence = [item(1, 0, True), item(3, 50, False), item(7, 10, True)]
+    result = {
+        "type": "videorectangle",
+        "value": {"sequence": sequence, "framesCount": 8},
+        "id": "x",
+    }
+    tasks = [{"data": {"video": "/up/a.mp4"}, "annotations": [{"result": [result, {"type": "x"}]}]}]
+    (tmp_path / "t.json").write_text(json.dumps(tasks))
+    tracks = read_tracks(tmp_path / "t.json", "label-studio", frame_wh=(100, 100))
+    lefts = {row.frame: row.box[0] for row in tracks.rows}
+    assert lefts == {0: 0, 1: 25, 2: 50, 6: 10, 7: 10}
+    assert tracks.name == "a.mp4" and tracks.notes == ("1 result(s) that are no boxes left out",)
+
+
+def test_polygons_of_vot_become_upright_boxes(tmp_path: Path) -> None:
+    (tmp_path / "groundtruth.txt").write_text("1,2,5,1,6,7,2,8\n0,0,0,0\n")
+    rows = rows_of(tmp_path, "vot")
+    assert {key: row.box for key, row in rows.items()} == {(0, 0): (1, 1, 5, 7)}
+
+
+def test_pictures_and_semicolons_of_tables(tmp_path: Path) -> None:
+    header = TABLE.splitlines()[0] + ",picture\n"
+    (tmp_path / "p.csv").write_text(
+        header + '4,0.100000,0,1.0000,2.0000,3.0000,4.0000,0.5000,lost,"a,""b"".png"\n'
+    )
+    convert(tmp_path / "p.csv", tmp_path / "p.jsonl")
+    convert(tmp_path / "p.jsonl", tmp_path / "q.csv")
+    assert (tmp_path / "q.csv").read_text() == (tmp_path / "p.csv").read_text()
+    (tmp_path / "s.csv").write_text(
+        "frame;target;x;y;w;h;score\n0;0;1,5;2;3;4;0,25\n"  # a spreadsheet's
+    )
+    assert detect_format(tmp_path / "s.csv") == "csv"
+    (row,) = rows_of(tmp_path / "s.csv", "csv").values()
+    assert (row.box, row.score) == ((1.5, 2, 3, 4), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mot-results", "1000000000000,1,1,1,9,9,1,-1,-1,-1\n"),
+        ("mot-results", "1,1,1,1,9,1e400,1,-1,-1,-1\n"),
+        ("csv", TABLE.splitlines()[0] + "\n99999999999,0,0,1,2,3,4,1,tracked\n"),
+        ("cvat", "<annotations><meta><stop_frame>99999999999</stop_frame></meta><track id='0'>"
+         "<box frame='0' outside='0' xtl='1' ytl='1' xbr='9' ybr='9'/></track></annotations>"),
+        ("cvat", "<annotations><track id='0'><box frame='0' xtl='1' ytl='1' xbr='9' ybr='9'/>"
+         "<box frame='99999999999' xtl='1' ytl='1' xbr='9' ybr='9'/></track></annotations>"),
+        ("coco", '{"images": [{"id": 1, "file_name": "a", "frame_index": ' + "9" * 400 + "}], "
+         '"annotations": []}'),
+        ("coco", "[" * 100_000),
+        ("json", '{"frame": ' + "[" * 100_000),
+        ("json", '{"frame": 0, "targets": [{"target": 0, "box": [' + "9" * 400 + ", 1, 1, 1]}]}"),
+        ("datumaro", '{"items": 5, "categories": {"label": {"labels": []}}}'),
+        ("label-studio", '[{"annotations": [{"result": ["x"]}]}]'),
+    ],
+)  # fmt: skip
+def test_absurd_numbers_and_shapes_end_in_words(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(DatasetError):
+        read_tracks(tmp_path / "file", name)

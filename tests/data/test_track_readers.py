@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from siamtrack.data.convert import FORMATS
+from siamtrack.data.formats.mot import write_mot, write_mot_results
 from siamtrack.data.formats.tracks import ClipTracks
 from siamtrack.video.tables import TableRow
 
@@ -234,6 +236,42 @@ def test_pycocotools(written: Callable[[str], Path], clip: ClipTracks) -> None:
         for entry in coco.loadAnns(coco.getAnnIds())
     }
     assert largest_error(found, clip) < 1e-4
+
+
+def test_trackeval(clip: ClipTracks, tmp_path: Path) -> None:
+    """Truth and results are of the same boxes, so every score is 1."""
+    trackeval = pytest.importorskip("trackeval")
+    same = replace(clip, rows=tuple(replace(row, label="pedestrian") for row in clip.rows))
+    truth, results = write_mot(same), write_mot_results(same)
+    for name, text in {
+        "gt/seqmaps/siam-test.txt": "name\nclip\n",
+        "gt/siam-test/clip/seqinfo.ini": truth["seqinfo.ini"],
+        "gt/siam-test/clip/gt/gt.txt": truth["gt/gt.txt"],
+        "trackers/siam-test/ours/data/clip.txt": results["results.txt"],
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    quiet = {"PRINT_CONFIG": False}
+    evaluation = trackeval.Evaluator.get_default_eval_config() | quiet
+    evaluation |= {
+        "USE_PARALLEL": False, "PRINT_RESULTS": False, "OUTPUT_SUMMARY": False,
+        "OUTPUT_DETAILED": False, "PLOT_CURVES": False, "TIME_PROGRESS": False,
+        "BREAK_ON_ERROR": True, "LOG_ON_ERROR": None,
+    }  # fmt: skip
+    reader = trackeval.datasets.MotChallenge2DBox
+    data = reader.get_default_dataset_config() | quiet
+    data |= {
+        "GT_FOLDER": str(tmp_path / "gt"), "TRACKERS_FOLDER": str(tmp_path / "trackers"),
+        "BENCHMARK": "siam", "SPLIT_TO_EVAL": "test", "DO_PREPROC": False,
+        "TRACKERS_TO_EVAL": ["ours"], "CLASSES_TO_EVAL": ["pedestrian"],
+    }  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        scores, _ = trackeval.Evaluator(evaluation).evaluate(
+            [reader(data)], [trackeval.metrics.HOTA(), trackeval.metrics.CLEAR(quiet)]
+        )
+    found = scores["MotChallenge2DBox"]["ours"]["clip"]["pedestrian"]
+    assert np.allclose(found["HOTA"]["HOTA"], 1) and found["CLEAR"]["MOTA"] == 1
+    assert found["CLEAR"]["CLR_TP"] == len(clip.rows)
 
 
 def test_the_vot_toolkit(written: Callable[[str], Path], clip: ClipTracks) -> None:

@@ -15,7 +15,7 @@ from siamtrack.data.formats.tracks import (
     ClipTracks,
     count_notes,
     finite,
-    frame_of_name,
+    frames_of_names,
     json_number,
     json_text,
     label_of,
@@ -41,9 +41,11 @@ def read_datumaro(path: Path, **_: object) -> ClipTracks:
     found: list[tuple[Any, TableRow]] = []
     sizes: set[tuple[int, int]] = set()
     frames = [0]
+    unnumbered = [i for i in content["items"] if (i.get("attr") or {}).get("frame") is None]
+    by_name = frames_of_names(str(item["id"]) for item in unnumbered)
     for item in content["items"]:
         number = (item.get("attr") or {}).get("frame")
-        frame = frame_of_name(str(item["id"])) if number is None else whole(number, "frame")
+        frame = by_name[str(item["id"])] if number is None else whole(number, "frame")
         frames.append(frame + 1)
         if size := (item.get("image") or {}).get("size"):
             sizes.add((whole(size[1], "width"), whole(size[0], "height")))

@@ -30,6 +30,9 @@ from siamtrack.video.tables import TableRow
 DEFAULT_LABEL = "object"
 """What targets without a label are called in formats that need one."""
 
+MAX_FRAMES = 10_000_000
+"""More frames than this, 90 hours, are a mistake in the file."""
+
 FRAME_NAME = "frame_%06d"
 """Name of a picture of frame number %, 0-based, without its suffix."""
 
@@ -59,7 +62,8 @@ class ClipTracks:
         """Sort and check rows; `facts` are the other attributes.
 
         Raises:
-            ValueError: a target has two boxes in one frame, or a box has no area or is not finite.
+            ValueError: a target has two boxes in one frame, a box has no area or is not finite, or
+                there are more than `MAX_FRAMES` frames.
         """
         # Labels without control characters, which some formats cannot hold.
         one_line = (
@@ -75,6 +79,7 @@ class ClipTracks:
                 raise ValueError(
                     f"target {row.target} has a box in frame {row.frame}, before the first one"
                 )
+        _check_length(max([row.frame for row in ordered] + [facts.get("frame_count") or 0]))
         for row, following in pairwise(ordered):
             if (row.target, row.frame) == (following.target, following.frame):
                 raise ValueError(f"target {row.target} has two boxes in frame {row.frame}")
@@ -152,7 +157,11 @@ def draw_lines(
         keys: in the order of frames; with whether the target is absent from there on. An absent
             one's box is where the line from the key frame before it leads.
         frame_count: the last key frame holds up to the end of the clip; None: not beyond itself.
+
+    Raises:
+        ValueError: there are more than `MAX_FRAMES` frames.
     """
+    _check_length(max([frame_count or 0] + [row.frame for row, _ in keys]))
     for (row, absent), (following, _) in pairwise(keys):
         for frame in range(row.frame, row.frame if absent else following.frame):
             share = (frame - row.frame) / (following.frame - row.frame)
@@ -163,6 +172,11 @@ def draw_lines(
         row = keys[-1][0]
         for frame in range(row.frame, max(frame_count or 0, row.frame + 1)):
             yield replace(row, frame=frame, key=row.key and frame == row.frame)
+
+
+def _check_length(frames: int) -> None:
+    if frames > MAX_FRAMES:
+        raise ValueError(f"has {frames} frames; more than {MAX_FRAMES} are a mistake in the file")
 
 
 def stretches(rows: Sequence[TableRow]) -> list[list[TableRow]]:
@@ -286,6 +300,20 @@ def targets_by_label(rows: Iterable[TableRow], where: Path) -> list[TableRow]:
     return [replace(row, target=numbers[row.label]) for row in rows]
 
 
+def frames_of_names(names: Iterable[str]) -> dict[str, int]:
+    """Frame of each file or item, by the number at the end of its name, as in frame_000012.jpg.
+
+    Where the lowest number is 1, the first frame has it: programs that extract pictures, and
+    Ultralytics, count so.
+
+    Raises:
+        ValueError: a name has no number.
+    """
+    numbers = {name: frame_of_name(name) for name in names}
+    first = 1 if min(numbers.values(), default=0) == 1 else 0
+    return {name: number - first for name, number in numbers.items()}
+
+
 def frame_of_name(name: str) -> int:
     """The number at the end of a file's name, as 12 in frame_000012.jpg.
 
@@ -309,7 +337,7 @@ def finite(value: Any, what: str) -> float:
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{what} is {value!r}, which is not a number")

@@ -27,7 +27,7 @@ from siamtrack.data.formats.tracks import (
     FRAME_NAME,
     ClipTracks,
     finite,
-    frame_of_name,
+    frames_of_names,
     label_of,
     tidy,
     with_ids,
@@ -135,12 +135,13 @@ def read_voc(path: Path, *, first_pixel: int = 1, **_: object) -> ClipTracks:
         raise ValueError("holds no XML files")
     found: list[tuple[Any, TableRow]] = []
     sizes: set[tuple[int, int]] = set()
+    frames = frames_of_names(file.name for file in files)
     for file in files:
         try:
             tree = ET.parse(file).getroot()
         except ET.ParseError as error:
             raise ValueError(f"{file.name} is not readable XML: {error}") from error
-        frame = frame_of_name(file.name)
+        frame = frames[file.name]
         width, height = (int(tree.findtext(f"size/{side}") or 0) for side in ("width", "height"))
         if width and height:
             sizes.add((width, height))
@@ -168,7 +169,7 @@ def read_voc(path: Path, *, first_pixel: int = 1, **_: object) -> ClipTracks:
         with_ids(found, path, first=0),
         name=path.name,
         frame_wh=next(iter(sizes), None),
-        frame_count=max(frame_of_name(file.name) for file in files) + 1,
+        frame_count=max(frames.values()) + 1,
     )
 
 

@@ -28,7 +28,7 @@ from siamtrack.data.formats.tracks import (
     ClipTracks,
     clipped,
     finite,
-    frame_of_name,
+    frames_of_names,
     label_of,
     score_of,
     whole,
@@ -205,8 +205,9 @@ def read_yolo(path: Path, *, frame_wh: tuple[int, int] | None = None, **_: objec
 
     # Lines: class, box, and perhaps confidence and track, of which one alone is either.
     lines: list[tuple[int, str, list[float]]] = []
+    frames = frames_of_names([file.name for file in files] + ([picture.name] if picture else []))
     for file in files:
-        frame = frame_of_name(file.name)
+        frame = frames[file.name]
         for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
             where = f"{file.name} line {number}"
             if line.strip():
@@ -237,7 +238,7 @@ def read_yolo(path: Path, *, frame_wh: tuple[int, int] | None = None, **_: objec
         with_ids(found, path),
         name=path.name,
         frame_wh=size,
-        frame_count=max(frame_of_name(file.name) for file in files) + 1,
+        frame_count=max(frames[file.name] for file in files) + 1,
     )
 
 
