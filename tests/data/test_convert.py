@@ -614,6 +614,15 @@ def test_a_name_in_a_file_leads_nowhere_else(tmp_path: Path) -> None:
 # --- As other programs write them
 
 
+def test_targets_without_track_ids_are_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: ['dog', cat, \"a: b\"]\n")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "frame_000000.txt").write_text("2 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "labels" / "frame_000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    rows = rows_of(tmp_path, "yolo", frame_wh=SIZE)
+    assert {key: row.label for key, row in rows.items()} == {(1, 0): "dog", (0, 1): "a: b"}
+
+
 def test_files_of_ultralytics_are_numbered_from_one(tmp_path: Path) -> None:
     for number in (1, 2, 10):  # class, box, track
         (tmp_path / f"clip_{number}.txt").write_text(

@@ -185,7 +185,7 @@ def read_coco(path: Path, **_: object) -> ClipTracks:
         found.append((next((i for i in ids if i is not None), None), row))
     video = videos[0]
     return ClipTracks.of(
-        with_ids(found, path),
+        with_ids(found, path, labels=labels.values()),
         name=str(video.get("file_name") or video.get("name") or path.stem),
         frame_wh=next(iter(sizes), None),
         frame_count=max(

@@ -260,20 +260,27 @@ def number_targets(ids: Iterable[int | str], first: int = 1) -> dict[int | str, 
     return {i: i - shift for i in numbers}
 
 
-def with_ids(found: Sequence[tuple[Any, TableRow]], where: Path, first: int = 1) -> list[TableRow]:
+def with_ids(
+    found: Sequence[tuple[Any, TableRow]],
+    where: Path,
+    *,
+    first: int = 1,
+    labels: Iterable[str] = (),
+) -> list[TableRow]:
     """Rows with the number of their track, or of their label where no row has a track.
 
     Args:
         found: id of the track, or None, and row.
         where: the file, for messages.
         first: number of the format's first track.
+        labels: those of the file, in its order, which targets without a track take over.
 
     Raises:
         ValueError: some have a track and others not.
     """
     ids = [track for track, _ in found if track is not None]
     if not ids:
-        return targets_by_label((row for _, row in found), where)
+        return targets_by_label([row for _, row in found], where, labels)
     if len(ids) < len(found):
         raise ValueError(f"{len(found) - len(ids)} of {len(found)} boxes have no track id")
     texts = [str(track) for track in ids]
@@ -283,20 +290,25 @@ def with_ids(found: Sequence[tuple[Any, TableRow]], where: Path, first: int = 1)
     return [replace(row, target=numbers[key]) for key, (_, row) in zip(keys, found, strict=True)]
 
 
-def targets_by_label(rows: Iterable[TableRow], where: Path) -> list[TableRow]:
+def targets_by_label(
+    rows: Sequence[TableRow], where: Path, labels: Iterable[str]
+) -> list[TableRow]:
     """Number the targets of a format without tracks, where no frame has two of the same label.
+
+    They are in the order of `labels`, then of the rows.
 
     Raises:
         ValueError: one has.
     """
-    rows = list(rows)
     for (frame, label), count in Counter((row.frame, row.label) for row in rows).items():
         if count > 1:
             raise ValueError(
                 f"{where.name} has no track ids, and frame {frame} has {count} boxes of "
                 f"{label!r}; which is which cannot be known: export it with track ids"
             )
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(r.label for r in rows))}
+    used = {row.label for row in rows}
+    ordered = dict.fromkeys([*labels, *(row.label for row in rows)])
+    numbers = {label: number for number, label in enumerate(k for k in ordered if k in used)}
     return [replace(row, target=numbers[row.label]) for row in rows]
 
 

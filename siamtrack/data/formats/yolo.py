@@ -235,7 +235,7 @@ def read_yolo(path: Path, *, frame_wh: tuple[int, int] | None = None, **_: objec
         )
         found.append((None if track is None else whole(track, f"track in {where}"), row))
     return ClipTracks.of(
-        with_ids(found, path),
+        with_ids(found, path, labels=[name for _, name in sorted(names.items())]),
         name=path.name,
         frame_wh=size,
         frame_count=max(frames[file.name] for file in files) + 1,
