@@ -40,6 +40,7 @@ from siamtrack.video.times import (
     StampTimes,
     has_time_stamps,
     is_bare,
+    is_endless,
     may_restart,
     stated_rate,
     warn_of_assumed_rate,
@@ -108,6 +109,8 @@ def open_container(
         advice = "it is damaged, unfinished or not a video: see whether a player opens it"
         if timeout_s is not None:
             advice = "check the address and the connection"
+        elif location.startswith("pipe:"):
+            advice += "; MP4 can be read from a pipe only if its index comes first (faststart)"
         raise VideoError(
             f"{shown} cannot be opened as a video ({_reason(error)}); {advice}"
         ) from error
@@ -409,7 +412,7 @@ class ContainerReader(Reader):
     def _choose_times(self, fps: float | None, *, is_live: bool) -> StampTimes:
         """What times the frames have: by stamps, by arrival, or by a rate."""
         is_timed = has_time_stamps(self._container)
-        is_live |= self._is_stream and not is_timed and self._container.duration is None
+        is_live |= self._is_stream and not is_timed and is_endless(self._container)
         if is_live and not is_timed:
             return ArrivalTimes()
         if fps is not None and not is_live:

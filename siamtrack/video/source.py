@@ -31,6 +31,7 @@ from siamtrack.utils.picture_files import kind_of_picture, read_head
 from siamtrack.video.cameras import CameraReader, ImagesReader
 from siamtrack.video.decode import ContainerReader, open_container
 from siamtrack.video.frames import DEFAULT_FPS, Frame, Reader, SourceInfo
+from siamtrack.video.times import is_endless
 
 __all__ = ["Frame", "Source", "open_source"]
 
@@ -49,7 +50,7 @@ CLOSE_WAIT_S = 2.0
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _NUMBERED = re.compile(r"%0?\d*d")
 _MAYBE_RECORDED = frozenset({"file", "http", "https"})
-"""Schemes that may lead to a recording: live only if it has no duration."""
+"""Schemes that may lead to a recording: live only if it has neither a duration nor a size."""
 
 
 def open_source(
@@ -190,7 +191,10 @@ def _open_standard_input(options: _Options) -> tuple[Reader, bool]:
     if os.isatty(0):
         raise VideoError("standard input is a terminal; send a video through a pipe: cmd | ... -")
     name = "standard input"
-    container, stream = open_container("pipe:0", name, number=options.stream)
+    # A file that was redirected can be searched, which MP4 needs; a pipe cannot.
+    is_file = stat.S_ISREG(os.fstat(0).st_mode) and os.path.exists("/dev/stdin")
+    location = "file:/dev/stdin" if is_file else "pipe:0"
+    container, stream = open_container(location, name, number=options.stream)
     reader: Reader = ContainerReader(
         container, stream, name, fps=options.fps, value_range=options.value_range
     )
@@ -207,7 +211,7 @@ def _open_address(text: str, scheme: str, options: _Options) -> tuple[Reader, bo
     )
     live = options.live
     if live is None:
-        live = scheme not in _MAYBE_RECORDED or container.duration is None
+        live = scheme not in _MAYBE_RECORDED or is_endless(container)
     reader = ContainerReader(
         container,
         stream,

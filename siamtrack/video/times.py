@@ -41,6 +41,11 @@ def is_bare(container: InputContainer) -> bool:
     return bool(container.format.flags & _BARE) or container.format.name.endswith("_pipe")
 
 
+def is_endless(container: InputContainer) -> bool:
+    """Whether nothing tells where it ends: a camera, rather than a recording behind an address."""
+    return container.duration is None and container.size <= 0
+
+
 def may_restart(container: InputContainer) -> bool:
     """Whether recordings of this format are joined as bytes, so that its clock may start anew."""
     return bool(container.format.flags & _JOINED)

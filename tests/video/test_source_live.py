@@ -333,6 +333,14 @@ def test_a_recording_behind_an_address_is_read_in_full(tmp_path: Path) -> None:
         assert len(list(source)) == 20
 
 
+def test_a_bare_stream_behind_an_address_is_a_recording(tmp_path: Path) -> None:
+    data = write_stream(tmp_path / "clip.m2v", 20)
+    with serving(data) as address, open_source(f"{address}/clip.m2v") as source:
+        assert not source.is_live
+        times = [frame.time_s for frame in source]
+    np.testing.assert_allclose(times, np.arange(20) / 25, atol=1e-6)
+
+
 def test_a_stream_behind_an_address_is_live(tmp_path: Path) -> None:
     data = write_stream(tmp_path / "clip.ts", 20)
     with serving(data, stalls=True) as address, open_source(address, timeout_s=1) as source:

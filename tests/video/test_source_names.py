@@ -179,6 +179,19 @@ def test_a_video_on_standard_input(tmp_path: Path, write_clip: Writer, name: str
     assert done.stdout.decode().strip() in ("standard input 5 5 0", "standard input None 5 0")
 
 
+def test_a_file_on_standard_input_is_searched(tmp_path: Path, write_clip: Writer) -> None:
+    """The index of an MP4 is at its end, which a pipe cannot reach."""
+    code = (
+        "from siamtrack.video.source import open_source\n"
+        "with open_source('-') as s: print(s.frame_count, len(list(s)))"
+    )
+    clip = write_clip(tmp_path / "clip.mp4", 5)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with clip.open("rb") as given:
+        told = subprocess.check_output([sys.executable, "-c", code], stdin=given, env=environment)
+    assert told.split() == [b"5", b"5"]
+
+
 def test_a_terminal_is_no_video(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("siamtrack.video.source.os.isatty", lambda _: True)
     with pytest.raises(VideoError, match="standard input is a terminal"):
