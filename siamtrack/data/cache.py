@@ -176,12 +176,13 @@ def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
         return "an older version made it, which did not note the state of the files"
     if not isinstance(stored, Mapping) or "data_sets" not in stored:
         return f"it was made from {str(stored)[:80]}"
-    if [then["name"] for then in stored["data_sets"]] != names:
-        return f"it was made from {', '.join(then['name'] for then in stored['data_sets'])}"
-    for then, now in zip(stored["data_sets"], wanted["data_sets"], strict=True):
-        if then != now:
-            counts = f"{then['sequences']} sequences then, {now['sequences']} now"
-            return f"pictures or boxes of {now['name']} have changed since ({counts})"
+    before, now = stored["data_sets"], wanted["data_sets"]
+    if [data_set["state"] for data_set in before] != [data_set["state"] for data_set in now]:
+        if [data_set["name"] for data_set in before] != names:
+            return f"it was made from {', '.join(data_set['name'] for data_set in before)}"
+        old, new = next(pair for pair in zip(before, now, strict=True) if pair[0] != pair[1])
+        counts = f"{old['sequences']} sequences then, {new['sequences']} now"
+        return f"pictures or boxes of {new['name']} have changed since ({counts})"
     if stored["partial"] != wanted["partial"]:
         return f"it was made {'with' if stored['partial'] else 'without'} --partial"
     return ""

@@ -145,7 +145,7 @@ def fine_tuning_config(
         **{f"network.config.{key}": value for key, value in own.items()},
         "pairs.search_shift_px": round(_SHIFT_PER_SIZE * file.config.search_size_px, 1),
         "optim.rate": RATE,
-        "optim.warmup_steps": min(WARMUP_STEPS, max(steps // 10, 1)),
+        "optim.warmup_steps": WARMUP_STEPS,  # the same for any length: a run may be made longer
         "optim.frozen_batch_norm": True,
         "optim.frozen_stages": 0 if file.architecture == "siamfc" else 3,
         "loop.steps": steps,

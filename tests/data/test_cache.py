@@ -172,6 +172,7 @@ def test_the_same_cache_is_opened_without_being_made_again(clips, tmp_path):
     (clips / "notes.md").write_text("unrelated")
     again = prepare([f"folder:{clips}"], out, CacheConfig())
     assert again.fingerprint == made.fingerprint
+    assert prepare([f"folder:{clips}/."], out, CacheConfig()).identity == made.identity
     assert (out / "crops.bin").stat().st_mtime_ns == before
 
 

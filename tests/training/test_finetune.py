@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -99,7 +100,8 @@ def test_the_configuration_is_that_of_the_start_weights(tmp_path):
     assert config.pairs.search_shift_px == pytest.approx(
         72 * sizes["search_size_px"] / 256, abs=0.1
     )
-    assert config.optim.warmup_steps == 3
+    longer = module.fine_tuning_config(cache, "siamtrack-nano", 900, ("optim.rate=1e-5",))
+    assert replace(longer, loop=config.loop) == config  # a run can be resumed to be longer
     assert config.optim.rate == 1e-5 and config.validation.held_out == pytest.approx(1 / 3)
     siamfc = module.fine_tuning_config(cache, "siamfc", 30)
     assert siamfc.network.architecture == "siamfc" and siamfc.optim.frozen_stages == 0
