@@ -138,6 +138,8 @@ class GrowingFile:
         self._descriptor = descriptor_of(self.path)
         if self._descriptor is not None:
             self._target = self.working = self.path
+            if str(self.path) == "-":
+                self.path = Path("standard output")  # as messages call it
             self.is_file = False
             return
         # A link stays a link: the file it points to is written.

@@ -24,7 +24,14 @@ class _Bar(tqdm):  # type: ignore[type-arg]
     def format_dict(self) -> dict[str, Any]:
         known = super().format_dict
         rate = known["rate"] or (known["n"] / known["elapsed"] if known["elapsed"] else 0.0)
-        return {**known, "fps": f"{rate:.1f}" if rate else "?"}
+        # The number of frames may be an estimate, and too low.
+        total = known["total"] if known["n"] <= (known["total"] or 0) else None
+        return {
+            **known,
+            "fps": f"{rate:.1f}" if rate else "?",
+            "total": total,
+            "bar_format": UNKNOWN_LENGTH if total is None else KNOWN_LENGTH,
+        }
 
 
 class FrameProgress(Closing, Generic[Item]):
@@ -60,7 +67,6 @@ class FrameProgress(Closing, Generic[Item]):
             total=total,
             file=stream,
             disable=not enabled,
-            bar_format=UNKNOWN_LENGTH if total is None else KNOWN_LENGTH,
             mininterval=TERMINAL_INTERVAL_S if stream.isatty() else FILE_INTERVAL_S,
             dynamic_ncols=True,
         )

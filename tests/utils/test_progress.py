@@ -19,7 +19,7 @@ from siamtrack.video.source import LiveSource, Source
 class FakeReader:
     def __init__(self, frames: int, frame_count: int | None) -> None:
         self.info = SourceInfo("clip.mp4", 10.0, (4, 4), frame_count)
-        self.unreadable = 0
+        self.unreadable, self.picture = 0, ""
         self._left = iter([(np.zeros((4, 4, 3), np.uint8), k / 10) for k in range(frames)])
 
     def read(self) -> tuple[Image, float] | None:
@@ -88,3 +88,11 @@ def test_leaving_early_closes_the_bar() -> None:
         if frame == 2:
             break
     assert stream.getvalue().endswith("\n")
+
+
+def test_a_count_that_was_too_low_is_given_up() -> None:
+    stream = Terminal()
+    source = Source(FakeReader(5, 3))
+    list(FrameProgress(source, source.name, 3, stream=stream))
+    assert "None" not in stream.getvalue()
+    assert re.match(r"clip.mp4: 5 frames in 00:00, [\d.]+ fps", last_line(stream.getvalue()))
