@@ -50,7 +50,7 @@ def read_image(
     Raises:
         DatasetError: missing, damaged, cut off, without such a page, or coded in an unknown way.
     """
-    with open_picture_file(path) as file:
+    with open_picture_file(path, is_one=page == 0) as file:
         if page >= file.count:
             raise DatasetError(f"picture {path} has no page {page}; it has {file.count}, from 0")
         raw = file.read(page, upright=upright)

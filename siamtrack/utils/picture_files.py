@@ -103,8 +103,12 @@ class PictureFile(Closing, ABC):
         """Close the file."""
 
 
-def open_picture_file(path: Path) -> PictureFile:
+def open_picture_file(path: Path, *, is_one: bool = False) -> PictureFile:
     """Open a picture file of any format that `kind_of_picture` knows or OpenCV reads.
+
+    Args:
+        path: of the file.
+        is_one: only its first picture is wanted: do not look for others one after the other.
 
     Raises:
         DatasetError: it cannot be opened, or its structure is damaged or not that of a film.
@@ -115,7 +119,7 @@ def open_picture_file(path: Path) -> PictureFile:
         return _Tiff(path)
     if kind == "gif" or _is_animated(kind, head):
         return _Animation(path)
-    return _Pictures(path, kind)
+    return _Pictures(path, kind, is_one=is_one)
 
 
 def count_pictures(path: Path) -> int:
@@ -422,12 +426,19 @@ def _of_pillow(image: Any, upright: bool) -> NDArray[Any]:
 class _Pictures(PictureFile):
     """Pictures one after the other in a file: usually one; dumps of cameras and pipes hold more."""
 
-    def __init__(self, path: Path, kind: str | None) -> None:
+    def __init__(self, path: Path, kind: str | None, *, is_one: bool) -> None:
         self.path, self._kind = path, kind
+        self._data: bytes | None = None
         try:
             self._file = path.open("rb")
-            split = _SPLITTERS.get(kind or "")
-            self._places = list(split(self._file)) if split else []
+            split = None if is_one else _SPLITTERS.get(kind or "")
+            if split and kind in ("jpeg", "png"):
+                # Read once. Most hold one picture, which a second signature would contradict.
+                self._data = self._file.read()
+                if self._data.find(_PNG if kind == "png" else b"\xff\xd8\xff", 1) < 0:
+                    split = None
+            content = self._file if self._data is None else io.BytesIO(self._data)
+            self._places = list(split(content)) if split else []
             size = self._file.seek(0, io.SEEK_END)
         except OSError as error:
             raise DatasetError(
@@ -445,8 +456,11 @@ class _Pictures(PictureFile):
         """Decode a picture."""
         start, size = self._places[number]
         try:
-            self._file.seek(start)
-            data = self._file.read(size)
+            if self._data is not None:
+                data = self._data[start : start + size]
+            else:
+                self._file.seek(start)
+                data = self._file.read(size)
         except OSError as error:
             raise _damaged(self.path, error) from error
         try:

@@ -626,7 +626,7 @@ class ImageFrames:
                     if file is not None:
                         file.close()
                     file = None
-                    file = open_picture_file(path)
+                    file = open_picture_file(path, is_one=self.pages is None)
                 raw = file.read(self._page(index), upright=self.upright)
                 yield self._levels.to_8_bits(raw)
         finally:
