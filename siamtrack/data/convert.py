@@ -718,12 +718,15 @@ def _format_of_lines(path: Path, text: str) -> str:
 def _lost(to: str, target: TrackFormat, tracks: ClipTracks, *, is_thinned: bool) -> list[str]:
     """What the format does not hold, with counts."""
     rows = tracks.rows
+    # Where every box is a key frame, none is told from the others.
+    keys = sum(row.key for row in rows)
+    has_keys = keys < len(rows) and not is_thinned and not target.draws_lines
     counts: dict[Feature, int] = {
         "labels": sum(bool(row.label) for row in rows),
         "occluded": sum(row.occluded for row in rows),
         "uncertain": sum(row.status == "uncertain" for row in rows),
         "scores": sum(row.score != 1 for row in rows),
-        "key frames": 0 if is_thinned or target.draws_lines else sum(row.key for row in rows),
+        "key frames": keys if has_keys else 0,
     }
     # Without track ids, targets of one label cannot be told apart.
     labels = [label_of(of_target[0]) for of_target in tracks.targets.values()]

@@ -256,7 +256,7 @@ def test_random_tracks_survive_each_format(tmp_path: Path, to: str, clip: ClipTr
         if "scores" in known.keeps:
             assert [row.score for row in of_target] == [row.score for row in back]
         if "labels" in known.keeps:
-            assert {row.label or "object" for row in of_target} == {r.label for r in back}
+            assert {row.label for row in of_target} == {r.label for r in back}
 
 
 def test_no_targets_at_all_are_written_and_read(tmp_path: Path) -> None:
@@ -398,6 +398,13 @@ def test_times_of_a_variable_rate_are_lost_and_a_missing_rate_is_said(tmp_path: 
     (lost,) = convert(tmp_path / "r.txt", tmp_path / "r.csv").lost
     assert lost.startswith("times: no frame rate is known, 30 assumed")
     assert (tmp_path / "r.csv").read_text().splitlines()[2].startswith("1,0.033333,0,")
+
+
+def test_what_stands_for_nothing_is_no_loss_on_the_way_back(tmp_path: Path) -> None:
+    (tmp_path / "r.txt").write_text("1,1,1,2,9,9,1,-1,-1,-1\n2,1,1,2,9,9,1,-1,-1,-1\n")
+    for to in ("cvat", "mot", "coco", "label-studio", "voc"):
+        convert(tmp_path / "r.txt", tmp_path / to, to, frame_wh=SIZE, fps=25.0, strict=True)
+        convert(tmp_path / to, tmp_path / f"{to}.csv", fps=25.0, strict=True)
 
 
 # --- The clip

@@ -96,10 +96,11 @@ def read_got10k(path: Path, *, first_pixel: int = 0, **_: object) -> ClipTracks:
     meta = _meta(folders[0])
     size = re.fullmatch(r"\((\d+), *(\d+)\)", meta.get("resolution", ""))
     rate = re.fullmatch(r"([\d.]+) *Hz", meta.get("anno_fps", ""))
-    return replace(
-        tracks,
-        rows=tuple(rows),
+    return ClipTracks.of(
+        rows,
+        name=name,
         frame_wh=(int(size[1]), int(size[2])) if size else None,
+        frame_count=tracks.frame_count,
         fps=finite(rate[1], "anno_fps") if rate else None,
     )
 

@@ -69,7 +69,10 @@ class ClipTracks:
         one_line = (
             replace(row, label=re.sub(r"[\x00-\x1f\x7f]+", " ", row.label).strip()) for row in rows
         )
-        ordered = sorted(one_line, key=lambda row: (row.target, row.frame))
+        unlabeled = (
+            replace(row, label="") if row.label == DEFAULT_LABEL else row for row in one_line
+        )
+        ordered = sorted(unlabeled, key=lambda row: (row.target, row.frame))
         for row in ordered:
             if not all(map(math.isfinite, row.box)) or min(row.box[2:]) <= 0:
                 raise ValueError(
