@@ -43,7 +43,7 @@ class FilterLoss(Loss):
     name: ClassVar[str] = "filter"
     needs_filter: ClassVar[bool] = True
 
-    temperature: float = ranged(7.5, above=0.0)
+    temperature: float = ranged(7.0, above=0.0)
     fit: float = ranged(1.0, 0.0)
     absent: float = ranged(0.3, 0.0)
     sigma_cells: float = ranged(0.85, above=0.0)

@@ -47,8 +47,9 @@ def test_a_run_leaves_weights_a_card_logs_and_curves(small_run, tmp_path):
     assert list(losses(weights.parent, "validation")) == [4]
 
 
-def test_the_network_overfits_eight_pairs(small_run, tmp_path, monkeypatch):
-    """The loss falls below a tenth when the same eight pairs are shown again and again."""
+@pytest.fixture
+def same_batch(monkeypatch):
+    """Every step gets the pairs of the first."""
     original = module.StepSampler.__iter__
 
     def always_the_first(sampler):
@@ -57,6 +58,10 @@ def test_the_network_overfits_eight_pairs(small_run, tmp_path, monkeypatch):
             yield first
 
     monkeypatch.setattr(module.StepSampler, "__iter__", always_the_first)
+
+
+def test_the_network_overfits_eight_pairs(small_run, tmp_path, same_batch):
+    """The loss falls below a tenth when the same eight pairs are shown again and again."""
     # No crossed pairs: of eight clips, the next pair's may be the same one, which contradicts it.
     config = small_run(
         optim={"rate": 5e-3, "schedule": "cosine", "warmup_steps": 10, "clip_norm": 0.0},
@@ -68,6 +73,33 @@ def test_the_network_overfits_eight_pairs(small_run, tmp_path, monkeypatch):
     module.train(config, tmp_path / "run")
     found = losses(tmp_path / "run")
     assert min(list(found.values())[-10:]) < found[1] / 10
+
+
+def test_the_features_of_the_online_filter_learn_and_nothing_else_changes(
+    small_run, tmp_path, same_batch
+):
+    network = SiamTrackLite0(
+        Lite0Config(exemplar_size_px=32, search_size_px=64, neck_channels=16, kernel_cells=2,
+                    head_channels=16)
+    )  # fmt: skip
+    start = tmp_path / "start.safetensors"
+    save_network(network, start, training_data=["nothing"], license="none")
+    sizes = small_run().network.config
+    config = small_run(
+        network={"start": str(start), "config": {**sizes, "filter_channels": 8}},
+        pairs={"memory": 3, "negative": 0.1, "rotation": 0.0},
+        optim={"only_filter": True, "rate": 5e-3, "warmup_steps": 10, "ema_decay": 0.0},
+        loop={"steps": 40, "batch_size": 8, "checkpoint_every": 1000, "cross_negatives": 0.0},
+        loss={"filter": 1.0},
+        validation={"held_out": 0.0, "batches": 0},
+    )
+    weights = module.train(config, tmp_path / "run")
+    found = list(losses(tmp_path / "run").values())
+    assert found[-1] < 0.85 * found[0], found
+    before, after = network.state_dict(), load_network(weights).state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    own = {name for name in set(after) - set(before) if name.startswith("search_branch")}
+    assert own and all(".filter_neck." in name for name in own)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(small_run, tmp_path, monkeypatch):
