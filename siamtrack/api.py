@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from siamtrack.engines import ModelSource, make_engine
 from siamtrack.engines.base import Engine
 from siamtrack.errors import explain_missing
-from siamtrack.models.weights import open_weights
+from siamtrack.models.weights import open_weights, weights_text
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.old_names import rename_options
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
@@ -63,7 +64,7 @@ def load_multi(
     """Make a tracker for many targets; arguments and errors are those of `load`."""
     made, options = _prepare(weights, device, engine, threads, tracker_options)
     budget = TimeBudget(options.budget_ms / 1e3) if options.budget_ms > 0 else None
-    return MultiTracker(lambda: Tracker(made, options, budget), budget)
+    return MultiTracker(partial(Tracker, made, options, budget), budget)
 
 
 def _prepare(
@@ -87,7 +88,7 @@ def options_for(source: ModelSource, given: dict[str, Any]) -> TrackerOptions:
 
 def read_source(weights: str | PathLike[str]) -> tuple[ModelSource, dict[str, Any]]:
     """Weights, verified but not loaded, and the tracker options that were tuned for them."""
-    if Path(weights).suffix.lower() in _CHECKPOINT_SUFFIXES:
+    if Path(weights_text(weights)).suffix.lower() in _CHECKPOINT_SUFFIXES:
         with explain_missing("a SiamFC checkpoint"):
             from siamtrack.models.import_siamfc import read_siamfc  # imports torch
 

@@ -66,6 +66,23 @@ class Problem:
         return f"{self.path}: {self.message} [{self.kind}]"
 
 
+_SHOWN_CHARACTERS = 200
+
+
+def shown(value: object) -> str:
+    """What was given, for a message: its `repr` on one line, cut where it is long.
+
+    Example:
+        >>> shown(10**400) == "1" + 196 * "0" + "..."
+        True
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except (RecursionError, TypeError, ValueError):  # such as integers of more than 4300 digits
+        text = f"a {type(value).__name__} that cannot be written out"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
 class SiamTrackError(Exception):
     """Root of all deliberate errors."""
 
@@ -84,9 +101,9 @@ class ConfigError(SiamTrackError, ValueError):
         `kind` says what the name stands for, such as "loss".
         """
         names = sorted(known)
-        nearest = get_close_matches(str(given), names, n=1, cutoff=0.5)
+        nearest = get_close_matches(str(given)[:_SHOWN_CHARACTERS], names, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        return cls(f"unknown {kind} {given!r}; {hint}use one of {', '.join(names)}")
+        return cls(f"unknown {kind} {shown(given)}; {hint}use one of {', '.join(names)}")
 
 
 class InvalidBoxError(SiamTrackError, ValueError):

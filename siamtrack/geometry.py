@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siamtrack.errors import InvalidBoxError
+from siamtrack.errors import InvalidBoxError, shown
 from siamtrack.types import FloatArray
 
 MIN_SIDE_PX = 2.0
 """Minimum width and height of a tracked box; a smaller target leaves nothing to correlate."""
+
+_ROUNDING_PX = 1e-3
+_NO_COORDINATES = (
+    bool, complex, np.bool_, np.complexfloating, np.datetime64, np.timedelta64, np.ma.MaskedArray,
+)  # fmt: skip
 
 _NEAR_BORDER = 0.05  # of its length: nearer to the border, a box may reach out of the frame
 
@@ -25,16 +31,31 @@ _NEAR_BORDER = 0.05  # of its length: nearer to the border, a box may reach out 
 def parse_box(box: Sequence[float] | ArrayLike) -> FloatArray:
     """Turn x, y, w, h (px, 0-based) into a (4,) float64 box.
 
+    Booleans, complex numbers, times and masked values are no coordinates, although NumPy would
+    make numbers of them.
+
     Raises:
         InvalidBoxError: not four finite numbers, or a width or height that is not positive.
     """
     need = "give four numbers x, y, w, h in pixels"
+    given: Any = box
     try:
-        array = np.asarray(box, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidBoxError(f"box {box!r} is not numeric; {need}") from error
+        if hasattr(given, "detach"):  # a tensor; its gradient does not matter
+            given = given.detach().cpu()
+        if isinstance(given, list | tuple) and any(isinstance(v, _NO_COORDINATES) for v in given):
+            raise TypeError("a value of another kind")
+        array = np.asanyarray(given)
+        elements = array.flat if array.dtype == object else ()
+        if array.dtype.kind in "bcmM" or any(isinstance(v, _NO_COORDINATES) for v in elements):
+            raise TypeError("values of another kind")
+        if np.ma.getmaskarray(array).any():
+            raise TypeError("masked values")
+        with np.errstate(over="ignore"):
+            array = np.array(array, dtype=np.float64)
+    except Exception as error:  # arrays and tensors of other libraries raise anything
+        raise InvalidBoxError(f"box {shown(box)} is not numeric; {need}") from error
     if array.shape != (4,):
-        raise InvalidBoxError(f"box {box!r} has shape {array.shape}; {need}")
+        raise InvalidBoxError(f"box {shown(box)} has shape {array.shape}; {need}")
     if not np.isfinite(array).all():
         raise InvalidBoxError(f"box {array.tolist()} is not finite; {need}")
     if array[2] <= 0 or array[3] <= 0:
@@ -42,7 +63,7 @@ def parse_box(box: Sequence[float] | ArrayLike) -> FloatArray:
             f"box {array.tolist()} has no area; width and height (the last two numbers) must be "
             "positive"
         )
-    return array.copy()
+    return array
 
 
 def box_from_corners(corners: Sequence[float] | ArrayLike) -> tuple[float, float, float, float]:
@@ -76,16 +97,44 @@ def parse_first_box(box: Sequence[float] | ArrayLike, frame_wh: tuple[int, int])
         (4,) xywh px inside the frame, at least `MIN_SIDE_PX` wide and high.
 
     Raises:
-        InvalidBoxError: see `parse_box`; or the box lies outside the frame.
+        InvalidBoxError: see `parse_box`; or the box lies outside the frame, or what lies inside is
+            less than `MIN_SIDE_PX` wide or high.
     """
     given = parse_box(box)
+    frame = f"{frame_wh[0]}x{frame_wh[1]} frame"
     clipped = clip_to_frame(given, frame_wh)
     if clipped[2] <= 0 or clipped[3] <= 0:
         raise InvalidBoxError(
-            f"box {given.tolist()} lies outside the {frame_wh[0]}x{frame_wh[1]} frame; give a box "
-            "that overlaps it (x, y, w, h, 0-based pixels)"
+            f"box {given.tolist()} lies outside the {frame}; give a box that overlaps it (x, y, w, "
+            "h, 0-based pixels)"
+        )
+    check_sides(given, frame_wh)
+    if _is_too_small(clipped, frame_wh):
+        raise InvalidBoxError(
+            f"only {clipped[2]:g} x {clipped[3]:g} px of the box {given.tolist()} are inside the "
+            f"{frame}; give a box with at least {MIN_SIDE_PX:g} px a side inside it"
         )
     return keep_in_frame(clipped, frame_wh)
+
+
+def check_sides(box_xywh: FloatArray, frame_wh: tuple[int, int]) -> None:
+    """Refuse a box whose sides are shorter than `MIN_SIDE_PX`, or than the frame's if it is tiny.
+
+    Raises:
+        InvalidBoxError: it is too small, as is every box in fractions of the frame.
+    """
+    if not _is_too_small(box_xywh, frame_wh):
+        return
+    fractions = "; are these fractions of the frame? Multiply them by its size"
+    raise InvalidBoxError(
+        f"box {box_xywh.tolist()} is {box_xywh[2]:g} x {box_xywh[3]:g} px; a target has at least "
+        f"{MIN_SIDE_PX:g} px a side, give pixels of the {frame_wh[0]}x{frame_wh[1]} frame"
+        f"{fractions if (box_xywh <= 1).all() else ''}"
+    )
+
+
+def _is_too_small(box_xywh: FloatArray, frame_wh: tuple[int, int]) -> bool:
+    return bool((box_xywh[2:] < np.minimum(MIN_SIDE_PX, frame_wh) - _ROUNDING_PX).any())
 
 
 def clip_to_frame(box_xywh: ArrayLike, frame_wh: tuple[int, int]) -> FloatArray:

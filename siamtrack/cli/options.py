@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from siamtrack.errors import ConfigError, InvalidBoxError
+from siamtrack.errors import ConfigError, shown
 from siamtrack.utils.config import parse_value
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -35,15 +35,12 @@ class BoxType(click.ParamType):  # type: ignore[type-arg]
         try:
             numbers = [float(part) for part in str(value).replace(",", " ").split()]
         except ValueError:
-            self.fail(f"{value!r} is not numeric; give four numbers x,y,w,h in pixels", param, ctx)
+            wrong = f"{shown(value)} is not numeric; give four numbers x,y,w,h in pixels"
+            self.fail(wrong, param, ctx)
         if len(numbers) != 4:
-            self.fail(
-                f"{value!r} has {len(numbers)} numbers; give four, x,y,w,h in pixels", param, ctx
-            )
-        try:
-            return tuple(parse_box(numbers).tolist())
-        except InvalidBoxError as error:
-            self.fail(str(error), param, ctx)
+            wrong = f"{shown(value)} has {len(numbers)} numbers; give four, x,y,w,h in pixels"
+            self.fail(wrong, param, ctx)
+        return tuple(parse_box(numbers).tolist())
 
 
 class RangeType(click.ParamType):  # type: ignore[type-arg]
@@ -76,7 +73,7 @@ class SettingType(click.ParamType):  # type: ignore[type-arg]
         """Split at the first `=` and parse the value; `window-influence` is accepted, too."""
         option, equals, text = str(value).partition("=")
         if not (option.strip() and equals and text.strip()):
-            self.fail(f"{value!r} is not option=value, as in window_influence=0.3", param, ctx)
+            self.fail(f"{shown(value)} is not option=value, as in window_influence=0.3", param, ctx)
         return option.strip().replace("-", "_"), parse_value(text.strip())
 
 

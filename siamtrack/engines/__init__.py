@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from siamtrack.engines.base import Engine
 from siamtrack.engines.devices import resolve_device
-from siamtrack.engines.graphs import INT8, TRACK, graph_paths
+from siamtrack.engines.graphs import INT8, TRACK, DamagedGraphError, graph_paths
 from siamtrack.errors import ConfigError, EngineError, explain_missing
 from siamtrack.models.weights import WeightsFile, load_network
 from siamtrack.utils.config import renamed_attributes
@@ -45,8 +45,11 @@ class ModelSource:
         self.architecture: str = model.architecture
         self.path: Path | None = None
         self.sha256 = ""
+        # Hashes of the graphs by name, from the card; None without one: nothing is verified.
+        self.graph_sha256: dict[str, str] | None = None
         if isinstance(model, WeightsFile):
             self.path, self.sha256 = model.path, model.sha256
+            self.graph_sha256 = model.card.graphs if model.card else None
 
     @cached_property
     def network(self) -> SiameseNetwork:
@@ -86,13 +89,16 @@ def make_engine(
     Raises:
         ConfigError: no engine has that name, or the engine has no such precision.
         DeviceError: no such device on this machine.
-        EngineError: the engine that was asked for is not installed or cannot run these weights.
+        EngineError: the engine that was asked for is not installed or cannot run these weights, or
+            a graph is damaged.
     """
-    name, _, precision = engine.partition(":")
+    if not isinstance(engine, str):
+        raise ConfigError.unknown("engine", engine, ENGINES)
+    name, colon, precision = engine.partition(":")
     if name not in ENGINES:
         raise ConfigError.unknown("engine", name, ENGINES)
     known = _PRECISIONS.get(name, ())
-    if precision and precision not in known:
+    if colon and precision not in known:
         if known:
             raise ConfigError.unknown("engine", engine, [name, *(f"{name}:{p}" for p in known)])
         choices = " or ".join(f'"{n}:{p}"' for n, ps in _PRECISIONS.items() for p in ps)
@@ -116,6 +122,7 @@ def choose_engine(source: ModelSource, *, device: str = "auto", threads: int = 0
 
     Raises:
         DeviceError: no such device on this machine.
+        EngineError: a graph is damaged.
     """
     resolved = resolve_device(device)
     skipped: dict[str, str] = {}
@@ -124,6 +131,8 @@ def choose_engine(source: ModelSource, *, device: str = "auto", threads: int = 0
         for precision in () if problem else _fastest_precisions(name, source):
             try:
                 engine = _graph_engine(name, source, resolved, threads, precision)
+            except DamagedGraphError:
+                raise  # of files that came together, no other can be trusted without a word
             except EngineError as error:
                 problem = str(error)
                 tried = f"{name}:{precision}" if precision else name
@@ -166,7 +175,7 @@ def _torch_engine(source: ModelSource, device: str) -> Engine:
             f'engine "torch" is not installed; pip install torch, or run {graphs} in "onnx"'
         ) from error
 
-    return TorchEngine(source.network, device)
+    return TorchEngine(source.network, device, source.sha256)
 
 
 def _graph_engine(
@@ -183,14 +192,16 @@ def _graph_engine(
             from siamtrack.engines.onnx_engine import OnnxEngine
 
             return OnnxEngine(
-                *weights, device=device, threads=threads, precision=precision or "f32"
-            )
+                *weights, device=device, threads=threads, precision=precision or "f32",
+                graph_sha256=source.graph_sha256,
+            )  # fmt: skip
 
         from siamtrack.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(
-            *weights, device=device, threads=threads, inference_precision=precision or "auto"
-        )
+            *weights, device=device, threads=threads, inference_precision=precision or "auto",
+            graph_sha256=source.graph_sha256,
+        )  # fmt: skip
     except ImportError as error:
         raise EngineError(
             f"engine \"{name}\" is not installed; pip install '{GRAPH_ENGINES[name]}', or use "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from siamtrack.errors import EngineError, SiamTrackError
 from siamtrack.models.config import NetworkConfig
 from siamtrack.types import Float32Array, FloatArray, Image
 
@@ -40,6 +42,15 @@ class Response:
     similarity: Float32Array | None
     features: Float32Array | None = None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values are finite; logits of -inf are excluded cells."""
+        logits = self.score_logits
+        if np.isnan(logits).any() or np.isposinf(logits).any():
+            return False
+        others = (self.ltrb_px, self.similarity, self.features)
+        return all(values is None or bool(np.isfinite(values).all()) for values in others)
+
     def __getitem__(self, crops: slice) -> Response:
         return Response(
             self.score_logits[crops],
@@ -62,6 +73,8 @@ class Engine(Protocol):
     """Runs one set of weights. Stateless between calls: any number of trackers may share one.
 
     `name` is one of `siamtrack.engines.ENGINES`, `precision` is "f32", "bf16" or "int8".
+    An engine of siamtrack also has the hash of its weights as `weights_sha256`; it can be pickled,
+    and its copies are the engine itself.
     """
 
     name: str
@@ -99,6 +112,21 @@ class Engine(Protocol):
     def infer(self, exemplar: Exemplar, batch: Any) -> Response:
         """Second half of `track`: run the network on what `prepare` returned."""
         ...
+
+
+@contextmanager
+def engine_errors(engine: str) -> Iterator[None]:
+    """Turn whatever a library raises in the block, while it runs a network, into `EngineError`."""
+    try:
+        yield
+    except SiamTrackError:
+        raise
+    except Exception as error:  # none of the libraries has public classes for all it raises
+        reason = " ".join(str(error).split())[-300:] or type(error).__name__
+        raise EngineError(
+            f'engine "{engine}" could not run the network ({reason}); its graphs or weights may be '
+            "damaged, or do not fit this target; use another engine or get the files again"
+        ) from error
 
 
 def target_mask_array(boxes_xywh: FloatArray, config: NetworkConfig) -> Float32Array:

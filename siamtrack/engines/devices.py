@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from siamtrack.errors import DeviceError
+from siamtrack.errors import DeviceError, shown
 
 
 def resolve_device(device: str) -> str:
@@ -17,6 +17,7 @@ def resolve_device(device: str) -> str:
     Raises:
         DeviceError: no such device here, or not a device's name.
     """
+    given, device = device, str(device)  # a torch.device has the same texts
     if device == "cpu" or (device == "auto" and not gpu_is_possible()):
         return "cpu"
     try:
@@ -33,9 +34,9 @@ def resolve_device(device: str) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         wanted = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise DeviceError(
-            f'device {device!r} is not a device; give "auto", "cpu", "cuda", "cuda:0" or "mps"'
+            f'device {shown(given)} is not a device; give "auto", "cpu", "cuda", "cuda:0" or "mps"'
         ) from error
     count = {
         "cpu": 1,
@@ -44,7 +45,7 @@ def resolve_device(device: str) -> str:
     }.get(wanted.type, 0)
     if (wanted.index or 0) >= count:
         raise DeviceError(
-            f"device {device!r} is not on this machine ({count} of type {wanted.type}); "
+            f"device {shown(given)} is not on this machine ({count} of type {wanted.type}); "
             'give "auto" or "cpu"'
         )
     return str(wanted)

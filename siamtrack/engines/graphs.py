@@ -8,25 +8,26 @@ order; the last one, the features, is missing from graphs exported by older vers
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamtrack.crops import stack_rgb
-from siamtrack.engines.base import Exemplar, Response, target_mask_array
-from siamtrack.errors import EngineError
-from siamtrack.models.weights import build_config
+from siamtrack.engines.base import Exemplar, Response, engine_errors, target_mask_array
+from siamtrack.errors import ConfigError, EngineError
+from siamtrack.models.weights import EXEMPLAR, INT8, TRACK, build_config, graph_path
 from siamtrack.types import Float32Array, FloatArray, Image
+from siamtrack.utils.files import parse_json, sha256
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
-EXEMPLAR, TRACK = "exemplar", "track"
-INT8 = "int8"
 METADATA_KEY = "siamtrack"
 OUTPUTS_WITHOUT_FEATURES = 3
 """Outputs of a track graph that an older version exported from a network with embeddings."""
@@ -38,9 +39,16 @@ def graph_paths(weights: Path, precision: str = "f32") -> dict[str, Path]:
     Only "int8" has a track graph of its own, `name.track.int8.onnx`; the exemplar graph, which
     runs once per target, serves all precisions.
     """
-    track = f"{TRACK}.{INT8}" if precision == INT8 else TRACK
-    names = {EXEMPLAR: EXEMPLAR, TRACK: track}
-    return {graph: weights.with_suffix(f".{name}.onnx") for graph, name in names.items()}
+    return {graph: graph_path(weights, name) for graph, name in graph_names(precision).items()}
+
+
+def graph_names(precision: str = "f32") -> dict[str, str]:
+    """Names of the graphs of a precision in file names and on cards."""
+    return {EXEMPLAR: EXEMPLAR, TRACK: f"{TRACK}.{INT8}" if precision == INT8 else TRACK}
+
+
+class DamagedGraphError(EngineError):
+    """A graph that is not the one that the weights' card describes."""
 
 
 def export_command(precision: str) -> str:
@@ -76,15 +84,29 @@ class GraphEngine(ABC):
 
     name: str
     precision: str = "f32"
+    _arguments: tuple[tuple[Path, str], dict[str, Any]]
+    """What a child class was made with, its path absolute."""
 
-    def __init__(self, weights: Path, weights_sha256: str, *, device: str) -> None:
+    def __init__(
+        self,
+        weights: Path,
+        weights_sha256: str,
+        *,
+        device: str,
+        graph_sha256: Mapping[str, str] | None = None,
+    ) -> None:
         """Open the graphs that lie beside a weights file.
+
+        `graph_sha256` are the hashes on the card, by `graph_names`; None does not verify the files.
 
         Raises:
             EngineError: a graph is missing, damaged, of another version or of other weights.
         """
-        self.device = device
+        self.device, self.weights_sha256 = device, weights_sha256
         paths = graph_paths(weights, self.precision)
+        if graph_sha256 is not None:
+            for graph, name in graph_names(self.precision).items():
+                self._verify(paths[graph], graph_sha256.get(name))
         self._exemplar, metadata = self._load_graph(paths[EXEMPLAR])
         self._track, track_metadata = self._load_graph(paths[TRACK])
         for path, found in zip(paths.values(), (metadata, track_metadata), strict=True):
@@ -94,8 +116,50 @@ class GraphEngine(ABC):
                     f"graph {path} was exported from other weights than {weights}; export it again "
                     f"with `{export_command(self.precision)} --overwrite --weights {weights}`"
                 )
-        self.architecture: str = metadata["architecture"]
-        self.config = build_config(self.architecture, metadata["config"])
+        try:
+            self.architecture: str = metadata["architecture"]
+            self.config = build_config(self.architecture, metadata["config"])
+        except (KeyError, TypeError, ConfigError) as error:
+            raise EngineError(
+                f"graph {paths[EXEMPLAR]} was exported from a network that this version cannot "
+                f"build ({error}); export it again"
+            ) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the files to open, which must be there where it is unpickled."""
+        arguments, options = self._arguments
+        return _reopen, (type(self), arguments, options)
+
+    def __copy__(self) -> Self:
+        """The engine itself, which keeps nothing of a target."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def _verify(self, path: Path, expected: str | None) -> None:
+        """Compare a graph's file with its hash on the card."""
+        again = f"`{export_command(self.precision)} --overwrite`"
+        if not path.is_file():
+            return  # `_load_graph` says so
+        if expected is None:
+            logger.warning(
+                "the card has no hash of %s, so its contents are not verified; %s or `siamtrack "
+                "export --card` writes it",
+                path,
+                again,
+            )
+            return
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise EngineError(f"cannot read graph {path}: {error.strerror or error}") from error
+        if found != expected.lower():
+            raise DamagedGraphError(
+                f"graph {path} is damaged, or is not the one that the weights' card describes: its "
+                f"sha256 is {found}, the card says {expected}; get the file again, or make it anew "
+                f"with {again}"
+            )
 
     @abstractmethod
     def _open(self, path: Path) -> Graph:
@@ -109,8 +173,8 @@ class GraphEngine(ABC):
             )
         graph = self._open(path)
         try:
-            metadata: dict[str, Any] = json.loads(graph.metadata[METADATA_KEY])
-        except (KeyError, ValueError) as error:
+            metadata: dict[str, Any] = dict(parse_json(graph.metadata[METADATA_KEY]))
+        except (KeyError, TypeError, ValueError) as error:
             raise EngineError(f"graph {path} was not made by siamtrack; export it again") from error
         if metadata.get("format") != FORMAT:
             raise EngineError(
@@ -124,7 +188,8 @@ class GraphEngine(ABC):
         mask = target_mask_array(boxes_xywh, self.config)
         # The graph of a network that ignores the mask has no such input.
         arrays = (stack_rgb(crops), mask)[: self._exemplar.inputs]
-        return Exemplar(tuple(self._exemplar.run(arrays)), len(crops))
+        with engine_errors(self.name):
+            return Exemplar(tuple(self._exemplar.run(arrays)), len(crops))
 
     def stack(self, exemplars: Sequence[Exemplar]) -> Exemplar:
         """Concatenate exemplars, in order."""
@@ -144,9 +209,16 @@ class GraphEngine(ABC):
     def infer(self, exemplar: Exemplar, batch: Image) -> Response:
         """Run the track graph; one exemplar serves the whole batch."""
         tensors = exemplar.tensors
-        if exemplar.targets != len(batch):
-            tensors = tuple(np.repeat(t, len(batch), axis=0) for t in tensors)
-        return to_response(self._track.run((batch, *tensors)))
+        with engine_errors(self.name):
+            if exemplar.targets != len(batch):
+                tensors = tuple(np.repeat(t, len(batch), axis=0) for t in tensors)
+            return to_response(self._track.run((batch, *tensors)))
+
+
+def _reopen(
+    cls: Callable[..., GraphEngine], arguments: tuple[Path, str], options: dict[str, Any]
+) -> GraphEngine:
+    return cls(*arguments, **options)
 
 
 def to_response(outputs: Sequence[Float32Array]) -> Response:

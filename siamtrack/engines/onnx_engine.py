@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class OnnxEngine(GraphEngine):
         device: str = "cpu",
         threads: int = 0,
         precision: str = "f32",
+        graph_sha256: Mapping[str, str] | None = None,
     ) -> None:
         """Open the graphs that lie beside a weights file.
 
@@ -54,6 +55,7 @@ class OnnxEngine(GraphEngine):
             device: "cpu", or "cuda" with an ONNX Runtime that has it.
             threads: CPU threads; 0 for `default_threads`.
             precision: "f32", or "int8" for the quantized track graph.
+            graph_sha256: see `GraphEngine`.
 
         Raises:
             ConfigError: an unknown precision.
@@ -63,7 +65,16 @@ class OnnxEngine(GraphEngine):
             raise ConfigError.unknown("precision", precision, PRECISIONS)
         self.precision = precision
         self._threads = threads or default_threads()
-        super().__init__(weights, weights_sha256, device=device)
+        self._arguments = (
+            (weights.absolute(), weights_sha256),
+            {
+                "device": device,
+                "threads": threads,
+                "precision": precision,
+                "graph_sha256": graph_sha256,
+            },
+        )
+        super().__init__(weights, weights_sha256, device=device, graph_sha256=graph_sha256)
 
     def _open(self, path: Path) -> Graph:
         provider = _PROVIDERS.get(self.device.partition(":")[0], "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from siamtrack.engines.base import Exemplar, Response
+from siamtrack.engines.base import Exemplar, Response, engine_errors
 from siamtrack.engines.graphs import Graph, GraphEngine, default_threads, to_response
 from siamtrack.errors import ConfigError, EngineError
 from siamtrack.types import Float32Array, Image
@@ -45,6 +46,7 @@ class OpenVinoEngine(GraphEngine):
         device: str = "cpu",
         threads: int = 0,
         inference_precision: str = "auto",
+        graph_sha256: Mapping[str, str] | None = None,
     ) -> None:
         """Open the graphs that lie beside a weights file.
 
@@ -57,6 +59,7 @@ class OpenVinoEngine(GraphEngine):
                 keeps 8 of the 24 bits of every product: scores differ in the second decimal, and
                 CPUs that have it take half the time. "auto" is bf16 where the CPU has it, else
                 f32. "int8" runs the quantized track graph; its other layers compute as in "auto".
+            graph_sha256: see `GraphEngine`.
 
         Raises:
             ConfigError: an unknown precision.
@@ -82,7 +85,16 @@ class OpenVinoEngine(GraphEngine):
             # Pinned, the engines of all processes would share the first core.
             "ENABLE_CPU_PINNING": False,
         }
-        super().__init__(weights, weights_sha256, device=device)
+        self._arguments = (
+            (weights.absolute(), weights_sha256),
+            {
+                "device": device,
+                "threads": threads,
+                "inference_precision": inference_precision,
+                "graph_sha256": graph_sha256,
+            },
+        )
+        super().__init__(weights, weights_sha256, device=device, graph_sha256=graph_sha256)
 
     def _open(self, path: Path) -> Graph:
         try:
@@ -100,12 +112,18 @@ class OpenVinoEngine(GraphEngine):
     def track_each(self, jobs: Iterable[tuple[Exemplar, Sequence[Image]]]) -> Iterator[Response]:
         """Start a request as soon as its crops are there; yield the responses in order."""
         runner = cast(_Runner, self._track.run)
+        if runner.is_forked:
+            yield from (self.track(exemplar, crops) for exemplar, crops in jobs)
+            return
         started: deque[list[_Running]] = deque()
         try:
             for exemplar, crops in jobs:
-                started.append(runner.start((self.prepare(crops), *exemplar.tensors)))
+                with engine_errors(self.name):
+                    started.append(runner.start((self.prepare(crops), *exemplar.tensors)))
             while started:
-                yield to_response(runner.finish(started.popleft()))
+                with engine_errors(self.name):
+                    response = to_response(runner.finish(started.popleft()))
+                yield response
         finally:
             # After an error or in an abandoned iterator: free the requests.
             for running in started:
@@ -139,7 +157,8 @@ class _Runner:
     """Runs one graph on crops of batch size 1, for which a compiled graph takes 3/4 of the time.
 
     One crop gets all threads. Of several crops each gets one thread, so that none waits for
-    another's layers. Threads of the caller may share a runner.
+    another's layers. Threads of the caller may share a runner. In a child that the process forked,
+    the threads for several crops do not exist: one after another is run.
     """
 
     def __init__(self, core: ov.Core, model: ov.Model, settings: dict[str, Any]) -> None:
@@ -162,9 +181,18 @@ class _Runner:
 
         # A request holds its inputs and outputs, and trackers in several threads may share it.
         self._lock = Lock()
+        self._process = os.getpid()
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process was forked from the one that compiled the graph."""
+        return os.getpid() != self._process
 
     def __call__(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:
         if len(arrays[0]) > 1:
+            if self.is_forked:
+                rows = [self(_row(arrays, row)) for row in range(len(arrays[0]))]
+                return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
             return self.finish(self.start(arrays))
         with self._lock:
             for k, array in enumerate(arrays):
@@ -181,7 +209,7 @@ class _Runner:
         arrays = [np.ascontiguousarray(array) for array in arrays]
         started = []
         for row in range(len(arrays[0])):
-            inputs = [array[row : row + 1] if len(array) > 1 else array for array in arrays]
+            inputs = _row(arrays, row)
             with self._lock:
                 if self._concurrent is None:
                     streams = self._settings["INFERENCE_NUM_THREADS"]
@@ -209,3 +237,8 @@ class _Runner:
 
     def _compile(self, options: dict[str, Any]) -> ov.CompiledModel:
         return self._core.compile_model(self._model, "CPU", {**self._settings, **options})
+
+
+def _row(arrays: Sequence[NDArray[Any]], row: int) -> list[NDArray[Any]]:
+    """One row of every array, as a batch of 1; arrays of a single row serve all."""
+    return [array[row : row + 1] if len(array) > 1 else array for array in arrays]

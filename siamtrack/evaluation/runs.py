@@ -31,7 +31,7 @@ from siamtrack.evaluation.views import (
     view_frames,
     view_of_benchmark,
 )
-from siamtrack.geometry import iou
+from siamtrack.geometry import MIN_SIDE_PX, clip_to_frame, iou, keep_in_frame
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import BoolArray, FloatArray, Image, IntArray
@@ -246,7 +246,15 @@ class TimedTracker:
         self._clock = clock
 
     def init(self, frame: int, image: Image, box: FloatArray) -> float:
-        """Start; returns the seconds it took."""
+        """Start; returns the seconds it took.
+
+        Of a box that is too small for a tracker, or hardly inside the frame, data sets mean the
+        place: it is made as large as the smallest one that can be tracked.
+        """
+        frame_wh = (image.shape[1], image.shape[0])
+        visible = clip_to_frame(box, frame_wh)
+        if (visible[2:] > 0).all() and (visible[2:] < MIN_SIDE_PX).any():
+            box = keep_in_frame(visible, frame_wh)
         x, y, w, h = box.tolist()
         return self._call(frame, "init", lambda: self._tracker.init(image, (x, y, w, h)))[1]
 
@@ -267,7 +275,9 @@ class TimedTracker:
     def move_to(self, frame: int, box: FloatArray) -> None:
         """Set the box that the tracker has of the last frame; the time of it does not count."""
         tracker: Any = self._tracker
-        self._call(frame, "move_to", lambda: tracker.move_to(box))
+        size = np.maximum(box[2:], MIN_SIDE_PX)
+        target = np.concatenate([box[:2] + (box[2:] - size) / 2, size])
+        self._call(frame, "move_to", lambda: tracker.move_to(target))
 
     def _call(self, frame: int, name: str, call: Callable[[], object]) -> tuple[object, float]:
         self._heartbeat(frame)

@@ -13,15 +13,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from siamtrack.engines.graphs import EXEMPLAR, FORMAT, METADATA_KEY, TRACK, graph_paths
-from siamtrack.errors import EngineError, OutputError
+from siamtrack.engines.graphs import FORMAT, METADATA_KEY, graph_names, graph_paths
+from siamtrack.engines.onnx_engine import OnnxEngine
+from siamtrack.errors import EngineError, OutputError, WeightsError
 from siamtrack.models.network import SiameseNetwork
-from siamtrack.models.weights import config_to_dict, load_network, open_weights
+from siamtrack.models.weights import (
+    EXEMPLAR,
+    GRAPHS,
+    INT8,
+    TRACK,
+    config_to_dict,
+    graph_path,
+    load_network,
+    note_graphs,
+    open_weights,
+)
 from siamtrack.utils.files import atomic_write
 
 
 def export_weights(weights: Path, overwrite: bool) -> list[Path]:
-    """Write the two graphs of a weights file beside it and return their paths.
+    """Write the two graphs of a weights file beside it, their hashes into its card.
+
+    Returns:
+        The paths of the graphs.
 
     Raises:
         SiamTrackError: graphs exist, or see `open_weights`, `load_network` and `export_graphs`.
@@ -30,7 +44,30 @@ def export_weights(weights: Path, overwrite: bool) -> list[Path]:
     refuse_existing(list(targets.values()), overwrite)
     file = open_weights(weights)
     export_graphs(load_network(file), targets, file.sha256)
+    note_graphs(weights, list(targets))
     return list(targets.values())
+
+
+def refresh_card(weights: Path) -> list[Path]:
+    """Write the hashes of the graphs beside a weights file into its card and return their paths.
+
+    For graphs that were copied there, or were exported before cards held their hashes.
+
+    Raises:
+        EngineError: there is no graph, or one is damaged or belongs to other weights.
+        WeightsError: the weights have no card, or see `open_weights`.
+        OutputError: the card cannot be written.
+    """
+    file = open_weights(weights)
+    if file.card is None:
+        raise WeightsError(f"{weights} has no card to write to; take the one that came with it")
+    names = [name for name in GRAPHS if graph_path(weights, name).is_file()]
+    # Opening them shows whether they are whole and belong to the weights.
+    OnnxEngine(weights, file.sha256, threads=1)
+    if graph_names(INT8)[TRACK] in names:
+        OnnxEngine(weights, file.sha256, threads=1, precision=INT8)
+    note_graphs(weights, names)
+    return [graph_path(weights, name) for name in names]
 
 
 def refuse_existing(targets: Sequence[Path], overwrite: bool) -> None:

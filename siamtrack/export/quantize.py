@@ -25,11 +25,11 @@ from onnx import helper, numpy_helper
 from tqdm import tqdm
 
 from siamtrack.crops import crop_square
+from siamtrack.engines import ModelSource
 from siamtrack.engines.graphs import (
-    INT8,
     METADATA_KEY,
     OUTPUTS_WITHOUT_FEATURES,
-    TRACK,
+    graph_names,
     graph_paths,
 )
 from siamtrack.engines.onnx_engine import OnnxEngine
@@ -42,8 +42,9 @@ from siamtrack.export.onnx import (
 )
 from siamtrack.geometry import context_side
 from siamtrack.models.config import NetworkConfig
+from siamtrack.models.weights import INT8, TRACK, note_graphs, open_weights
 from siamtrack.types import Float32Array, FloatArray, Image
-from siamtrack.utils.files import atomic_write, sha256
+from siamtrack.utils.files import atomic_write
 from siamtrack.video.source import open_source
 
 Arrays = list[NDArray[Any]]
@@ -75,7 +76,8 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
     float_graphs = graph_paths(weights)
     complete = all(path.is_file() for path in float_graphs.values())
     written = [] if complete else export_weights(weights, overwrite=True)
-    engine = OnnxEngine(weights, sha256(weights), threads=1)
+    source = ModelSource(open_weights(weights))
+    engine = OnnxEngine(weights, source.sha256, threads=1, graph_sha256=source.graph_sha256)
     track_graph = onnx.load(float_graphs[TRACK])
     if len(track_graph.graph.output) == OUTPUTS_WITHOUT_FEATURES:
         raise EngineError(
@@ -101,6 +103,7 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
     quantized = quantize_graph(track_graph, feeds)
     remove_debug_info(quantized)
     atomic_write(target, quantized.SerializeToString())
+    note_graphs(weights, [graph_names(INT8)[TRACK]])
     return [*written, target]
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib import import_module
@@ -21,10 +22,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamtrack.errors import ConfigError, OutputError, WeightsError
+from siamtrack.errors import ConfigError, OutputError, WeightsError, shown
 from siamtrack.models.config import Lite0Config, NetworkConfig, SiamFCConfig
 from siamtrack.utils.config import build, renamed_arguments, renamed_attributes
-from siamtrack.utils.files import atomic_write, sha256
+from siamtrack.utils.files import atomic_write, parse_json, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
+EXEMPLAR, TRACK, INT8 = "exemplar", "track", "int8"
+GRAPHS = (EXEMPLAR, TRACK, f"{TRACK}.{INT8}")
+"""Names of the graphs that may lie beside weights; see `graph_path`."""
 CARD_FORMAT = 1
 _OWNER = "siamtrack"  # in the metadata of weights files
 
@@ -56,6 +60,7 @@ class ModelCard:
         commit: commit of the source that trained them; None if unknown.
         figures: measured results, each name saying the data, e.g. {"dev_success_auc": 0.54}.
         tracker: tracker options that were tuned for these weights.
+        graphs: hashes of the exported graphs, hexadecimal, by their names in `GRAPHS`.
     """
 
     architecture: str
@@ -68,6 +73,7 @@ class ModelCard:
     commit: str | None = None
     figures: dict[str, float] = field(default_factory=dict)
     tracker: dict[str, Any] = field(default_factory=dict)
+    graphs: dict[str, str] = field(default_factory=dict)
     notes: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,20 +119,39 @@ def find_weights(name_or_path: str | PathLike[str]) -> Path:
     Raises:
         WeightsError: there is no such file.
     """
-    given = str(name_or_path)
+    given = weights_text(name_or_path)
     known = list_weights()
     if given in known:
         return weights_dir() / f"{given}{SUFFIX}"
-    path = Path(given).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise WeightsError(f"weights {given!r} is a folder; give the {SUFFIX} file in it")
-    beside = [str(p) for p in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
+    path = Path(os.path.expanduser(given))
+    names = f"one of the names {', '.join(known)}" if known else "no names come with this version"
+    need = f"give the path of a {SUFFIX} file, or {names}"
+    try:
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise WeightsError(f"weights {given!r} is a folder; give the {SUFFIX} file in it")
+        beside = [str(p) for p in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
+    except OSError as error:  # such as a name that is too long
+        raise WeightsError(f"no weights {shown(given)} ({error.strerror}); {need}") from error
     nearest = get_close_matches(given, [*known, *beside], n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    names = f"one of the names {', '.join(known)}" if known else "no names come with this version"
-    raise WeightsError(f"no weights {given!r}; {hint}give the path of a {SUFFIX} file, or {names}")
+    raise WeightsError(f"no weights {shown(given)}; {hint}{need}")
+
+
+def weights_text(name_or_path: str | PathLike[str]) -> str:
+    """The name or path as text; WeightsError if it is something else."""
+    if not isinstance(name_or_path, str | PathLike):
+        raise WeightsError(
+            f"weights {shown(name_or_path)} is neither a name nor a path; give a text or a Path"
+        )
+    try:
+        text: str = os.fspath(name_or_path)
+    except TypeError as error:
+        raise WeightsError(f"weights {shown(name_or_path)} has no path; give a text") from error
+    if not isinstance(text, str):
+        raise WeightsError(f"weights {shown(name_or_path)} has a path in bytes; give a text")
+    return text
 
 
 # Opening and loading
@@ -153,9 +178,9 @@ def open_weights(name_or_path: str | PathLike[str]) -> WeightsFile:
             "siamtrack saved or imported"
         )
     try:
-        architecture, plain_config = metadata["architecture"], json.loads(metadata["config"])
+        architecture, plain_config = metadata["architecture"], parse_json(metadata["config"])
         config = build_config(architecture, plain_config)
-    except (ConfigError, ValueError) as error:
+    except (ConfigError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} needs a network that this version cannot build: {error}; update siamtrack"
         ) from error
@@ -191,16 +216,19 @@ def load_network(
         WeightsError: see `open_weights`; or the tensors are damaged, not finite, or do not fit.
     """
     import safetensors.torch
+    import torch
 
     file = weights if isinstance(weights, WeightsFile) else open_weights(weights)
-    network = build_network(file.architecture, file.config)
-    expected = {name: tuple(t.shape) for name, t in _unique_state(network).items()}
+    with torch.device("meta"):  # shapes alone: what is too large takes no memory
+        described = build_network(file.architecture, file.config)
+    expected = {name: tuple(t.shape) for name, t in _unique_state(described).items()}
     problems = state_problems(expected, file.shapes)
     if problems:
         raise WeightsError(
-            f"{file.path} does not fit {network.architecture}: {'; '.join(problems)}; take weights "
+            f"{file.path} does not fit {file.architecture}: {'; '.join(problems)}; take weights "
             "saved with this configuration"
         )
+    network = build_network(file.architecture, file.config)
     try:
         tensors = safetensors.torch.load_file(file.path)
     except (safetensors.SafetensorError, OSError) as error:
@@ -306,6 +334,7 @@ _CARD_TYPES: dict[str, type | tuple[type, ...]] = {
     "commit": (str, type(None)),
     "figures": dict,
     "tracker": dict,
+    "graphs": dict,
 }
 """Types of a card's values in JSON; all others are texts."""
 
@@ -329,7 +358,7 @@ def read_card(name_or_path: str | PathLike[str]) -> ModelCard:
             f"{weights} has no card; copy {path.name}, which came with the weights, into its folder"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"cannot read card {path}: {error}") from error
     except ValueError as error:
@@ -344,14 +373,14 @@ def read_card(name_or_path: str | PathLike[str]) -> ModelCard:
         )
 
     # Fields that are missing, unknown or of the wrong type: all of them, in words.
-    optional = {"pairs", "commit", "figures", "tracker", "notes"}
+    optional = {"pairs", "commit", "figures", "tracker", "notes", "graphs"}
     known = [_file_key(f.name) for f in fields(ModelCard)]
     problems = [f"field {name!r} is missing" for name in known if name not in {*values, *optional}]
     problems += [f"field {name!r} is unknown" for name in values if name not in known]
     problems += [
-        f"field {name!r} is {values[name]!r}"
+        f"field {name!r} is {shown(values[name])}"
         for name in known
-        if name in values and not isinstance(values[name], _CARD_TYPES.get(name, str))
+        if name in values and not _is_card_value(name, values[name])
     ]
     if problems:
         raise WeightsError(
@@ -361,6 +390,41 @@ def read_card(name_or_path: str | PathLike[str]) -> ModelCard:
     values["license"] = values.pop("licence")
     values["training_data"] = tuple(values["training_data"])
     return ModelCard(**values)
+
+
+def _is_card_value(name: str, value: object) -> bool:
+    """Whether a value of a card's JSON has the type of its field."""
+    if not isinstance(value, _CARD_TYPES.get(name, str)) or isinstance(value, bool):
+        return False
+    if name == "figures" and isinstance(value, dict):
+        return all(type(figure) in (int, float) for figure in value.values())
+    if name == "graphs" and isinstance(value, dict):
+        return value.keys() <= set(GRAPHS) and all(isinstance(v, str) for v in value.values())
+    return not isinstance(value, list) or all(isinstance(text, str) for text in value)
+
+
+def note_graphs(weights: Path, names: Sequence[str]) -> None:
+    """Write the hashes of graphs that lie beside weights into their card, if they have one.
+
+    Engines refuse graphs whose hash is another one.
+
+    Raises:
+        WeightsError: see `read_card`; or a graph cannot be read.
+        OutputError: the card cannot be written.
+    """
+    if not card_path(weights).is_file():
+        return
+    card = read_card(weights)
+    try:
+        hashes = {name: sha256(graph_path(weights, name)) for name in names}
+    except OSError as error:
+        raise WeightsError(f"cannot read {error.filename}: {error.strerror or error}") from error
+    write_card(weights, replace(card, graphs={**card.graphs, **hashes}))
+
+
+def graph_path(weights: Path, name: str) -> Path:
+    """Path of a graph of a weights file: `siamfc.safetensors` has `siamfc.track.onnx`."""
+    return weights.with_suffix(f".{name}.onnx")
 
 
 def write_card(path: str | PathLike[str], card: ModelCard) -> None:
@@ -461,7 +525,7 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]
     if actual < _LENGTH_BYTES or len(text) < length:
         raise WeightsError(f"{path} is truncated, its header is incomplete; get the file again")
     try:
-        entries = json.loads(text)
+        entries = parse_json(text)
         metadata = dict(entries.pop("__metadata__", {}))
         shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]

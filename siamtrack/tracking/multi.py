@@ -7,9 +7,10 @@ by `crossings`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import starmap
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from siamtrack.crops import check_frame
 from siamtrack.engines.base import Exemplar, Response, track_each
-from siamtrack.errors import ConfigError, NotInitializedError
+from siamtrack.errors import ConfigError, NotInitializedError, shown
 from siamtrack.geometry import CropMap, iou, keep_in_frame
 from siamtrack.tracking.crossings import (
     DOUBT_FRAMES,
@@ -45,6 +46,21 @@ _KEEP_COST = math.log(4.0)  # no response at the last box: a quarter of a certai
 _MOTION_COST = 0.5  # per squared step in target sizes: a normal distribution of one size
 _MIN_SCORE = 1e-6
 _IMPOSSIBLE = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class MultiState:
+    """Everything a `MultiTracker` remembers, as of one frame; never changed.
+
+    The attributes are those of the tracker.
+    """
+
+    trackers: Mapping[int, TrackState]  # by the target's number
+    next_target: int
+    overlapping_pairs: frozenset[frozenset[int]]
+    crossings: Mapping[tuple[int, int], Crossing]
+    centers: Mapping[int, tuple[FloatArray, ...]]
+    frame_shape: tuple[int, ...]
 
 
 class MultiTracker:
@@ -74,6 +90,52 @@ class MultiTracker:
         self._crossings: dict[tuple[int, int], Crossing] = {}
         self._centers: dict[int, deque[FloatArray]] = {}
         self._frame_shape: tuple[int, ...] = ()
+
+    @property
+    def state(self) -> MultiState:
+        """A snapshot for `set_state`, which later frames do not change; it can be pickled."""
+        return MultiState(
+            {target: _state_of(tracker) for target, tracker in self._trackers.items()},
+            self._next,
+            frozenset(self._overlapping_pairs),
+            dict(self._crossings),
+            {target: tuple(centers) for target, centers in self._centers.items()},
+            self._frame_shape,
+        )
+
+    def set_state(self, state: MultiState) -> None:
+        """Continue from an earlier state of this tracker, or of one with the same network.
+
+        Raises:
+            ConfigError: not a state, or one of other weights, of another engine or device; the
+                targets stay as they were.
+        """
+        need = "give what `state` of a MultiTracker returned"
+        if not isinstance(state, MultiState):
+            raise ConfigError(f"state {shown(state)} is not a MultiTracker's; {need}")
+        trackers: dict[int, Tracker] = {}
+        try:
+            for target, one in state.trackers.items():
+                trackers[target] = self._make()
+                if one is None:
+                    raise TypeError(f"target {target} has no state")
+                trackers[target].set_state(one)
+            named = {*state.centers, *itertools.chain(*state.overlapping_pairs, *state.crossings)}
+            numbered = all(0 <= target < state.next_target for target in trackers)
+            if not numbered or not named <= trackers.keys():
+                raise ValueError("its targets do not fit together")
+            centers = {k: deque(v, maxlen=HISTORY) for k, v in state.centers.items()}
+            pairs, crossings = set(state.overlapping_pairs), dict(state.crossings)
+            frame_shape = tuple(state.frame_shape)
+        except ConfigError:
+            raise
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"the state is damaged or of another version ({error}); {need}"
+            ) from error
+        self._trackers, self._next = trackers, state.next_target
+        self._overlapping_pairs, self._crossings = pairs, crossings
+        self._centers, self._frame_shape = centers, frame_shape
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -124,6 +186,7 @@ class MultiTracker:
         self._overlapping_pairs.clear()
         self._crossings.clear()
         self._centers.clear()
+        self._frame_shape = ()
         self._next = 0
 
     def update(self, frame_bgr: Image) -> dict[int, Result]:
@@ -307,9 +370,9 @@ class MultiTracker:
         self._crossings = {pair: c for pair, c in self._crossings.items() if target not in pair}
 
     def _tracker(self, target: int) -> Tracker:
-        if target not in self._trackers:
+        if not isinstance(target, Hashable) or target not in self._trackers:
             known = ", ".join(map(str, self._trackers)) or "none"
-            raise ConfigError(f"target {target} does not exist; the targets are: {known}")
+            raise ConfigError(f"target {shown(target)} does not exist; the targets are: {known}")
         return self._trackers[target]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from siamtrack.errors import ConfigError
-from siamtrack.utils.config import check_ranges, ranged
+from siamtrack.errors import ConfigError, shown
+from siamtrack.utils.config import check_ranges, plain_number, ranged
 
 INF = float("inf")
 
@@ -36,15 +36,15 @@ class TrackerOptions:
     """
 
     window_influence: float = ranged(0.4, 0.0, 1.0)
-    score_gain: float = ranged(1.0, 1e-6, INF)
-    score_offset: float = ranged(0.0, -INF, INF)
-    score_similarity: float = ranged(0.0, 0.0, INF)
-    score_margin: float = ranged(0.0, 0.0, INF)
+    score_gain: float = ranged(1.0, 1e-6, below=INF)
+    score_offset: float = ranged(0.0, above=-INF, below=INF)
+    score_similarity: float = ranged(0.0, 0.0, below=INF)
+    score_margin: float = ranged(0.0, 0.0, below=INF)
     tracked_above: float = ranged(0.5, 0.0, 1.0)
     lost_below: float = ranged(0.2, 0.0, 1.0)
-    lost_after: int = ranged(8, 1, INF)
-    found_after: int = ranged(2, 1, INF)
-    budget_ms: float = ranged(0.0, 0.0, INF)
+    lost_after: int = ranged(8, 1, below=INF)
+    found_after: int = ranged(2, 1, below=INF)
+    budget_ms: float = ranged(0.0, 0.0, below=INF)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -114,29 +114,31 @@ class BoxHeadOptions(TrackerOptions):
             while the target is hidden, and loses more fast targets.
     """
 
-    shape_penalty: float = ranged(0.05, 0.0, INF)
+    shape_penalty: float = ranged(0.05, 0.0, below=INF)
     size_lr: float = ranged(0.35, 0.0, 1.0)
     box_correction: float = ranged(0.7, 0.0, 1.0)
     min_peak: float = ranged(0.0, 0.0, 1.0)
     redetect_windows: int = ranged(3, 0, 64)
     redetect_score: float = ranged(0.6, 0.0, 1.0)
     redetect_similarity: float = ranged(0.8, 0.0, 1.0)
-    verify_frames: int = ranged(60, 0, INF)
+    verify_frames: int = ranged(60, 0, below=INF)
     switch_score: float = ranged(0.9, 0.0, 1.0)
     online_filter: bool = True
     filter_lr: float = ranged(0.026, 0.0, 1.0)
-    filter_min_peak: float = ranged(0.3, -INF, INF)
+    filter_min_peak: float = ranged(0.3, above=-INF, below=INF)
     filter_min_score: float = ranged(0.5, 0.0, 1.0)
-    filter_score_gain: float = ranged(0.4, 1e-6, INF)
-    filter_score_offset: float = ranged(-0.7, -INF, INF)
-    filter_score_margin: float = ranged(6.1, 0.0, INF)
+    filter_score_gain: float = ranged(0.4, 1e-6, below=INF)
+    filter_score_offset: float = ranged(-0.7, above=-INF, below=INF)
+    filter_score_margin: float = ranged(6.1, 0.0, below=INF)
     look_around_below: float = ranged(0.3, 0.0, 1.0)
     look_around_accept: float = ranged(0.5, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         TrackerOptions.__post_init__(self)  # super() fails in a dataclass with slots
-        if not isinstance(self.online_filter, bool):
-            raise ConfigError(f"online_filter is {self.online_filter!r}; give true or false")
+        online_filter = plain_number(self.online_filter)
+        if not isinstance(online_filter, bool):
+            raise ConfigError(f"online_filter is {shown(online_filter)}; give true or false")
+        object.__setattr__(self, "online_filter", online_filter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

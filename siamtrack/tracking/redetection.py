@@ -260,7 +260,7 @@ class TimeBudget:
             # Until it is measured, assume that a window costs as much as a whole frame.
             window_s = self._frame_s if self._window_s is None else self._window_s
             fitting = (self.limit_s - self._frame_s) / max(window_s, 1e-9)
-            allowed = max(0, min(wanted, int(fitting) - self._windows))
+            allowed = max(0, min(wanted, int(min(fitting, 1e6)) - self._windows))
             if fitting < 1.0:
                 self._window_s = window_s * _DECAY
         self._windows += allowed

@@ -14,9 +14,17 @@ from numpy.typing import ArrayLike
 
 from siamtrack.crops import check_frame, crop_square
 from siamtrack.engines.base import Engine, Exemplar, Response
-from siamtrack.errors import EngineError, InvalidFrameError, NotInitializedError
+from siamtrack.errors import (
+    ConfigError,
+    EngineError,
+    InvalidBoxError,
+    InvalidFrameError,
+    NotInitializedError,
+    shown,
+)
 from siamtrack.geometry import (
     CropMap,
+    check_sides,
     clip_to_frame,
     context_side,
     keep_hidden_part,
@@ -78,6 +86,14 @@ logger = logging.getLogger(__name__)
 
 _SAME_ASPECT = 0.02  # relative change of aspect up to which a new frame size is a rescaling
 _LEAVING = 0.75  # part of a box inside the frame below which the target is leaving
+_SLIVER = 0.25  # part of a first box inside the frame below which its user is warned
+
+# A first box is flat if the cells of it and its margin hardly differ, in each color.
+_FLAT_MARGIN = 0.25  # of the box's sides
+_FLAT_CELLS = 16  # along each side
+_FLAT_RANGE = 8
+_FLAT_STD = 1.5
+
 _SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
 
 
@@ -124,6 +140,7 @@ class TrackState:
     grid_index: int = 0  # windows of the search grid visited since the target was lost
     refine_center_xy: tuple[float, float] | None = None  # best coarse cell of the last frame
     last_prediction: Prediction | None = None
+    network: tuple[str, ...] = ()  # engine, device and weights of the exemplar; () if not known
 
 
 class Tracker(OldTrackerNames):
@@ -168,9 +185,39 @@ class Tracker(OldTrackerNames):
         """A snapshot for `set_state`, which later frames do not change; None before `init`."""
         return self._state
 
-    def set_state(self, state: TrackState) -> None:
-        """Continue from an earlier state of this tracker."""
+    def set_state(self, state: TrackState | None) -> None:
+        """Continue from an earlier state of this tracker, or of one with the same network.
+
+        States can be pickled and copied. None is the state before `init`.
+
+        Raises:
+            ConfigError: not a state, or one of other weights, of another engine or device.
+        """
+        if state is not None:
+            self._check_state(state)
         self._state = state
+
+    def _check_state(self, state: TrackState) -> None:
+        need = "give what `state` of a tracker with the same weights and engine returned"
+        if not isinstance(state, TrackState):
+            raise ConfigError(f"state {shown(state)} is not a tracker's; {need}")
+        try:
+            made_by, box = state.network, parse_box(state.box_xywh)
+            width, height = state.frame_wh
+            fits = isinstance(state.exemplar, Exemplar) and min(width, height) > 0
+            fits = fits and isinstance(state.status_filter, StatusFilter) and len(box) == 4
+        except (AttributeError, InvalidBoxError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"the state is damaged or of another version ({error}); {need}"
+            ) from error
+        if not fits:
+            raise ConfigError(f"the state is damaged or of another version; {need}")
+        ours = _network_of(self.engine)
+        if made_by and made_by != ours:
+            raise ConfigError(
+                f"the state comes from {_in_words(made_by)}, this tracker runs {_in_words(ours)}; "
+                f"{need}"
+            )
 
     def move_to(self, box: Sequence[float] | ArrayLike) -> None:
         """Continue as if the target had been tracked to `box` in the last frame.
@@ -183,10 +230,12 @@ class Tracker(OldTrackerNames):
 
         Raises:
             NotInitializedError: `init` was not called.
-            InvalidBoxError: not a box.
+            InvalidBoxError: not a box, or too small.
         """
+        state, target = self._require_state(), parse_box(box)
+        check_sides(target, state.frame_wh)
         self._state = replace(
-            self._require_state(), box_xywh=parse_box(box), status_filter=StatusFilter(),
+            state, box_xywh=target, status_filter=StatusFilter(),
             cut_frames=0, verification=None, grid_index=0, refine_center_xy=None,
         )  # fmt: skip
 
@@ -216,7 +265,8 @@ class Tracker(OldTrackerNames):
 
         Raises:
             InvalidFrameError: not a frame.
-            InvalidBoxError: not a box in this frame.
+            InvalidBoxError: not a box in this frame, or too small.
+            EngineError: the network cannot be run, or returned nothing that is finite.
         """
         frame = check_frame(frame_bgr)
         frame_wh = (frame.shape[1], frame.shape[0])
@@ -225,12 +275,15 @@ class Tracker(OldTrackerNames):
         fill = (blue, green, red)
 
         # Embed the exemplar: the target with context.
+        _warn_of_box(parse_box(box), target, frame)
         config = self.engine.config
         side = float(context_side(target[2], target[3], config.context_amount))
         center = target[:2] + target[2:] / 2
         crop, crop_map = crop_square(frame, center, side, config.exemplar_size_px, fill_bgr=fill)
         exemplar = self.engine.embed_exemplar([crop], crop_map.to_crop(target)[None])
-        state = TrackState(exemplar, target, frame_wh, fill, StatusFilter())
+        state = TrackState(
+            exemplar, target, frame_wh, fill, StatusFilter(), network=_network_of(self.engine)
+        )
         if self._box_head:
             state = self._learn_first_frame(state, frame, self._box_head)
         self._state = state
@@ -257,6 +310,11 @@ class Tracker(OldTrackerNames):
             crops.append(crop)
             centers.append(at)
         response = self.engine.track(state.exemplar, crops)
+        if not response.is_finite:
+            raise EngineError(
+                f"the {self.engine.name} engine returned values that are not finite on the first "
+                "frame; the weights or graphs are damaged: get them again, or use another engine"
+            )
 
         # 2. Learn from them.
         if options.box_correction:
@@ -331,6 +389,8 @@ class Tracker(OldTrackerNames):
         state, box_head = self._require_state(), self._box_head
         if box_head is None or state.online_filter is None or self._is_searching(state):
             return [], []
+        if not response.is_finite:
+            return [], []
         ((center, side),) = self._local_windows(state)
         filtered = self._filtered(response)[0]
         cells = len(filtered.mixed)
@@ -364,6 +424,8 @@ class Tracker(OldTrackerNames):
         `others_xywh` are the last boxes of other targets, which the filter learns to reject.
         """
         state, config = self._require_state(), self.engine.config
+        if not response.is_finite:
+            return self._skip_broken_frame()
         options, box_head = self.options, self._box_head
         before = state.status_filter.status
         response = state.box_correction.apply(response)
@@ -389,11 +451,11 @@ class Tracker(OldTrackerNames):
             else:  # the second look
                 found = self._better_look(found, remote, windows=fine_end - local)
 
-        # A network that is broken moves nothing.
+        # A prediction that overflowed moves nothing.
         score = calibrated_score(found, options)
-        if not math.isfinite(sum(found.box_xywh.tolist())):
-            logger.warning("the network returned %s; the last box is kept", found.box_xywh.tolist())
-            found, score = found._replace(box_xywh=state.box_xywh), 0.0
+        cues = found.similarity, found.filter_peak, score
+        if not math.isfinite(sum(found.box_xywh.tolist()) + sum(cues)):
+            return self._skip_broken_frame()
 
         # After a cut, only what looks as the target did before it is taken for it.
         doubted = _is_doubted(found, state)
@@ -408,7 +470,7 @@ class Tracker(OldTrackerNames):
         box = state.box_xywh if held else found.box_xywh
         if box_head and box is not state.box_xywh:  # one that stays is as it was, to the bit
             box = keep_hidden_part(box, state.box_xywh[2:], state.frame_wh)
-        shown = keep_in_frame(box, state.frame_wh)
+        visible = keep_in_frame(box, state.frame_wh)
 
         # 4. Update the online filter.
         online_filter, window = state.online_filter, found.window
@@ -445,7 +507,19 @@ class Tracker(OldTrackerNames):
             cut_frames=cut_frames,
             lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
         )  # fmt: skip
-        return Result(tuple(shown.tolist()), score, status_filter.status)
+        return Result(tuple(visible.tolist()), score, status_filter.status)
+
+    def _skip_broken_frame(self) -> Result:
+        """Keep box, filter and similarity after a response that is not finite; the score is 0."""
+        state = self._require_state()
+        logger.warning("the network returned values that are not finite; the last box is kept")
+        status_filter = state.status_filter.step(0.0, self.options)
+        self._state = replace(
+            state, status_filter=status_filter, frames=state.frames + 1,
+            lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
+        )  # fmt: skip
+        visible = keep_in_frame(state.box_xywh, state.frame_wh)
+        return Result(tuple(visible.tolist()), 0.0, status_filter.status)
 
     def _cut(
         self, frame: Image, windows: Sequence[Window], state: TrackState
@@ -592,6 +666,48 @@ class Tracker(OldTrackerNames):
                 "update(frame)"
             )
         return self._state
+
+
+def _network_of(engine: Engine) -> tuple[str, ...]:
+    """What the exemplar of a state belongs to: engine, device and weights."""
+    return engine.name, engine.device, getattr(engine, "weights_sha256", "")
+
+
+def _in_words(network: Sequence[str]) -> str:
+    name, device, weights_sha256 = network
+    return f'engine "{name}" on {device} with weights {weights_sha256[:12] or "in memory"}'
+
+
+def _warn_of_box(given_xywh: FloatArray, target_xywh: FloatArray, frame: Image) -> None:
+    """Warn of a first box that can be tracked, but hardly shows a target.
+
+    Args:
+        given_xywh: the box as it was given.
+        target_xywh: the part of it that is tracked.
+        frame: (H, W, 3).
+    """
+    height, width = frame.shape[:2]
+    inside = float(target_xywh[2:].prod() / given_xywh[2:].prod())
+    if inside < _SLIVER:
+        logger.warning(
+            "only %.1f %% of the box %s are inside the %dx%d frame: this part alone is tracked",
+            100 * inside, given_xywh.tolist(), width, height,
+        )  # fmt: skip
+
+    # A target differs from what is around it: look at the box with a margin. Noise is averaged.
+    margin = np.maximum(_FLAT_MARGIN * target_xywh[2:], 2.0)
+    x0, y0 = np.maximum(target_xywh[:2] - margin, 0).astype(int).tolist()
+    x1, y1 = np.ceil(target_xywh[:2] + target_xywh[2:] + margin).astype(int).tolist()
+    region = frame[y0:y1, x0:x1]
+    size_wh = min(_FLAT_CELLS, region.shape[1]), min(_FLAT_CELLS, region.shape[0])
+    cells = cv2.resize(region, size_wh, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    if np.ptp(cells, axis=0).max() < _FLAT_RANGE and cells.std(axis=0).max() < _FLAT_STD:
+        logger.warning(
+            "the frame is flat in and around the box %s (color %s): there is nothing to tell apart "
+            "from the background; give a box around something visible, on another frame if this "
+            "one is black",
+            target_xywh.round(1).tolist(), cells.mean(axis=0).round().astype(int).tolist(),
+        )  # fmt: skip
 
 
 def _is_doubted(found: Prediction, state: TrackState) -> bool:

