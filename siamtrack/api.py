@@ -10,6 +10,7 @@ from typing import Any
 from siamtrack.engines import ModelSource, make_engine
 from siamtrack.engines.base import Engine
 from siamtrack.errors import explain_missing
+from siamtrack.models.unpacked_size import check_unpacked_size
 from siamtrack.models.weights import open_weights, weights_text
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.old_names import rename_options
@@ -89,6 +90,7 @@ def options_for(source: ModelSource, given: dict[str, Any]) -> TrackerOptions:
 def read_source(weights: str | PathLike[str]) -> tuple[ModelSource, dict[str, Any]]:
     """Weights, verified but not loaded, and the tracker options that were tuned for them."""
     if Path(weights_text(weights)).suffix.lower() in _CHECKPOINT_SUFFIXES:
+        check_unpacked_size(Path(weights))  # which needs no torch
         with explain_missing("a SiamFC checkpoint"):
             from siamtrack.models.import_siamfc import read_siamfc  # imports torch
 

@@ -79,7 +79,7 @@ def shown(value: object) -> str:
     try:
         text = " ".join(repr(value).split())
     except (RecursionError, TypeError, ValueError):  # such as integers of more than 4300 digits
-        text = f"a {type(value).__name__} that cannot be written out"
+        text = f"<{type(value).__name__} that cannot be written out>"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 

@@ -120,7 +120,8 @@ def _engine(weights: str | None) -> dict[str, Any]:
     """The engine that "auto" takes, found by loading it, and why each faster one is skipped."""
     from siamtrack.api import DEFAULT_WEIGHTS, read_source
     from siamtrack.engines import ENGINES, choose_engine
-    from siamtrack.engines.graphs import INT8, TRACK, export_command, graph_paths
+    from siamtrack.engines.graphs import export_command, graph_paths
+    from siamtrack.models.weights import INT8, TRACK
 
     unknown = dict.fromkeys(("chosen", "precision", "device", "reason"))
     known = [name for name in ENGINES if name != "auto"]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from siamtrack.errors import ConfigError, shown
+from siamtrack.errors import ConfigError, InvalidBoxError, shown
 from siamtrack.utils.config import parse_value
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -40,7 +40,10 @@ class BoxType(click.ParamType):  # type: ignore[type-arg]
         if len(numbers) != 4:
             wrong = f"{shown(value)} has {len(numbers)} numbers; give four, x,y,w,h in pixels"
             self.fail(wrong, param, ctx)
-        return tuple(parse_box(numbers).tolist())
+        try:
+            return tuple(parse_box(numbers).tolist())
+        except InvalidBoxError as error:
+            self.fail(str(error), param, ctx)
 
 
 class RangeType(click.ParamType):  # type: ignore[type-arg]

@@ -22,6 +22,7 @@ refused. The modules of `siamtrack.data.formats` explain the options.
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -115,4 +116,4 @@ def parse_spec(spec: str, *, partial: bool = False) -> DatasetSpec:
     if given_partial not in ("0", "1"):
         raise ConfigError(f"data set {spec!r}: partial is 0 or 1")
     use_partial = partial or given_partial == "1"
-    return DatasetSpec(spec, kind, Path(root).expanduser(), options, use_partial)
+    return DatasetSpec(spec, kind, Path(os.path.expanduser(root)), options, use_partial)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from siamtrack.engines.base import Engine
 from siamtrack.engines.devices import resolve_device
-from siamtrack.engines.graphs import INT8, TRACK, DamagedGraphError, graph_paths
+from siamtrack.engines.graphs import DamagedGraphError, graph_paths
 from siamtrack.errors import ConfigError, EngineError, explain_missing
-from siamtrack.models.weights import WeightsFile, load_network
+from siamtrack.models.weights import INT8, TRACK, WeightsFile, load_network
 from siamtrack.utils.config import renamed_attributes
 
 if TYPE_CHECKING:

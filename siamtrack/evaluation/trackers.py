@@ -340,7 +340,7 @@ def _nanotrack_files(spec: TrackerSpec) -> tuple[Path, Path]:
             f"tracker {spec.name!r} needs two model files; "
             f"write {NANOTRACK}:BACKBONE.onnx,HEAD.onnx"
         )
-    backbone, head = (Path(file).expanduser() for file in files)
+    backbone, head = (Path(os.path.expanduser(file)) for file in files)
     return backbone, head
 
 

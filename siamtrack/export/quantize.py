@@ -76,8 +76,8 @@ def export_int8(weights: Path, clips: Sequence[str], overwrite: bool) -> list[Pa
     float_graphs = graph_paths(weights)
     complete = all(path.is_file() for path in float_graphs.values())
     written = [] if complete else export_weights(weights, overwrite=True)
-    source = ModelSource(open_weights(weights))
-    engine = OnnxEngine(weights, source.sha256, threads=1, graph_sha256=source.graph_sha256)
+    model = ModelSource(open_weights(weights))
+    engine = OnnxEngine(weights, model.sha256, threads=1, graph_sha256=model.graph_sha256)
     track_graph = onnx.load(float_graphs[TRACK])
     if len(track_graph.graph.output) == OUTPUTS_WITHOUT_FEATURES:
         raise EngineError(

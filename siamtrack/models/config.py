@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from siamtrack.errors import ConfigError
@@ -45,6 +46,31 @@ class NetworkConfig:
         return self.search_size_px // self.total_stride
 
 
+_MAX_SIZE_PX = 2048
+_MAX_CHANNELS = 1024
+"""Bounds of what weights may ask for: a damaged file must not fill the memory."""
+
+
+def _check_bounds(config: NetworkConfig, widths: tuple[str, ...]) -> None:
+    for name in ("exemplar_size_px", "search_size_px"):
+        if getattr(config, name) > _MAX_SIZE_PX:
+            raise ConfigError(
+                f"{name} is {getattr(config, name)}; give at most {_MAX_SIZE_PX}, the crop's side "
+                "in px"
+            )
+    for name in widths:
+        if not 1 <= getattr(config, name) <= _MAX_CHANNELS:
+            raise ConfigError(f"{name} is {getattr(config, name)}; give 1 to {_MAX_CHANNELS}")
+    finite = math.isfinite(config.context_amount) and all(map(math.isfinite, config.input_mean))
+    if not finite or config.context_amount < 0:
+        raise ConfigError(
+            f"context_amount is {config.context_amount} and input_mean {config.input_mean}; give "
+            "finite numbers, the amount not negative"
+        )
+    if not all(0 < scale < math.inf for scale in config.input_std):
+        raise ConfigError(f"input_std is {config.input_std}; give positive numbers")
+
+
 @dataclass(frozen=True, slots=True)
 class Lite0Config(NetworkConfig):
     """Geometry and widths of `SiamTrackLite0`.
@@ -69,6 +95,7 @@ class Lite0Config(NetworkConfig):
     filter_channels: int = 0
 
     def __post_init__(self) -> None:
+        _check_bounds(self, ("neck_channels", "head_channels"))
         for name in ("exemplar_size_px", "search_size_px"):
             size = getattr(self, name)
             if size <= 0 or size % 16:
@@ -120,6 +147,7 @@ class SiamFCConfig(NetworkConfig):
     bn_momentum: float = 0.05
 
     def __post_init__(self) -> None:
+        _check_bounds(self, ("out_channels",))
         if self.total_stride not in _RECEPTIVE_FIELD_PX:
             raise ConfigError(
                 f"total_stride is {self.total_stride}; this network's is 8 (the paper) or 4"

@@ -16,6 +16,7 @@ from torch import Tensor
 from siamtrack.errors import WeightsError
 from siamtrack.models.config import SiamFCConfig
 from siamtrack.models.siamfc import SiamFC
+from siamtrack.models.unpacked_size import check_unpacked_size
 from siamtrack.models.weights import ModelCard, save_network, state_problems
 from siamtrack.types import Float32Array
 from siamtrack.utils.config import renamed_arguments
@@ -74,13 +75,7 @@ def read_siamfc(source: str | PathLike[str]) -> SiamFC:
 
 def _read(path: Path) -> tuple[SiamFC, str]:
     """Network of a file, whose kind its first bytes tell; and its layout in words."""
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(10)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read checkpoint {path}: {error.strerror or error}; give a .pth or .mat file"
-        ) from error
+    start = check_unpacked_size(path)
     if start == b"MATLAB 7.3":
         raise WeightsError(
             f"{path} is a MATLAB 7.3 file, which cannot be read; save it in MATLAB once more with "
@@ -133,6 +128,7 @@ def _check_shapes(
 
 # PyTorch
 
+_MOST_WRAPPERS = 4  # of a state dict in each other
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "model.", "net.", "network.")
 _CONVOLUTIONS_AND_NORMS = "conv1.0 conv1.1 conv2.0 conv2.1 conv3.0 conv3.1 conv4.0 conv4.1 conv5.0"
@@ -156,12 +152,14 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
     # Unwrap a training checkpoint.
     keys: list[str] = []
-    while isinstance(found, Mapping) and not any(isinstance(v, Tensor) for v in found.values()):
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(found, Mapping) or any(isinstance(v, Tensor) for v in found.values()):
+            break
         keys = [str(key) for key in found]
         found = next((found[key] for key in _WRAPPERS if key in found), None)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, Mapping) or not any(isinstance(v, Tensor) for v in found.values()):
         raise WeightsError(
-            f"{path} holds no state dict (its keys: {', '.join(keys) or 'none'}); save the "
+            f"{path} holds no state dict (its keys: {', '.join(keys)[:200] or 'none'}); save the "
             "network's state_dict() and import that"
         )
 

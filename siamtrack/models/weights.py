@@ -216,19 +216,16 @@ def load_network(
         WeightsError: see `open_weights`; or the tensors are damaged, not finite, or do not fit.
     """
     import safetensors.torch
-    import torch
 
     file = weights if isinstance(weights, WeightsFile) else open_weights(weights)
-    with torch.device("meta"):  # shapes alone: what is too large takes no memory
-        described = build_network(file.architecture, file.config)
-    expected = {name: tuple(t.shape) for name, t in _unique_state(described).items()}
+    network = build_network(file.architecture, file.config)
+    expected = {name: tuple(t.shape) for name, t in _unique_state(network).items()}
     problems = state_problems(expected, file.shapes)
     if problems:
         raise WeightsError(
             f"{file.path} does not fit {file.architecture}: {'; '.join(problems)}; take weights "
             "saved with this configuration"
         )
-    network = build_network(file.architecture, file.config)
     try:
         tensors = safetensors.torch.load_file(file.path)
     except (safetensors.SafetensorError, OSError) as error:

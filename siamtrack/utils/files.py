@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from siamtrack.errors import OutputError
+from siamtrack.errors import OutputError, shown
 
 
 def atomic_write(path: Path, content: str | bytes, advice: str = "") -> None:
@@ -146,7 +146,11 @@ class GrowingFile:
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool, blank: bytes = b"") -> None:
-        self.path = Path(path).expanduser()
+        try:
+            self.path = Path(os.path.expanduser(os.fsdecode(path)))
+            real_path = Path(os.path.realpath(self.path))
+        except (TypeError, ValueError) as error:  # such as a null character
+            raise OutputError(f"{shown(path)} cannot be written ({error})") from error
         self.is_file = True
         self._descriptor = descriptor_of(self.path)
         if self._descriptor is not None:
@@ -156,7 +160,7 @@ class GrowingFile:
             self.is_file = False
             return
         # A link stays a link: the file it points to is written.
-        self._target = self.working = Path(os.path.realpath(self.path))
+        self._target = self.working = real_path
         try:
             mode = self.path.stat().st_mode if self.path.exists() else None
             if mode is None:

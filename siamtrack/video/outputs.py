@@ -33,13 +33,20 @@ def check_output_paths(sources: Sequence[str], *paths: Path | None) -> None:
     seen: dict[str, Path] = {}
     for path in filter(None, paths):
         number = descriptor_of(path)
-        real = str(number) if number is not None else os.path.realpath(path.expanduser())
+        real = str(number) if number is not None else _real_path(path)
         if real in seen:
             raise OutputError(f"{path} is given for two outputs; give each its own file")
         seen[real] = path
     for source in sources:
-        if clash := seen.get(os.path.realpath(Path(source).expanduser())):
+        if clash := seen.get(_real_path(source)):
             raise OutputError(f"{clash} is the video to be read; write to another file")
+
+
+def _real_path(path: str | Path) -> str:
+    try:
+        return os.path.realpath(os.path.expanduser(path))
+    except ValueError:  # no name of a file, which is said where it is opened
+        return str(path)
 
 
 class Outputs:

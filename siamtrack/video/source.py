@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import math
 import operator
 import os
 import re
@@ -17,13 +16,13 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self, SupportsIndex, TypeAlias, cast
 
-from siamtrack.errors import ConfigError, SiamTrackError, VideoError
+from siamtrack.errors import ConfigError, SiamTrackError, VideoError, shown
 from siamtrack.types import Image
+from siamtrack.utils.config import plain_number
 from siamtrack.utils.files import Closing
 from siamtrack.utils.images import choose_images, is_image, list_images
 from siamtrack.utils.levels import ValueRange, check_range
@@ -37,11 +36,12 @@ __all__ = ["Frame", "Source", "open_source"]
 
 _log = logging.getLogger(__name__)
 
-SourceName: TypeAlias = SupportsIndex | str | PathLike[str]
+SourceName: TypeAlias = SupportsIndex | str | bytes | PathLike[str] | PathLike[bytes]
 """What `open_source` opens: the number of a camera, a path, a pattern or an address."""
 
 STANDARD_INPUT = frozenset({"-", "pipe:", "pipe:0"})
 """Names of standard input; the last two are FFmpeg's."""
+_MAX_FACTOR = 1e9
 MAX_CAMERA = 2**31 - 1
 """The greatest number that OpenCV takes."""
 CLOSE_WAIT_S = 2.0
@@ -97,12 +97,13 @@ def open_source(
             truncated file does not raise: its lost frames are counted in `unreadable`.
         ConfigError: an argument that makes no sense.
     """
-    _check_positive("timeout_s", timeout_s, "seconds")
-    if fps is not None:
-        _check_positive("fps", fps, "frames per second")
-        fps = float(fps)
-    if stream is not None and not (isinstance(stream, int) and stream >= 0):
-        raise ConfigError(f"stream is {stream!r}; give the number of a video stream, from 0")
+    timeout_s = _positive("timeout_s", timeout_s, "seconds")
+    fps = None if fps is None else _positive("fps", fps, "frames per second")
+    live, stream = plain_number(live), plain_number(stream)
+    if live is not None and not isinstance(live, bool):
+        raise ConfigError(f"live is {shown(live)}; give True, False or None")
+    if stream is not None and (type(stream) is not int or not 0 <= stream <= MAX_CAMERA):
+        raise ConfigError(f"stream is {shown(stream)}; give the number of a video stream, from 0")
     value_range = None if range is None else check_range(range)
     options = _Options(live, timeout_s, fps, stream, value_range)
     reader, is_live = (
@@ -123,10 +124,14 @@ class _Options(NamedTuple):
     value_range: ValueRange | None
 
 
-def _check_positive(name: str, value: object, unit: str) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not 0 < cast(float, value) < math.inf:
-        raise ConfigError(f"{name} is {value!r}; give a positive number of {unit}")
+def _positive(name: str, value: object, unit: str) -> float:
+    """A time or rate that clocks can count with, as a float."""
+    value = plain_number(value)
+    if type(value) not in (int, float) or not 1 / _MAX_FACTOR <= cast(float, value) <= _MAX_FACTOR:
+        raise ConfigError(
+            f"{name} is {shown(value)}; give a positive number of {unit}, up to {_MAX_FACTOR:g}"
+        )
+    return float(cast(float, value))
 
 
 def _open_several(sources: Sequence[SourceName], options: _Options) -> tuple[Reader, bool]:
@@ -135,9 +140,10 @@ def _open_several(sources: Sequence[SourceName], options: _Options) -> tuple[Rea
         raise ConfigError("the list of sources is empty; give at least one")
     if len(sources) == 1:
         return _open_one(sources[0], options)
-    paths = [Path(str(source)).expanduser() for source in sources]
-    if all(is_image(path) and path.is_file() for path in paths):
-        reader: Reader = _open_images(paths, len(paths), f"{len(paths)} pictures", options)
+    paths = [_path_of(source) for source in sources]
+    if all(path is not None and is_image(path) and os.path.isfile(path) for path in paths):
+        pictures = list(filter(None, paths))
+        reader: Reader = _open_images(pictures, len(paths), f"{len(paths)} pictures", options)
         return (RealTimeReader(reader) if options.live else reader), bool(options.live)
     readers: list[Reader] = []
     try:
@@ -145,7 +151,7 @@ def _open_several(sources: Sequence[SourceName], options: _Options) -> tuple[Rea
             reader, is_live = _open_one(source, options._replace(live=None))
             readers.append(reader)
             if is_live:
-                raise ConfigError(f"{source} is live and never ends; give it alone")
+                raise ConfigError(f"{shown(source)} is live and never ends; give it alone")
     except SiamTrackError:
         for reader in readers:
             reader.close()
@@ -156,15 +162,19 @@ def _open_several(sources: Sequence[SourceName], options: _Options) -> tuple[Rea
 
 def _open_one(source: SourceName, options: _Options) -> tuple[Reader, bool]:
     """Open one source; returns whether it is live, too."""
-    if isinstance(source, PathLike):
-        return _open_path(os.fsdecode(source), options)
-    if not isinstance(source, str):
-        if isinstance(source, bool) or not hasattr(source, "__index__"):
+    path = _path_of(source)
+    if path is None:
+        try:
+            if isinstance(source, bool):
+                raise TypeError("a boolean is no number of a camera")
+            return _open_camera(operator.index(cast(SupportsIndex, source)), options)
+        except TypeError as error:
             raise ConfigError(
-                f"source {source!r} is a {type(source).__name__}; give the number of a camera, a "
-                "path or an address"
-            )
-        return _open_camera(operator.index(source), options)
+                f"source {shown(source)} is a {type(source).__name__}; give the number of a "
+                "camera, a path or an address"
+            ) from error
+    if not isinstance(source, str):
+        return _open_path(os.fsdecode(cast(PathLike[str], source)), options)
     # Text with a scheme is an address, a number a camera, everything else a path or a pattern.
     text = source.strip()
     if text in STANDARD_INPUT:
@@ -179,9 +189,33 @@ def _open_one(source: SourceName, options: _Options) -> tuple[Reader, bool]:
     return _open_path(text, options)
 
 
+def _path_of(source: SourceName) -> Path | None:
+    """The path of a source that is text, bytes or a path; None for others.
+
+    Raises:
+        VideoError: it can be no name: it holds a null character or half a surrogate pair.
+        ConfigError: a path object without a path.
+    """
+    if not isinstance(source, str | bytes | PathLike):
+        return None
+    try:
+        text = os.fsdecode(source)
+        os.fsencode(text)
+    except TypeError as error:
+        raise ConfigError(f"source {shown(source)} has no path; give a text") from error
+    except UnicodeError as error:
+        raise VideoError(f"source {shown(source)} is no text ({error}); give another") from error
+    if "\0" in text:
+        raise VideoError(
+            f"the source {shown(source)} holds a null character; give a path, an address or the "
+            "number of a camera"
+        )
+    return Path(os.path.expanduser(text))
+
+
 def _open_camera(number: int, options: _Options) -> tuple[Reader, bool]:
     if not 0 <= number <= MAX_CAMERA:
-        raise VideoError(f"camera {number} does not exist; cameras are counted from 0")
+        raise VideoError(f"camera {shown(number)} does not exist; cameras are counted from 0")
     if options.value_range is not None:
         raise ConfigError(f"range is given, but the pictures of camera {number} have 8 bits")
     return CameraReader(number, fps=options.fps), options.live is not False
@@ -203,11 +237,11 @@ def _open_standard_input(options: _Options) -> tuple[Reader, bool]:
 
 def _open_address(text: str, scheme: str, options: _Options) -> tuple[Reader, bool]:
     """Open a stream, or a recording behind an address; returns whether it is live, too."""
-    shown = re.sub(r"(?<=://)[^/]+@", "", text)  # without user name and password
+    name = re.sub(r"(?<=://)[^/]+@", "", text)  # without user name and password
     # Shorter buffers of FFmpeg would cost the first frame of a camera behind HTTP.
     low_latency = options.live is not False and scheme not in _MAYBE_RECORDED
     container, stream = open_container(
-        text, shown, timeout_s=options.timeout_s, low_latency=low_latency, number=options.stream
+        text, name, timeout_s=options.timeout_s, low_latency=low_latency, number=options.stream
     )
     live = options.live
     if live is None:
@@ -215,7 +249,7 @@ def _open_address(text: str, scheme: str, options: _Options) -> tuple[Reader, bo
     reader = ContainerReader(
         container,
         stream,
-        shown,
+        name,
         is_stream=True,
         low_latency=live,
         fps=options.fps,
@@ -226,10 +260,9 @@ def _open_address(text: str, scheme: str, options: _Options) -> tuple[Reader, bo
 
 def _open_path(text: str, options: _Options) -> tuple[Reader, bool]:
     """Open a file, a folder, a pattern or a device file; returns whether it is live, too."""
-    if not text or "\0" in text:
-        wrong = "holds a null character" if text else "is empty"
-        raise VideoError(f"the source {wrong}; give a path, an address or the number of a camera")
-    path, live = Path(text).expanduser(), options.live
+    if not text:
+        raise VideoError("the source is empty; give a path, an address or the number of a camera")
+    path, live = Path(os.path.expanduser(text)), options.live
     reader: Reader
     try:
         mode = path.stat().st_mode

@@ -56,10 +56,18 @@ class _TextSink(Closing, ABC):
             picture: its file, which is written if `pictures` was asked for.
 
         Raises:
-            OutputError: the disk is full or gone; what was written before stays.
+            OutputError: a value is not finite, or the disk is full or gone; what was written
+                before stays.
         """
         if self._file.closed:
             raise OutputError(f"{self.path} is closed; nothing more can be written to it")
+        for target, result in results.items():
+            if not all(map(math.isfinite, (time_s, *result.box, result.score))):
+                raise OutputError(
+                    f"frame {frame_index} of target {target} is at {time_s} s with box "
+                    f"{tuple(result.box)} and score {result.score}; {self.path} takes finite "
+                    "numbers only"
+                )
         self._append(self._lines(frame_index, time_s, results, picture))
         self.count += 1
         self._growing.commit()
