@@ -312,7 +312,7 @@ class Tracker(OldTrackerNames):
         response = self.engine.track(state.exemplar, crops)
         if not response.is_finite:
             raise EngineError(
-                f"the {self.engine.name} engine returned values that are not finite on the first "
+                "the network returned values that are not finite on the first "
                 "frame; the weights or graphs are damaged: get them again, or use another engine"
             )
 
@@ -670,7 +670,8 @@ class Tracker(OldTrackerNames):
 
 def _network_of(engine: Engine) -> tuple[str, ...]:
     """What the exemplar of a state belongs to: engine, device and weights."""
-    return engine.name, engine.device, getattr(engine, "weights_sha256", "")
+    known = "name", "device", "weights_sha256"  # engines of users may lack the last
+    return tuple(str(getattr(engine, name, "")) for name in known)
 
 
 def _in_words(network: Sequence[str]) -> str:

@@ -226,8 +226,8 @@ def check_number(
         limits = f"of at least {low:g}" if above is None else least
     elif math.isinf(low if above is None else above):
         limits = f"of at most {high:g}" if below is None else most
-    if below == math.inf and not math.isfinite(value):
-        limits = "that is finite" if above == -math.inf else f"{limits} that is finite"
+    if above == -math.inf and below == math.inf:
+        limits = "that is finite"
     raise ConfigError(f"{name} is {value}; give a value {limits}")
 
 

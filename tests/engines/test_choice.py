@@ -88,7 +88,7 @@ def test_the_engine_asked_for_is_taken(exported, name):
 
 def test_a_gpu_is_left_to_torch(monkeypatch):
     monkeypatch.setattr("siamtrack.engines.resolve_device", lambda device: "cuda")
-    monkeypatch.setattr(torch_engine, "TorchEngine", lambda network, device: device)
+    monkeypatch.setattr(torch_engine, "TorchEngine", lambda network, device, sha256: device)
     engine, skipped = choose_engine(ModelSource(SiamFC()))
     assert engine == "cuda"
     assert skipped["openvino"] == "torch is taken on cuda"

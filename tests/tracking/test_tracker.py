@@ -13,6 +13,7 @@ from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.errors import (
     ConfigError,
     DeviceError,
+    EngineError,
     InvalidBoxError,
     InvalidFrameError,
     NotInitializedError,
@@ -149,14 +150,14 @@ class Broken:
     """An engine whose network diverged."""
 
     def __init__(self, engine, value):
-        self.config, self._engine, self._value = engine.config, engine, value
+        self.config, self._engine, self.value = engine.config, engine, value
 
     def embed_exemplar(self, crops, boxes):
         return self._engine.embed_exemplar(crops, boxes)
 
     def track(self, exemplar, crops):
         good = self._engine.track(exemplar, crops)
-        return replace(good, ltrb_px=good.ltrb_px * self._value)
+        return replace(good, ltrb_px=good.ltrb_px * self.value)
 
 
 @pytest.mark.parametrize("online_filter", [True, False])
@@ -166,13 +167,47 @@ def test_nan_from_the_network_does_not_move_the_box(engine, value, online_filter
     options = BoxHeadOptions(
         tracked_above=1e-9, lost_below=0.0, online_filter=online_filter, look_around_below=0.0
     )
-    tracker = Tracker(Broken(engine, value), options)
+    broken = Broken(engine, 1.0)
+    tracker = Tracker(broken, options)
     tracker.init(noise(), (10, 20, 30, 40))
+    before, broken.value = tracker.state, value
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         result = tracker.update(noise(1))
     assert result.box == (10, 20, 30, 40) and result.score == 0
     assert result.status == "uncertain"
     assert "the last box is kept" in caplog.text
+    assert tracker.state.online_filter is before.online_filter
+    assert tracker.state.similarity == before.similarity
+    broken.value = 1.0
+    assert tracker.update(noise(1)).score > 0, "nothing that is not a number is remembered"
+
+
+def test_nan_on_the_first_frame_is_refused(engine):
+    tracker = Tracker(Broken(engine, np.nan), BoxHeadOptions())
+    with pytest.raises(EngineError, match="not finite on the first frame"):
+        tracker.init(noise(), (10, 20, 30, 40))
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ((30, 30, 20, 20), "flat in and around"),
+        ((-16, 30, 20, 20), "only 20.0 % of the box"),
+        ((60, 30, 20, 20), None),
+    ],
+)
+def test_boxes_that_hardly_show_a_target_are_warned_of(tracker, box, told, caplog):
+    frame = np.full((90, 120, 3), 40, np.uint8)
+    frame[35:45, 65:75] = 200
+    frame[::2, :8] = 90
+    tracker.init(frame, box)
+    assert (told in caplog.text) if told else not caplog.text
+
+
+def test_faint_sensor_noise_is_still_flat(tracker, caplog):
+    frame = np.random.default_rng(0).normal(60, 1.5, (90, 120, 3)).round().astype(np.uint8)
+    tracker.init(frame, (30, 20, 40, 40))
+    assert "flat in and around" in caplog.text
 
 
 def test_options_without_a_method_are_refused(engine):
