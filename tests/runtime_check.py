@@ -46,7 +46,7 @@ def main(work: Path) -> None:
     before_mb = size_mb(site)
 
     # 1. Build and install as the README says.
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", work / "dist", ROOT)
+    run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", work / "dist", ROOT)
     (wheel,) = (work / "dist").glob("siamtrack-*.whl")
     requirements = ROOT / "requirements-runtime.txt"
     pip = "-m", "pip", "install", "-q", "--no-deps", "--no-compile"
