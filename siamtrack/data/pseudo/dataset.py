@@ -407,7 +407,7 @@ def _read_report(path: Path, clip: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
         known = report["clip"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path} cannot be read ({error}); remove it to label again") from error
+        raise OutputError(f"{path} cannot be read ({error}); give another folder") from error
     if known != str(clip.resolve()):
         raise OutputError(f"{path} is that of {known}, not of {clip}; give another folder")
     return dict(report)
