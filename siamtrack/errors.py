@@ -101,7 +101,8 @@ class ConfigError(SiamTrackError, ValueError):
         `kind` says what the name stands for, such as "loss".
         """
         names = sorted(known)
-        nearest = get_close_matches(str(given)[:_SHOWN_CHARACTERS], names, n=1, cutoff=0.5)
+        text = given if isinstance(given, str) else shown(given)
+        nearest = get_close_matches(text[:_SHOWN_CHARACTERS], names, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         return cls(f"unknown {kind} {shown(given)}; {hint}use one of {', '.join(names)}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import starmap
@@ -36,6 +36,7 @@ from siamtrack.tracking.redetection import SEPARATE_IOU, TimeBudget
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker, TrackState
 from siamtrack.types import Box, FloatArray, Image
+from siamtrack.utils.config import plain_number
 
 SAME_OBJECT_IOU = 0.6
 """Boxes that overlap by more lie on one object."""
@@ -370,7 +371,8 @@ class MultiTracker:
         self._crossings = {pair: c for pair, c in self._crossings.items() if target not in pair}
 
     def _tracker(self, target: int) -> Tracker:
-        if not isinstance(target, Hashable) or target not in self._trackers:
+        target = plain_number(target)
+        if not isinstance(target, int) or target not in self._trackers:
             known = ", ".join(map(str, self._trackers)) or "none"
             raise ConfigError(f"target {shown(target)} does not exist; the targets are: {known}")
         return self._trackers[target]
