@@ -37,6 +37,7 @@ print(siamtrack.__file__, count, tracker.engine.name, *there)
 
 
 def main(work: Path) -> None:
+    work = work.resolve()  # commands run in a folder of it
     shutil.rmtree(work, ignore_errors=True)
     elsewhere = work / "elsewhere"
     elsewhere.mkdir(parents=True)
