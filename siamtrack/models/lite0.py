@@ -140,7 +140,11 @@ class SiamTrackLite0(SiameseNetwork):
         size needs other channels. Their weights are interpolated by the position of the cell.
         """
         own = self.config.filter_channels
-        if not own and isinstance(config, Lite0Config) and config.filter_channels:
+        wanted = config.filter_channels if isinstance(config, Lite0Config) else own
+        if own and not wanted:
+            state = super().resized_state_dict(replace(config, filter_channels=own))  # type: ignore[call-arg]
+            state = {name: value for name, value in state.items() if ".filter_neck." not in name}
+        elif wanted and not own and isinstance(config, Lite0Config):
             # New features of the online filter start as the strongest directions of the neck.
             state = super().resized_state_dict(replace(config, filter_channels=0))
             neck = self.search_branch.neck.weight.detach()[:, :, 0, 0]  # (neck, channels)

@@ -34,8 +34,10 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.rate * warmup * decay
 
 
-def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
+def freeze(network: SiameseNetwork, config: OptimConfig, *, has_filter_loss: bool = True) -> None:
     """Stop training the first stages of every backbone, and batch norm where asked.
+
+    Without a loss of the online filter nothing trains its features, so they are frozen as well.
 
     Raises:
         ConfigError: stages are to be frozen that the network does not have, or all but features
@@ -51,8 +53,11 @@ def freeze(network: SiameseNetwork, config: OptimConfig) -> None:
         backbone.freeze_below(config.frozen_stages)
     for norm in _frozen_batch_norms(network, config):
         norm.requires_grad_(False)
+    own = [p for name, p in network.named_parameters() if "filter_neck" in name]
+    if not has_filter_loss:
+        for parameter in own:
+            parameter.requires_grad_(False)
     if config.only_filter:
-        own = [p for name, p in network.named_parameters() if "filter_neck" in name]
         if not own:
             raise ConfigError(
                 "optim.only_filter is set, and this network has no features for the online filter "

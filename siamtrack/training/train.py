@@ -121,9 +121,11 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         cache = CropCache(Path(config.cache))
         default = default_loss(config.network.architecture)
         loss = build_loss(config.loss or default)
-        network = make_network(config.network, random=resume).to(device)
+        checkpoint = read_last_checkpoint(out) if resume else None
+        origin = checkpoint.get("origin", {}) if checkpoint else read_origin(config.network)
+        network = make_network(config.network, random=resume, origin=origin).to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        freeze(network, config.optim)
+        freeze(network, config.optim, has_filter_loss=loss.needs_filter)
         optimizer = make_optimizer(network, config.optim)
         scaler = torch.amp.GradScaler(device.type, enabled=loop.precision == "float16")
         average = MovingAverage(network, config.optim.ema_decay)
@@ -131,12 +133,11 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         main = group.is_main
 
         # 3. Resume: everything that changes during a run comes from the last checkpoint.
-        if resume:
-            checkpoint = read_last_checkpoint(out)
+        if checkpoint is not None:
             check_same_run(checkpoint, config, cache.identity, default, out)
             state.restore(checkpoint, config, out)
         else:
-            state.origin = read_origin(config.network)
+            state.origin = origin
             _note_sizes(state.origin, network)
 
         # 4. What runs in every step, and what validates.
@@ -312,8 +313,13 @@ def default_loss(architecture: str) -> dict[str, Any]:
     return _DEFAULT_LOSSES[architecture]
 
 
-def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwork:
+def make_network(
+    choice: NetworkChoice, *, random: bool = False, origin: Mapping[str, Any] | None = None
+) -> SiameseNetwork:
     """Build the network to train with its initial weights; `random` where others will replace them.
+
+    Features of the online filter that the initial weights have are kept, unless the configuration
+    says otherwise. `origin` is that of `read_origin`, which is called if it is not given.
 
     Raises:
         ConfigError: unknown architecture, "imagenet" for one without pretrained backbone, or
@@ -321,7 +327,11 @@ def make_network(choice: NetworkChoice, *, random: bool = False) -> SiameseNetwo
         WeightsError: initial weights that are missing.
         TrainingError: the package with the ImageNet weights is not installed.
     """
-    network = build_network(choice.architecture, choice.config)
+    config = dict(choice.config)
+    origin = read_origin(choice) if origin is None else origin
+    if origin.get("filter_channels"):
+        config.setdefault("filter_channels", origin["filter_channels"])
+    network = build_network(choice.architecture, config)
     if random or choice.start == "random":
         return network
 
@@ -367,7 +377,9 @@ def read_origin(choice: NetworkChoice) -> dict[str, Any]:
     if choice.start in ("imagenet", "random"):
         return {}
     file = open_weights(choice.start)
+    same = file.architecture == choice.architecture
     return {
+        "filter_channels": getattr(file.config, "filter_channels", 0) if same else 0,
         "name": Path(choice.start).name,
         "sha256": file.sha256,
         "search_size_px": file.config.search_size_px,

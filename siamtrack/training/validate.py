@@ -108,7 +108,8 @@ def embedding_separation(
     different: list[Tensor] = []
     for loaded in make_loader(pairs, sampler, workers=0):
         batch = {k: v.to(device) for k, v in loaded.items()}
-        output, exemplar = PairForward(network, cross=False)(batch["z"], batch["x"], batch["z_box"])
+        inputs = batch["z"], batch["x"], batch["z_box"]
+        output, exemplar, _ = PairForward(network, cross=False)(*inputs)
         if output.embedding is None or exemplar is None:
             return None
 

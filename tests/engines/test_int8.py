@@ -19,7 +19,7 @@ from siamtrack.engines.onnx_engine import OnnxEngine
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.errors import ConfigError, EngineError
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
-from siamtrack.models.weights import load_network, open_weights, save_network
+from siamtrack.models.weights import load_network, note_graphs, open_weights, save_network
 
 ENGINES = ("onnx:int8", "openvino:int8")
 SMALL = Lite0Config(exemplar_size_px=64, search_size_px=128)
@@ -42,8 +42,8 @@ def test_features_in_8_bits_point_where_those_of_torch_do(responses):
     expected = responses(TorchEngine(load_network("siamtrack-lite0"), "cpu"), 3, 3).features
     engine = siamtrack.load("siamtrack-lite0", device="cpu", engine="onnx:int8").engine
     found = responses(engine, 3, 3).features
-    assert np.mean((found * expected).sum(axis=1)) > 0.95
-    assert np.mean((found[..., 1:] * expected[..., :-1]).sum(axis=1)) < 0.8
+    assert np.mean((found * expected).sum(axis=1)) > 0.98
+    assert np.mean((found[..., 1:] * expected[..., :-1]).sum(axis=1)) < 0.9
 
 
 @pytest.mark.slow
@@ -110,17 +110,14 @@ def test_auto_takes_int8_in_onnx_runtime_and_info_shows_it(quantized, monkeypatc
 
 
 @pytest.mark.slow
-def test_auto_takes_the_float_graph_where_the_one_in_8_bits_is_damaged(
-    quantized, tmp_path, monkeypatch, caplog
-):
+def test_auto_does_not_pass_over_a_damaged_graph(quantized, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     for file in quantized.parent.iterdir():
         shutil.copy(file, tmp_path)
     path = tmp_path / quantized.name
     graph_paths(path, "int8")["track"].write_bytes(b"damaged")
-    engine = siamtrack.load(path, device="cpu").engine
-    assert (engine.name, engine.precision) == ("onnx", "f32")
-    assert "is damaged" in caplog.text
+    with pytest.raises(EngineError, match="is damaged"):
+        siamtrack.load(path, device="cpu")
 
 
 @pytest.mark.slow
@@ -161,6 +158,7 @@ def test_it_is_not_made_from_a_graph_without_features(quantized, tmp_path, capsy
     )
     del model.graph.output[3]
     track.write_bytes(model.SerializeToString())
+    note_graphs(path, ["track"])
     command = ["export", "--weights", str(path), "--int8", "--calibrate", "clip.mp4", "--overwrite"]
     assert main(command) == 3
     assert "has no search features; export it again" in capsys.readouterr().err

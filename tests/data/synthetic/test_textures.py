@@ -78,7 +78,8 @@ def test_every_depth_and_number_of_channels_becomes_bgr(
     found = FolderTextures(tmp_path).background(rng)
     assert (found.shape, found.dtype) == ((40, 50, 3), np.uint8)
     expected = image[..., :3] // (1 if dtype == np.uint8 else 257)
-    assert np.array_equal(found, np.broadcast_to(expected, (40, 50, 3)))
+    difference = found.astype(int) - np.broadcast_to(expected, (40, 50, 3))
+    assert np.abs(difference).max() <= (0 if dtype == np.uint8 else 1)  # rounding
 
 
 def test_gray_cutout(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -156,7 +157,7 @@ def test_folder_of_cutouts_alone(tmp_path: Path) -> None:
 
 def test_no_readable_picture(tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "a.jpg").write_bytes(b"not a picture")
-    save(tmp_path / "b.tiff", rng.random((20, 20)).astype(np.float32))
+    (tmp_path / "b.tiff").write_bytes(b"II*\0 neither")
     textures = FolderTextures(tmp_path)
     with pytest.raises(DatasetError, match="none of 2 pictures"):
         textures.background(rng)
