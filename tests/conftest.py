@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -87,3 +88,12 @@ def write_clip() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """For tests that fork: a child that frees its parent's video frames waits for their threads."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

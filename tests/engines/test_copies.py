@@ -105,6 +105,7 @@ def _update(tracker, queue):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="fork is safe nowhere else")
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_forked_child_goes_on(exported, engine):
     tracker = siamtrack.load_multi(exported, engine=engine, device="cpu")
@@ -115,8 +116,11 @@ def test_a_forked_child_goes_on(exported, engine):
     queue = context.Queue()
     child = context.Process(target=_update, args=(tracker, queue), daemon=True)
     child.start()
-    found = queue.get(timeout=60)
-    child.join()
+    try:
+        found = queue.get(timeout=60)
+    finally:
+        child.join(10)
+        child.kill()  # one that hangs would hold this process's pipes for ever
     for target, expected in tracker.update(FRAMES[1]).items():
         np.testing.assert_allclose(found[target].box, expected.box, atol=0.01)
 

@@ -184,6 +184,7 @@ def in_child(boxes: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_process_tracks(engine: Any, method: str) -> None:
     """Also after the parent has used its engine: a child loads its own."""
@@ -192,6 +193,7 @@ def test_a_child_process_tracks(engine: Any, method: str) -> None:
     queue = context.Queue()
     child = context.Process(target=in_child, args=(queue,))
     child.start()
-    child.join()  # three boxes fit into the pipe
+    child.join(120)  # three boxes fit into the pipe
+    child.kill()  # one that hangs would hold this process's pipes for ever
     assert child.exitcode == 0
     assert queue.get() == expected
