@@ -138,23 +138,24 @@ class SiamTrackLite0(SiameseNetwork):
 
         The pixel-wise correlation has one channel per exemplar cell, so that an exemplar of another
         size needs other channels. Their weights are interpolated by the position of the cell.
+        Features of the online filter may be left out, or come new.
         """
-        own = self.config.filter_channels
-        wanted = config.filter_channels if isinstance(config, Lite0Config) else own
+        if not isinstance(config, Lite0Config):
+            return super().resized_state_dict(config)
+        own, wanted = self.config.filter_channels, config.filter_channels
+        rest = config if own and wanted else replace(config, filter_channels=own)
+        state = super().resized_state_dict(rest)
         if own and not wanted:
-            state = super().resized_state_dict(replace(config, filter_channels=own))  # type: ignore[call-arg]
             state = {name: value for name, value in state.items() if ".filter_neck." not in name}
-        elif wanted and not own and isinstance(config, Lite0Config):
-            # New features of the online filter start as the strongest directions of the neck.
-            state = super().resized_state_dict(replace(config, filter_channels=0))
+        elif wanted and not own:
+            # They start as the strongest directions of the neck.
             neck = self.search_branch.neck.weight.detach()[:, :, 0, 0]  # (neck, channels)
-            directions = torch.linalg.svd(neck, full_matrices=False).Vh[: config.filter_channels]
-            start = FilterNeck(neck.shape[1], config.filter_channels).state_dict()
+            directions = torch.linalg.svd(neck, full_matrices=False).Vh[:wanted]
+            start = FilterNeck(neck.shape[1], wanted).state_dict()
             start["enter.weight"][: len(directions)] = directions[:, :, None, None]
             for branch in ("search_branch",) if config.pseudo_siamese else _BRANCHES:
                 state |= {f"{branch}.filter_neck.{name}": value for name, value in start.items()}
-        else:
-            state = super().resized_state_dict(config)
+
         old, new = self.config.exemplar_cells, config.exemplar_cells
         if old != new:
             name = "fuse_pixelwise.0.weight"  # (head, old * old + neck, 1, 1)

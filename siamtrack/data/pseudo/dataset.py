@@ -105,7 +105,7 @@ class PseudoLabelReport:
     targets: int
     tracked_frames: int
     kept_frames: int
-    results: Mapping[str, int]  # what became of the clips
+    results: Mapping[str, int]  # number of clips by outcome
 
 
 def find_clips(patterns: Iterable[str], out: Path | None = None) -> dict[str, Path]:
@@ -164,7 +164,7 @@ def pseudo_label(
         tracker: follows the objects.
         config: how.
         settings: further facts that the labels depend on, such as the weights; plain data.
-        on_clip: called with the name of each clip and what became of it.
+        on_clip: called with the name of each clip and its outcome.
 
     Raises:
         OutputError: the folder holds something else or labels with other settings, or cannot be
