@@ -135,14 +135,9 @@ def degrade(image: Image, config: AugmentConfig, rng: Generator) -> Image:
     if rng.random() < config.blur:
         if rng.random() < 0.5:  # defocus
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 2.5))  # type: ignore[assignment]
-        else:  # motion: a line as kernel
+        else:  # motion
             length = int(rng.integers(3, 16)) | 1  # odd, to have a middle
-            kernel: Float32Array = np.zeros((length, length), np.float32)
-            angle, half = rng.uniform(0, np.pi), length // 2
-            dx, dy = half * np.cos(angle), half * np.sin(angle)
-            start, end = (round(half - dx), round(half - dy)), (round(half + dx), round(half + dy))
-            cv2.line(kernel, start, end, 1.0)
-            image = cv2.filter2D(image, -1, kernel / kernel.sum())  # type: ignore[assignment]
+            image = blur_along(image, length, rng.uniform(0, np.pi))
     if rng.random() < config.downsample:
         small = max(16, int(size * rng.uniform(0.25, 0.7)))
         reduced = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
@@ -155,6 +150,16 @@ def degrade(image: Image, config: AugmentConfig, rng: Generator) -> Image:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))]
         image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)  # type: ignore[assignment]
     return image
+
+
+def blur_along(image: Image, length_px: int, angle_rad: float) -> Image:
+    """Motion blur: the mean along a line of an odd length, clockwise from the x axis."""
+    kernel: Float32Array = np.zeros((length_px, length_px), np.float32)
+    half = length_px // 2
+    dx, dy = half * np.cos(angle_rad), half * np.sin(angle_rad)
+    start, end = (round(half - dx), round(half - dy)), (round(half + dx), round(half + dy))
+    cv2.line(kernel, start, end, 1.0)
+    return cv2.filter2D(image, -1, kernel / kernel.sum())  # type: ignore[return-value]
 
 
 def paste_object(
@@ -217,8 +222,18 @@ def place_beside(
     return None
 
 
-def paste(image: Image, patch: Image, left_top_px: tuple[int, int], rng: Generator) -> None:
-    """Blend a patch into an image in place, with a soft elliptic or rectangular outline."""
+def paste(
+    image: Image,
+    patch: Image,
+    left_top_px: tuple[int, int],
+    rng: Generator,
+    *,
+    elliptic: float = 0.6,
+) -> None:
+    """Blend a patch into an image in place; `elliptic` is the probability of a round outline.
+
+    Other outlines are rectangles; both have soft edges.
+    """
     height, width = patch.shape[:2]
     x, y = left_top_px
     x0, y0 = max(0, x), max(0, y)
@@ -228,7 +243,7 @@ def paste(image: Image, patch: Image, left_top_px: tuple[int, int], rng: Generat
 
     # Alpha mask of the whole patch. Its edge is blurred, or the network would learn the hard edge.
     mask = np.zeros((height, width), np.float32)
-    if rng.random() < 0.6:
+    if rng.random() < elliptic:
         axes = (max(1, int(width * 0.48)), max(1, int(height * 0.48)))
         cv2.ellipse(mask, (width // 2, height // 2), axes, 0, 0, 360, 1.0, -1)
     else:

@@ -27,6 +27,7 @@ from torch import Tensor
 from siamtrack.crops import crop_window, to_network
 from siamtrack.data.augment import AugmentConfig, augment_pair, paste_object
 from siamtrack.data.cache import CachedTrack, CropCache
+from siamtrack.data.hard_pairs import HardConfig, as_tiny, harden
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import BoolArray, FloatArray, Image
@@ -41,6 +42,7 @@ MIN_VISIBLE = 0.6
 """Fraction of a distractor that must be inside the window."""
 FIRST_FRAME_WINDOWS = 2
 """Memory windows that are cut from the exemplar's frame; further ones are of other frames."""
+_HARD = 1 << 20  # tells the generator of step 4 from that of the memory, whose number is small
 FEW_CLIPS = 20
 """Below this number exactly the fraction that is asked for is held out."""
 MAX_SHARED = 0.25
@@ -82,6 +84,7 @@ class PairConfig:
             exemplar's frame, and from the third on of frames near it. They are drawn as search
             windows are. Raising it is closer to run time, and costs a pass of the backbone each.
         augment: changes of color and sharpness, pasted objects.
+        hard: search images made harder, see `siamtrack.data.hard_pairs`.
     """
 
     set_weights: Mapping[str, float] = field(default_factory=dict)
@@ -101,6 +104,7 @@ class PairConfig:
     fill_photo: float = 0.4
     memory: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    hard: HardConfig = field(default_factory=HardConfig)
 
 
 class Pair(TypedDict):
@@ -216,16 +220,31 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         x, x_box, distractor = self._search_image(x_crop, window, track, rng)
         # x: (S', S', 3) BGR, x_box and distractor: (4,) xywh
 
-        # 4. Windows of the online filter's memory. They have a generator of their own, so that they
-        #    change no pair.
+        # 4. Harder, if it shows the target. This has a generator of its own, as the next step: what
+        #    is off changes no pair.
+        hard_rng = np.random.default_rng((self.seed, index, _HARD, z_crop))
+        if positive:
+
+            def draw_object() -> tuple[Image, FloatArray]:
+                return self.cache.read(self._draw_other(track, hard_rng))
+
+            harder = harden(x, x_box, distractor, c.hard, draw_object, hard_rng)
+            x, positive, distractor = harder.image, harder.shows_target, harder.distractor_xywh
+
+        # 5. Windows of the online filter's memory.
         memory_rng = np.random.default_rng((self.seed, index, c.memory, z_crop))
         windows = [
             self._memory_window(track, z_crop if k < FIRST_FRAME_WINDOWS else None, memory_rng)
             for k in range(c.memory)
         ]
 
-        # 5. Colors and sharpness; flip both or neither.
-        z, x, memory = augment_pair(z, x, c.augment, rng, [m for m, _ in windows], memory_rng)
+        memory = [image for image, _ in windows]
+
+        # 6. Colors and sharpness; flip both or neither.
+        if c.hard.tiny and hard_rng.random() < c.hard.tiny:
+            side_px = float(np.sqrt(z_box[2] * z_box[3]))  # the target has this size in all crops
+            z, x, *memory = as_tiny([z, x, *memory], side_px, hard_rng)
+        z, x, memory = augment_pair(z, x, c.augment, rng, memory, memory_rng)
         memory_box = np.array([box for _, box in windows]).reshape(-1, 4)
         for k in np.flatnonzero(memory_rng.random(len(memory)) < c.flip):
             memory[k] = np.ascontiguousarray(memory[k][:, ::-1])
