@@ -3,7 +3,7 @@
 Reading order: this file (table of commands, exit codes, log lines, signals), `options` (what
 commands share), then the commands:
 
-- `track`, `demo`, `compare`, `info`, `bench`, `eval` and `export`: one command each;
+- `track`, `demo`, `studio`, `compare`, `info`, `bench`, `eval` and `export`: one command each;
 - `convert`, and `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
 - `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights;
 - `weights`: import-weights, calibrate, tune, absence, gallery.
@@ -47,6 +47,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Track and look": {
         "track": ("track.command", "Follow objects through a video, a camera or a stream."),
         "demo": ("demo.command", "Track an object in a clip made on the spot."),
+        "studio": ("studio.command", "Draw and correct the boxes of a clip in the browser."),
         "compare": ("compare.command", "Show several trackers side by side on one video."),
         "info": ("info.command", "Show versions, devices, engines, windows and weights."),
         "bench": ("bench.command", "Show where each millisecond of a frame goes."),

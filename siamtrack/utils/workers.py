@@ -148,6 +148,11 @@ class WorkerPool(Closing):
                     process.stop()
                 raise
 
+    def kill(self) -> None:
+        """End the processes at once, from another thread; what they run has no result."""
+        for process in self._processes:
+            process.end(kill=True)
+
     def close(self) -> None:
         """Let the processes end; the next `run` would start others."""
         for process in self._processes:

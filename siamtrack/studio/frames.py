@@ -1,0 +1,237 @@
+"""Pictures of a clip by number, as JPEG.
+
+One thread of each clip decodes and encodes. Pictures that nobody waits for any more are left out
+before they are decoded; encoded ones are kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from siamtrack.errors import SiamTrackError, VideoError
+from siamtrack.studio.project import RefusedError
+from siamtrack.types import Image
+from siamtrack.utils.files import Closing
+from siamtrack.video.frames import Frame
+from siamtrack.video.source import open_source
+
+CACHE_BYTES = 256 << 20
+WIDTHS = (640, 960, 1280, 1920)
+QUALITIES = (75, 85, 92)
+MAX_REGION_WH = (1920, 1080)
+MAX_WAITING = 256
+"""Pictures that may wait. A page asks for eight; more are an accident or an attack."""
+
+
+class DroppedError(SiamTrackError, RuntimeError):
+    """A newer request took the place of this one."""
+
+
+class BusyError(SiamTrackError, RuntimeError):
+    """Too many pictures are waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A picture that is asked for.
+
+    Attributes:
+        frame: its number.
+        width: scale it down to this width in px; None: as it is.
+        quality: of the JPEG.
+        region: x, y, w, h in px of the frame; only this part, as it is.
+        lossless: PNG.
+    """
+
+    frame: int
+    width: int | None = None
+    quality: int = 85
+    region: tuple[int, int, int, int] | None = None
+    lossless: bool = False
+
+
+class ShotCache:
+    """Encoded pictures, those used last, up to `CACHE_BYTES`; for several threads."""
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        self._limit_bytes, self._size_bytes = limit_bytes, 0
+        self._shots: OrderedDict[tuple[object, Shot], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, clip: object, shot: Shot) -> bytes | None:
+        """A picture, if it is kept."""
+        with self._lock:
+            data = self._shots.get((clip, shot))
+            if data is not None:
+                self._shots.move_to_end((clip, shot))
+            return data
+
+    def put(self, clip: object, shot: Shot, data: bytes) -> None:
+        """Keep a picture, and drop others where there is no room."""
+        with self._lock:
+            self._size_bytes += len(data) - len(self._shots.pop((clip, shot), b""))
+            self._shots[clip, shot] = data
+            while self._size_bytes > self._limit_bytes:
+                self._size_bytes -= len(self._shots.popitem(last=False)[1])
+
+
+class InOrderClip(Closing):
+    """Frames by number from reading in order: until `open_source` has numbers."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+        self.times_s = []
+        with open_source(location, live=False) as video:
+            self.name, self.frame_wh, self.fps = video.name, video.frame_wh, video.fps
+            self.times_s = [frame.time_s for frame in video]
+        self._video = open_source(location, live=False)
+        self._kept: OrderedDict[int, Frame] = OrderedDict()
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.times_s)
+
+    def __getitem__(self, number: int) -> Frame:
+        with self._lock:
+            if number in self._kept:
+                return self._kept[number]
+            if number < self._next:
+                self._video.close()
+                self._video, self._next = open_source(self._location, live=False), 0
+            for frame in self._video:
+                self._next = frame.index + 1
+                self._kept[frame.index] = frame
+                if len(self._kept) > 64:
+                    self._kept.popitem(last=False)
+                if frame.index == number:
+                    return frame
+            raise VideoError(f"frame {number} of {self.name} cannot be read")
+
+    def close(self) -> None:
+        self._video.close()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    shot: Shot
+    owner: str | None
+    future: Future[bytes]
+
+
+class FrameService(Closing):
+    """Encodes pictures of one clip in a thread of its own.
+
+    Args:
+        read: decodes a frame by its number; called from that thread alone.
+        cache: shared by all clips.
+    """
+
+    def __init__(self, read: Callable[[int], Image], cache: ShotCache) -> None:
+        self._read, self._cache = read, cache
+        self._queue: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="studio-frames", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for a picture."""
+        return not self._queue
+
+    def request(self, shot: Shot, newest_of: str | None = None) -> Future[bytes]:
+        """Ask for a picture.
+
+        Args:
+            shot: which one.
+            newest_of: who asks for the newest alone: earlier requests of the same asker that are
+                not decoded yet are dropped, and this one comes before others.
+        """
+        future: Future[bytes] = Future()
+        kept = self._cache.get(self, shot)
+        if kept is not None:
+            future.set_result(kept)
+            return future
+        with self._changed:
+            if self._closed or len(self._queue) >= MAX_WAITING:
+                raise BusyError("too many pictures are waited for; ask again")
+            if newest_of is not None:
+                for waiting in [w for w in self._queue if w.owner == newest_of]:
+                    self._queue.remove(waiting)
+                    _fail(waiting.future, DroppedError("a newer request took its place"))
+                self._queue.appendleft(_Waiting(shot, newest_of, future))
+            else:
+                self._queue.append(_Waiting(shot, None, future))
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """End the thread; what waits is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        for waiting in self._queue:
+            _fail(waiting.future, DroppedError("the studio ends"))
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if self._closed:
+                    return
+                waiting = self._queue.popleft()
+            if not waiting.future.set_running_or_notify_cancel():
+                continue
+            data = self._cache.get(self, waiting.shot)  # meanwhile made for another request
+            try:
+                if data is None:
+                    data = encode(self._read(waiting.shot.frame), waiting.shot)
+                    self._cache.put(self, waiting.shot, data)
+            except (SiamTrackError, OSError, cv2.error) as error:
+                waiting.future.set_exception(error)
+            else:
+                waiting.future.set_result(data)
+
+
+def _fail(future: Future[bytes], error: Exception) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)
+
+
+def round_width(width: int) -> int | None:
+    """The next of `WIDTHS`, so that the cache has few sizes; None above them."""
+    return next((known for known in WIDTHS if known >= width), None)
+
+
+def encode(image: Image, shot: Shot) -> bytes:
+    """Encode a frame, or the part of it that is asked for.
+
+    Raises:
+        RefusedError: the part is empty or too large.
+    """
+    height, width = image.shape[:2]
+    if shot.region is not None:
+        x, y, w, h = shot.region
+        image = image[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)]
+        if not image.size or image.shape[1] > MAX_REGION_WH[0] or image.shape[0] > MAX_REGION_WH[1]:
+            raise RefusedError(
+                f"the part {shot.region} of a {width}x{height} frame is empty or larger than "
+                f"{MAX_REGION_WH[0]}x{MAX_REGION_WH[1]}"
+            )
+        image = np.ascontiguousarray(image)
+    elif shot.width is not None and shot.width < width:
+        size = (shot.width, max(1, round(height * shot.width / width)))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if shot.lossless:
+        return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, shot.quality]
+    return cv2.imencode(".jpg", image, quality)[1].tobytes()

@@ -1,0 +1,768 @@
+"""One clip in the studio: its project, its folder and its frames, for the server's threads."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+import threading
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from siamtrack.errors import SiamTrackError, VideoError, shown
+from siamtrack.studio.frames import FrameService, InOrderClip, Shot, ShotCache
+from siamtrack.studio.jobs import LOST_FRAMES, PlannedRun, TrackedClip
+from siamtrack.studio.project import (
+    Edit,
+    MalformedError,
+    Project,
+    RefusedError,
+    RunInfo,
+    apply_edits,
+)
+from siamtrack.studio.store import ProjectStore
+from siamtrack.tracking.track import (
+    CHECK_THRESHOLD,
+    ResolvedRows,
+    candidates,
+    stretches_to_check,
+)
+from siamtrack.types import Box, FloatArray
+from siamtrack.utils.files import Closing
+from siamtrack.video.frames import DEFAULT_FPS
+from siamtrack.video.source import open_source
+
+_log = logging.getLogger(__name__)
+
+DIRECTIONS: dict[str, tuple[int, ...]] = {"forward": (1,), "backward": (-1,), "both": (1, -1)}
+UNTIL = ("default", "key", "end", "frames", "lost")
+MAX_STEP = 1000
+FINGERPRINTED = 3
+"""Frames whose pixels tell a clip from another one of the same length."""
+
+
+class ClipOpeningError(SiamTrackError, RuntimeError):
+    """The clip is still being opened, or could not be."""
+
+
+class StaleRevisionError(SiamTrackError, RuntimeError):
+    """A person's operation came in between; `revision` is the newest one."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__("the project was changed meanwhile; look at it again")
+        self.revision = revision
+
+
+class ReadOnlyError(SiamTrackError, RuntimeError):
+    """The clip is not the one that the project was made for."""
+
+
+class ClipSession(TrackedClip, Closing):
+    """One clip that is shown and edited. All methods may be called from any thread.
+
+    Args:
+        number: of the clip, from 0.
+        location: what `open_source` opens.
+        folder: of the project.
+        weights: hash of the weights that track.
+        cache: of pictures.
+        tell: called with events.
+
+    Attributes:
+        is_ready: frames and project can be used.
+        error: why the clip cannot be opened; "" if it can.
+        read_only: why nothing may be changed; "" if it may.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        location: str,
+        folder: Path,
+        weights: str,
+        cache: ShotCache,
+        tell: Callable[[dict[str, Any]], object],
+    ) -> None:
+        self.number, self.location = number, location
+        self.name = display_name(location)
+        self.is_ready, self.error, self.read_only = False, "", ""
+        self._folder, self._weights, self._cache, self._tell = folder, weights, cache, tell
+        self._lock = threading.RLock()
+        self._banners: dict[str, dict[str, Any]] = {}
+        self._tracker_revisions: set[int] = set()
+        self._counts = 0, 0
+        self._touched: str | None = None
+        self._service: FrameService | None = None
+        self.store: ProjectStore | None = None
+
+    # -- Opening
+
+    def prepare(self) -> SiamTrackError | None:
+        """See whether there is a clip, and take hold of its project.
+
+        Returns:
+            What is wrong, which is kept in `error` as well.
+        """
+        try:
+            check_recording(self.location)
+            open_source(self.location, live=False).close()
+            self.store = ProjectStore(self._folder)
+        except SiamTrackError as error:
+            self._fail(error)
+            return error
+        return None
+
+    def open(self) -> None:
+        """Open a clip that is prepared; what goes wrong is kept in `error`."""
+        try:
+            self._open_clip()
+            self._open_project()
+        except (SiamTrackError, OSError) as error:
+            self._fail(error)
+        self._tell_clip()
+
+    def _fail(self, error: Exception) -> None:
+        self.error = " ".join(str(error).split())
+        self.close()
+
+    def _open_clip(self) -> None:
+        self._video = InOrderClip(self.location)
+        self.frame_wh, self.fps = self._video.frame_wh, self._video.fps
+        self.frame_count = len(self._video)
+        self._service = FrameService(lambda frame: self._video[frame].image, self._cache)
+
+    def _open_project(self) -> None:
+        store = self.store_
+        size, mtime_ns = _stamp(self.location)
+        facts = {"name": self.name, "size": size, "mtime_ns": mtime_ns}
+        if (store.clip.get("size"), store.clip.get("mtime_ns")) != (size, mtime_ns):
+            found = {
+                "frames": self.frame_count,
+                "width": self.frame_wh[0],
+                "height": self.frame_wh[1],
+                "fps": self.fps,
+                "fingerprint": self._fingerprint(),
+            }
+            known = {name: store.clip.get(name) for name in ("frames", "fingerprint")}
+            if store.is_new or known == {name: found[name] for name in known}:
+                store.clip = {**facts, **found}
+            else:
+                self.read_only = (
+                    f"{self.name} is another file than the one this project was made for; its "
+                    "boxes may not fit"
+                )
+                self._clip_now = {**facts, **found}
+                self.banner("warning", "changed", self.read_only)
+        if store.is_new:
+            store.write_snapshot()
+        self.project = Project(
+            store.state, self.frame_count, self.frame_wh, store.read_rows, store.write_rows
+        )
+        for note in store.notes:
+            self.banner("info", "mended", note)
+        self._recover_runs()
+        self.is_ready = True
+        self._count()
+
+    def _recover_runs(self) -> None:
+        """Take in runs that were being tracked when the program was killed."""
+        found = self.store_.unfinished_rows()
+        known = {run.file for run in self.store_.state.runs.values()}
+        runs = {name: replace(run, reason="killed") for name, run in found.items()}
+        if runs:
+            self.finish_runs({name: run for name, run in runs.items() if name not in known})
+        for name in found:
+            self.store_.end_rows(name)
+
+    def _fingerprint(self) -> str:
+        """Of the pixels of the first, the middle and the last frame."""
+        picked = np.linspace(0, self.frame_count - 1, FINGERPRINTED).astype(int).tolist()
+        value = 0
+        for frame in picked:
+            value = zlib.crc32(self._video[frame].image.tobytes(), value)
+        return f"{value:08x}"
+
+    @property
+    def store_(self) -> ProjectStore:
+        """The folder of the project, which is open."""
+        if self.store is None:
+            raise ClipOpeningError(self.error or f"{self.name} is still being opened")
+        return self.store
+
+    def check_ready(self) -> None:
+        """Raise `ClipOpeningError` if the clip cannot be used yet, or at all."""
+        if self.error or not self.is_ready:
+            raise ClipOpeningError(self.error or f"{self.name} is still being opened; wait")
+
+    def relink(self) -> dict[str, Any]:
+        """Take the clip as it is now for that of the project; all runs are stale then."""
+        with self._lock:
+            self.check_ready()
+            if self.read_only:
+                edits: list[Edit] = [
+                    ["run", name, _plain(replace(run, stale=True))]
+                    for name, run in self.store_.state.runs.items()
+                ]
+                before, self.read_only = self.read_only, ""
+                try:
+                    if edits:
+                        self._commit(edits, f"another file for {self.name}", "hand")
+                    self.store_.clip = self._clip_now
+                    self.store_.write_snapshot()
+                except SiamTrackError:
+                    self.read_only = before
+                    raise
+                self.banner("warning", "changed", None)
+            return self.snapshot()
+
+    def close(self) -> None:
+        """Write the project and let it go."""
+        with self._lock:
+            self.is_ready = False
+            if self._service is not None:
+                self._service.close()
+                self._video.close()
+                self._service = None
+            if self.store is not None:
+                if self.read_only:
+                    self.store.abandon()
+                else:
+                    self.store.close()
+
+    # -- Looking
+
+    def summary(self) -> dict[str, Any]:
+        """The clip in the list of clips."""
+        tracked, to_check = self._counts
+        ready = self.is_ready
+        return {
+            "id": self.number,
+            "name": self.name,
+            "state": "failed" if self.error else "ready" if ready else "opening",
+            "error": self.error or None,
+            "frames": self.frame_count if ready else None,
+            "width": self.frame_wh[0] if ready else None,
+            "height": self.frame_wh[1] if ready else None,
+            "fps": (self.fps or DEFAULT_FPS) if ready else None,
+            "tracked": tracked,
+            "to_check": to_check,
+            "touched": self._touched,
+            "targets": len(self.store_.state.targets) if ready else 0,
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything but the rows."""
+        with self._lock:
+            self.check_ready()
+            store = self.store_
+            return {
+                "clip": self.summary(),
+                "revision": store.revision,
+                "undo": store.undo_text,
+                "redo": store.redo_text,
+                "read_only": self.read_only or None,
+                "banners": list(self._banners.values()),
+                "labels": self.labels(),
+                "targets": [self._target_to_json(number) for number in store.state.targets],
+            }
+
+    def labels(self) -> list[str]:
+        """Labels for completion: those of the project, then those in use."""
+        state = self.store_.state
+        used = [info.label for info in state.targets.values() if info.label]
+        return list(dict.fromkeys([*state.labels, *used]))
+
+    def times_s(self) -> list[float]:
+        """Time of every frame."""
+        with self._lock:
+            self.check_ready()
+            return [self.time_s(frame) for frame in range(self.frame_count)]
+
+    def time_s(self, frame: int) -> float:
+        """Time of a frame."""
+        return float(self._video.times_s[frame])
+
+    def rows(
+        self, target: int, first: int, last: int | None, threshold: float
+    ) -> tuple[int, ResolvedRows]:
+        """Revision and resolved rows of a target in some frames, clipped to those of the clip."""
+        with self._lock:
+            self.check_ready()
+            end = self.frame_count - 1
+            first, last = min(max(first, 0), end), min(end if last is None else last, end)
+            return self.store_.revision, self.project.resolve(
+                target, first, max(first, last), threshold
+            )
+
+    def candidates(self, target: int, first: int, last: int) -> dict[str, Any]:
+        """What can be picked."""
+        with self._lock:
+            self.check_ready()
+            first = self.project.check_frame(first)
+            last = max(first, self.project.check_frame(last))
+            found = candidates(self.project.track(target), first, last)
+            columns = {choice: _boxes_to_json(rows.boxes) for choice, rows in found.items()}
+            for choice, rows in found.items():
+                columns[choice]["score"] = _or_none(rows.scores, 4)
+            return {"first": first, "last": last, "revision": self.store_.revision, **columns}
+
+    def to_check(self, threshold: float) -> dict[str, Any]:
+        """What a person should look at, of all targets."""
+        with self._lock:
+            self.check_ready()
+            found = [
+                {
+                    "target": target,
+                    "first": stretch.first,
+                    "last": stretch.last,
+                    "frame": stretch.frame,
+                    "value": round(stretch.value, 4),
+                }
+                for target in self.store_.state.targets
+                for stretch in stretches_to_check(
+                    self.project.resolve(target, 0, self.frame_count - 1, threshold)
+                )
+            ]
+            return {
+                "revision": self.store_.revision,
+                "threshold": threshold,
+                "count": len(found),
+                "stretches": found,
+            }
+
+    def picture(self, shot: Shot, newest_of: str | None) -> Future[bytes]:
+        """A picture of a frame."""
+        self.check_ready()
+        self.project.check_frame(shot.frame)
+        if self._service is None:
+            raise ClipOpeningError(f"{self.name} is closed")
+        return self._service.request(shot, newest_of)
+
+    def _target_to_json(self, number: int) -> dict[str, Any]:
+        state = self.store_.state
+        info, keys = state.targets[number], state.keys.get(number, {})
+        track = self.project.track(number)
+        return {
+            "id": number,
+            "name": info.name,
+            "label": info.label,
+            "color": info.color,
+            "hidden": info.hidden,
+            "locked": info.locked,
+            "keys": [
+                {
+                    "frame": frame,
+                    "box": None if key.box is None else list(key.box),
+                    "outside": key.outside,
+                    "occluded": key.occluded,
+                    "by": key.by,
+                }
+                for frame, key in sorted(keys.items())
+            ],
+            "picks": [
+                {"first": pick.first, "last": pick.last, "choice": pick.choice}
+                for pick in state.picks.get(number, ())
+            ],
+            "runs": [
+                {
+                    "id": name,
+                    "frame": run.frame,
+                    "direction": run.direction,
+                    "step": run.step,
+                    "first": min(run.frame + run.direction, self.project.run(run).last),
+                    "last": max(run.frame + run.direction, self.project.run(run).last),
+                    "stale": not track.is_valid(self.project.run(run)),
+                    "reason": run.reason,
+                }
+                for name, run in state.runs.items()
+                if run.target == number
+            ],
+            "gaps": self._gaps(number),
+        }
+
+    def _gaps(self, number: int) -> list[list[Any]]:
+        """Frames between key frames, with what covers them."""
+        keys = self.store_.state.keys.get(number, {})
+        track = self.project.track(number)
+        going = {(run.frame, run.direction) for run in track.runs if track.is_valid(run)}
+        frames = sorted(keys)
+        gaps: list[list[Any]] = []
+        for before, after in zip([None, *frames], [*frames, None], strict=True):
+            first = 0 if before is None else before + 1
+            last = self.frame_count - 1 if after is None else after - 1
+            if first > last:
+                continue
+            ahead, back = (before, 1) in going, (after, -1) in going
+            kind = "both" if ahead and back else "forward" if ahead else "backward"
+            if before is not None and keys[before].outside:
+                kind = "outside"
+            elif not (ahead or back):
+                kind = "none"
+            gaps.append([first, last, kind])
+        return gaps
+
+    # -- Changing
+
+    def perform(self, revision: int, operations: Sequence[Any]) -> dict[str, Any]:
+        """Perform a person's operations as one step of undo."""
+        with self._lock:
+            self._check_writable(revision)
+            before = self._starts()
+            done = self.project.perform(operations)
+            if done.edits:
+                self._keep(done.edits, done.inverse, done.text, "hand", before)
+            return {
+                "revision": self.store_.revision,
+                "created": done.created,
+                "changes": self._changes(done.edits),
+            }
+
+    def undo(self, revision: int, *, again: bool = False) -> dict[str, Any]:
+        """Undo the last step, or do again the one undone last."""
+        with self._lock:
+            self._check_writable(revision)
+            before = self._starts()
+            entry = self.store_.redo() if again else self.store_.undo()
+            if entry is None:
+                raise RefusedError(f"there is nothing to {'redo' if again else 'undo'}")
+            changes = self._changes(entry["do"])
+            self._saved(changes, before)
+            text = f"{'done again' if again else 'undone'}: {entry['text']}"
+            return {"revision": self.store_.revision, "changes": changes, "text": text}
+
+    def add_edits(self, edits: Sequence[Edit], text: str) -> dict[str, Any]:
+        """Make edits that are no operation of the page: those of an import."""
+        with self._lock:
+            self._check_writable(self.store_.revision)
+            changes = self._commit(edits, text, "hand")
+            return {"revision": self.store_.revision, "changes": changes}
+
+    def _check_writable(self, revision: int) -> None:
+        self.check_ready()
+        if self.read_only:
+            raise ReadOnlyError(f"{self.read_only}: nothing can be changed")
+        current = self.store_.revision
+        between = range(revision + 1, current + 1)
+        # What the tracker added meanwhile contradicts nothing that a person does.
+        if (
+            revision > current
+            or len(between) > len(self._tracker_revisions)
+            or (not self._tracker_revisions.issuperset(between))
+        ):
+            raise StaleRevisionError(current)
+
+    def _commit(self, edits: Sequence[Edit], text: str, by: str) -> dict[str, Any]:
+        before = self._starts()
+        inverse = apply_edits(self.store_.state, edits)
+        self._keep(edits, inverse, text, by, before)
+        return self._changes(edits)
+
+    def _keep(
+        self,
+        edits: Sequence[Edit],
+        inverse: Sequence[Edit],
+        text: str,
+        by: str,
+        before: Mapping[tuple[int, int], Box | None],
+    ) -> None:
+        self.store_.commit(edits, inverse, text, by)
+        if by == "tracker":
+            self._tracker_revisions.add(self.store_.revision)
+        self._saved(self._changes(edits), before)
+
+    def _starts(self) -> dict[tuple[int, int], Box | None]:
+        """Boxes of all key frames, by target and frame."""
+        return {
+            (target, frame): key.box
+            for target, keys in self.store_.state.keys.items()
+            for frame, key in keys.items()
+        }
+
+    def _saved(self, changes: dict[str, Any], before: Mapping[tuple[int, int], Box | None]) -> None:
+        self._touched = datetime.now(UTC).isoformat("T", "seconds")
+        now = self._starts()
+        changed = {start for start, box in before.items() if now.get(start) != box}
+        if changed:
+            self._tell({"type": "changed-keys", "clip": self.number, "starts": changed})
+        revision = self.store_.revision
+        self._tell({"type": "saved", "clip": self.number, "revision": revision, "changes": changes})
+        self._count()
+        self._tell_clip()
+
+    def _changes(self, edits: Sequence[Edit]) -> dict[str, Any]:
+        """What the page has to fetch or replace after edits."""
+        state = self.store_.state
+        touched = {edit[1] for edit in edits if edit[0] in ("target", "key", "picks")}
+        for edit in edits:
+            if edit[0] == "run":
+                run = edit[2] or {}
+                touched |= {run["target"]} if run else set(state.targets)
+        frames = self.frame_count - 1
+        there = sorted(touched & set(state.targets))
+        return {
+            "targets": [self._target_to_json(number) for number in there],
+            "deleted": sorted(touched - set(state.targets)),
+            "labels": self.labels(),
+            "undo": self.store_.undo_text,
+            "redo": self.store_.redo_text,
+            "dirty": [[n, *self._dirty(n, edits, frames)] for n in there],
+        }
+
+    def _dirty(self, target: int, edits: Sequence[Edit], last: int) -> tuple[int, int]:
+        """Frames of a target that edits may have changed."""
+        if any(edit[0] == "run" and edit[2] is None for edit in edits):
+            return 0, last
+        frames = sorted(self.store_.state.keys.get(target, {}))
+        low, high = last, 0
+        for kind, number, *rest in edits:
+            if kind == "key" and number == target:
+                k, j = bisect_left(frames, rest[0]), bisect_right(frames, rest[0])
+                low = min(low, frames[k - 1] + 1 if k else 0)
+                high = max(high, frames[j] - 1 if j < len(frames) else last)
+            elif (kind in ("target", "picks") and number == target) or (
+                kind == "run" and rest[0]["target"] == target
+            ):
+                return 0, last
+        return low, high
+
+    def _count(self) -> None:
+        """Frames with a box and stretches to check, of all targets."""
+        tracked, to_check = np.zeros(self.frame_count, bool), 0
+        for target in self.store_.state.targets:
+            rows = self.project.resolve(target, 0, self.frame_count - 1, CHECK_THRESHOLD)
+            tracked |= rows.present
+            to_check += len(stretches_to_check(rows))
+        self._counts = int(tracked.sum()), to_check
+
+    # -- Tracking
+
+    def plan(
+        self,
+        targets: object,
+        frame: object,
+        direction: object,
+        until: object,
+        frames: object,
+        step: object,
+    ) -> list[PlannedRun]:
+        """The runs that a person asks for, without those that are there already.
+
+        Raises:
+            MalformedError: a field is of the wrong type.
+            RefusedError: a target has no key frame to start from.
+        """
+        with self._lock:
+            self.check_ready()
+            if self.read_only:
+                raise ReadOnlyError(f"{self.read_only}: nothing can be tracked")
+            if not isinstance(targets, list) or not targets:
+                raise MalformedError(f"targets is {shown(targets)}; give a list of numbers")
+            if direction not in DIRECTIONS:
+                raise MalformedError(
+                    f"direction is {shown(direction)}; use one of {', '.join(DIRECTIONS)}"
+                )
+            if until not in UNTIL:
+                raise MalformedError(f"until is {shown(until)}; use one of {', '.join(UNTIL)}")
+            step = 1 if step is None else step
+            for name, value, most in (("frame", frame, None), ("step", step, MAX_STEP)):
+                if type(value) is not int or value < (most is not None) or value > (most or value):
+                    raise MalformedError(f"{name} is {shown(value)}; give a whole number")
+            if until == "frames" and (type(frames) is not int or frames < 1):
+                raise MalformedError(f"frames is {shown(frames)}; give how many to track")
+            here = self.project.check_frame(cast("int", frame))
+            length = cast("int", frames) if until == "frames" else None
+            runs = [
+                self._plan_run(target, here, way, cast("str", until), length, cast("int", step))
+                for way in DIRECTIONS[cast("str", direction)]
+                for target in dict.fromkeys(targets)
+            ]
+            return [run for run in runs if run is not None]
+
+    def _plan_run(
+        self, target: int, here: int, direction: int, until: str, length: int | None, step: int
+    ) -> PlannedRun | None:
+        info = self.project.target(target)
+        name = self.project.name_of(target)
+        if info.locked:
+            raise RefusedError(f"{name} is locked; unlock it first")
+        keys = self.store_.state.keys.get(target, {})
+        # 1. Where it starts: the key frame here, else the nearest one behind or ahead.
+        drawn = sorted(frame for frame, key in keys.items() if key.box is not None)
+        behind = [frame for frame in drawn if frame <= here]
+        ahead = [frame for frame in drawn if frame >= here]
+        order = (behind[-1:], ahead[:1]) if direction > 0 else (ahead[:1], behind[-1:])
+        start = next((frames[0] for frames in order if frames), None)
+        if here in keys and keys[here].box is not None:
+            start = here
+        if start is None:
+            raise RefusedError(f"{name} has no box to track from; draw one")
+        # 2. Where it ends.
+        end = self.frame_count - 1 if direction > 0 else 0
+        at_last = "end"
+        others = [frame for frame in keys if (frame - start) * direction > 0]
+        if until in ("default", "key") and others:
+            end = min(others) if direction > 0 else max(others)
+            at_last = "key"
+            if keys[end].box is None:
+                end -= direction  # an outside key frame has no box that the run could arrive at
+        if length is not None and abs(end - start) > length:
+            end, at_last = start + direction * length, "frames"
+        # 3. What is there already is not tracked again.
+        if (end - start) * direction <= 0:
+            return None
+        for run in self.store_.state.runs.values():
+            made = self.project.run(run)
+            is_same = (run.target, run.frame, run.direction, run.step, run.weights) == (
+                target,
+                start,
+                direction,
+                step,
+                self._weights,
+            )
+            if is_same and run.box == keys[start].box and (made.last - end) * direction >= 0:
+                return None
+        lost_limit = LOST_FRAMES if until in ("default", "lost") else None
+        planned = RunInfo(
+            target, start, cast("Box", keys[start].box), cast("Any", direction), step, "",
+            weights=self._weights,
+        )  # fmt: skip
+        return PlannedRun(planned, end, at_last, lost_limit)
+
+    def begin_run(self, info: RunInfo) -> tuple[str, Path]:
+        """A file for the rows of a run."""
+        with self._lock:
+            name = self.store_.new_file()
+            return name, self.store_.begin_rows(name, replace(info, file=name))
+
+    def finish_runs(self, runs: Mapping[str, RunInfo]) -> dict[str, Any]:
+        """Take in the runs whose rows are in the files of these names, as one step of undo."""
+        with self._lock:
+            state, edits = self.store_.state, list[Edit]()
+            for name, run in runs.items():
+                rows = self.store_.finish_rows(name)
+                if len(rows) and run.target in state.targets:
+                    content = replace(run, file=name)
+                    number = f"{state.next_run + len(edits):06d}"
+                    edits.append(["run", number, _plain(content)])
+            changes = None
+            if edits:
+                targets = list(dict.fromkeys(edit[2]["target"] for edit in edits))
+                named = self.project.name_of(targets[0])
+                text = f"tracking of {named if len(targets) == 1 else f'{len(targets)} targets'}"
+                changes = self._commit(edits, text, "tracker")
+            for name in runs:
+                self.store_.end_rows(name)
+            return {"revision": self.store_.revision, "changes": changes}
+
+    # -- Telling
+
+    def banner(self, level: str, code: str, text: str | None) -> None:
+        """Show a line until it is taken away with the text None."""
+        shown_now = {"level": level, "code": code, "text": text}
+        if text is None:
+            self._banners.pop(code, None)
+        else:
+            self._banners[code] = shown_now
+        self._tell({"type": "banner", "clip": self.number, **shown_now})
+
+    def _tell_clip(self) -> None:
+        self._tell({"type": "clip", "clip": self.summary()})
+
+
+def _plain(run: RunInfo) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in RunInfo.__slots__}
+
+
+def _or_none(values: FloatArray, digits: int) -> list[float | None]:
+    rounded = values.round(digits).tolist()
+    return [None if value != value else value for value in rounded]
+
+
+def _boxes_to_json(boxes: FloatArray) -> dict[str, list[float | None]]:
+    return {name: _or_none(boxes[:, k], 2) for k, name in enumerate("xywh")}
+
+
+def rows_to_json(target: int, revision: int, rows: ResolvedRows) -> dict[str, Any]:
+    """Columns of resolved rows."""
+    return {
+        "target": target,
+        "first": rows.first,
+        "last": rows.first + len(rows) - 1,
+        "revision": revision,
+        **_boxes_to_json(rows.boxes),
+        "score": _or_none(rows.scores, 4),
+        "agreement": _or_none(rows.agreements, 4),
+        "status": rows.statuses.tolist(),
+        "source": rows.sources.tolist(),
+        "flags": _flags(rows).tolist(),
+    }
+
+
+def rows_to_bytes(rows: ResolvedRows) -> bytes:
+    """The same as little-endian columns: six of float32, three of uint8."""
+    numbers = [*rows.boxes.T, rows.scores, rows.agreements]
+    small = [rows.statuses, rows.sources, _flags(rows)]
+    return b"".join(
+        [np.ascontiguousarray(column, "<f4").tobytes() for column in numbers]
+        + [column.astype(np.uint8).tobytes() for column in small]
+    )
+
+
+def _flags(rows: ResolvedRows) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    flags = rows.checks * 1 + rows.occluded * 2 + rows.picked * 4
+    return flags.astype(np.uint8)
+
+
+# --- Where things are ----------------------------------------------------------------------------
+
+
+def check_recording(location: str) -> None:
+    """Check that a clip is a recording, without opening it.
+
+    Raises:
+        VideoError: it is a camera, a stream or standard input.
+    """
+    is_address = "://" in location or location in ("-", "pipe:", "pipe:0")
+    is_camera = location.isdecimal() and not os.path.exists(location)
+    try:
+        is_device = stat.S_ISCHR(os.stat(os.path.expanduser(location)).st_mode)
+    except (OSError, ValueError):
+        is_device = False
+    if is_address or is_camera or is_device:
+        raise VideoError(
+            f"{location} is a camera or a stream, and the studio goes back and forth in a clip; "
+            "record it first, then give the file"
+        )
+
+
+def display_name(location: str) -> str:
+    """The name of a clip in the page: that of its file or folder."""
+    return Path(location).name or str(location)
+
+
+def project_folder(location: str, parent: Path | None) -> Path:
+    """The folder of a clip's project: beside the clip, or in the folder given."""
+    path = Path(os.path.expanduser(location)).absolute()
+    if parent is None:
+        name = "frames" if any(sign in path.name for sign in "*?[%") else path.name
+        return path.with_name(f"{name}.siamtrack")
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    stem = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in path.stem)
+    return parent.expanduser() / f"{stem or 'clip'}-{digest}"
+
+
+def _stamp(location: str) -> tuple[int, int]:
+    """Size in bytes and time of the last change of a clip; of all its files for a folder."""
+    path = Path(os.path.expanduser(location))
+    files = [path] if path.is_file() else [file for file in path.glob("*") if file.is_file()]
+    stats = [file.stat() for file in files]
+    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
