@@ -11,6 +11,8 @@
     ├── MissingPackageError      ImportError   package that this installation leaves out
     ├── DatasetError             ValueError    data set missing or inconsistent
     ├── VideoError               OSError       video source that cannot be read
+    ├── FrameNumberError         IndexError    number of a frame that there is not
+    ├── NotNumberedError         TypeError     frames asked by number that only come in order
     ├── OutputError              OSError       file or folder that cannot be written
     ├── DisplayUnavailableError  RuntimeError  no display for a window
     ├── TrainingError            RuntimeError  training cannot go on
@@ -150,6 +152,14 @@ class DatasetError(SiamTrackError, ValueError):
 
 class VideoError(SiamTrackError, OSError):
     """A video source that cannot be read."""
+
+
+class FrameNumberError(SiamTrackError, IndexError):
+    """A frame was asked for by a number that is none of the recording's."""
+
+
+class NotNumberedError(SiamTrackError, TypeError):
+    """Frames were asked for by number, or their number, where they only come in order."""
 
 
 class OutputError(SiamTrackError, OSError):

@@ -109,11 +109,17 @@ def opens_window(node: ast.AST) -> bool:
     return head == "cv2" and tail in GUI_CALLS
 
 
+def sets_ffmpegs_log_level(node: ast.AST) -> bool:
+    """It installs a callback into Python: freeing a decoder with threads then waits for ever."""
+    return isinstance(node, ast.Call) and dotted(node.func).endswith("logging.set_level")
+
+
 RULES: dict[str, Callable[[ast.AST], bool]] = {
     rule.__name__: rule
     for rule in (
         asserts, prints, catches_everything, raises_vaguely, unpickles, draws_from_global_rng,
         rebinds_globals, assumes_cuda, parses_bool_from_text, imports_pyplot, opens_window,
+        sets_ffmpegs_log_level,
     )
 }  # fmt: skip
 
@@ -165,6 +171,7 @@ def test_the_package_was_found() -> None:
         ("import matplotlib.pyplot as plt", "imports_pyplot"),
         ("from matplotlib import pyplot", "imports_pyplot"),
         ("cv2.imshow('frame', image)", "opens_window"),
+        ("av.logging.set_level(av.logging.ERROR)", "sets_ffmpegs_log_level"),
     ],
 )
 def test_rule_sees_what_it_forbids(source: str, rule: str) -> None:

@@ -13,7 +13,7 @@ from siamtrack.data.datasets import open_dataset, parse_spec
 from siamtrack.data.sequence import Dataset, VideoSequence, fractions_problem
 from siamtrack.errors import DatasetError, Problem
 from siamtrack.utils.images import image_size
-from siamtrack.video.decode import ImageFrames
+from siamtrack.video.random_access import ImageFrames
 
 _WORKERS = 2  # Decoding more at once than there are cores only costs memory.
 _BATCH = 256

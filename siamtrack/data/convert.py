@@ -45,8 +45,8 @@ from siamtrack.data.formats.yolo import read_yolo, write_yolo, write_yolo_tracks
 from siamtrack.errors import ConfigError, DatasetError, OutputError, VideoError
 from siamtrack.utils.files import atomic_path, atomic_write
 from siamtrack.utils.images import is_image
-from siamtrack.video.decode import VideoFile
 from siamtrack.video.frames import DEFAULT_FPS
+from siamtrack.video.random_access import VideoFile
 from siamtrack.video.source import open_source
 from siamtrack.video.tables import read_table, separator_of, write_table
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from siamtrack.errors import ConfigError, DatasetError, Problem, dataset_error
 from siamtrack.types import BoolArray, FloatArray, Image
-from siamtrack.video.decode import Frames
+from siamtrack.video.random_access import Frames
 
 _log = logging.getLogger(__name__)
 

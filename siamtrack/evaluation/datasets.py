@@ -26,7 +26,7 @@ from siamtrack.evaluation.got10k_toolkit import toolkit_module
 from siamtrack.evaluation.groups import SequenceGroup, own_groups, read_groups
 from siamtrack.evaluation.protocols import Protocol
 from siamtrack.types import BoolArray, FloatArray
-from siamtrack.video.decode import Frames
+from siamtrack.video.random_access import Frames
 
 ALIASES = {"got10k": "got10k-val", "nfs": "nfs30", "otb": "otb100", "otb2015": "otb100"}
 

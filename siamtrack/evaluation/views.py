@@ -25,7 +25,7 @@ from siamtrack.data.sequence import VideoSequence
 from siamtrack.errors import ConfigError
 from siamtrack.evaluation.datasets import EvalSequence, Truth, frames_with_box
 from siamtrack.types import BoolArray, FloatArray, Image, IntArray
-from siamtrack.video.decode import Frames
+from siamtrack.video.random_access import Frames
 
 VIEWS = ("start", "third", "mirror", "reverse", "half")
 PLAIN = "start"

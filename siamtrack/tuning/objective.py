@@ -26,7 +26,7 @@ from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Image
 from siamtrack.utils.files import Closing
 from siamtrack.utils.workers import WorkerPool
-from siamtrack.video.decode import Frames
+from siamtrack.video.random_access import Frames
 
 AucBySequence = dict[str, float]
 

@@ -144,6 +144,15 @@ def count_pictures(path: Path) -> int:
         return 1
 
 
+def is_animation(path: Path) -> bool:
+    """Whether a file says how long its pictures are shown; False for what cannot be opened."""
+    try:
+        kind = kind_of_picture(head := read_head(path))
+    except DatasetError:
+        return False
+    return kind == "gif" or _is_animated(kind, head)
+
+
 def _is_animated(kind: str | None, head: bytes) -> bool:
     if kind == "png":
         return b"acTL" in head.split(b"IDAT")[0]

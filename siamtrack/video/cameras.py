@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ from siamtrack.types import Image
 from siamtrack.utils.images import list_pages, sample_pages
 from siamtrack.utils.levels import Levels, ValueRange
 from siamtrack.utils.opencv import SILENT, set_log_level
-from siamtrack.utils.picture_files import PictureFile, open_picture_file
+from siamtrack.utils.picture_files import PictureFile, is_animation, open_picture_file
 from siamtrack.video.frames import DEFAULT_FPS, Reader, SourceInfo
 from siamtrack.video.times import warn_of_assumed_rate
 
@@ -106,6 +108,9 @@ class ImagesReader(Reader):
         fps: rate the pictures are shown at; None: as an animation says, else 30.
         value_range: the values shown as black and white; None: see `Levels`.
 
+    Attributes:
+        place: of the picture read last, in the list of all.
+
     Raises:
         VideoError: none of the pictures can be read, or a file holds a stack that is no film.
     """
@@ -127,7 +132,8 @@ class ImagesReader(Reader):
         self._fps = fps or DEFAULT_FPS
         self._keeps_delays = fps is None
         self._steps, self._delays_s = 0, 0.0  # so far, of pictures without and with a delay
-        self._position = 0
+        self.place = -1
+        self._warned: set[Path] = set()
         self._file: PictureFile | None = None
         self._levels = Levels(
             name, lambda: sample_pages(self._pages, upright=True), given=value_range
@@ -147,25 +153,18 @@ class ImagesReader(Reader):
         self.info = SourceInfo(name, nominal_fps, (width, height), len(self._pages))
 
     def _read_next(self) -> tuple[Image, float] | None:
-        while self._position < len(self._pages):
-            path, page = self._pages[self._position]
-            self._position += 1
+        while self.place + 1 < len(self._pages):
             time_s = self._delays_s + self._steps / self._fps
             try:
-                file = self._file
-                if file is None or file.path != path:
-                    file = self._open(path)
-                image = self._levels.to_8_bits(file.read(page, upright=True))
+                image = self.read_place(self.place + 1)
             except DatasetError as error:
                 self._steps += 1
                 self.unreadable += 1
                 _log.info("%s, skipped", error)
                 continue
-            self.picture = path.as_posix() if self._has_folders else path.name
-            if file.count > 1:
-                self.picture += f"#{page}"
-            delay_s = file.delay_s(page) if self._keeps_delays else None
-            if page + 1 == file.count:
+            _, page = self._pages[self.place]
+            delay_s = self._file.delay_s(page) if self._file and self._keeps_delays else None
+            if self._file is not None and page + 1 == self._file.count:
                 self.close()
             if delay_s is None:
                 self._steps += 1
@@ -174,11 +173,42 @@ class ImagesReader(Reader):
             return image, time_s
         return None
 
+    def read_place(self, place: int) -> Image:
+        """Read the picture at a place in the list, whatever was read before.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        self.place = place
+        path, page = self._pages[place]
+        file = self._file
+        if file is None or file.path != path:
+            file = self._open(path)
+        image = self._levels.to_8_bits(file.read(page, upright=True))
+        self.picture = path.as_posix() if self._has_folders else path.name
+        if file.count > 1:
+            self.picture += f"#{page}"
+        return image
+
+    def reopen(self) -> Self:
+        """Make another reader of the same pictures, from the first on."""
+        again = copy.copy(self)
+        again._file, again._first, again.place = None, None, -1
+        again._steps, again._delays_s, again.unreadable = 0, 0.0, 0
+        return again
+
+    def plain_times_s(self) -> list[float] | None:
+        """Times of all pictures by the rate; None where a file says how long its own are shown."""
+        if self._keeps_delays and any(is_animation(path) for path in self._listed):
+            return None
+        return [number / self._fps for number in range(len(self._pages))]
+
     def _open(self, path: Path) -> PictureFile:
         """Open the next file, and warn if it holds pictures that are not on the list."""
         self.close()
         self._file = open_picture_file(path)
-        if self._file.count > self._listed[path]:
+        if self._file.count > self._listed[path] and path not in self._warned:
+            self._warned.add(path)
             _log.warning(
                 "%s holds %d pictures, of which the first is read; give the file by itself",
                 path,

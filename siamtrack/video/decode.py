@@ -1,7 +1,7 @@
-"""Decoding video with FFmpeg (PyAV), in order or by frame number.
+"""Decoding video with FFmpeg (PyAV).
 
-Sections: opening; `ContainerReader`, which reads a file or a stream in order and skips damage;
-`Frames`, pictures by number, of a folder (`ImageFrames`) or of a clip (`VideoFile`).
+Sections: opening; `FrameConverter`, from decoded frames to what is shown; `ContainerReader`, which
+reads a file or a stream in order and skips damage. By number: `siamtrack.video.random_access`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
-from functools import cached_property
 from heapq import heappop, heappush
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import av
 import av.error
@@ -25,11 +23,9 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 
-from siamtrack.errors import ConfigError, DatasetError, VideoError
-from siamtrack.types import Image, IntArray
-from siamtrack.utils.images import read_image, sample_pages
+from siamtrack.errors import ConfigError, VideoError
+from siamtrack.types import Image
 from siamtrack.utils.levels import SAMPLES, Levels, RawImage, ValueRange
-from siamtrack.utils.picture_files import PictureFile, open_picture_file
 from siamtrack.video.frames import Reader, SourceInfo
 from siamtrack.video.times import (
     BARE_FPS,
@@ -39,7 +35,6 @@ from siamtrack.video.times import (
     CountedTimes,
     StampTimes,
     has_time_stamps,
-    is_bare,
     is_endless,
     may_restart,
     stated_rate,
@@ -63,6 +58,8 @@ JPEG_END, JPEG_TAIL_BYTES = b"\xff\xd9", 64
 """The marker at the end of a JPEG picture, and how far from the end it may be."""
 TS_PACKET_BYTES = 188
 """Size of a packet of MPEG-TS. Every frame takes one at least."""
+EARLIER_S = 1.0
+"""How much earlier a seek aims in MPEG-TS and MPEG-PS, which have no index and lead too far."""
 SHORT_TAIL_S = 0.25
 """A file without a frame count may end this much before its duration and still count as whole."""
 _STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
@@ -292,7 +289,7 @@ def _remove_comb(image: Image) -> Image:
     return result
 
 
-def _sample_clip(location: str, index: int) -> Iterator[RawImage]:
+def sample_clip(location: str, index: int) -> Iterator[RawImage]:
     """Decode `SAMPLES` frames spread over a stream of a file, fewer where it cannot be searched."""
     if not location.startswith("file:"):
         return  # Behind an address or a pipe nothing can be looked at twice.
@@ -336,6 +333,11 @@ class ContainerReader(Reader):
         fps: frames per second instead of those that the container records; None for its own. The
             times of a live source stay those that were sent, or of arrival.
         value_range: the values shown as black and white; None: see `Levels`.
+        to_image: converter to share with another reader of the same clip; None for one of its own.
+
+    Attributes:
+        to_image: turns decoded frames into pictures as they are shown.
+        first_stamp: of the first frame; None where it has none.
 
     Raises:
         VideoError: no frame can be decoded.
@@ -351,11 +353,15 @@ class ContainerReader(Reader):
         low_latency: bool = False,
         fps: float | None = None,
         value_range: ValueRange | None = None,
+        to_image: FrameConverter | None = None,
     ) -> None:
         self._container = container
         self._stream = stream
-        samples = _sample_clip(container.name, stream.index)
-        self._to_image = FrameConverter(shown, Levels(shown, lambda: samples, given=value_range))
+        self._number = container.streams.video.index(stream)
+        if to_image is None:
+            samples = sample_clip(container.name, stream.index)
+            to_image = FrameConverter(shown, Levels(shown, lambda: samples, given=value_range))
+        self.to_image = to_image
         stream.thread_type = "SLICE" if low_latency else "AUTO"
         self._shown = shown
         self._is_stream = is_stream
@@ -373,8 +379,12 @@ class ContainerReader(Reader):
         self._read_failed = False
         self._ends_whole = False  # by the last packet
         self._frames = self._decode()
+        self._first_decoded: tuple[VideoFrame, float] | None = None
         try:
-            self._first = self._read_next()
+            self._first_decoded = self._next_decoded()
+            if self._first_decoded is not None:
+                self._first = self.to_image(self._first_decoded[0]), self._first_decoded[1]
+                self.first_stamp = self._first_decoded[0].pts
         finally:
             if self._first is None:
                 container.close()
@@ -393,7 +403,7 @@ class ContainerReader(Reader):
             self._fps,
             (width, height),
             counted or by_duration or None,
-            1 / aspect if self._to_image.is_sideways else aspect,
+            1 / aspect if self.to_image.is_sideways else aspect,
         )
 
     def close(self) -> None:
@@ -401,13 +411,68 @@ class ContainerReader(Reader):
         self._frames.close()
         self._container.close()
 
+    @property
+    def can_reopen(self) -> bool:
+        """Whether this is a file, which can be opened again and searched."""
+        return self._container.name.startswith("file:") and not self._is_stream
+
+    def open_again(self) -> tuple[InputContainer, VideoStream]:
+        """Open the same stream of the same file once more; the caller closes the container."""
+        return open_container(self._container.name, self._shown, number=self._number)
+
+    def reopen(self) -> ContainerReader:
+        """Make another reader of the same file that delivers the same, from the start."""
+        # A rate that was assumed is given, so that it is not warned of again.
+        fps = self._fps if isinstance(self._time_of, CountedTimes) else None
+        return ContainerReader(*self.open_again(), self._shown, fps=fps, to_image=self.to_image)
+
+    def make_times(self) -> StampTimes:
+        """What gives frames of this file their times, from the first one on."""
+        fps = self._fps if isinstance(self._time_of, CountedTimes) else None
+        return self._choose_times(fps, is_live=False)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was read since it was opened."""
+        return self._first_decoded is not None
+
+    @property
+    def margin(self) -> int:
+        """How much earlier than a key frame a seek has to aim, in ticks of the stamps."""
+        has_index = self._container.format.name not in ("mpeg", "mpegts")
+        return 0 if has_index else round(EARLIER_S / float(self._stream.time_base or 1))
+
+    def decoded(self) -> Iterator[tuple[VideoFrame, float]]:
+        """Frames before conversion and their times in s, from the start: instead of `read`."""
+        pair, self._first_decoded = self._first_decoded, None
+        while pair is not None:
+            yield pair
+            pair = self._next_decoded()
+
+    def decode_from(self, stamp: int) -> Iterator[VideoFrame]:
+        """Seek to the key frame before a stamp and decode on, without times.
+
+        Raises:
+            av.FFmpegError: the file cannot be searched.
+        """
+        self._first_decoded = None
+        self._frames.close()
+        self._container.seek(stamp, stream=self._stream)
+        self._frames = self._decode()
+        return self._frames
+
     def _read_next(self) -> tuple[Image, float] | None:
+        self._first_decoded = None  # It was delivered, and is not kept.
+        pair = self._next_decoded()
+        return None if pair is None else (self.to_image(pair[0]), pair[1])
+
+    def _next_decoded(self) -> tuple[VideoFrame, float] | None:
         frame = next(self._frames, None)
         if frame is None:
             return None
         self._decoded += 1
         stamp = heappop(self._coded_stamps) if self._coded_stamps else frame.pts
-        return self._to_image(frame), self._time_of(_to_seconds(self._stream, stamp))
+        return frame, self._time_of(_to_seconds(self._stream, stamp))
 
     def _choose_times(self, fps: float | None, *, is_live: bool) -> StampTimes:
         """What times the frames have: by stamps, by arrival, or by a rate."""
@@ -555,236 +620,3 @@ class ContainerReader(Reader):
             return 0
         tail_s = duration_s - (self._time_of.last_s or 0.0) - 1 / self._fps
         return self.unreadable + max(0, round(tail_s * self._fps))
-
-
-# Reading by frame number
-
-
-class Frames(Protocol):
-    """Pictures by number, uint8 (H, W, 3) BGR; unreadable or missing ones raise `DatasetError`."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int) -> Image:
-        """Decode one frame."""
-
-    def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
-        """Decode several frames, efficiently when `indices` ascend."""
-
-    def path(self, index: int) -> Path:
-        """File that holds the frame."""
-
-    def key(self, index: int) -> str:
-        """Identity of the picture, equal for equal frames in all sequences."""
-
-
-@dataclass(frozen=True)
-class ImageFrames:
-    """Pictures of one folder.
-
-    Attributes:
-        folder: where they are.
-        names: file names in frame order; a file that holds several pictures is there several times.
-        upright: turn them as their EXIF orientation says.
-        pages: number of each picture in its file; None: every file holds one.
-    """
-
-    folder: Path
-    names: tuple[str, ...]
-    upright: bool = False
-    pages: tuple[int, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_levels"}
-
-    @cached_property
-    def _levels(self) -> Levels:
-        return Levels(self.folder.name, self._sample, log_level=logging.INFO)
-
-    def _sample(self) -> Iterator[RawImage]:
-        places = [(self.folder / name, self._page(k)) for k, name in enumerate(self.names)]
-        return sample_pages(places, upright=self.upright)
-
-    def _page(self, index: int) -> int:
-        return self.pages[index] if self.pages is not None else 0
-
-    def read(self, index: int) -> Image:
-        """Decode one frame."""
-        path = self.path(index)
-        return read_image(path, upright=self.upright, page=self._page(index), levels=self._levels)
-
-    def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
-        """Decode several frames in the order given; a stack stays open from one to the next."""
-        file: PictureFile | None = None
-        try:
-            for index in indices:
-                path = self.path(index)
-                if file is None or file.path != path:
-                    if file is not None:
-                        file.close()
-                    file = None
-                    file = open_picture_file(path, is_one=self.pages is None)
-                raw = file.read(self._page(index), upright=self.upright)
-                yield self._levels.to_8_bits(raw)
-        finally:
-            if file is not None:
-                file.close()
-
-    def path(self, index: int) -> Path:
-        """File of the frame."""
-        _check_index(index, len(self.names), self.folder)
-        return self.folder / self.names[index]
-
-    def key(self, index: int) -> str:
-        """Path of the file, with the number of the picture where it holds several."""
-        path = str(self.path(index))
-        return path if self.pages is None else f"{path}#{self._page(index)}"
-
-
-class _ClipIndex(NamedTuple):
-    """Presentation times of all frames in order, and the numbers of those to start decoding at."""
-
-    times: IntArray
-    starts: IntArray
-    fps: float | None
-    is_timed: bool
-
-
-_Numbered: TypeAlias = Iterator[tuple[int, "VideoFrame"]]
-"""Decoded frames with their numbers."""
-
-
-class VideoFile:
-    """Frames of a clip by number in presentation order, upright.
-
-    A frame is found by its time stamp: number 57 is the same picture whether it was reached by
-    decoding everything before it or by seeking. The clip is open only during a read, and is indexed
-    without decoding at the first one.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.file = path
-        self._stream_number: int | None = None  # chosen when the clip is first opened
-
-    def __len__(self) -> int:
-        return len(self._index.times)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_to_image"}
-
-    @cached_property
-    def _to_image(self) -> FrameConverter:
-        with self._open() as (container, stream):
-            location, index = container.name, stream.index
-        return FrameConverter(
-            self.file.name,
-            Levels(self.file.name, lambda: _sample_clip(location, index), log_level=logging.INFO),
-        )
-
-    @property
-    def fps(self) -> float | None:
-        """Nominal frames per second; None when unknown."""
-        return self._index.fps
-
-    def path(self, index: int) -> Path:
-        """The clip, for every frame."""
-        return self.file
-
-    def key(self, index: int) -> str:
-        """Path of the clip and number of the frame."""
-        return f"{self.file}#{index}"
-
-    def read(self, index: int) -> Image:
-        """Decode one frame, starting at the key frame before it."""
-        return next(self.iterate([index]))
-
-    def iterate(self, indices: Iterable[int]) -> Iterator[Image]:
-        """Decode several frames, seeking over what is not needed."""
-        decoded: _Numbered = iter(())
-        position, image = -1, np.empty(0, np.uint8)
-        for index in indices:
-            _check_index(index, len(self), self.file)
-            if index != position:
-                starts = self._index.starts
-                start = int(starts[np.searchsorted(starts, index, side="right") - 1])
-                # Seek backwards, and forwards only over a key frame: else decode on.
-                if position < 0 or index < position or start > position + 1:
-                    decoded = self._decode(start)
-                decoded, image = self._advance(decoded, index)
-                position = index
-            yield image.copy()
-
-    def _advance(self, decoded: _Numbered, index: int) -> tuple[_Numbered, Image]:
-        """Decode up to a frame; from the beginning where seeking led beyond it."""
-        for frames in (decoded, self._decode(0)):
-            for number, frame in frames:
-                if number == index:
-                    return frames, self._to_image(frame)
-                if number > index:
-                    break
-        raise DatasetError(f"frame {index} of clip {self.file} cannot be decoded; copy it again")
-
-    def _decode(self, start: int) -> _Numbered:
-        """Frames with their numbers, from a key frame on, or from wherever seeking led instead."""
-        times, _, _, is_timed = self._index
-        with self._open() as (container, stream):
-            if start:
-                container.seek(int(times[start]), stream=stream)
-            for count, frame in enumerate(container.decode(stream)):
-                has_time = is_timed and frame.pts is not None
-                yield int(np.searchsorted(times, frame.pts or 0)) if has_time else count, frame
-
-    @cached_property
-    def _index(self) -> _ClipIndex:
-        with self._open() as (container, stream):
-            fps = stated_rate(container, stream)
-            packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-            if _tell_frames_apart(packets, container):
-                times = np.sort(np.array([p.pts for p in packets], np.int64))
-                key_times = np.array([p.pts for p in packets if p.is_keyframe], np.int64)
-                starts = np.union1d([0], np.searchsorted(times, key_times))
-                return _ClipIndex(times, starts, fps, is_timed=True)
-        # Without times, count the frames by decoding, and always start at the first.
-        with self._open() as (container, stream):
-            times = np.arange(sum(1 for _ in container.decode(stream)))
-        return _ClipIndex(times, np.zeros(1, np.int64), fps, is_timed=False)
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """Open the clip for one read, with FFmpeg's errors turned into `DatasetError`."""
-        try:
-            with av.open(f"file:{self.file}") as container:
-                stream = find_video(
-                    container, f"file:{self.file}", str(self.file), self._stream_number
-                )
-                if stream is None:
-                    raise DatasetError(f"clip {self.file} holds no video; give a video file")
-                self._stream_number = container.streams.video.index(stream)
-                yield container, stream
-        except (av.FFmpegError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DatasetError(
-                f"clip {self.file} cannot be decoded: {reason}; copy it again"
-            ) from error
-
-
-def _tell_frames_apart(packets: Sequence[Packet[VideoStream]], container: InputContainer) -> bool:
-    """Whether every frame has a time stamp of its own, by one clock for the whole clip."""
-    # AVI has no presentation times: FFmpeg makes them up, in coding order.
-    if container.format.name == "avi" or is_bare(container):
-        return False
-    times = [p.pts for p in packets if p.pts is not None]
-    if len(set(times)) < len(packets):
-        return False
-    coded = np.array([p.dts for p in packets if p.dts is not None], np.int64)
-    steps_s = np.diff(coded) * float(packets[0].time_base or 0) if packets else np.zeros(0)
-    longest_s = NEW_CLOCK_S if may_restart(container) else BROKEN_STAMP_S
-    return bool(((steps_s >= 0) & (steps_s <= longest_s)).all())
-
-
-def _check_index(index: int, count: int, where: Path) -> None:
-    if not 0 <= index < count:
-        raise DatasetError(f"there is no frame {index} in {where}; it has {count}, from 0")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from siamtrack.types import Image
+from siamtrack.utils.files import Closing
 
 DEFAULT_FPS = 30.0
 """Rate assumed where a source reports none."""
@@ -49,7 +50,7 @@ class SourceInfo:
     pixel_aspect: Fraction = Fraction(1)
 
 
-class Reader(ABC):
+class Reader(Closing, ABC):
     """Reads pictures in order, for one thread at a time.
 
     Constructors read the first picture: opening a source without pictures fails at once.

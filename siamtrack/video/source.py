@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self, SupportsIndex, TypeAlias, cast
 
-from siamtrack.errors import ConfigError, SiamTrackError, VideoError, shown
+from siamtrack.errors import ConfigError, NotNumberedError, SiamTrackError, VideoError, shown
 from siamtrack.types import Image
 from siamtrack.utils.config import plain_number
 from siamtrack.utils.files import Closing
@@ -30,6 +30,7 @@ from siamtrack.utils.picture_files import kind_of_picture, read_head
 from siamtrack.video.cameras import CameraReader, ImagesReader
 from siamtrack.video.decode import ContainerReader, open_container
 from siamtrack.video.frames import DEFAULT_FPS, Frame, Reader, SourceInfo
+from siamtrack.video.random_access import ClipFrames, NumberedFrames, PictureFrames
 from siamtrack.video.times import is_endless
 
 __all__ = ["Frame", "Source", "open_source"]
@@ -341,6 +342,11 @@ def _open_images(images: Sequence[Path], found: int, text: str, options: _Option
 class Source(Closing):
     """Frames in order, each read when it is asked for: an iterator and a context manager.
 
+    Frames of a file and of pictures can be read by number, too, whatever was read before:
+    `source[57]` is the frame that comes 58th in order, with the same pixels and the same time,
+    `source[-1]` the last one, `len(source)` their number. `reversed(source)` reads backwards, and
+    `source.numbered` gives all of this apart from the source. Not for several threads at once.
+
     Attributes:
         name, fps, frame_wh, pixel_aspect: as in `siamtrack.video.frames.SourceInfo`.
         frame_count: number of frames; None for everything live and when unknown.
@@ -361,6 +367,7 @@ class Source(Closing):
         self._delivered = 0
         self._closed = False
         self._reported = False
+        self._numbered: NumberedFrames | None = None
 
     @property
     def unreadable(self) -> int:
@@ -371,8 +378,7 @@ class Source(Closing):
         return self
 
     def __next__(self) -> Frame:
-        if self._closed:
-            raise VideoError(f"{self.name} is closed; open it again with open_source")
+        self._check_open()
         delivered = self._next_image()
         if delivered is None:
             self._report_unreadable()
@@ -383,10 +389,50 @@ class Source(Closing):
         self._delivered += 1
         return frame
 
+    @property
+    def numbered(self) -> NumberedFrames:
+        """The frames by number; making it indexes the file.
+
+        Raises:
+            NotNumberedError: they come in order only: live, from a pipe or an address, or several
+                recordings.
+            VideoError: the source is closed.
+        """
+        self._check_open()
+        if self._numbered is None:
+            self._numbered = self._number_frames()
+        return self._numbered
+
+    def __len__(self) -> int:
+        return len(self.numbered)
+
+    def __getitem__(self, number: SupportsIndex) -> Frame:
+        return self.numbered[number]
+
+    def __bool__(self) -> bool:
+        return True  # Without this it would depend on the number of frames, which costs time.
+
+    def _number_frames(self) -> NumberedFrames:
+        if isinstance(self._reader, ContainerReader) and self._reader.can_reopen:
+            return ClipFrames(self._reader)
+        if isinstance(self._reader, ImagesReader):
+            return PictureFrames(self._reader)
+        kind = "several recordings" if isinstance(self._reader, ChainReader) else "a stream"
+        raise NotNumberedError(
+            f"{self.name} is {kind}, whose frames come in order only; save it to a file to read "
+            "its frames by number"
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise VideoError(f"{self.name} is closed; open it again with open_source")
+
     def close(self) -> None:
         """Release the file, the camera or the connection; may be called again."""
         if not self._closed:
             self._closed = True
+            if self._numbered is not None:
+                self._numbered.close()
             self._release()
             self._report_unreadable()
 
@@ -452,6 +498,12 @@ class LiveSource(Source):
             with self._changed:
                 self._failure, self._ended = failure, True
                 self._changed.notify()
+
+    def _number_frames(self) -> NumberedFrames:
+        raise NotNumberedError(
+            f"{self.name} is live: its frames have no numbers and there is no end; save it to a "
+            "file to read its frames by number"
+        )
 
     def _next_image(self) -> tuple[Image, float] | None:
         with self._changed:

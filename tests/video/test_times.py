@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from siamtrack.errors import ConfigError, VideoError
-from siamtrack.video.decode import VideoFile
 from siamtrack.video.frames import Frame
+from siamtrack.video.random_access import VideoFile
 from siamtrack.video.source import Source, open_source
 from siamtrack.video.times import ArrivalTimes, StampTimes
 

@@ -51,7 +51,7 @@ from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import BoolArray, FloatArray
 from siamtrack.utils.images import list_images, natural_key
-from siamtrack.video.decode import ImageFrames
+from siamtrack.video.random_access import ImageFrames
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -36,7 +36,8 @@ from siamtrack.types import FloatArray
 from siamtrack.utils.files import walk_files
 from siamtrack.utils.images import IMAGE_SUFFIXES, is_image, list_images, list_pages
 from siamtrack.utils.picture_files import kind_of_picture, read_head
-from siamtrack.video.decode import VIDEO_SUFFIXES, ImageFrames, VideoFile
+from siamtrack.video.decode import VIDEO_SUFFIXES
+from siamtrack.video.random_access import ImageFrames, VideoFile
 from siamtrack.video.tables import read_table, separator_of
 
 _BOX_SUFFIXES = (".csv", ".txt")

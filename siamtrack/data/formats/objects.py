@@ -15,7 +15,7 @@ from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import Box
 from siamtrack.utils.images import image_size
-from siamtrack.video.decode import ImageFrames
+from siamtrack.video.random_access import ImageFrames
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from siamtrack.data.formats.objects import ImageObject, ImageObjects, file_probl
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence
 from siamtrack.errors import ConfigError, Problem, dataset_error
 from siamtrack.types import FloatArray
-from siamtrack.video.decode import VideoFile
+from siamtrack.video.random_access import VideoFile
 
 _KEYS = ("images", "videos")
 

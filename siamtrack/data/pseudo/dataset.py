@@ -38,9 +38,10 @@ from siamtrack.types import FloatArray, Image
 from siamtrack.utils.config import check_ranges, ranged
 from siamtrack.utils.files import atomic_write
 from siamtrack.utils.images import list_images
-from siamtrack.video.decode import VIDEO_SUFFIXES, Frames, ImageFrames, VideoFile
+from siamtrack.video.decode import VIDEO_SUFFIXES
 from siamtrack.video.draw import draw_outlines
 from siamtrack.video.frames import DEFAULT_FPS
+from siamtrack.video.random_access import Frames, ImageFrames, VideoFile
 from siamtrack.video.run import defer_interrupts
 
 logger = logging.getLogger(__name__)

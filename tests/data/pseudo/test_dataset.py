@@ -15,7 +15,7 @@ from siamtrack.data.pseudo import PseudoLabelConfig, find_clips, pseudo_label
 from siamtrack.data.pseudo.dataset import draw_sheet
 from siamtrack.errors import ConfigError, DatasetError, OutputError
 from siamtrack.geometry import iou
-from siamtrack.video.decode import ImageFrames
+from siamtrack.video.random_access import ImageFrames
 
 CONFIG = PseudoLabelConfig(samples=4, max_boxes=2)
 
