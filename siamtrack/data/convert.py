@@ -329,27 +329,88 @@ def convert(
     facts = ClipTracks((), frame_wh=frame_wh, frame_count=frame_count, fps=fps)
     if clip is not None:
         facts = _clip_facts(clip, facts)
-    source_format = source_format or detect_format(source)
-    tracks = read_tracks(
-        source, source_format, frame_wh=facts.frame_wh, first_pixel=source_first_pixel
+    source_format, tracks = read_for_clip(
+        source, facts, source_format, first_pixel=source_first_pixel
     )
     for note in tracks.notes:
         _log.warning("%s: %s", source, note)
-    tracks = _with_facts(source, tracks, facts)
     if clip is not None and target.write is None:
         tracks = _with_clip_times(tracks, clip)
 
-    # 2. Choose what to write.
+    # 2. Choose what to write, and say what is lost.
     if labels:
         tracks = _with_labels(tracks, labels)
+    tracks, lost = choose_tracks(
+        tracks,
+        to,
+        str(source),
+        tolerance=tolerance,
+        keys_only=keys_only,
+        interpolate=interpolate,
+        keep_lost=keep_lost,
+        drop_uncertain=drop_uncertain,
+    )
+    if strict and lost:
+        raise DatasetError(f"{source} holds more than {to} can: {'; '.join(lost)}")
+    for line in lost:
+        _log.warning("%s", line)
+
+    # 3. Write.
+    write_tracks(
+        tracks,
+        out,
+        to,
+        key_frames_alone=keys_only or tolerance is not None,
+        ignore_uncertain=ignore_uncertain,
+        first_pixel=first_pixel,
+        images_of=clip if images else None,
+        overwrite=overwrite,
+    )
+    return Conversion(
+        source_format, tracks.length, len(tracks.targets), len(tracks.rows), tuple(lost)
+    )
+
+
+def choose_tracks(
+    tracks: ClipTracks,
+    to: str,
+    shown: str,
+    *,
+    tolerance: float | None = None,
+    keys_only: bool = False,
+    interpolate: bool = False,
+    keep_lost: bool = False,
+    drop_uncertain: bool = False,
+) -> tuple[ClipTracks, list[str]]:
+    """Choose the rows that are written.
+
+    Args:
+        tracks: of one clip.
+        to: name in `FORMATS`.
+        shown: what messages call the tracks.
+        tolerance: see `convert`.
+        keys_only: see `convert`.
+        interpolate: see `convert`.
+        keep_lost: see `convert`.
+        drop_uncertain: see `convert`.
+
+    Returns:
+        The tracks, and what the format does not hold, a line for each.
+
+    Raises:
+        ConfigError: an unknown format, or options that do not fit it or each other.
+        DatasetError: a box outside the frame, or no key frames to keep.
+    """
+    target = _known(to)
+    _check_thinning(to, tolerance, keys_only)
     absent = set() if keep_lost or target.write is None else {"lost"}
     absent |= {"uncertain"} if drop_uncertain else set()
     kept = tuple(row for row in tracks.rows if row.status not in absent)
     if len(kept) < len(tracks.rows):
         count, statuses = len(tracks.rows) - len(kept), " and ".join(sorted(absent))
-        _log.warning("%s: %d row(s) of %s targets left out", source, count, statuses)
+        _log.warning("%s: %d row(s) of %s targets left out", shown, count, statuses)
     tracks = replace(tracks, rows=kept)
-    _check_inside(source, tracks)
+    check_inside(shown, tracks)
     if interpolate:
         lines = (
             draw_lines([(row, False) for row in rows], None) for rows in tracks.targets.values()
@@ -358,34 +419,57 @@ def convert(
     if tolerance is not None:
         tracks = thin(tracks, tolerance)
     if keys_only:
-        tracks = _only_keys(source, tracks, target)
-
-    # 3. Say what is lost.
+        tracks = _only_keys(shown, tracks, target)
     lost = _lost(to, target, tracks, is_thinned=tolerance is not None)
     if tracks.fps is None and "times" in target.keeps:
         if any(row.time_s is None for row in tracks.rows):
             lost.append(f"times: no frame rate is known, {DEFAULT_FPS:g} assumed (--fps, --clip)")
         tracks = replace(tracks, fps=DEFAULT_FPS)
-    if strict and lost:
-        raise DatasetError(f"{source} holds more than {to} can: {'; '.join(lost)}")
-    for line in lost:
-        _log.warning("%s", line)
+    return tracks, lost
 
-    # 4. Write.
+
+def write_tracks(
+    tracks: ClipTracks,
+    out: Path,
+    to: str,
+    *,
+    key_frames_alone: bool = False,
+    ignore_uncertain: bool = False,
+    first_pixel: int | None = None,
+    images_of: str | Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write tracks that `choose_tracks` chose.
+
+    Args:
+        tracks: of one clip.
+        out: file or folder.
+        to: name in `FORMATS`.
+        key_frames_alone: of formats whose tools draw lines: write the rows marked as key frames.
+        images_of: the clip, to write its frames as well.
+        ignore_uncertain: see `convert`.
+        first_pixel: see `convert`.
+        overwrite: see `convert`.
+
+    Raises:
+        ConfigError: options that do not fit the format.
+        OutputError: it cannot be written.
+        VideoError: the clip cannot be read.
+    """
+    target = _known(to)
+    _check_images(to, out, images_of, images_of is not None)
+    _check_pixels(to, first_pixel, ignore_uncertain)
     if target.write is None:
         timed = [replace(row, time_s=time_of(tracks, row)) for row in tracks.rows]
         write_table(out, timed, kind=cast("Literal['csv', 'json']", to), overwrite=overwrite)
-    else:
-        files = target.write(
-            tracks,
-            first_pixel=target.first_pixel if first_pixel is None else first_pixel,
-            keys_only=keys_only or tolerance is not None,
-            ignore_uncertain=ignore_uncertain,
-        )
-        _write(out, to, files, tracks, clip if images else None)
-    return Conversion(
-        source_format, tracks.length, len(tracks.targets), len(tracks.rows), tuple(lost)
+        return
+    files = target.write(
+        tracks,
+        first_pixel=target.first_pixel if first_pixel is None else first_pixel,
+        keys_only=key_frames_alone,
+        ignore_uncertain=ignore_uncertain,
     )
+    _write(out, to, files, tracks, images_of)
 
 
 def _check_images(to: str, out: Path, clip: str | Path | None, images: bool) -> None:
@@ -421,7 +505,7 @@ def _check_thinning(to: str, tolerance: float | None, keys_only: bool) -> None:
         raise ConfigError("--thin chooses key frames itself; leave out --keys-only")
 
 
-def _only_keys(source: Path, tracks: ClipTracks, target: TrackFormat) -> ClipTracks:
+def _only_keys(source: str, tracks: ClipTracks, target: TrackFormat) -> ClipTracks:
     """Key frames alone; formats that draw lines also need to know where a target comes and goes."""
     if not any(row.key for row in tracks.rows):
         raise DatasetError(f"{source} marks no key frames; leave out --keys-only, or give --thin")
@@ -531,8 +615,8 @@ def _with_labels(tracks: ClipTracks, labels: Sequence[str]) -> ClipTracks:
     )
 
 
-def _check_inside(source: Path, tracks: ClipTracks) -> None:
-    """Check that every box is at least partly in the frame, where its size is known."""
+def check_inside(source: str, tracks: ClipTracks) -> None:
+    """Raise `DatasetError` for a box that lies outside the frame, where its size is known."""
     if tracks.frame_wh is None:
         return
     width, height = tracks.frame_wh
@@ -547,6 +631,29 @@ def _check_inside(source: Path, tracks: ClipTracks) -> None:
 
 
 # --- Reading -------------------------------------------------------------------------------------
+
+
+def read_for_clip(
+    path: Path, facts: ClipTracks, name: str | None = None, *, first_pixel: int | None = None
+) -> tuple[str, ClipTracks]:
+    """Read the tracks of a clip of which something is known.
+
+    Args:
+        path: file or folder.
+        facts: name, size, number and rate of the clip's frames, where they are known; no rows.
+        name: of the format; None: by content.
+        first_pixel: see `read_tracks`.
+
+    Returns:
+        The name of the format, and the tracks.
+
+    Raises:
+        ConfigError: see `read_tracks`.
+        DatasetError: it cannot be read, or is of another clip.
+    """
+    name = name or detect_format(path)
+    tracks = read_tracks(path, name, frame_wh=facts.frame_wh, first_pixel=first_pixel)
+    return name, _with_facts(path, tracks, facts)
 
 
 def read_tracks(

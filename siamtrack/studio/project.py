@@ -89,6 +89,7 @@ class RunInfo:
         reason: why it ended.
         weights, engine, options: what tracked: hash of the weights, name, hash of the options.
         stale: tracked in another file than the clip is now.
+        last: the rows of the file up to this frame are its; None: all.
     """
 
     target: int
@@ -102,6 +103,7 @@ class RunInfo:
     engine: str = ""
     options: str = ""
     stale: bool = False
+    last: int | None = None
 
 
 @dataclass(slots=True)
@@ -130,7 +132,7 @@ class ProjectState:
             "labels": list(self.labels),
             "targets": [[number, asdict(info)] for number, info in self.targets.items()],
             "keys": [
-                [number, frame, _key_to_json(key)]
+                [number, frame, key_to_json(key)]
                 for number, keys in self.keys.items()
                 for frame, key in sorted(keys.items())
             ],
@@ -181,7 +183,7 @@ def _apply_key(state: ProjectState, number: int, frame: int, key: Sequence[Any] 
         keys.pop(frame, None)
     else:
         keys[frame] = _key_from_json(key)
-    return ["key", number, frame, before and _key_to_json(before)]
+    return ["key", number, frame, before and key_to_json(before)]
 
 
 def _apply_picks(state: ProjectState, number: int, picks: Sequence[Sequence[Any]]) -> Edit:
@@ -215,7 +217,8 @@ _APPLY: dict[str, Callable[..., Edit]] = {
 }
 
 
-def _key_to_json(key: KeyFrame) -> list[Any]:
+def key_to_json(key: KeyFrame) -> list[Any]:
+    """A key frame as edits have it."""
     return [None if key.box is None else list(key.box), key.occluded, key.by]
 
 
@@ -279,7 +282,7 @@ class Project:
         self.state = state
         self.frame_count, self.frame_wh = frame_count, frame_wh
         self._read_rows, self.write_rows = read_rows, write_rows
-        self._runs: dict[tuple[str, int, Box, bool], TrackingRun] = {}
+        self._runs: dict[RunInfo, TrackingRun] = {}
 
     def track(self, target: int) -> TargetTrack:
         """Key frames, runs and picks of a target."""
@@ -289,9 +292,12 @@ class Project:
 
     def run(self, info: RunInfo) -> TrackingRun:
         """A run with its rows, one for every frame."""
-        key = info.file, info.frame, info.box, info.stale
+        key = replace(info, target=0, reason="")
         if key not in self._runs:
             rows = self._read_rows(info.file)
+            ahead = (rows["frame"] - info.frame) * info.direction
+            most = ahead.max(initial=0) if info.last is None else abs(info.last - info.frame)
+            rows = rows[(ahead > 0) & (ahead <= most)]
             self._runs[key] = fill_steps(
                 TrackingRun(info.frame, info.box, info.direction, rows, info.stale)
             )
@@ -406,7 +412,7 @@ class Project:
     ) -> list[Edit]:
         """A new target with some key frames of another one, and with their runs."""
         edits: list[Edit] = [["target", number, asdict(info)]]
-        edits += [["key", number, frame, _key_to_json(key)] for frame, key in keys.items()]
+        edits += [["key", number, frame, key_to_json(key)] for frame, key in keys.items()]
         next_run = self.state.next_run
         for run in list(self.state.runs.values()):
             if run.target == source and run.frame in keys:
@@ -473,7 +479,7 @@ class _Fields:
 
     def box(self, name: str) -> list[float]:
         value = self.get(name)
-        numbers = value if isinstance(value, list) and len(value) == 4 else [None]
+        numbers: list[Any] = value if isinstance(value, list) and len(value) == 4 else [None]
         if not all(type(v) in (int, float) and abs(v) < 1e9 for v in numbers):  # not NaN either
             raise MalformedError(f"{name} is {shown(value)}; give four numbers x, y, w, h")
         return [float(v) for v in numbers]
@@ -575,13 +581,13 @@ def _split_target(project: Project, fields: _Fields, created: list[int]) -> _Mad
                 cast("Box", moved[frame].box),
                 1,
                 1,
-                project._write_rows(run),
+                project.write_rows(run),
                 "split",
             )
             edits.append(["run", name, asdict(info_of_run)])
     # 3. The old one ends here.
     gone = [["key", source, k, None] for k in later]
-    ended = ["key", source, frame, _key_to_json(KeyFrame(None))]
+    ended = ["key", source, frame, key_to_json(KeyFrame(None))]
     runs = [
         ["run", name, None]
         for name, run in project.state.runs.items()
@@ -620,7 +626,7 @@ def _merge_targets(project: Project, fields: _Fields, created: list[int]) -> _Ma
         )
     own = state.keys.get(target, {})
     edits = [
-        ["key", target, frame, _key_to_json(key)]
+        ["key", target, frame, key_to_json(key)]
         for frame, key in state.keys.get(other, {}).items()
         if not (key.outside and frame in own)
     ]
@@ -655,7 +661,7 @@ def _set_key(project: Project, fields: _Fields, created: list[int]) -> _Made:
     key = KeyFrame(box, occluded)
     what = "outside" if outside else "box"
     return (
-        [["key", target, frame, _key_to_json(key)], *project.picks_beside(target, frame)],
+        [["key", target, frame, key_to_json(key)], *project.picks_beside(target, frame)],
         f"{what} of {project.name_of(target)} in frame {frame}",
     )
 

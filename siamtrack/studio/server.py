@@ -14,6 +14,7 @@ import json
 import re
 import secrets
 import socket
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -25,13 +26,20 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from siamtrack._version import __version__
 from siamtrack.errors import ConfigError, DatasetError, OutputError, SiamTrackError, VideoError
+from siamtrack.studio.exchange import (
+    IMPORT_IOU,
+    Exchange,
+    ExportOptions,
+    formats_to_json,
+    import_file,
+)
 from siamtrack.studio.frames import (
     QUALITIES,
     WIDTHS,
@@ -184,6 +192,7 @@ class Studio(Closing):
             for number, (location, folder) in enumerate(zip(locations, folders, strict=True))
         ]
         self.jobs = JobQueue(setup, logs, self._tell)
+        self.exchange = Exchange()
         self._closing = threading.Event()
         self._opening = threading.Thread(target=self._open, name="studio-open", daemon=True)
 
@@ -193,8 +202,8 @@ class Studio(Closing):
         Raises:
             SiamTrackError: none of them can be used; what is wrong with the first one.
         """
-        errors = [clip.prepare() for clip in self.clips]
-        if None not in errors:
+        errors = [error for clip in self.clips if (error := clip.prepare()) is not None]
+        if len(errors) == len(self.clips):
             raise errors[0]
 
     def open_all(self) -> None:
@@ -227,6 +236,7 @@ class Studio(Closing):
             self._opening.join()
         for clip in self.clips:
             clip.close()
+        self.exchange.close()
 
 
 # --- Requests ------------------------------------------------------------------------------------
@@ -274,7 +284,7 @@ def _post(handler: _Handler) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
             check_writer(request)
-            body = await read_body(request)
+            body = b"".join([part async for part in body_parts(request)])
             answer = await run_in_threadpool(handler, request, parse_body(body))
         except (SiamTrackError, OSError) as error:
             return _error_of(error)
@@ -289,15 +299,14 @@ def check_writer(request: Request) -> None:
     _studio(request).connections.check_writer(name)
 
 
-async def read_body(request: Request) -> bytes:
-    """The body; a part that does not come in time is an error."""
-    parts: list[bytes] = []
+async def body_parts(request: Request) -> AsyncIterator[bytes]:
+    """The parts of a body; one that does not come in time is an error."""
     stream = request.stream().__aiter__()
     while True:
         try:
-            parts.append(await asyncio.wait_for(anext(stream), REQUEST_TIMEOUT_S))
+            yield await asyncio.wait_for(anext(stream), REQUEST_TIMEOUT_S)
         except StopAsyncIteration:
-            return b"".join(parts)
+            return
         except TimeoutError as error:
             raise MalformedError("the body of the request did not come in time") from error
 
@@ -381,7 +390,7 @@ def _session(request: Request) -> _Answer:
         "engine": studio.setup["engine"],
         "options": studio.setup["options"],
         "clips": [clip.summary() for clip in studio.clips],
-        "formats": [],
+        "formats": formats_to_json(),
         "labels": list(dict.fromkeys(labels)),
         "limits": {
             "import_bytes": MAX_IMPORT_BYTES,
@@ -444,9 +453,14 @@ def _relink(request: Request, body: dict[str, Any]) -> _Answer:
 
 def _start_runs(request: Request, body: dict[str, Any]) -> _Answer:
     clip = _clip(request)
-    asked = [body.get(name) for name in ("targets", "frame", "direction")]
-    until = body.get("until", "default")
-    runs = clip.plan(*asked, until, body.get("frames"), body.get("step"))
+    runs = clip.plan(
+        body.get("targets"),
+        body.get("frame"),
+        body.get("direction"),
+        body.get("until", "default"),
+        body.get("frames"),
+        body.get("step"),
+    )
     if not runs:
         return {"job": None}
     return {"job": _studio(request).jobs.add(clip, body["direction"], runs)}
@@ -474,6 +488,39 @@ def _job(request: Request) -> int:
     if not re.fullmatch(r"\d{1,9}", text):
         raise UnknownNumberError(f"there is no job {text[:20]!r}")
     return int(text)
+
+
+def _export(request: Request, body: dict[str, Any]) -> _Answer:
+    options = ExportOptions.parse(body.get("format"), body.get("options", {}))
+    preview = body.get("preview", False) is True
+    return _studio(request).exchange.export(_clip(request), options, preview=preview)
+
+
+def _exported(request: Request) -> _Answer:
+    file = _studio(request).exchange.file(request.path_params["export"])
+    return FileResponse(file.path, media_type="application/octet-stream", filename=file.name)
+
+
+async def _import(request: Request) -> Response:
+    try:
+        check_writer(request)
+        query = request.query_params
+        try:
+            tolerance = float(query.get("thin", IMPORT_IOU))
+        except ValueError as error:
+            raise MalformedError("thin is no number") from error
+        clip, name = _clip(request), query.get("name", "")
+        with tempfile.TemporaryDirectory(prefix="siamtrack-import-") as folder:
+            upload = Path(folder) / "upload"
+            with upload.open("wb") as file:
+                async for part in body_parts(request):
+                    file.write(part)
+            answer = await run_in_threadpool(
+                import_file, clip, upload, name, query.get("format"), tolerance
+            )
+    except (SiamTrackError, OSError) as error:
+        return _error_of(error)
+    return JSONResponse(answer)
 
 
 async def _frame(request: Request) -> Response:
@@ -512,17 +559,19 @@ def _shot(request: Request) -> Shot:
 
 async def _wait(request: Request, future: Future[bytes]) -> bytes:
     """Wait for a picture, unless the page does not any more."""
-    picture = asyncio.wrap_future(future)
-    gone = asyncio.ensure_future(request.receive())
+
+    async def wait_for_the_end() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        future.cancel()
+
+    gone = asyncio.ensure_future(wait_for_the_end())
     try:
-        await asyncio.wait({picture, gone}, return_when=asyncio.FIRST_COMPLETED)
-        while not picture.done():
-            if gone.done() and gone.result()["type"] == "http.disconnect":
-                future.cancel()
-                raise DroppedError("nobody waits for the picture any more")
-            gone = asyncio.ensure_future(request.receive())
-            await asyncio.wait({picture, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return await picture
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError as error:
+        if not future.cancelled():  # it is this request that is to end
+            raise
+        raise DroppedError("nobody waits for the picture any more") from error
     finally:
         gone.cancel()
 
@@ -608,6 +657,9 @@ def make_application(studio: Studio) -> Starlette:
         Route(f"{clip}/redo", _post(_redo), methods=["POST"]),
         Route(f"{clip}/relink", _post(_relink), methods=["POST"]),
         Route(f"{clip}/runs", _post(_start_runs), methods=["POST"]),
+        Route(f"{clip}/import", _import, methods=["POST"]),
+        Route(f"{clip}/export", _post(_export), methods=["POST"]),
+        Route("/api/exports/{export}", _get(_exported)),
         Route("/api/runs", _get(_jobs)),
         Route("/api/runs/{job}/stop", _post(_stop), methods=["POST"]),
         Route("/api/runs/{job}/move", _post(_move), methods=["POST"]),

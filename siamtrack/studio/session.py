@@ -9,8 +9,9 @@ import stat
 import threading
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -310,10 +311,19 @@ class ClipSession(TrackedClip, Closing):
             first = self.project.check_frame(first)
             last = max(first, self.project.check_frame(last))
             found = candidates(self.project.track(target), first, last)
-            columns = {choice: _boxes_to_json(rows.boxes) for choice, rows in found.items()}
+            columns: dict[str, Any] = {
+                choice: _boxes_to_json(rows.boxes) for choice, rows in found.items()
+            }
             for choice, rows in found.items():
                 columns[choice]["score"] = _or_none(rows.scores, 4)
             return {"first": first, "last": last, "revision": self.store_.revision, **columns}
+
+    @contextmanager
+    def reading(self) -> Iterator[Project]:
+        """The project, which nobody changes while the block runs."""
+        with self._lock:
+            self.check_ready()
+            yield self.project
 
     def to_check(self, threshold: float) -> dict[str, Any]:
         """What a person should look at, of all targets."""
@@ -581,8 +591,8 @@ class ClipSession(TrackedClip, Closing):
             here = self.project.check_frame(cast("int", frame))
             length = cast("int", frames) if until == "frames" else None
             runs = [
-                self._plan_run(target, here, way, cast("str", until), length, cast("int", step))
-                for way in DIRECTIONS[cast("str", direction)]
+                self._plan_run(target, here, way, until, length, cast("int", step))
+                for way in DIRECTIONS[direction]
                 for target in dict.fromkeys(targets)
             ]
             return [run for run in runs if run is not None]

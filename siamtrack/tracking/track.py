@@ -284,7 +284,7 @@ class _Columns:
 
     @property
     def known(self) -> BoolArray:
-        return cast("BoolArray", self.statuses > NOTHING)
+        return self.statuses > NOTHING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
