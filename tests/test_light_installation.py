@@ -52,6 +52,7 @@ def test_commands_work_or_say_what_to_install(tmp_path: Path) -> None:
         two,
         ["bench", *sized, "--engine", "onnx", "--tracker", "siamtrack-nano", "--json"],
         ["demo", "--frames", "2", "--out", str(tmp_path / "demo")],
+        ["bench", "--clips", str(clip.parent), "--clip-frames", "3", "--engine", "onnx", "--json"],
         ["info", "--json"],
         ["compare", str(clip), "--box", box, "--tracker", "siamtrack", "--no-display"],
     ]
@@ -78,7 +79,7 @@ def test_commands_work_or_say_what_to_install(tmp_path: Path) -> None:
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [result[0] for result in results[: len(works)]] == [0] * len(works), results
     assert len((tmp_path / "two.csv").read_text().splitlines()) == 1 + 2 * 6
-    bench, info = json.loads(results[1][1]), json.loads(results[3][1])
+    bench, info = json.loads(results[1][1]), json.loads(results[4][1])
     assert bench["macs"] is None and "torch" in bench["skipped"]["limit"]
     assert info["packages"]["torch"] is None and info["engine"]["chosen"] == "onnx"
     assert {"pip install torch", "pip install openvino"} <= info["advice"].keys()

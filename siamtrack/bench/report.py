@@ -118,9 +118,8 @@ def benchmark(
     others: list[TimedRun] = []
     for spec in config.trackers:
         for threads in config.threads:
-            options_given = {"threads": threads, **spec.options} if spec.is_ours else spec.options
             with cpu_threads(threads):  # some choose their threads when they are built
-                tracker = replace(spec, options=options_given).build()
+                tracker = given_threads(spec, threads).build()
             others.append(TimedRun(spec.label, tracker, clip, threads=threads))
 
     # 3. The limit: the network's MACs at the peak of this machine, in the same precision.
@@ -150,6 +149,13 @@ def benchmark(
     return BenchReport(
         weights, clip.frame_wh, config.frames, macs, peaks, summarize(around), rows, skipped
     )
+
+
+def given_threads(spec: TrackerSpec, threads: int) -> TrackerSpec:
+    """The tracker with so many threads, if it is one of ours and names no number itself."""
+    if not spec.is_ours:
+        return spec
+    return replace(spec, options={"threads": threads, **spec.options})
 
 
 def report_to_dict(report: BenchReport) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class EngineRun(TimedRun):
     ) -> None:
         self.precision = engine.precision
         self._engine = TimedEngine(engine, clock)
-        tracker, name = Tracker(self._engine, options), _name(engine)
+        tracker, name = Tracker(self._engine, options), run_name(engine)
         super().__init__(name, tracker, clip, threads=threads, clock=clock)
 
     def step(self) -> StageTimes:
@@ -190,7 +190,8 @@ class EngineRun(TimedRun):
         return dict(zip(STAGES, stages, strict=True))
 
 
-def _name(engine: Engine) -> str:
+def run_name(engine: Engine) -> str:
+    """Engine and precision, as the tables show them."""
     return f"{engine.name} {engine.precision}"
 
 
@@ -258,7 +259,7 @@ class TargetsRun(TimedRun):
             options = replace(options, redetect_windows=0, look_around_below=0.0)
         self.targets = targets
         self._boxes = spread_boxes(clip.box, clip.frame_wh, targets)
-        tracker, name = MultiTracker(lambda: Tracker(engine, options)), _name(engine)
+        tracker, name = MultiTracker(lambda: Tracker(engine, options)), run_name(engine)
         super().__init__(name, tracker, clip, threads=threads, clock=clock)
 
     def _start(self, first_image: Image) -> None:

@@ -33,6 +33,13 @@ def _parse_targets(
     metavar="WxH",
     help="Frame size in px of the clip that is rendered when no CLIP is given.",
 )
+@click.option(
+    "--clips",
+    "dataset",
+    metavar="DIR",
+    help="Time whole clips instead, starts and lost frames included: a folder of clips with "
+    "their boxes beside them, or a data set as KIND:ROOT.",
+)
 @click.option("--weights", metavar="W", help="Name or file.  [default: siamtrack-lite0]")
 @click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, mps.")
 @click.option(
@@ -41,14 +48,15 @@ def _parse_targets(
     multiple=True,
     metavar="E",
     help="openvino:int8, openvino:bf16, openvino:f32, onnx:int8, onnx, torch; may be repeated.  "
-    "[default: all that run]",
+    "[default: all that run; of --clips and --targets the fastest]",
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
     multiple=True,
     metavar="N",
-    help="CPU threads of a tracker; may be repeated.  [default: 1, and 2 with two cores]",
+    help="CPU threads of a tracker; may be repeated.  [default: 1, and 2 with two cores; of "
+    "--clips only 2]",
 )
 @click.option(
     "--tracker",
@@ -72,10 +80,9 @@ def _parse_targets(
 @click.option(
     "--clip-frames",
     type=click.IntRange(min=2),
-    default=60,
-    show_default=True,
     metavar="N",
-    help="Length of the clip; it is held in memory and repeated.",
+    help="Length of the clip, which is held in memory and repeated; of --clips the most frames of "
+    "each.  [default: 60; of --clips all]",
 )
 @click.option(
     "--targets",
@@ -89,6 +96,7 @@ def command(
     clip: Path | None,
     box: tuple[float, ...] | None,
     size: str,
+    dataset: str | None,
     weights: str | None,
     device: str,
     engines: tuple[str, ...],
@@ -97,7 +105,7 @@ def command(
     rivals: tuple[str, ...],
     model_files: dict[str, Any],
     frames: int,
-    clip_frames: int,
+    clip_frames: int | None,
     target_counts: tuple[int, ...],
     as_json: bool,
 ) -> None:
@@ -107,7 +115,16 @@ def command(
     frame are the crop, its pre-processing, the network and the post-processing, which add up to
     the update; decoding, drawing and encoding are timed beside them. The limit is the time the
     network's multiplications would take at the fastest rate measured on this machine.
+
+    --clips shows what users get: frames per second over whole clips, the start of each included
+    and decoding not, and the time of a start, of frames on which the target is followed, uncertain,
+    verified after a recovery, and lost.
     """
+    if dataset is not None and (clip is not None or target_counts):
+        other = "CLIP" if clip is not None else "--targets"
+        raise click.UsageError(
+            f"--clips and {other} are two benchmarks; give one", click.get_current_context()
+        )
     if clip is not None and box is None:
         raise click.UsageError(
             "CLIP needs a target; add --box x,y,w,h", click.get_current_context()
@@ -123,35 +140,45 @@ def command(
     from tqdm import tqdm
 
     from siamtrack.bench import report as bench
-    from siamtrack.bench.stages import make_clip, parse_size, read_clip
+    from siamtrack.bench.clips import benchmark_clips, clips_text, clips_to_dict
+    from siamtrack.bench.stages import Clip, make_clip, parse_size, read_clip
     from siamtrack.engines.graphs import default_threads
     from siamtrack.evaluation.trackers import parse_trackers
 
+    # The default threads are those of a tracker; fewer show what one core does.
+    most = default_threads()
+    default = (most,) if dataset is not None else tuple(dict.fromkeys((1, most)))
     config = bench.BenchConfig(
         weights=weights,
         engines=engines,
         device=device,
-        threads=threads or tuple(dict.fromkeys((1, default_threads()))),
+        threads=threads or default,
         trackers=tuple(parse_trackers((*trackers, *rivals), model_files)),
         frames=frames,
     )
-    with tempfile.TemporaryDirectory(prefix="siamtrack-bench-") as name:
-        folder = Path(name)
-        if clip is None or box is None:
-            bench_clip = make_clip(folder / "clip.mp4", parse_size(size), clip_frames)
+    with (
+        tempfile.TemporaryDirectory(prefix="siamtrack-bench-") as name,
+        tqdm(desc="bench", unit="turn") as bar,
+    ):
+
+        def on_turn(total: int) -> None:
+            bar.total = total
+            bar.update()
+
+        def one_clip() -> Clip:
+            count = 60 if clip_frames is None else clip_frames
+            if clip is not None and box is not None:
+                return read_clip(clip, box, count)
+            return make_clip(Path(name) / "clip.mp4", parse_size(size), count)
+
+        data: object
+        if dataset is not None:
+            whole = benchmark_clips(config, dataset, most_frames=clip_frames, on_turn=on_turn)
+            data, text = clips_to_dict(whole), clips_text(whole)
+        elif target_counts:
+            rows = bench.benchmark_targets(config, one_clip(), target_counts, on_turn)
+            data, text = bench.targets_to_dict(rows), bench.targets_text(rows)
         else:
-            bench_clip = read_clip(clip, box, clip_frames)
-        with tqdm(desc="bench", unit="turn") as bar:
-
-            def on_turn(total: int) -> None:
-                bar.total = total
-                bar.update()
-
-            data: object
-            if target_counts:
-                rows = bench.benchmark_targets(config, bench_clip, target_counts, on_turn)
-                data, text = bench.targets_to_dict(rows), bench.targets_text(rows)
-            else:
-                report = bench.benchmark(config, bench_clip, folder, on_turn)
-                data, text = bench.report_to_dict(report), bench.report_text(report)
+            report = bench.benchmark(config, one_clip(), Path(name), on_turn)
+            data, text = bench.report_to_dict(report), bench.report_text(report)
     click.echo(json.dumps(data, indent=2) if as_json else text)

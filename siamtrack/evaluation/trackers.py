@@ -230,12 +230,21 @@ class OpenCvTracker:
 
     def __init__(self, make: Callable[[], Any]):
         self._make = make
+        self._made: Any = None  # ahead of the next `init`
         self._tracker: Any = None
         self._box: Box = (0.0, 0.0, 0.0, 0.0)
 
+    def prepare(self) -> None:
+        """Read the model files now, which the next `init` would do.
+
+        Raises:
+            EvaluationError: OpenCV cannot read them.
+        """
+        self._made = self._make()
+
     def init(self, frame_bgr: Image, box: Box) -> None:
         """Start on `frame_bgr`; OpenCV takes integers, so the box is rounded."""
-        self._tracker = self._make()
+        self._tracker, self._made = self._made or self._make(), None
         x, y, w, h = (round(v) for v in box)
         self._tracker.init(frame_bgr, (x, y, max(w, 1), max(h, 1)))
         self._box = box

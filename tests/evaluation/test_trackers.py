@@ -250,6 +250,10 @@ def test_every_init_builds_a_new_opencv_tracker():
     tracker.init(FRAME, (1, 1, 5, 5))
     tracker.init(FRAME, (1, 1, 5, 5))
     assert len(made) == 2
+    tracker.prepare()  # makes the one of the next start ahead
+    assert len(made) == 3
+    tracker.init(FRAME, (1, 1, 5, 5))
+    assert len(made) == 3 and made[2].given == (1, 1, 5, 5)
 
 
 def test_installed_opencv_tracks(rng):
