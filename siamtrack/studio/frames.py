@@ -6,21 +6,24 @@ before they are decoded; encoded ones are kept.
 
 from __future__ import annotations
 
+import io
 import threading
+import zipfile
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from siamtrack.errors import SiamTrackError, VideoError
+from siamtrack.errors import OutputError, SiamTrackError
 from siamtrack.studio.project import RefusedError
 from siamtrack.types import Image
-from siamtrack.utils.files import Closing
-from siamtrack.video.frames import Frame
-from siamtrack.video.source import open_source
+from siamtrack.utils.files import Closing, atomic_write
+from siamtrack.video.random_access import ClipIndex
 
 CACHE_BYTES = 256 << 20
 WIDTHS = (640, 960, 1280, 1920)
@@ -80,43 +83,6 @@ class ShotCache:
             self._shots[clip, shot] = data
             while self._size_bytes > self._limit_bytes:
                 self._size_bytes -= len(self._shots.popitem(last=False)[1])
-
-
-class InOrderClip(Closing):
-    """Frames by number from reading in order: until `open_source` has numbers."""
-
-    def __init__(self, location: str) -> None:
-        self._location = location
-        self.times_s = []
-        with open_source(location, live=False) as video:
-            self.name, self.frame_wh, self.fps = video.name, video.frame_wh, video.fps
-            self.times_s = [frame.time_s for frame in video]
-        self._video = open_source(location, live=False)
-        self._kept: OrderedDict[int, Frame] = OrderedDict()
-        self._next = 0
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.times_s)
-
-    def __getitem__(self, number: int) -> Frame:
-        with self._lock:
-            if number in self._kept:
-                return self._kept[number]
-            if number < self._next:
-                self._video.close()
-                self._video, self._next = open_source(self._location, live=False), 0
-            for frame in self._video:
-                self._next = frame.index + 1
-                self._kept[frame.index] = frame
-                if len(self._kept) > 64:
-                    self._kept.popitem(last=False)
-                if frame.index == number:
-                    return frame
-            raise VideoError(f"frame {number} of {self.name} cannot be read")
-
-    def close(self) -> None:
-        self._video.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -235,3 +201,45 @@ def encode(image: Image, shot: Shot) -> bytes:
         return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     quality = [cv2.IMWRITE_JPEG_QUALITY, shot.quality]
     return cv2.imencode(".jpg", image, quality)[1].tobytes()
+
+
+# --- What is known of a clip, kept from one time to the next --------------------------------------
+
+
+def load_index(path: Path, stamp: Sequence[int]) -> ClipIndex | None:
+    """The index of a clip with its fingerprints; None where there is none of this very file.
+
+    Args:
+        path: of `save_index`.
+        stamp: size and time of the last change of the clip.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            if found["stamp"].tolist() != list(stamp):
+                return None
+            return ClipIndex(
+                stamps=found["stamps"],
+                times_s=found["times_s"],
+                starts=found["starts"],
+                fingerprints=found["fingerprints"],
+                is_searchable=True,
+                unreadable=int(found["unreadable"]),
+            )
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def save_index(path: Path, stamp: Sequence[int], index: ClipIndex) -> None:
+    """Keep the index of a clip that can be searched; it may be deleted at any time."""
+    content = io.BytesIO()
+    np.savez(
+        content,
+        stamp=np.array(stamp, np.int64),
+        stamps=index.stamps,
+        times_s=index.times_s,
+        starts=index.starts,
+        fingerprints=index.fingerprints,
+        unreadable=index.unreadable,
+    )
+    with suppress(OutputError):
+        atomic_write(path, content.getvalue())

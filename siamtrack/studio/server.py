@@ -214,6 +214,11 @@ class Studio(Closing):
         for clip in self.clips:
             if not clip.error and not self._closing.is_set():
                 clip.open()
+        for clip in self.clips:
+            clip.scan(self._is_busy, self._closing)
+
+    def _is_busy(self) -> bool:
+        return self.jobs.is_running or any(clip.is_watched for clip in self.clips)
 
     def _tell(self, event: dict[str, Any]) -> None:
         if event["type"] == "changed-keys":

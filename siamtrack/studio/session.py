@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import threading
+import time
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 from siamtrack.errors import SiamTrackError, VideoError, shown
-from siamtrack.studio.frames import FrameService, InOrderClip, Shot, ShotCache
+from siamtrack.studio.frames import FrameService, Shot, ShotCache, load_index, save_index
 from siamtrack.studio.jobs import LOST_FRAMES, PlannedRun, TrackedClip
 from siamtrack.studio.project import (
     Edit,
@@ -40,6 +41,7 @@ from siamtrack.tracking.track import (
 from siamtrack.types import Box, FloatArray
 from siamtrack.utils.files import Closing
 from siamtrack.video.frames import DEFAULT_FPS
+from siamtrack.video.random_access import UNKNOWN, ClipFrames
 from siamtrack.video.source import open_source
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ _log = logging.getLogger(__name__)
 DIRECTIONS: dict[str, tuple[int, ...]] = {"forward": (1,), "backward": (-1,), "both": (1, -1)}
 UNTIL = ("default", "key", "end", "frames", "lost")
 MAX_STEP = 1000
+INDEX = "frames.idx.npz"
+TELL_EVERY_S = 0.2
 FINGERPRINTED = 3
 """Frames whose pixels tell a clip from another one of the same length."""
 
@@ -136,14 +140,67 @@ class ClipSession(TrackedClip, Closing):
         self.close()
 
     def _open_clip(self) -> None:
-        self._video = InOrderClip(self.location)
+        self._video = open_source(self.location, live=False)
         self.frame_wh, self.fps = self._video.frame_wh, self._video.fps
-        self.frame_count = len(self._video)
+        frames, self._stamp = self._video.numbered, _stamp(self.location)
+        known = load_index(self._folder / INDEX, self._stamp)
+        if isinstance(frames, ClipFrames) and known is not None and len(known) == len(frames):
+            frames.index = known
+        self.frame_count = len(frames)
         self._service = FrameService(lambda frame: self._video[frame].image, self._cache)
+        self._note_index()
+
+    def _note_index(self) -> None:
+        """Say what a person should know of the clip's frames."""
+        frames = self._video.numbered
+        if not isinstance(frames, ClipFrames):
+            return
+        if not frames.index.is_searchable:
+            text = (
+                "this clip has no usable time stamps, so that going back in it is slow; a copy is "
+                "fast: ffmpeg -i IN -c copy OUT.mkv"
+            )
+            self.banner("warning", "unsearchable", text)
+        if frames.index.unreadable:
+            text = f"{frames.index.unreadable} frames of this clip are damaged and left out"
+            self.banner("warning", "damaged", f"{text}, as siamtrack track does")
+
+    def scan(self, wait_while: Callable[[], bool], is_over: threading.Event) -> None:
+        """Decode the clip once in order, so that every frame is known by its pixels.
+
+        Args:
+            wait_while: others have more urgent work.
+            is_over: ends it.
+        """
+        if self.error or not self.is_ready:
+            return
+        frames = self._video.numbered
+        if not isinstance(frames, ClipFrames) or not frames.index.is_searchable:
+            return
+        total, told_s = len(frames), 0.0
+        done = int((frames.index.fingerprints != UNKNOWN).sum())
+        if done == total:
+            return
+        for done in frames.take_fingerprints():
+            while wait_while() and not is_over.is_set():
+                is_over.wait(0.1)
+            if is_over.is_set():
+                return
+            if time.monotonic() - told_s > TELL_EVERY_S or done == total:
+                told_s = time.monotonic()
+                event = {"type": "scan", "clip": self.number, "done": done, "total": total}
+                self._tell(event)
+        with self._lock:
+            if frames.index.is_searchable:
+                save_index(self._folder / INDEX, self._stamp, frames.index)
+            self.frame_count = self.project.frame_count = len(frames)
+            self._note_index()
+            self._count()
+        self._tell_clip()
 
     def _open_project(self) -> None:
         store = self.store_
-        size, mtime_ns = _stamp(self.location)
+        size, mtime_ns = self._stamp
         facts = {"name": self.name, "size": size, "mtime_ns": mtime_ns}
         if (store.clip.get("size"), store.clip.get("mtime_ns")) != (size, mtime_ns):
             found = {
@@ -191,6 +248,11 @@ class ClipSession(TrackedClip, Closing):
         for frame in picked:
             value = zlib.crc32(self._video[frame].image.tobytes(), value)
         return f"{value:08x}"
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody waits for a picture."""
+        return self._service is not None and not self._service.is_idle
 
     @property
     def store_(self) -> ProjectStore:
@@ -286,11 +348,8 @@ class ClipSession(TrackedClip, Closing):
         """Time of every frame."""
         with self._lock:
             self.check_ready()
-            return [self.time_s(frame) for frame in range(self.frame_count)]
-
-    def time_s(self, frame: int) -> float:
-        """Time of a frame."""
-        return float(self._video.times_s[frame])
+            times_s: list[float] = self._video.numbered.times_s.tolist()
+            return times_s
 
     def rows(
         self, target: int, first: int, last: int | None, threshold: float

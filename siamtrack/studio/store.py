@@ -3,7 +3,7 @@
 project.json    the state as of one revision, written whole: every so many operations, and at exit
 journal.jsonl   one operation a line, on disk before it is acknowledged; also what undo walks
 runs/N.rows     the rows of a run; N.part while it is tracked, with N.json saying what it is
-frames.idx      times and fingerprints of the clip's frames, which may be deleted
+frames.idx.npz  times and fingerprints of the clip's frames, which may be deleted
 lock            held by the process that has the project open
 
 The state is that of project.json with the later lines of the journal. A last line that was cut off

@@ -20,12 +20,12 @@ import numpy as np
 
 from siamtrack.api import load
 from siamtrack.errors import OutputError
-from siamtrack.studio.frames import InOrderClip
 from siamtrack.studio.store import SYNC_ROWS, write_all
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.track import ROW, STATUSES
 from siamtrack.tracking.tracker import Tracker
+from siamtrack.video.source import Source, open_source
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +72,7 @@ def run_task(
     multi = MultiTracker(partial(Tracker, tracker.engine, tracker.options))
     reasons: list[str] = []
     with ExitStack() as stack:
-        video = stack.enter_context(InOrderClip(task["clip"]))
+        video = stack.enter_context(open_source(task["clip"], live=False))
         for one in task["passes"]:
             runs = [
                 _Running(
@@ -104,7 +104,7 @@ def _identity(tracker: Tracker) -> dict[str, str]:
 
 def _track(
     multi: MultiTracker,
-    video: InOrderClip,
+    video: Source,
     runs: Sequence[_Running],
     direction: int,
     step: int,

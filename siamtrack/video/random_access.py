@@ -266,6 +266,11 @@ class NumberedFrames(Closing, ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    @abstractmethod
+    def times_s(self) -> FloatArray:
+        """(N,) times of all frames from the start, as `Frame.time_s`, without decoding them."""
+
     @abstractmethod
     def _read(self, number: int) -> Frame: ...
 
@@ -336,6 +341,11 @@ class ClipFrames(NumberedFrames):
         if self.index.is_searchable and self._template.unreadable and not self._is_own:
             self._distrust_index()  # Reading in order came to damage meanwhile.
         return len(self.index)
+
+    @property
+    def times_s(self) -> FloatArray:
+        """Those of the index."""
+        return self.index.times_s
 
     def close(self) -> None:
         """Close the clip and drop the frames that are kept; they can still be read again."""
@@ -517,6 +527,11 @@ class PictureFrames(NumberedFrames):
 
     def __len__(self) -> int:
         return len(self._places)
+
+    @property
+    def times_s(self) -> FloatArray:
+        """By the rate, or by the delays of an animation."""
+        return np.array(self._times_s)
 
     def close(self) -> None:
         """Close the file that is open."""
