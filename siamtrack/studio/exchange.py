@@ -130,6 +130,7 @@ class Exchange(Closing):
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="siamtrack-export-"))
         self._files: dict[str, ExportFile] = {}
+        self._next = 0
 
     def close(self) -> None:
         """Remove the files."""
@@ -171,7 +172,8 @@ class Exchange(Closing):
             return {**answer, "name": name if single else f"{name}.zip"}
         if not chosen.rows:
             raise RefusedError("there is no box to export; draw one, or choose other targets")
-        number = f"{len(self._files)}"
+        number = f"{self._next}"
+        self._next += 1
         folder = self._folder / number
         out = folder / (name if single else "files")
         write_tracks(
@@ -185,6 +187,7 @@ class Exchange(Closing):
         )
         self._files[number] = file = _pack(out, folder, name)
         for old in list(self._files)[:-KEPT_EXPORTS]:
+            del self._files[old]
             shutil.rmtree(self._folder / old, ignore_errors=True)
         return {
             **answer,

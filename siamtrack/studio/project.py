@@ -167,6 +167,9 @@ def _apply_target(state: ProjectState, number: int, info: Mapping[str, Any] | No
     before = state.targets.get(number)
     if info is None:
         state.targets.pop(number, None)
+        for kept in (state.keys, state.picks):
+            if not kept.get(number):
+                kept.pop(number, None)
     else:
         state.targets[number] = TargetInfo(**info)
         # A target that comes back is where it was before.
@@ -326,6 +329,7 @@ class Project:
             RefusedError: it makes no sense as things are.
         """
         done = Outcome([], [], [], "")
+        counters = self.state.next_target, self.state.next_run
         try:
             for operation in operations:
                 if not isinstance(operation, dict) or operation.get("op") not in _OPERATIONS:
@@ -342,6 +346,7 @@ class Project:
                 done.text = text
         except (SiamTrackError, OSError):
             apply_edits(self.state, done.inverse)
+            self.state.next_target, self.state.next_run = counters
             raise
         return done
 

@@ -107,6 +107,7 @@ _ERRORS: tuple[tuple[type[Exception], int, str], ...] = (
     (ConfigError, 422, "unreadable"),
     (DatasetError, 422, "unreadable"),
     (VideoError, 422, "unreadable"),
+    (OSError, 507, "disk"),
 )
 """Status and code of each error; the first that fits."""
 
@@ -262,10 +263,8 @@ def _clip(request: Request) -> ClipSession:
 
 
 def _error_of(error: Exception) -> Response:
-    known = [(status, code) for kind, status, code in _ERRORS if isinstance(error, kind)]
-    if not known:
-        raise error
-    status, code = known[0]
+    fitting = ((status, code) for kind, status, code in _ERRORS if isinstance(error, kind))
+    status, code = next(fitting, (422, "unreadable"))
     content: dict[str, Any] = {"error": {"code": code, "message": " ".join(str(error).split())}}
     if isinstance(error, StaleRevisionError):
         content["revision"] = error.revision

@@ -1,0 +1,376 @@
+"""Tracking in the studio: what comes out, live events, stopping, crashes; the command itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import siamtrack
+from siamtrack.cli import main
+from siamtrack.studio import jobs as jobs_module
+from siamtrack.studio.server import Studio
+from siamtrack.video.source import open_source
+from tests.studio.client import Client, Events, box_in, served, write_clip
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", COUNT)
+
+
+@pytest.fixture(scope="module")
+def studio(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Studio]]:
+    with served([clip], tmp_path_factory.mktemp("studio")) as both:
+        yield both
+
+
+@pytest.fixture
+def client(studio: tuple[Client, Studio]) -> Client:
+    client = studio[0]
+    targets = client.get("/api/clips/0")["targets"]
+    if targets:
+        client.perform(*({"op": "delete_target", "target": t["id"]} for t in targets))
+    return client
+
+
+@contextlib.contextmanager
+def page_of(client: Client) -> Iterator[Events]:
+    page = Events(client)
+    connection = page.hello["connection"]
+    asked = client.ask
+    client.ask = lambda path, body=None, *, headers=None: asked(  # type: ignore[method-assign]
+        path, body, headers={"X-Siamtrack-Connection": connection, **(headers or {})}
+    )
+    try:
+        yield page
+    finally:
+        del client.ask  # type: ignore[method-assign]
+        page.close()
+
+
+def track(client: Client, page: Events, targets: list[int], frame: int, **options) -> dict:
+    """Track and wait for the end; the event that tells it."""
+    body = {"targets": targets, "frame": frame, "direction": "forward", **options}
+    job = client.post("/api/clips/0/runs", body)["job"]
+    return page.wait_for("done", job=job)
+
+
+def rows_of(client: Client, target: int) -> dict:
+    return client.get(f"/api/clips/0/track?target={target}")
+
+
+def own_boxes(images: list[np.ndarray], box: list[float]) -> list[list[float]]:
+    """What the tracker says of a list of pictures."""
+    tracker = siamtrack.load(device="cpu")
+    tracker.init(images[0], box)
+    return [list(tracker.update(image).box) for image in images[1:]]
+
+
+def test_forward_only_is_what_siamtrack_track_writes(client: Client, clip: Path, tmp_path) -> None:
+    boxes = [[20, 40, 32, 24], [90, 10, 30, 30]]
+    targets = [client.draw(0, box) for box in boxes]
+    with page_of(client) as page:
+        body = {"targets": targets, "frame": 0, "direction": "forward", "until": "end"}
+        job = client.post("/api/clips/0/runs", body)["job"]
+        seen: dict[int, list[int]] = {target: [] for target in targets}
+        while True:
+            event = page.wait_for("progress", job=job)
+            for rows in event["rows"]:
+                seen[rows["target"]] += rows["frame"]
+            if event["done"] == event["total"]:
+                break
+        done = page.wait_for("done", job=job)
+    assert (done["reason"], done["message"]) == ("end", None)
+    assert seen == dict.fromkeys(targets, list(range(1, COUNT)))
+    made = client.post("/api/clips/0/export", {"format": "csv"})
+    ours = client.ask(f"/api/exports/{made['export']}")[1].decode()
+    out = tmp_path / "out.csv"
+    given = [f"--box={','.join(map(str, box))}" for box in boxes]
+    arguments = ["track", str(clip), *given, "--csv", str(out), "--no-display", "--device=cpu"]
+    assert main(arguments) == 0
+    # The studio's targets of this test have other numbers.
+    renamed = re.sub(
+        r"(?m)^(\d+,[\d.]+),(\d+),", lambda m: f"{m[1]},{targets.index(int(m[2]))},", ours
+    )
+    assert renamed == out.read_text()
+
+
+def test_backward_is_forward_on_the_reversed_frames_and_both_are_blended(client, clip) -> None:
+    with open_source(clip) as video:
+        images = [frame.image for frame in video]
+    target = client.draw(0, box_in(0))
+    client.draw(30, box_in(30), target)
+    keys = client.get("/api/clips/0")["targets"][0]["keys"]
+    with page_of(client) as page:
+        done = track(client, page, [target], 30, direction="both", until="key")
+        [shown] = done["changes"]["targets"]
+        runs = [(run["frame"], run["direction"]) for run in shown["runs"]]
+        assert runs == [(30, 1), (30, -1)] and done["reason"] == "key"
+        backward = own_boxes(images[30::-1], box_in(30))
+        rows = rows_of(client, target)
+        assert rows["x"][1:30] == [round(box[0], 2) for box in backward[:-1]][::-1]
+        assert rows["source"][1:30] == [3] * 29
+
+        # What is there is not tracked again; the other half is, and both are blended.
+        again = {"targets": [target], "frame": 30, "direction": "backward", "until": "key"}
+        assert client.post("/api/clips/0/runs", again) == {"job": None}
+        done = track(client, page, [target], 0, until="default")
+        assert done["reason"] == "key"
+    rows = rows_of(client, target)
+    assert rows["source"][1:30] == [4] * 29 and min(rows["agreement"][1:30]) > 0.5
+    assert client.get("/api/clips/0/check")["count"] == 0
+    # The drawn boxes are as they were; undo takes the last run away and nothing else.
+    snapshot = client.get("/api/clips/0")
+    assert snapshot["targets"][0]["keys"] == keys
+    assert snapshot["undo"] == f"tracking of target {target}"
+    client.post("/api/clips/0/undo", {"revision": snapshot["revision"]})
+    assert rows_of(client, target)["source"][1:30] == [3] * 29
+    # A box that changes makes its runs stale: shown, never exported.
+    client.draw(30, [5, 5, 20, 20], target)
+    assert set(rows_of(client, target)["source"][1:30]) == {7}
+    counts = client.post("/api/clips/0/export", {"format": "csv", "preview": True})["counts"]
+    assert (counts["boxes"], counts["stale"]) == (2, 38)
+
+
+def test_every_nth_frame_and_so_many_frames(client: Client) -> None:
+    target = client.draw(2, box_in(2))
+    with page_of(client) as page:
+        done = track(client, page, [target], 20, until="frames", frames=11, step=5)
+    assert done["reason"] == "frames"
+    [run] = done["changes"]["targets"][0]["runs"]
+    assert (run["first"], run["last"], run["step"]) == (3, 13, 5)
+    rows = rows_of(client, target)
+    assert rows["source"] == [0, 0, 1] + [2] * 11 + [0] * (COUNT - 14)
+    # Between frames 2 and 7 a straight line.
+    assert rows["x"][4] == pytest.approx(
+        rows["x"][2] + 0.4 * (rows["x"][7] - rows["x"][2]), abs=0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"targets": []}, 400),
+        ({"targets": "all"}, 400),
+        ({"targets": [99]}, 404),
+        ({"frame": None}, 400),
+        ({"frame": 4000}, 404),
+        ({"direction": "up"}, 400),
+        ({"until": "never"}, 400),
+        ({"until": "frames"}, 400),
+        ({"step": 0}, 400),
+        ({"step": 10**6}, 400),
+    ],
+    ids=str,
+)
+def test_runs_that_cannot_be(client: Client, changes: dict, status: int) -> None:
+    target = client.draw(2, box_in(2))
+    body = {"targets": [target], "frame": 2, "direction": "forward", **changes}
+    assert client.ask("/api/clips/0/runs", body)[0] == status
+
+
+def test_nothing_to_track_from(client: Client) -> None:
+    [target] = client.perform({"op": "add_target"})["created"]
+    body = {"targets": [target], "frame": 2, "direction": "forward"}
+    assert client.ask("/api/clips/0/runs", body)[0] == 409
+    client.perform({"op": "set_key", "target": target, "frame": 5, "outside": True})
+    assert client.ask("/api/clips/0/runs", body)[0] == 409
+    client.draw(2, box_in(2), target)
+    client.perform({"op": "update_target", "target": target, "locked": True})
+    assert client.ask("/api/clips/0/runs", body)[0] == 409
+
+
+@pytest.fixture
+def long_clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "long.mp4", 600)
+
+
+def test_stopping_crashing_and_hanging_keep_the_rows_there_are(studio, long_clip, tmp_path) -> None:
+    _, here = studio
+    with served([long_clip], tmp_path) as (client, other):
+        other.jobs._pool.close()
+        other.jobs._pool = here.jobs._pool  # its process has the weights already
+        target = client.draw(0, box_in(0))
+        with page_of(client) as page:
+
+            def begin() -> int:
+                body = {"targets": [target], "frame": 0, "direction": "forward", "until": "end"}
+                return client.post("/api/clips/0/runs", body)["job"]
+
+            def rows() -> int:
+                return sum(source == 2 for source in rows_of(client, target)["source"])
+
+            def take_back() -> None:
+                revision = client.get("/api/clips/0")["revision"]
+                client.post("/api/clips/0/undo", {"revision": revision})
+                assert rows() == 0
+
+            # 1. Stopped; a second job that waits is taken from the queue.
+            job = begin()
+            waiting = [begin(), begin()]
+            shown = client.get("/api/runs")["jobs"]
+            assert [entry["job"] for entry in shown] == [job, *waiting]
+            client.post(f"/api/runs/{waiting[1]}/move", {"position": 0})
+            assert [e["job"] for e in client.get("/api/runs")["jobs"]] == [job, *waiting[::-1]]
+            for number in waiting:
+                client.post(f"/api/runs/{number}/stop", {})
+            page.wait_for("progress", job=job)
+            assert client.ask(f"/api/runs/{job}/move", {"position": 0})[0] == 404
+            client.post(f"/api/runs/{job}/stop", {})
+            done = page.wait_for("done", job=job)
+            assert (done["reason"], done["message"]) == ("stopped", None)
+            assert 0 < rows() < 599 and client.get("/api/runs")["jobs"] == []
+            assert client.ask(f"/api/runs/{job}/stop", {})[0] == 404
+            take_back()
+
+            # 2. The key frame changes while it is tracked from.
+            job = begin()
+            page.wait_for("progress", job=job)
+            client.draw(0, [20, 40, 30, 24], target)
+            assert page.wait_for("done", job=job)["reason"] == "stopped"
+            client.draw(0, box_in(0), target)
+            assert rows() > 0  # it is as it was, so the run is valid again
+            for _ in range(3):
+                revision = client.get("/api/clips/0")["revision"]
+                client.post("/api/clips/0/undo", {"revision": revision})
+            assert rows() == 0
+
+            # 3. The process is killed, hangs; the next job starts another one.
+            for number, reason in ((signal.SIGKILL, "failed"), (signal.SIGSTOP, "hung")):
+                other.jobs._pool.task_timeout_s = 1.0
+                job = begin()
+                page.wait_for("progress", job=job)
+                os.kill(other.jobs._pool._processes[0]._process.pid, number)
+                done = page.wait_for("done", job=job)
+                assert done["reason"] == reason and "are kept" in done["message"]
+                assert 0 < rows() < 599
+                take_back()
+            other.jobs._pool.task_timeout_s = jobs_module.HANG_S
+    assert here.jobs.to_json() == []
+
+
+# --- The command ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+    """`siamtrack studio` in a process of its own, and a client for the address it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "siamtrack", "studio", "--no-browser", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = process.stdout.readline().strip()
+        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/#token=([\w-]{43})", address)
+        assert found, process.stderr.read()
+        client = Client(int(found[1]), found[2])
+        client.wait_until_open()
+        yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_killed_at_any_moment_it_has_all_that_it_acknowledged(clip: Path, tmp_path: Path) -> None:
+    project = ["--project", str(tmp_path)]
+    rng = np.random.default_rng(3)
+    acknowledged: dict[int, list[float]] = {}
+    target = None
+    for _ in range(2):
+        with started(str(clip), *project) as (process, client):
+            shown = client.get("/api/clips/0")
+            if target is None:
+                target = client.draw(0, [1, 1, 10, 10])
+                shown = client.get("/api/clips/0")
+            revision = shown["revision"]
+            assert {k["frame"]: k["box"] for k in shown["targets"][0]["keys"]}.items() >= (
+                acknowledged.items()
+            )
+            with socket.create_connection(("127.0.0.1", client.port)):
+                for k in range(60):
+                    frame, x = int(rng.integers(1, COUNT)), float(rng.integers(0, 100))
+                    key = {"op": "set_key", "target": target, "frame": frame, "box": [x, 9, 9, 9]}
+                    body = {"revision": revision, "ops": [key]}
+                    if k == 50:
+                        process.kill()
+                    try:
+                        revision = client.post("/api/clips/0/ops", body)["revision"]
+                    except (OSError, http_errors()):
+                        break
+                    acknowledged[frame] = [x, 9, 9, 9]
+    with started(str(clip), *project) as (process, client):
+        keys = {k["frame"]: k["box"] for k in client.get("/api/clips/0")["targets"][0]["keys"]}
+        for frame, box in acknowledged.items():
+            assert keys[frame] == box
+        # A second studio on this project, and the end with Ctrl-C.
+        assert main(["studio", str(clip), "--no-browser", *project]) == 3
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+
+
+def http_errors() -> type[Exception]:
+    import http.client
+
+    return http.client.HTTPException
+
+
+def test_what_is_wrong_is_said_before_a_browser_opens(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda address: pytest.fail("a browser was opened"))
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "file").touch()
+    project = ["--project", str(tmp_path / "p")]
+    for arguments, code, message in (
+        ([str(tmp_path / "none.mp4"), *project], 3, "cannot be opened"),
+        ([str(tmp_path / "text.mp4"), *project], 3, "cannot be opened"),
+        (["0", *project], 3, "camera or a stream"),
+        (["rtsp://somewhere/1", *project], 3, "camera or a stream"),
+        (["-", *project], 3, "camera or a stream"),
+        (["/dev/null", *project], 3, "camera or a stream"),
+        ([str(clip), "--project", str(tmp_path / "file")], 3, "--project DIR"),
+        ([str(clip), str(clip), *project], 2, "given twice"),
+        ([str(clip), "--set", "windw_influence=1", *project], 2, "did you mean"),
+        ([str(clip), "--weights", "none", *project], 3, "none"),
+    ):
+        assert main(["studio", *arguments]) == code
+        captured = capsys.readouterr()
+        assert captured.out == "" and message in captured.err and captured.err.count("\n") == 1
+
+
+def test_without_the_extra_it_says_what_to_install(clip: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("siamtrack.cli.studio.find_spec", lambda name: None)
+    assert main(["studio", str(clip)]) == 2
+    assert "pip install 'siamtrack[studio]'" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said_and_the_next_one_used(clip: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = [str(clip), "--project", str(tmp_path), "--port", str(port)]
+        with started(*arguments) as (process, client):
+            assert port < client.port < port + 100
+            assert process.stderr.readline() == f"siamtrack: port {port} is taken\n"
+
+
+def test_help_does_not_import_the_server() -> None:
+    code = (
+        "import sys, siamtrack.cli\n"
+        "siamtrack.cli.main(['--help']); siamtrack.cli.main(['studio', '--help'])\n"
+        "sys.exit(any(m.partition('.')[0] in ('starlette', 'uvicorn', 'numpy') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
