@@ -63,7 +63,7 @@ def run_task(
         setup: arguments of `siamtrack.load`.
         task: clip; stop, a file that ends the task once it exists; step; passes over the clip, each
             with its direction and runs: path, frame, box, last, at_last, lost_limit.
-        heartbeat: called before every frame.
+        heartbeat: called after every frame.
 
     Returns:
         Why each run ended, in the order of the task, and what tracked.
@@ -121,7 +121,6 @@ def _track(
         beginning = [run for run in runs if run.frame == frame]
         if not running and not beginning:
             continue
-        heartbeat(frame)
         if stop.exists():
             for run in runs:
                 run.reason = run.reason or "stopped"
@@ -136,6 +135,8 @@ def _track(
                 multi.remove(number)
         for run in beginning:
             run.number = multi.add(image, run.box)
+        # Afterwards: the first frame compiles the network, which takes as long as it takes.
+        heartbeat(frame)
     for run in runs:
         run.reason = run.reason or run.at_last
 

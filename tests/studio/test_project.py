@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 
 import numpy as np
@@ -22,6 +23,7 @@ from siamtrack.studio.project import (
 from siamtrack.tracking.track import BLEND, FORWARD, KEY, NO_SOURCE, OUTSIDE, ROW, Pick
 
 BOX = (20.0, 10.0, 30.0, 40.0)
+BOTH = {"box": list(BOX), "outside": True}
 
 
 def do(project: Project, *operations: dict) -> list[int]:
@@ -95,10 +97,11 @@ def test_all_operations_of_a_request_are_done_or_none(project) -> None:
         ({"op": "set_key", "target": 0, "frame": 1, "box": [1, 2, 3]}, MalformedError),
         ({"op": "set_key", "target": 0, "frame": 1, "box": [1, 2, 3, "4"]}, MalformedError),
         ({"op": "set_key", "target": 0, "frame": 1, "box": [1, 2, 3, 1e400]}, MalformedError),
-        ({"op": "set_key", "target": 0, "frame": 1, "box": [1, 2, 3, float("nan")]}, MalformedError),
+        ({"op": "set_key", "target": 0, "frame": 1, "box": [1, 2, 3, math.nan]}, MalformedError),
         ({"op": "set_key", "target": 0, "frame": 1, "box": None}, MalformedError),
         ({"op": "set_key", "target": 0, "frame": 10**40, "box": list(BOX)}, UnknownNumberError),
-        ({"op": "set_key", "target": 0, "frame": 1, "box": list(BOX), "outside": True}, MalformedError),
+        ({"op": "set_key", "target": 0, "frame": 1, "box": None, "outside": 1}, MalformedError),
+        ({"op": "set_key", "target": 0, "frame": 1, **BOTH}, MalformedError),
         ({"op": "set_key", "target": 0, "frame": 9, "occluded": True}, RefusedError),
         ({"op": "set_key", "target": 0, "frame": 9, "occluded": 1}, MalformedError),
         ({"op": "update_target", "target": 0, "label": "a\nb"}, MalformedError),
@@ -226,7 +229,9 @@ OPERATIONS = st.one_of(
         lambda t, f, x: {"op": "set_key", "target": t, "frame": f, "box": [x, 5.0, 20.0, 20.0]},
         TARGETS, FRAMES, st.integers(0, 150),
     ),
-    st.builds(lambda t, f: {"op": "set_key", "target": t, "frame": f, "outside": True}, TARGETS, FRAMES),
+    st.builds(
+        lambda t, f: {"op": "set_key", "target": t, "frame": f, "outside": True}, TARGETS, FRAMES
+    ),
     st.builds(lambda t, f: {"op": "delete_key", "target": t, "frame": f}, TARGETS, FRAMES),
     st.builds(lambda t, f: {"op": "split_target", "target": t, "frame": f}, TARGETS, FRAMES),
     st.builds(lambda t, o: {"op": "merge_targets", "target": t, "other": o}, TARGETS, TARGETS),
