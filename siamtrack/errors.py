@@ -17,6 +17,7 @@
     ├── DisplayUnavailableError  RuntimeError  no display for a window
     ├── TrainingError            RuntimeError  training cannot go on
     └── EvaluationError          RuntimeError  tracker failed, or results cannot be scored
+        └── ClusterError                       Dask cluster that cannot be used
 
 The second column is the built-in exception that each error derives from as well. Every message
 says what was given, what is needed and what to do. `exit_code` is that of the command line.
@@ -45,6 +46,7 @@ ProblemKind = Literal[
     "degenerate-box",
     "box-outside",
     "no-target",
+    "bad-line",
 ]
 
 
@@ -178,6 +180,10 @@ class TrainingError(SiamTrackError, RuntimeError):
 
 class EvaluationError(SiamTrackError, RuntimeError):
     """A tracker that failed while it was evaluated, or results that cannot be scored."""
+
+
+class ClusterError(EvaluationError):
+    """A Dask cluster that does not answer, or whose workers cannot run this siamtrack."""
 
 
 _PROVIDERS = {

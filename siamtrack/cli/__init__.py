@@ -3,7 +3,8 @@
 Reading order: this file (table of commands, exit codes, log lines, signals), `options` (what
 commands share), then the commands:
 
-- `track`, `demo`, `studio`, `compare`, `info`, `bench`, `eval` and `export`: one command each;
+- `track`, `batch`, `demo`, `studio`, `compare`, `info`, `bench`, `eval` and `export`: one command
+  each;
 - `convert`, and `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
 - `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights;
 - `weights`: import-weights, calibrate, tune, absence, gallery.
@@ -46,6 +47,7 @@ COMPLETION = "_SIAMTRACK_COMPLETE"
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Track and look": {
         "track": ("track.command", "Follow objects through a video, a camera or a stream."),
+        "batch": ("batch.command", "Track thousands of clips, here or on a cluster."),
         "demo": ("demo.command", "Track an object in a clip made on the spot."),
         "studio": ("studio.command", "Draw and correct the boxes of a clip in the browser."),
         "compare": ("compare.command", "Show several trackers side by side on one video."),
@@ -153,8 +155,9 @@ def _debug_option() -> click.Option:
 @click.group(
     "siamtrack",
     cls=LazyGroup,
-    epilog="Exit codes: 0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, "
-    "129 after SIGHUP, 130 after Ctrl-C, 141 when nobody reads the output, 143 after SIGTERM.",
+    epilog="Exit codes: 0 done, 1 clips of a batch failed, 2 wrong usage, 3 input that cannot be "
+    "used, 4 no display, 129 after SIGHUP, 130 after Ctrl-C, 141 when nobody reads the output, "
+    "143 after SIGTERM.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="siamtrack")
@@ -172,8 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: None for those of the process, which is then expected to end.
 
     Returns:
-        0 done, 2 wrong usage, 3 input that cannot be used, 4 no display, 129 after SIGHUP, 130
-        after Ctrl-C, 141 when nobody reads the output, 143 after SIGTERM.
+        0 done, 1 clips of a batch failed, 2 wrong usage, 3 input that cannot be used, 4 no display,
+        129 after SIGHUP, 130 after Ctrl-C, 141 when nobody reads the output, 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug, command = False, None

@@ -157,7 +157,7 @@ def run(
 
     Raises:
         OutputError: results cannot be written.
-        EvaluationError: the cluster does not answer.
+        ClusterError: the cluster does not answer or cannot be used.
     """
     config, store = evaluation.config, evaluation.store
     failures: list[TaskResult] = []

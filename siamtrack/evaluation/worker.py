@@ -13,7 +13,7 @@ from siamtrack.evaluation.datasets import Benchmark, open_benchmark
 from siamtrack.evaluation.runs import TimedTracker, run_variant, variant_named
 from siamtrack.evaluation.task import RunConfig, SequenceRun, Task, TaskGroup, TaskResult
 from siamtrack.evaluation.trackers import EvaluatedTracker, TrackerSpec
-from siamtrack.utils.workers import WorkerPool
+from siamtrack.utils.workers import TaskFailure, WorkerPool
 
 
 def run_groups(
@@ -30,20 +30,30 @@ def run_groups(
     The callbacks get the number of a worker first; see `evaluate.run`.
     """
 
-    def receive(worker: int, task: Task, run: Mapping[str, Any] | None, error: str) -> None:
-        on_result(worker, TaskResult(task, None if run is None else SequenceRun(**run), error))
+    def receive(
+        worker: int, task: Task, run: Mapping[str, Any] | None, failure: TaskFailure | None
+    ) -> None:
+        done = None if run is None else SequenceRun(**run)
+        on_result(worker, TaskResult(task, done, str(failure or "")))
 
     with WorkerPool(
         "siamtrack.evaluation.worker:run_task",
         config,
         workers=workers,
         logs=logs,
-        start_timeout_s=config.start_timeout_s,
-        task_timeout_s=config.frame_timeout_s,
-        threads=config.threads,
-        fresh=lambda task: task.tracker.needs_fresh_process,
+        **pool_options(config),
     ) as pool:
         pool.run(groups, on_frame, receive)
+
+
+def pool_options(config: RunConfig) -> dict[str, Any]:
+    """Arguments of the pool, here or on a cluster."""
+    return {
+        "start_timeout_s": config.start_timeout_s,
+        "task_timeout_s": config.frame_timeout_s,
+        "threads": config.threads,
+        "fresh": lambda task: task.tracker.needs_fresh_process,
+    }
 
 
 def run_task(

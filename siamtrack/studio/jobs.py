@@ -19,7 +19,7 @@ from siamtrack.studio.project import RunInfo, UnknownNumberError
 from siamtrack.studio.store import read_rows
 from siamtrack.tracking.track import Rows
 from siamtrack.utils.files import Closing
-from siamtrack.utils.workers import WorkerPool
+from siamtrack.utils.workers import TaskFailure, WorkerPool
 
 LOST_FRAMES = 60
 """A run ends when its target was lost for so many frames, where that is asked for."""
@@ -241,7 +241,7 @@ class JobQueue(Closing):
             stop.unlink(missing_ok=True)
             outcome = self._track(job, paths, stop)
             stop.unlink(missing_ok=True)
-            answer, error = outcome or (None, "")
+            answer, failure = outcome or (None, None)
 
             # 3. Keep the rows.
             reasons = answer["reasons"] if answer else [""] * len(paths)
@@ -250,8 +250,8 @@ class JobQueue(Closing):
             if job.stopping.is_set():
                 reason = "stopped"
             elif not answer:
-                reason = "hung" if error.startswith("hung") else "failed"
-                message = f"tracking ended: {error}; the rows up to there are kept"
+                reason = "hung" if failure is not None and failure.kind == "hung" else "failed"
+                message = f"tracking ended: {failure}; the rows up to there are kept"
             kept = {
                 name: replace(info, reason=why or reason, **found)
                 for (name, info), why in zip(begun.items(), reasons, strict=True)
@@ -262,7 +262,7 @@ class JobQueue(Closing):
 
     def _track(
         self, job: TrackingJob, paths: Sequence[Path], stop: Path
-    ) -> tuple[dict[str, Any] | None, str] | None:
+    ) -> tuple[dict[str, Any] | None, TaskFailure | None] | None:
         """The worker's answer or the reason why there is none; None if the job was stopped."""
         passes = []
         for direction in (1, -1):
@@ -286,10 +286,12 @@ class JobQueue(Closing):
             "step": job.runs[0].info.step,
             "passes": passes,
         }
-        answers: list[tuple[dict[str, Any] | None, str]] = []
+        answers: list[tuple[dict[str, Any] | None, TaskFailure | None]] = []
 
-        def keep(worker: int, task: Any, answer: dict[str, Any] | None, error: str) -> None:
-            answers.append((answer, error))
+        def keep(
+            worker: int, task: Any, answer: dict[str, Any] | None, failure: TaskFailure | None
+        ) -> None:
+            answers.append((answer, failure))
 
         def work() -> None:
             self._pool.run([[task]], on_result=keep)

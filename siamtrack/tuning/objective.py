@@ -25,7 +25,7 @@ from siamtrack.evaluation.views import PLAIN, view_frames, view_of
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Image
 from siamtrack.utils.files import Closing
-from siamtrack.utils.workers import WorkerPool
+from siamtrack.utils.workers import TaskFailure, WorkerPool
 from siamtrack.video.random_access import Frames
 
 AucBySequence = dict[str, float]
@@ -92,10 +92,12 @@ class ObjectivePool(Closing):
     def _run(self, options: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         results = []
 
-        def store(worker: int, task: Any, result: dict[str, Any], error: str) -> None:
-            if error:
+        def store(
+            worker: int, task: Any, result: dict[str, Any], failure: TaskFailure | None
+        ) -> None:
+            if failure is not None:
                 raise EvaluationError(
-                    f"{error}; the same command continues after the last finished trial, with "
+                    f"{failure}; the same command continues after the last finished trial, with "
                     "fewer --workers or less --memory-mb if memory ran out"
                 )
             results.append(result)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,11 +22,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from siamtrack.errors import SiamTrackError
 from siamtrack.utils.files import Closing
@@ -42,6 +43,23 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """Why a task has no result.
+
+    Attributes:
+        kind: "error": its function said why; "died": its process ended or could not be used;
+            "hung": it took too long and was killed.
+        reason: for the user.
+    """
+
+    kind: Literal["error", "died", "hung"]
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class WorkerPool(Closing):
@@ -64,7 +82,9 @@ class WorkerPool(Closing):
         logs: Path | None = None,
         start_timeout_s: float | None = 300.0,
         task_timeout_s: float | None = 60.0,
+        total_timeout_s: float | None = None,
         threads: int = 1,
+        retries: int = 0,
         fresh: Callable[[Any], bool] = lambda task: False,
     ) -> None:
         """Describe the processes; none is started yet.
@@ -80,11 +100,15 @@ class WorkerPool(Closing):
             logs: folder for their output, `worker-1.log` and so on; None for standard error.
             start_timeout_s: longest time from a task to its first heartbeat; None for no limit.
             task_timeout_s: longest time between two heartbeats; None for no limit.
+            total_timeout_s: longest time from the first heartbeat of a task to its end; None for
+                no limit.
             threads: computing threads of each process.
+            retries: how often a task whose process died is tried again, in another process.
             fresh: whether a task needs a process that has run nothing before.
         """
         self.greeting = {"target": target, "setup": setup}
         self.start_timeout_s, self.task_timeout_s = start_timeout_s, task_timeout_s
+        self.total_timeout_s, self.retries = total_timeout_s, retries
         self.threads, self.fresh = threads, fresh
         files = [logs and logs / f"worker-{number}.log" for number in range(1, workers + 1)]
         self._processes = [_WorkerProcess(self, log) for log in files]
@@ -93,7 +117,7 @@ class WorkerPool(Closing):
         self,
         groups: Sequence[Sequence[Any]],
         on_progress: Callable[[int, Any, int], object] = lambda worker, task, frame: None,
-        on_result: Callable[[int, Any, Any, str], object] = lambda *result: None,
+        on_result: Callable[[int, Any, Any, TaskFailure | None], object] = lambda *result: None,
         *,
         pinned: bool = False,
     ) -> None:
@@ -105,8 +129,8 @@ class WorkerPool(Closing):
         Args:
             groups: tasks that one worker runs one after another.
             on_progress: called with worker number (from 0), task and the frame of a heartbeat.
-            on_result: called with worker number, task, the function's result and "", or None and
-                the reason why there is none.
+            on_result: called with worker number, task, the function's result and None, or None and
+                why there is none.
             pinned: worker k always gets groups k, k + workers, ...; otherwise a worker that is
                 free takes the next one.
         """
@@ -127,11 +151,14 @@ class WorkerPool(Closing):
                 except IndexError:
                     return
                 for task in group:
-                    result, error = used[worker].run(task, partial(progress, worker, task))
-                    if stopped.is_set():
-                        return
+                    for _ in range(1 + self.retries):
+                        result, failure = used[worker].run(task, partial(progress, worker, task))
+                        if stopped.is_set():
+                            return
+                        if failure is None or failure.kind != "died":
+                            break
                     with lock:
-                        on_result(worker, task, result, error)
+                        on_result(worker, task, result, failure)
 
         # 2. One thread per process. It waits for its process, so plain threads will do.
         with ThreadPoolExecutor(max(1, len(used)), thread_name_prefix="workers") as threads:
@@ -170,8 +197,8 @@ class _WorkerProcess:
         self._is_unused = True
         self._stopped = threading.Event()
 
-    def run(self, task: Any, on_progress: Callable[[int], None]) -> tuple[Any, str]:
-        """Run one task: its result and "", or None and the reason why there is none."""
+    def run(self, task: Any, on_progress: Callable[[int], None]) -> tuple[Any, TaskFailure | None]:
+        """Run one task: its result and None, or None and why there is none."""
         try:
             # 1. A process that can take the task: alive, and unused if the task needs that.
             if self._pool.fresh(task) and not self._is_unused:
@@ -188,7 +215,7 @@ class _WorkerProcess:
             return self._receive(on_progress)
         except OSError as error:
             self.end(kill=True)
-            return None, f"the worker process cannot be used: {error}"
+            return None, TaskFailure("died", f"the worker process cannot be used: {error}")
 
     def stop(self) -> None:
         """Kill the process and start no other; for use by another thread."""
@@ -233,20 +260,31 @@ class _WorkerProcess:
         self._is_unused = True
         return process
 
-    def _receive(self, on_progress: Callable[[int], None]) -> tuple[Any, str]:
+    def _receive(self, on_progress: Callable[[int], None]) -> tuple[Any, TaskFailure | None]:
         # Start-up has a limit of its own; every heartbeat then starts that of a frame anew.
         limit, position = self._pool.start_timeout_s, "before its first frame"
+        total, deadline_s = self._pool.total_timeout_s, math.inf
         while True:
+            left_s = deadline_s - time.monotonic()
             try:
-                line = self._answers.get(timeout=limit)
+                line = self._answers.get(timeout=_least(limit, max(left_s, 0.0)))
             except Empty:
                 self.end(kill=True)
-                return None, f"hung {position}: no answer for {limit:g} s, killed"
+                if limit is None or left_s < limit:
+                    reason = f"not finished within {total:g} s, killed {position}"
+                else:
+                    reason = f"hung {position}: no answer for {limit:g} s, killed"
+                return None, TaskFailure("hung", reason)
             if line is None:
-                return None, f"its process died {position}{self._exit_reason()}"
+                how = f"its process died {position}{self._exit_reason()}"
+                return None, TaskFailure("died", how)
             answer = json.loads(line)
+            if "error" in answer:
+                return None, TaskFailure("error", answer["error"])
             if "heartbeat" not in answer:
-                return answer.get("result"), answer.get("error", "")
+                return answer["result"], None
+            if total is not None and deadline_s == math.inf:
+                deadline_s = time.monotonic() + total
             limit, position = self._pool.task_timeout_s, f"after frame {answer['heartbeat']}"
             if limit is not None:
                 limit += HEARTBEAT_SLACK_S
@@ -263,6 +301,13 @@ class _WorkerProcess:
             file.seek(max(0, self._log.stat().st_size - LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").strip().splitlines()
         return f"{how}: {lines[-1].strip()}" if lines else how
+
+
+def _least(limit_s: float | None, left_s: float) -> float | None:
+    """The shorter of two times to wait, None for no end."""
+    if limit_s is None:
+        return None if left_s == math.inf else left_s
+    return min(limit_s, left_s)
 
 
 def _pass_lines(stream: IO[str], queue: Queue[str | None]) -> None:

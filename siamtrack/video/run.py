@@ -198,6 +198,38 @@ def first_frame_result(box: Sequence[float], image_bgr: Image) -> Result:
     return Result(box=(x, y, w, h), score=1.0, status="tracked")
 
 
+class LaterTargets:
+    """Targets that begin after the first frame of a `run`, whose `on_frame` it is.
+
+    `starts` are frames and boxes, xywh px on that frame; the targets are added in this order.
+    """
+
+    def __init__(
+        self, tracker: MultiTracker, starts: Sequence[tuple[int, Sequence[float]]]
+    ) -> None:
+        self._tracker, self._waiting = tracker, list(starts)
+
+    def on_frame(self, frame: Frame, results: dict[int, Result], fps: float | None) -> bool:
+        """Add the targets of this frame; see `FrameHook`."""
+        for start in [start for start in self._waiting if start[0] == frame.index]:
+            number = self._tracker.add(frame.image, start[1])
+            results[number] = first_frame_result(start[1], frame.image)
+            self._waiting.remove(start)
+        return True
+
+    def check_all_started(self) -> None:
+        """Check at the end that all targets were seen.
+
+        Raises:
+            VideoError: there was no such frame.
+        """
+        if self._waiting:
+            raise VideoError(
+                f"a target begins at frame {self._waiting[0][0]}, which was not reached; frames "
+                "count from 0"
+            )
+
+
 @contextmanager
 def prefetch(frames: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
     """Read frames in a thread while earlier ones are processed; an error keeps its place.

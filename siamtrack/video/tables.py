@@ -137,13 +137,20 @@ class CsvSink(_TextSink):
     def _lines(
         self, frame_index: int, time_s: float, results: Mapping[int, Result], picture: str
     ) -> str:
-        start = f"{frame_index},{time_s:.{TIME_DIGITS}f}"
-        rows = []
-        for target, result in results.items():
-            box = ",".join(f"{value:.{BOX_DIGITS}f}" for value in result.box)
-            row = f"{start},{target},{box},{result.score:.{SCORE_DIGITS}f},{result.status}"
-            rows.append(f"{row},{_quote(picture)}\n" if self._pictures else f"{row}\n")
-        return "".join(rows)
+        return csv_rows(frame_index, time_s, results, picture if self._pictures else None)
+
+
+def csv_rows(
+    frame_index: int, time_s: float, results: Mapping[int, Result], picture: str | None = None
+) -> str:
+    """The rows of one frame, as `CsvSink` writes them; with a column `picture` if it is given."""
+    start = f"{frame_index},{time_s:.{TIME_DIGITS}f}"
+    rows = []
+    for target, result in results.items():
+        box = ",".join(f"{value:.{BOX_DIGITS}f}" for value in result.box)
+        row = f"{start},{target},{box},{result.score:.{SCORE_DIGITS}f},{result.status}"
+        rows.append(f"{row}\n" if picture is None else f"{row},{_quote(picture)}\n")
+    return "".join(rows)
 
 
 class JsonLinesSink(_TextSink):

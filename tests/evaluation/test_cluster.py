@@ -8,18 +8,18 @@ import sys
 
 import pytest
 
-from siamtrack.errors import ConfigError, EvaluationError
-from siamtrack.evaluation import cluster as cluster_module
+from siamtrack.errors import ClusterError, ConfigError
 from siamtrack.evaluation.evaluate import prepare, run
 from siamtrack.evaluation.task import RunConfig
 from siamtrack.evaluation.trackers import TrackerSpec
+from siamtrack.utils import cluster as cluster_module
 
 distributed = pytest.importorskip("distributed", reason="siamtrack[distributed] is not installed")
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::UserWarning")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     """Scheduler and two worker processes on this machine."""
     with distributed.LocalCluster(
@@ -69,93 +69,26 @@ def test_a_cluster_that_loses_a_worker_equals_local_runs(cluster, clips, tracker
     assert boxes_of(tmp_path / "remote") == boxes_of(tmp_path / "here")
 
 
-class LostResult:
-    """A task whose result died with its worker: asking for it waits until it is there again."""
-
-    status = "lost"
-
-    def exception(self):
-        self.status = "finished"
-
-    def result(self):
-        return [] if self.status == "finished" else None
-
-
-def test_a_lost_result_is_computed_again():
-    assert cluster_module._results(LostResult(), ()) == []
-
-
-class Inline:
-    """A client of a cluster whose only worker runs in another folder of this process."""
-
-    def __init__(self, folder, monkeypatch):
-        self.folder, self.monkeypatch, self.sent = folder, monkeypatch, []
-
-    def __call__(self, address, timeout):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def submit(self, function, config, group, pure):
-        self.sent += [task.tracker.name for task in group]
-        with self.monkeypatch.context() as elsewhere:
-            elsewhere.chdir(self.folder)
-            results = function(config, group)
-        return Done(results)
-
-
-class Done:
-    def __init__(self, results):
-        self.results = results
-
-    def exception(self):
-        return None
-
-    def result(self):
-        return self.results
-
-    def release(self):
-        pass
-
-
-def test_files_of_trackers_are_sent_by_full_paths(clips, trackers_file, tmp_path, monkeypatch):
-    (tmp_path / "elsewhere").mkdir()
-    client = Inline(tmp_path / "elsewhere", monkeypatch)
-    monkeypatch.setattr(distributed, "Client", client)
-    monkeypatch.setattr(distributed, "as_completed", list)
+def test_files_of_trackers_are_sent_by_full_paths(
+    cluster, clips, trackers_file, tmp_path, monkeypatch
+):
     root = clips({"a": 4})
-    monkeypatch.chdir(trackers_file.parent)
+    monkeypatch.chdir(trackers_file.parent)  # where the cluster's workers are not
     relative = f"{trackers_file.name}:Drift"
-    evaluation = evaluation_of(root, tmp_path / "out", relative, scheduler="inline")
+    evaluation = evaluation_of(
+        root, tmp_path / "out", relative, scheduler=cluster.scheduler_address
+    )
     done = []
     assert run(evaluation, on_result=lambda worker, result: done.append(result)) == []
-    assert client.sent == [f"{trackers_file}:Drift"]
     assert [result.task.tracker.name for result in done] == [relative]
-
-
-def test_groups_that_the_cluster_gives_up_are_failures(cluster, clips, tmp_path, monkeypatch):
-    def gives_up(config, tasks):
-        raise MemoryError("too big for any worker")
-
-    monkeypatch.setattr(cluster_module, "run_group", gives_up)
-    (failure,) = run(
-        evaluation_of(
-            clips({"a": 4}), tmp_path / "out", "identity", scheduler=cluster.scheduler_address
-        )
-    )
-    assert failure.error.startswith("the cluster gave up: MemoryError")
 
 
 def test_an_unreachable_scheduler_is_reported(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "CONNECT_TIMEOUT_S", 1)
     root, out = clips({"a": 4}), tmp_path / "out"
-    with pytest.raises(EvaluationError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+    with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         run(evaluation_of(root, out, "identity", scheduler="tcp://127.0.0.1:9"))
-    with pytest.raises(EvaluationError, match="no Dask scheduler answers at nonsense://"):
+    with pytest.raises(ClusterError, match="no Dask scheduler answers at nonsense://"):
         run(evaluation_of(root, out, "identity", scheduler="nonsense://x"))
 
 

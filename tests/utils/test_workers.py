@@ -67,7 +67,11 @@ def pool(tmp_path, monkeypatch):
 def results_of(pool, groups, **options):
     """(worker, task, result, error) of every task, in the order of their ends."""
     results = []
-    pool.run(groups, on_result=lambda *result: results.append(result), **options)
+
+    def store(worker, task, result, failure):
+        results.append((worker, task, result, str(failure or "")))
+
+    pool.run(groups, on_result=store, **options)
     return results
 
 

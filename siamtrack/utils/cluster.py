@@ -1,0 +1,172 @@
+"""The client's side of a Dask cluster: the same tasks as `workers.WorkerPool`, on other machines.
+
+Every worker of the cluster keeps one process per thread of its own (`cluster_worker`), which runs
+one task after another as a local worker would. Results come back to the client. When a worker of
+the cluster dies, Dask gives its tasks to another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from siamtrack._version import __version__
+from siamtrack.errors import ClusterError, ConfigError
+from siamtrack.utils.files import Closing
+from siamtrack.utils.workers import TaskFailure
+
+CONNECT_TIMEOUT_S = 30
+GROUPS_PER_SLOT = 4
+"""Groups that wait at the scheduler for each thread of the cluster: its memory is not ours."""
+
+
+class ClusterPool(Closing):
+    """Tasks on the workers of a Dask cluster.
+
+    Args:
+        target: see `WorkerPool`.
+        setup: see `WorkerPool`. If there are files, a dict, and its "folder" becomes the folder
+            that they lie in on the worker.
+        address: of the scheduler.
+        name: of this run on the cluster. One that was killed leaves its processes there until a
+            run of the same name takes their place.
+        files: contents by name, sent to every worker.
+        retries: how often a task whose process died is tried again, on any worker.
+        **options: further arguments of the `WorkerPool` of every worker; plain data or functions.
+
+    Raises:
+        ConfigError: Dask is not installed.
+        ClusterError: no scheduler or worker answers, or one has another siamtrack.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        setup: Any,
+        address: str,
+        name: str,
+        *,
+        files: Mapping[str, bytes] | None = None,
+        retries: int = 0,
+        **options: Any,
+    ) -> None:
+        try:
+            from distributed import Client
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"--scheduler needs Dask ({error}); pip install 'siamtrack[distributed]'"
+            ) from error
+        from siamtrack.utils.cluster_worker import ProcessPlugin, installed_version
+
+        self._retries = retries
+        digest = hashlib.sha256(f"{socket.gethostname()}:{name}".encode()).hexdigest()
+        self._name = f"siamtrack-{digest[:16]}"
+        try:
+            self._client = Client(address, timeout=CONNECT_TIMEOUT_S)
+        except (OSError, ValueError) as error:
+            raise ClusterError(
+                f"no Dask scheduler answers at {address} ({error}); start one with dask scheduler"
+            ) from error
+        try:
+            # 1. Workers, all with this siamtrack.
+            try:
+                self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
+            except TimeoutError as error:
+                raise ClusterError(
+                    f"the scheduler at {address} has no workers; start some with dask worker "
+                    f"{address}"
+                ) from error
+            try:
+                versions = self._client.run(installed_version)
+            except Exception as error:  # whatever importing siamtrack raised there
+                raise ClusterError(
+                    f"a worker of the cluster cannot import siamtrack ({error}); install "
+                    f"siamtrack {__version__} there"
+                ) from error
+            for worker, version in versions.items():
+                if version != __version__:
+                    raise ClusterError(
+                        f"worker {worker} has siamtrack {version}, this is {__version__}; install "
+                        "the same version on both"
+                    )
+            # 2. What every worker needs, also those that join later.
+            plugin = ProcessPlugin(self._name, target, setup, dict(files or {}), options)
+            self._client.register_plugin(plugin, name=self._name)
+        except BaseException:
+            self._client.close()
+            raise
+
+    @property
+    def slots(self) -> int:
+        """Number of tasks that the cluster runs at a time; workers may come and go."""
+        return max(1, sum(self._client.nthreads().values()))
+
+    def run(
+        self,
+        groups: Iterable[Sequence[Any]],
+        on_result: Callable[[Any, Any, TaskFailure | None, str], object],
+    ) -> None:
+        """Run all tasks; returns when the last one is finished.
+
+        Args:
+            groups: tasks that are sent to a worker together and run one after another; the next
+                group is taken when the cluster has room for it.
+            on_result: called with a task, its result and None, or None and why there is none, and
+                the address of the worker. What it raises stops the run.
+        """
+        from distributed import as_completed
+
+        from siamtrack.utils.cluster_worker import run_group
+
+        waiting = iter(groups)
+        sent: dict[Any, tuple[Sequence[Any], int]] = {}  # group and attempt of every future
+        finished = as_completed()
+
+        def send(group: Sequence[Any], attempt: int) -> None:
+            future = self._client.submit(run_group, self._name, group, pure=False)
+            sent[future] = group, attempt
+            finished.add(future)
+
+        def fill() -> None:
+            room = GROUPS_PER_SLOT * self.slots - len(sent)
+            for _, group in zip(range(room), waiting, strict=False):
+                send(group, 1)
+
+        fill()
+        try:
+            for future in finished:
+                group, attempt = sent.pop(future)
+                # Not its status: a result that died with its worker is lost, and soon there again.
+                error = future.exception()
+                if error is None:
+                    results, worker = future.result()
+                elif len(group) > 1:
+                    # One of them may be what ends every worker that gets it.
+                    for task in group:
+                        send([task], attempt)
+                    continue
+                else:
+                    # It may have waited for a worker that another task ended, so it is tried again.
+                    failure = TaskFailure("died", f"the cluster gave up: {error!r}")
+                    results, worker = [(None, failure)], ""
+                for task, (result, failure) in zip(group, results, strict=True):
+                    died = failure is not None and failure.kind == "died"
+                    if died and attempt <= self._retries:
+                        send([task], attempt + 1)
+                    else:
+                        on_result(task, result, failure, worker)
+                future.release()
+                fill()
+        finally:
+            self._client.cancel(list(sent))
+
+    def close(self) -> None:
+        """End the processes on all workers, and leave the cluster."""
+        try:
+            self._client.unregister_worker_plugin(self._name)
+        except (OSError, RuntimeError, TimeoutError, ValueError):
+            pass  # the cluster is gone, and with it the processes
+        finally:
+            self._client.close()

@@ -1,0 +1,147 @@
+"""The same batch on a Dask cluster that loses workers, and what a cluster may lack."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from siamtrack.batch.run import prepare_batch, run_batch
+from siamtrack.errors import ClusterError
+from siamtrack.models.weights import find_weights, weights_dir
+from siamtrack.utils import cluster as cluster_module
+from siamtrack.utils.cluster import ClusterPool
+from tests.batch.common import tables
+
+distributed = pytest.importorskip("distributed", reason="siamtrack[distributed] is not installed")
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::UserWarning")
+
+TARGET = '''
+import os
+from pathlib import Path
+
+
+def work(setup, task, heartbeat):
+    """Do what the task says."""
+    heartbeat(0)
+    if task == "die":
+        os._exit(3)
+    if task == "die once" and not Path(setup["mark"]).exists():
+        Path(setup["mark"]).touch()
+        os._exit(3)
+    return task
+'''
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A scheduler and two worker processes on this machine, which find the target above."""
+    folder = tmp_path_factory.mktemp("target")
+    (folder / "cluster_target.py").write_text(TARGET)
+    with pytest.MonkeyPatch.context() as patch:
+        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        patch.setenv("PYTHONPATH", path)
+        with distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+        ) as made:
+            yield made.scheduler_address
+
+
+def test_own_weights_travel_and_a_killed_worker_changes_nothing(
+    address, whole, manifest, config, tmp_path
+):
+    for file in weights_dir().glob("siamtrack-nano.*"):
+        shutil.copy(file, tmp_path / file.name.replace("siamtrack-nano", "mine"))
+    own = config(
+        manifest(), options={}, weights=str(tmp_path / "mine.safetensors"), scheduler=address
+    )
+    batch, killed = prepare_batch(own), []
+
+    def kill(clip, record):
+        if not killed:
+            # Without the file, only what was sent can be used.
+            for file in tmp_path.glob("mine.*"):
+                file.unlink()
+            with distributed.Client(address) as client:
+                pids, busy = client.run(os.getpid), client.processing()
+                killed.append(pids[max(busy, key=lambda worker: len(busy[worker]))])
+            os.kill(killed[0], signal.SIGKILL)
+
+    run_batch(batch, kill)
+    assert killed
+    assert batch.counts() == {"done": 4}
+    assert tables(own.out) == whole
+    with distributed.Client(address) as client:  # nothing is left behind
+        assert not any(
+            name.startswith("siamtrack")
+            for names in client.run(lambda dask_worker: list(dask_worker.plugins)).values()
+            for name in names
+        )
+
+
+def results_of(pool, groups):
+    found = {}
+
+    def store(task, result, failure, worker):
+        found[task] = result or str(failure)
+
+    pool.run(groups, store)
+    return found
+
+
+def test_tasks_that_end_their_process_cost_only_themselves(address, tmp_path):
+    setup = {"mark": str(tmp_path / "mark")}
+    with ClusterPool("cluster_target:work", setup, address, "test", retries=1) as pool:
+        found = results_of(pool, iter([["a", "die", "b"], ["die once"]]))
+    assert found.pop("die") == "its process died after frame 0 (exit code 3)"
+    assert found == {"a": "a", "b": "b", "c": "c", "die once": "die once"}
+
+
+def test_workers_that_cannot_be_used_are_named(address, monkeypatch):
+    monkeypatch.setattr(cluster_module, "__version__", "0.0")
+    with pytest.raises(ClusterError, match=r"worker tcp://\S+ has siamtrack .*, this is 0\.0;"):
+        ClusterPool("cluster_target:work", {}, address, "test")
+
+
+def test_a_worker_that_joins_late_with_another_version_refuses(address, monkeypatch):
+    from siamtrack.utils import cluster_worker
+
+    monkeypatch.setattr(cluster_worker, "__version__", "0.0")
+    with ClusterPool("cluster_target:work", {}, address, "test") as pool:
+        found = results_of(pool, [["a", "b"]])
+    assert sorted(found) == ["a", "b"]
+    assert all("the client 0.0; install the same version" in text for text in found.values())
+
+
+def test_a_cluster_without_workers_is_reported(monkeypatch):
+    monkeypatch.setattr(cluster_module, "CONNECT_TIMEOUT_S", 1)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None) as empty,
+        pytest.raises(ClusterError, match="has no workers; start some with dask worker tcp://"),
+    ):
+        ClusterPool("cluster_target:work", {}, empty.scheduler_address, "test")
+
+
+def test_a_worker_without_siamtrack_is_reported(address, monkeypatch):
+    from siamtrack.utils import cluster_worker
+
+    def missing():
+        raise ModuleNotFoundError("No module named 'siamtrack'")
+
+    monkeypatch.setattr(cluster_worker, "installed_version", missing)
+    with pytest.raises(
+        ClusterError, match=r"cannot import siamtrack .*No module named 'siamtrack'"
+    ):
+        ClusterPool("cluster_target:work", {}, address, "test")
+
+
+def test_bundled_weights_are_not_sent(manifest, config):
+    from siamtrack.batch.run import _weights_files
+
+    assert _weights_files(prepare_batch(config(manifest("a")))) == {}
+    assert find_weights("siamtrack-nano").is_file()
