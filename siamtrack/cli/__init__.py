@@ -7,7 +7,7 @@ commands share), then the commands:
   each;
 - `convert`, and `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
 - `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights;
-- `weights`: import-weights, calibrate, tune, absence, gallery.
+- `weights`: import-weights, calibrate, tune, absence, key-frames, gallery.
 
 A module is imported when its command is asked for. It imports numpy, torch and OpenCV inside its
 functions, which keeps `--help` fast.
@@ -57,6 +57,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Evaluate": {
         "eval": ("eval.command", "Evaluate trackers on a data set with ground truth."),
         "absence": ("weights.absence", "Measure how reliably lost targets are reported."),
+        "key-frames": ("weights.key_frames", "Count the boxes a person must draw in the studio."),
         "gallery": ("weights.gallery", "Draw what the tracker saw where it failed."),
     },
     "Weights": {

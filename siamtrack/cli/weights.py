@@ -1,4 +1,4 @@
-"""`siamtrack import-weights`, `calibrate`, `tune`, `absence` and `gallery`."""
+"""`siamtrack import-weights`, `calibrate`, `tune`, `absence`, `key-frames` and `gallery`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from siamtrack.cli.options import (
     tracker_options,
     views_option,
 )
+from siamtrack.errors import ConfigError
 
 _weights_option = click.option(
     "--weights", default="siamtrack-lite0", show_default=True, metavar="W", help="Name or file."
@@ -151,6 +152,70 @@ def absence(weights: str, specs: tuple[str, ...], settings: tuple[tuple[str, Any
         total += report
         click.echo("\n  ".join([spec, *report.summary_lines()]))
     click.echo("\n  ".join(["all", *total.summary_lines()]))
+
+
+@click.command("key-frames")
+@click.argument("weights")
+@click.argument("specs", metavar=f"{DATASET_METAVAR}...", nargs=-1, required=True)
+@click.option(
+    "--every",
+    type=click.IntRange(min=2),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Frames from one key frame to the next, in the second table.",
+)
+@click.option(
+    "--jitter",
+    type=click.FloatRange(0, 0.5),
+    default=0.0,
+    show_default=True,
+    metavar="S",
+    help="How far off a drawn corner is, as a share of the sides.",
+)
+@click.option("--only-every", is_flag=True, help="Leave out the first table: it takes longer.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this sequence; may be repeated.")
+@click.option("--engine", metavar="E", default="auto", help="What computes the network.")
+@settings_option
+def key_frames(
+    weights: str,
+    specs: tuple[str, ...],
+    every: int,
+    jitter: float,
+    only_every: bool,
+    only: tuple[str, ...],
+    engine: str,
+    settings: tuple[tuple[str, Any], ...],
+) -> None:
+    """Count the boxes a person must draw until every frame is right, with WEIGHTS.
+
+    The data sets need ground truth, which is what the person draws. A frame is right if its box
+    overlaps the truth by half. Prints a line for each sequence as it comes, then two tables: boxes
+    to draw, by the way of working, and how good the frames between key frames at equal distances
+    are.
+    """
+    from siamtrack.api import load
+    from siamtrack.data.datasets import open_dataset
+    from siamtrack.evaluation.key_frames import KeyFrameFigures, measure_key_frames
+
+    def show(name: str, figures: KeyFrameFigures) -> None:
+        counts = " ".join(map(str, figures.boxes))
+        filled = " ".join(f"{value[0][0]:.3f}" for value in figures.overlaps if value)
+        click.echo(f"{name}: {figures.frames} frames, boxes {counts}; overlap {filled}")
+
+    tracker = load(weights, engine=engine, **tracker_options(settings))
+    sequences = [sequence for spec in specs for sequence in open_dataset(spec)]
+    if unknown := [name for name in only if name not in {s.name for s in sequences}]:
+        raise ConfigError.unknown("sequence", unknown[0], {s.name for s in sequences})
+    total = measure_key_frames(
+        tracker,
+        (sequence for sequence in sequences if not only or sequence.name in only),
+        every=every,
+        jitter=jitter,
+        counts_boxes=not only_every,
+        on_sequence=show,
+    )
+    click.echo("\n".join(total.summary_lines(every)))
 
 
 @click.command("gallery")

@@ -14,5 +14,5 @@ Reading order, along the way of one evaluation:
 
 Beside that way: `verify` (the got10k toolkit scores the same files), `got10k_toolkit` (the one file
 that imports it), `compare` (trackers side by side on one video), `calibration` and `absence` (how
-reliable scores and statuses are).
+reliable scores and statuses are), `key_frames` (boxes a person must draw).
 """

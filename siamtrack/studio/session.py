@@ -219,7 +219,6 @@ class ClipSession(TrackedClip, Closing):
                     "boxes may not fit"
                 )
                 self._clip_now = {**facts, **found}
-                self.banner("warning", "changed", self.read_only)
         if store.is_new:
             store.write_snapshot()
         self.project = Project(
@@ -284,7 +283,6 @@ class ClipSession(TrackedClip, Closing):
                 except SiamTrackError:
                     self.read_only = before
                     raise
-                self.banner("warning", "changed", None)
             return self.snapshot()
 
     def close(self) -> None:
@@ -328,7 +326,7 @@ class ClipSession(TrackedClip, Closing):
             self.check_ready()
             store = self.store_
             return {
-                "clip": self.summary(),
+                "clip": {**self.summary(), **self._frames_to_json()},
                 "revision": store.revision,
                 "undo": store.undo_text,
                 "redo": store.redo_text,
@@ -337,6 +335,15 @@ class ClipSession(TrackedClip, Closing):
                 "labels": self.labels(),
                 "targets": [self._target_to_json(number) for number in store.state.targets],
             }
+
+    def _frames_to_json(self) -> dict[str, Any]:
+        """Whether frames are found by their stamps, and how many are known by their pixels."""
+        frames = self._video.numbered
+        if not isinstance(frames, ClipFrames):
+            return {"searchable": True, "scanned": self.frame_count}
+        index = frames.index
+        scanned = int((index.fingerprints != UNKNOWN).sum())
+        return {"searchable": index.is_searchable, "scanned": scanned}
 
     def labels(self) -> list[str]:
         """Labels for completion: those of the project, then those in use."""
