@@ -12,6 +12,7 @@ result             what `update` returns
 
 box_correction     bias of the network's boxes, measured on the first frame
 redetection        search for lost targets, verification after recovery, time budget
+track              key frames and runs of one target, and which box follows from them
 multi              `MultiTracker`: many targets on one engine, kept off each other's objects
 old_names          options and methods of 0.1 that still work
 """
