@@ -68,7 +68,9 @@ export class Api {
 
   /** @param {string} path @param {unknown} body */
   async post(path, body) {
-    return this.get(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+    const text = JSON.stringify(body);
+    // What is sent while the page closes arrives, if it is small.
+    return this.get(path, { method: "POST", body: text, keepalive: text.length < 30_000, headers: { "Content-Type": "application/json" } });
   }
 
   /** @returns {Promise<Session>} */

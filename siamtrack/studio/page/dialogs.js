@@ -57,6 +57,12 @@ export function help(bindings) {
     h("p", {}, "Draw a box, track, press N for the next doubtful frame, correct it or press Enter, export. Every step is saved as you make it.")));
 }
 
+/** @param {HTMLElement} notes @param {string} text @param {unknown} [error] */
+function note(notes, text, error) {
+  notes.textContent = error instanceof Error ? error.message : text;
+  notes.dataset.bad = String(error !== undefined);
+}
+
 /** Counts of an export. @param {any} counts */
 function table(counts) {
   const cells = [["frames", counts.frames], ["targets", counts.targets], ["boxes", counts.boxes], ["key frames", counts.key],
@@ -93,17 +99,16 @@ export async function exportDialog(editor) {
   let asked = 0;
   const preview = async () => {
     const mine = ++asked;
-    const { images, ...rest } = chosen();
+    const { images: _, ...rest } = chosen(); // they change no count
     try {
       const reply = await editor.api.export(clip.id, format.value, rest, true);
       if (mine !== asked) return;
       counts.replaceChildren(...table(reply.counts));
-      notes.textContent = reply.lost.join("; ");
-      go.textContent = `Export ${images ? `${reply.name.replace(/\.[^.]*$/, "")}.zip` : reply.name}`;
+      note(notes, reply.lost.join("; "));
       go.disabled = false;
     } catch (error) {
       if (mine !== asked) return;
-      notes.textContent = error instanceof Error ? error.message : "";
+      note(notes, "", error);
       go.disabled = true;
     }
   };
@@ -116,7 +121,7 @@ export async function exportDialog(editor) {
   form.onsubmit = async (/** @type {Event} */ event) => {
     event.preventDefault();
     go.disabled = true;
-    notes.textContent = "Writing …";
+    note(notes, "Writing …");
     try {
       const reply = await editor.api.export(clip.id, format.value, chosen(), false);
       await editor.api.download(reply.export, reply.name);
@@ -124,7 +129,7 @@ export async function exportDialog(editor) {
       $("dialog").close("done");
       editor.say(`${reply.name}: ${counted(reply.counts.boxes, "box", "boxes")} exported`);
     } catch (error) {
-      notes.textContent = error instanceof Error ? error.message : "";
+      note(notes, "", error);
       go.disabled = false;
     }
   };
@@ -155,7 +160,7 @@ export async function importDialog(editor, given) {
     chosen = one;
     name.textContent = `${one.name}, ${(one.size / 1024).toFixed(0)} kB`;
     go.disabled = false;
-    notes.textContent = "";
+    note(notes, "");
     go.focus();
   };
   if (given) take(given);
@@ -174,7 +179,7 @@ export async function importDialog(editor, given) {
     event.preventDefault();
     if (!chosen) return;
     go.disabled = true;
-    notes.textContent = "Reading …";
+    note(notes, "Reading …");
     try {
       const reply = await editor.api.import(clip.id, chosen, format.value, thin.value);
       editor.apply(reply.revision, reply.changes);
@@ -183,7 +188,7 @@ export async function importDialog(editor, given) {
       const summary = `${reply.format}: ${counted(reply.boxes, "box", "boxes")} as ${counted(reply.keys, "key frame")} of ${counted(reply.created.length, "new target")}`;
       editor.say([summary, ...reply.notes].join("; "), reply.notes.length ? "warning" : "info");
     } catch (error) {
-      notes.textContent = error instanceof Error ? error.message : "";
+      note(notes, "", error);
       go.disabled = false;
     }
   };

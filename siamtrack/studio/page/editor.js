@@ -17,6 +17,8 @@ import { Track, KEY, OUTSIDE } from "./track.js";
 
 /** Frames of one request for rows. */
 const PIECE = 60_000;
+/** Of more frames than these the times are not fetched, but counted by the rate. */
+const LONG = 200_000;
 /** An edit by arrow keys is one operation when the keys rest this long; tracking waits as long for the next edit. */
 const REST_MS = 350;
 
@@ -74,6 +76,8 @@ export class Editor {
     this.retrack = 0;
     this.retracking = new Set();
     this.loads = 0;
+    /** @type {number[] | null} time of each frame, s */
+    this.times = null;
     /** @type {{name: string, rows: any}} */
     this.candidates = { name: "", rows: null };
   }
@@ -213,6 +217,17 @@ export class Editor {
     sessionStorage.setItem("clip", String(id));
     for (const target of project.targets) this.mark(target.id, 0, project.clip.frames - 1);
     this.changed();
+    if (!same) {
+      this.times = null;
+      const times = project.clip.frames > LONG ? null : await this.guard(() => this.api.get(`/api/clips/${id}/times`));
+      if (load === this.loads) this.times = times?.times_s ?? null;
+      this.changed(false);
+    }
+  }
+
+  /** Seconds from the start of the clip. @param {number} frame */
+  time(frame) {
+    return this.times?.[frame] ?? (this.clip?.fps ? frame / this.clip.fps : 0);
   }
 
   /** Rows of a target that changed: fetched one piece at a time, from where the person looks. @param {number} id @param {number} first @param {number} last */
@@ -247,6 +262,7 @@ export class Editor {
       }
     } finally {
       this.fetching.delete(id);
+      this.changed();
       if (load !== this.loads && this.dirty.has(id)) this.fetchRows(id).catch((error) => this.failed(error));
     }
   }
@@ -272,8 +288,8 @@ export class Editor {
       this.dirty.delete(id);
     }
     if (!this.target(this.active)) {
+      this.selected &&= this.active === null; // a new target keeps the handles of its first box
       this.active = project.targets[0]?.id ?? null;
-      this.selected = false;
     }
     if (revision >= project.revision) {
       project.revision = revision;
@@ -346,8 +362,10 @@ export class Editor {
       throw error;
     }
     if (error.status === 401) this.onToken();
-    else if (error.status === 0) this.linked = false;
-    else if (error.status === 507) this.banners.set("disk", { level: "error", code: "disk", text: error.message });
+    else if (error.status === 0) {
+      this.linked = false;
+      this.api.socket?.close(); // and comes back when the server does
+    } else if (error.status === 507) this.banners.set("disk", { level: "error", code: "disk", text: error.message });
     else if (error.code === "other_tab") this.writer = false;
     else this.notify({ text: error.message, level: "warning" });
     this.changed();
@@ -596,9 +614,10 @@ export class Editor {
     if (event.type === "hello") {
       this.writer = event.writer;
       this.jobs = event.jobs?.jobs ?? event.jobs ?? [];
-      const gone = !this.linked;
+      const gone = !this.linked || !this.clip;
       this.linked = true;
-      if (gone) this.guard(() => this.reload());
+      // Before the first event a clip may have been opened unheard.
+      this.guard(async () => (gone ? this.reload() : (this.session = await this.api.session())));
     } else if (event.type === "role") {
       if (event.writer && !this.writer) this.guard(() => this.reload());
       this.writer = event.writer;

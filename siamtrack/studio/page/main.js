@@ -34,8 +34,9 @@ editor.notify = ({ text, level = "info", action, run }) => {
   const close = () => toast.remove();
   if (action) toast.append(h("button", { class: "primary", onclick: () => (close(), run?.()) }, action));
   if (action || level !== "info") toast.append(h("button", { class: "quiet square small", "aria-label": "Close", onclick: close }, icon("close")));
-  // The same words twice say nothing new.
-  for (const old of [...$("toasts").children]) if (old.firstChild?.textContent === text || $("toasts").childElementCount > 3) old.remove();
+  // What was said of the last step is of no use after the next one, and the same words twice say nothing new.
+  for (const old of [...$("toasts").children])
+    if (old.dataset.level === "info" || old.firstChild?.textContent === text || $("toasts").childElementCount > 3) old.remove();
   $("toasts").append(toast);
   if (!action && level !== "error") setTimeout(close, level === "info" ? TOAST_MS : 2 * TOAST_MS);
 };
@@ -55,7 +56,7 @@ editor.onToken = () => {
 editor.onChange(() => {
   const gone = $("gone");
   if (gone.dataset.whole === "true") return;
-  if (!editor.linked && gone.hidden) cover("siamtrack has stopped", `Your work is saved up to revision ${editor.project?.revision ?? 0}. This page comes back by itself when siamtrack runs again.`, false);
+  if (!editor.linked && gone.hidden) cover("siamtrack has stopped", `Your work is saved up to revision ${editor.project?.revision ?? 0}. The page looks for it every two seconds.`, false);
   if (editor.linked) gone.hidden = true;
 });
 /** @param {unknown} error */
@@ -94,7 +95,8 @@ function arrows(name) {
   const { clip, activeTarget: target } = editor;
   if (!key || !clip || !target || !editor.selected || target.locked) return false;
   const box = editor.row(target.id).box;
-  if (!box || !stage.ready) return false;
+  if (!box) return false;
+  if (!stage.ready) return true; // the box is edited on its own picture
   const step = shift ? 10 : 1;
   const dx = key === "Left" ? -step : key === "Right" ? step : 0, dy = key === "Up" ? -step : key === "Down" ? step : 0;
   const [x, y, w, h] = box;
@@ -223,11 +225,15 @@ $("help").addEventListener("click", () => help(BINDINGS));
 $("export").addEventListener("click", () => exportDialog(editor));
 $("import").addEventListener("click", () => importDialog(editor));
 $("timeline-fit").addEventListener("click", () => timeline.fit());
-// A button that was clicked does not keep the space bar for itself.
-document.addEventListener("click", (event) => {
-  const button = event.detail && event.target instanceof Element && event.target.closest("button");
-  if (button && !button.closest("dialog, #menu") && $("menu").hidden && !$("dialog").open) stage.canvas.focus({ preventScroll: true });
-});
+// What was worked by the pointer does not keep the keys for itself: letters would choose in a list.
+let pointed = false;
+document.addEventListener("pointerdown", () => (pointed = true), true);
+document.addEventListener("keydown", () => (pointed = false), true);
+for (const kind of ["click", "change"])
+  document.addEventListener(kind, (event) => {
+    const control = pointed && event.target instanceof Element && event.target.closest(kind === "click" ? "button" : "select, [type=checkbox], [type=range]");
+    if (control && !control.closest("dialog, #menu") && $("menu").hidden && !$("dialog").open) stage.canvas.focus({ preventScroll: true });
+  });
 for (const kind of ["dragover", "drop"])
   document.addEventListener(kind, (event) => {
     const { dataTransfer } = /** @type {DragEvent} */ (event);

@@ -259,6 +259,7 @@ export class Panels {
       this.drawBanners();
       this.drawJobs();
       this.drawReview();
+      $("timeline-part").setAttribute("aria-busy", String(editor.dirty.size + editor.fetching.size > 0));
       const labels = [...new Set([...(editor.project?.labels ?? []), ...(editor.session?.labels ?? [])])];
       if ($("labels").childElementCount !== labels.length) $("labels").replaceChildren(...labels.map((value) => h("option", { value })));
     }
@@ -307,7 +308,7 @@ export class Panels {
     if (shape !== this.is.rows) {
       this.is.rows = shape;
       $("jobs").replaceChildren(...editor.jobs.map((job, k) => h("div", { class: "job", "data-job": job.job },
-        h("span"), job.state === "running" ? null : h("button", { class: "quiet square small", "aria-label": "Earlier", title: "Earlier", disabled: k < 2, onclick: () => editor.guard(() => editor.api.post(`/api/runs/${job.job}/move`, { position: k - 2 })) }, icon("import")),
+        h("span"), job.state === "running" ? null : h("button", { class: "quiet square small", "aria-label": "Earlier", title: "Earlier", disabled: k < 2, onclick: () => editor.guard(() => editor.api.post(`/api/runs/${job.job}/move`, { position: k - 2 })) }, icon("up")),
         h("button", { class: "small", "aria-label": job.state === "running" ? "Stop" : "Cancel", title: job.state === "running" ? "Stop (Esc)" : "Cancel", onclick: () => editor.stop(job.job) }, icon(job.state === "running" ? "stop" : "close")),
         job.state === "running" ? h("progress", { max: 1, value: 0, "aria-label": "Progress" }) : null)));
     }
@@ -353,7 +354,7 @@ export class Panels {
     const { editor, player } = this, clip = editor.clip;
     putField($("frame"), String(editor.frame));
     put($("frame-count"), "textContent", clip ? `/ ${clip.frames - 1}` : "");
-    put($("time"), "textContent", clip?.fps ? clock(editor.frame / clip.fps) : "");
+    put($("time"), "textContent", clip ? clock(editor.time(editor.frame)) : "");
     putField($("speed"), String(player.speed));
     if (this.is.playing !== player.running) {
       this.is.playing = player.running;

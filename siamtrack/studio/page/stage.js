@@ -104,7 +104,7 @@ export class Stage {
     event.preventDefault();
     const { x, y } = this.place(event);
     const lines = event.deltaMode === 1 ? 16 : 1;
-    this.setView(zoomed(this.view, Math.exp(clamp(-event.deltaY * lines, -240, 240) * 0.0018), x, y));
+    this.setView(zoomed(this.view, Math.exp(clamp(-event.deltaY * lines, -1000, 1000) * 0.0018), x, y));
   }
 
   /** @param {MouseEvent} event @returns {Point} px of the screen, from the corner of the canvas */
@@ -344,10 +344,9 @@ export class Stage {
     if (pending?.target === null && pending.frame === frame) this.drawBox(context, pending.box, PALETTE[this.nextColor], { active: true });
   }
 
+  /** The color that the server will give, by the number of the target. */
   get nextColor() {
-    const used = this.editor.targets.map((target) => target.color);
-    const free = PALETTE.findIndex((_, color) => !used.includes(color));
-    return free >= 0 ? free : this.editor.targets.length % PALETTE.length;
+    return (Math.max(-1, ...this.editor.targets.map((target) => target.id)) + 1) % PALETTE.length;
   }
 
   /** @param {import("./api.js").Target} target @param {import("./track.js").Row} row @param {boolean} active */

@@ -121,7 +121,7 @@ export class Timeline {
     const sideways = event.deltaX || (event.shiftKey ? event.deltaY : 0);
     if (sideways) return this.zoomTo(this.first + (sideways * lines * this.count) / this.span, this.count);
     const part = clamp((event.offsetX - GUTTER - PAD) / this.span, 0, 1);
-    const count = this.count * Math.exp(clamp(event.deltaY * lines, -240, 240) * 0.0022);
+    const count = this.count * Math.exp(clamp(event.deltaY * lines, -1000, 1000) * 0.0022);
     const real = clamp(count, Math.min(SMALLEST_FRAMES, this.editor.clip?.frames ?? 1), this.editor.clip?.frames ?? 1);
     this.zoomTo(this.first + part * (this.count - real), real);
   }
@@ -362,7 +362,7 @@ export class Timeline {
     const context = this.context(this.over), { colors } = this, frame = this.editor.frame;
     const x = this.x(frame), width = Math.max(1.5, this.span / this.count);
     if (this.hoverX >= GUTTER && !this.hand) {
-      const at = this.frameAt(this.hoverX), text = `${at}  ${clock(clip.fps ? at / clip.fps : 0)}`;
+      const at = this.frameAt(this.hoverX), text = `${at}  ${clock(this.editor.time(at))}`;
       context.fillStyle = colors.edge;
       context.fillRect(Math.round(this.hoverX), RULER, 1, this.height);
       this.tag(context, this.hoverX, text, colors.dim, colors.panel);
