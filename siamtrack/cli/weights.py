@@ -203,12 +203,11 @@ def key_frames(
         filled = " ".join(f"{value[0][0]:.3f}" for value in figures.overlaps if value)
         click.echo(f"{name}: {figures.frames} frames, boxes {counts}; overlap {filled}")
 
-    tracker = load(weights, engine=engine, **tracker_options(settings))
     sequences = [sequence for spec in specs for sequence in open_dataset(spec)]
     if unknown := [name for name in only if name not in {s.name for s in sequences}]:
         raise ConfigError.unknown("sequence", unknown[0], {s.name for s in sequences})
     total = measure_key_frames(
-        tracker,
+        load(weights, engine=engine, **tracker_options(settings)),
         (sequence for sequence in sequences if not only or sequence.name in only),
         every=every,
         jitter=jitter,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import secrets
 import socket
@@ -699,6 +700,12 @@ class PatientProtocol(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request of the same connection."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self._give_up)
+
     def handle_websocket_upgrade(self, event: Any) -> None:
         """A socket has no deadline."""
         if self._deadline is not None:
@@ -718,7 +725,8 @@ def bind(port: int) -> tuple[socket.socket, int | None]:
     """
     for offset in range(100 if port else 1):
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it would take a port that is in use
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(("127.0.0.1", port + offset))
             sock.listen(128)

@@ -10,7 +10,7 @@ import threading
 import time
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,11 +34,12 @@ from siamtrack.studio.project import (
 from siamtrack.studio.store import ProjectStore
 from siamtrack.tracking.track import (
     CHECK_THRESHOLD,
+    CheckStretch,
     ResolvedRows,
     candidates,
     stretches_to_check,
 )
-from siamtrack.types import Box, FloatArray
+from siamtrack.types import BoolArray, Box, FloatArray
 from siamtrack.utils.files import Closing
 from siamtrack.video.frames import DEFAULT_FPS
 from siamtrack.video.random_access import UNKNOWN, ClipFrames
@@ -104,7 +105,8 @@ class ClipSession(TrackedClip, Closing):
         self._lock = threading.RLock()
         self._banners: dict[str, dict[str, Any]] = {}
         self._tracker_revisions: set[int] = set()
-        self._counts = 0, 0
+        self._present: dict[int, BoolArray] = {}  # by target: frames with a box
+        self._stretches: dict[tuple[int, float], list[CheckStretch]] = {}
         self._touched: str | None = None
         self._service: FrameService | None = None
         self.store: ProjectStore | None = None
@@ -194,8 +196,8 @@ class ClipSession(TrackedClip, Closing):
             if frames.index.is_searchable:
                 save_index(self._folder / INDEX, self._stamp, frames.index)
             self.frame_count = self.project.frame_count = len(frames)
+            self._forget_resolved()
             self._note_index()
-            self._count()
         self._tell_clip()
 
     def _open_project(self) -> None:
@@ -228,7 +230,6 @@ class ClipSession(TrackedClip, Closing):
             self.banner("info", "mended", note)
         self._recover_runs()
         self.is_ready = True
-        self._count()
 
     def _recover_runs(self) -> None:
         """Take in runs that were being tracked when the program was killed."""
@@ -303,7 +304,10 @@ class ClipSession(TrackedClip, Closing):
 
     def summary(self) -> dict[str, Any]:
         """The clip in the list of clips."""
-        tracked, to_check = self._counts
+        with self._lock:
+            return self._summary()
+
+    def _summary(self) -> dict[str, Any]:
         ready = self.is_ready
         return {
             "id": self.number,
@@ -314,8 +318,8 @@ class ClipSession(TrackedClip, Closing):
             "width": self.frame_wh[0] if ready else None,
             "height": self.frame_wh[1] if ready else None,
             "fps": (self.fps or DEFAULT_FPS) if ready else None,
-            "tracked": tracked,
-            "to_check": to_check,
+            "tracked": self._count_tracked() if ready else 0,
+            "to_check": len(self._all_stretches(CHECK_THRESHOLD)) if ready else 0,
             "touched": self._touched,
             "targets": len(self.store_.state.targets) if ready else 0,
         }
@@ -403,10 +407,7 @@ class ClipSession(TrackedClip, Closing):
                     "frame": stretch.frame,
                     "value": round(stretch.value, 4),
                 }
-                for target in self.store_.state.targets
-                for stretch in stretches_to_check(
-                    self.project.resolve(target, 0, self.frame_count - 1, threshold)
-                )
+                for target, stretch in self._all_stretches(threshold)
             ]
             return {
                 "revision": self.store_.revision,
@@ -527,13 +528,11 @@ class ClipSession(TrackedClip, Closing):
         if self.read_only:
             raise ReadOnlyError(f"{self.read_only}: nothing can be changed")
         current = self.store_.revision
+        if not 0 <= revision <= current:
+            raise StaleRevisionError(current)
         between = range(revision + 1, current + 1)
         # What the tracker added meanwhile contradicts nothing that a person does.
-        if (
-            revision > current
-            or len(between) > len(self._tracker_revisions)
-            or (not self._tracker_revisions.issuperset(between))
-        ):
+        if not self._tracker_revisions.issuperset(between):
             raise StaleRevisionError(current)
 
     def _commit(self, edits: Sequence[Edit], text: str, by: str) -> dict[str, Any]:
@@ -571,7 +570,7 @@ class ClipSession(TrackedClip, Closing):
             self._tell({"type": "changed-keys", "clip": self.number, "starts": changed})
         revision = self.store_.revision
         self._tell({"type": "saved", "clip": self.number, "revision": revision, "changes": changes})
-        self._count()
+        self._forget_resolved(target["id"] for target in changes["targets"])
         self._tell_clip()
 
     def _changes(self, edits: Sequence[Edit]) -> dict[str, Any]:
@@ -610,14 +609,29 @@ class ClipSession(TrackedClip, Closing):
                 return 0, last
         return low, high
 
-    def _count(self) -> None:
-        """Frames with a box and stretches to check, of all targets."""
-        tracked, to_check = np.zeros(self.frame_count, bool), 0
+    def _all_stretches(self, threshold: float) -> list[tuple[int, CheckStretch]]:
+        """What is to be checked, of all targets; resolved anew only where something changed."""
+        targets = list(self.store_.state.targets)
+        for target in targets:
+            if (target, threshold) not in self._stretches:
+                rows = self.project.resolve(target, 0, self.frame_count - 1, threshold)
+                self._stretches[target, threshold] = stretches_to_check(rows)
+                self._present[target] = rows.present
+        return [(target, one) for target in targets for one in self._stretches[target, threshold]]
+
+    def _count_tracked(self) -> int:
+        """Frames in which a target has a box."""
+        self._all_stretches(CHECK_THRESHOLD)
+        tracked = np.zeros(self.frame_count, bool)
         for target in self.store_.state.targets:
-            rows = self.project.resolve(target, 0, self.frame_count - 1, CHECK_THRESHOLD)
-            tracked |= rows.present
-            to_check += len(stretches_to_check(rows))
-        self._counts = int(tracked.sum()), to_check
+            tracked |= self._present[target]
+        return int(tracked.sum())
+
+    def _forget_resolved(self, targets: Iterable[int] | None = None) -> None:
+        """Resolve these targets anew when they are asked for next; all by default."""
+        changed = set(self._present if targets is None else targets)
+        kept = self._stretches.items()
+        self._stretches = {key: value for key, value in kept if key[0] not in changed}
 
     # -- Tracking
 
@@ -839,6 +853,7 @@ def project_folder(location: str, parent: Path | None) -> Path:
 def _stamp(location: str) -> tuple[int, int]:
     """Size in bytes and time of the last change of a clip; of all its files for a folder."""
     path = Path(os.path.expanduser(location))
-    files = [path] if path.is_file() else [file for file in path.glob("*") if file.is_file()]
+    folder = path if path.is_dir() else path.parent  # that of a pattern
+    files = [path] if path.is_file() else [file for file in folder.glob("*") if file.is_file()]
     stats = [file.stat() for file in files]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
