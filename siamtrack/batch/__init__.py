@@ -3,6 +3,7 @@
 Reading order:
 
 - `manifest`: which clips, with which boxes; everything wrong with them is found at once;
-- `clips`: what a worker process does with one clip;
 - `run`: what is still to do, the workers, and the files.
+
+What a worker process does with one clip is `siamtrack.evaluation.clip_worker`.
 """

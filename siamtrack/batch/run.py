@@ -28,13 +28,12 @@ from typing import Any, Literal, NoReturn
 
 from tqdm import tqdm
 
-from siamtrack._version import __version__
-from siamtrack.api import DEFAULT_WEIGHTS, load
 from siamtrack.batch.manifest import Clip, read_manifest
 from siamtrack.data.convert import FORMATS, convert
 from siamtrack.errors import ConfigError, OutputError, SiamTrackError
-from siamtrack.models.weights import GRAPHS, card_path, find_weights, graph_path, list_weights
-from siamtrack.utils.files import Closing, atomic_path, atomic_write, sha256
+from siamtrack.evaluation.clip_worker import worker_setup
+from siamtrack.models.weights import GRAPHS, card_path, graph_path
+from siamtrack.utils.files import Closing, atomic_path, atomic_write
 from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
 from siamtrack.utils.workers import TaskFailure, WorkerPool
 
@@ -169,31 +168,9 @@ def prepare_batch(config: BatchConfig) -> Batch:
             "leave it out"
         )
     clips = read_manifest(config.manifest)
-    # The engine is chosen once, here: engines differ in the last digits.
-    weights = DEFAULT_WEIGHTS if config.weights is None else config.weights
-    tracker = load(
-        weights,
-        device=config.device,
-        engine=config.engine,
-        threads=config.threads,
-        **config.options,
+    setup, identity = worker_setup(
+        config.weights, config.device, config.engine, config.threads, config.options
     )
-    engine = tracker.engine
-    file = find_weights(weights)
-    is_bundled = weights in list_weights()
-    setup = {
-        "folder": "" if is_bundled else str(file.resolve().parent),
-        "weights": weights if is_bundled else file.name,
-        "device": str(engine.device),
-        "engine": engine.name if engine.name == "torch" else f"{engine.name}:{engine.precision}",
-        "threads": config.threads,
-        "options": dict(config.options),
-    }
-    identity = {
-        "weights_sha256": sha256(file),
-        "siamtrack": __version__,
-        **{name: setup[name] for name in ("device", "engine", "options")},
-    }
     keys = {clip.name: _key(clip, identity) for clip in clips}
     batch = Batch(config, clips, keys, setup, read_records(config.out / RECORDS))
     _check_out(batch)
@@ -272,7 +249,7 @@ def run_batch(
             yield waiting[:count]
             waiting = waiting[count:]
 
-    target = "siamtrack.batch.clips:track_clip"
+    target = "siamtrack.evaluation.clip_worker:track_clip"
     limits: dict[str, Any] = {
         "start_timeout_s": START_TIMEOUT_S,
         "task_timeout_s": config.frame_timeout_s,

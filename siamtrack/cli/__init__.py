@@ -3,8 +3,8 @@
 Reading order: this file (table of commands, exit codes, log lines, signals), `options` (what
 commands share), then the commands:
 
-- `track`, `batch`, `demo`, `studio`, `compare`, `info`, `bench`, `eval` and `export`: one command
-  each;
+- `track`, `batch`, `demo`, `studio`, `compare`, `info`, `bench`, `eval`, `vot` and `export`:
+  one command each;
 - `convert`, and `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
 - `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights;
 - `weights`: import-weights, calibrate, tune, absence, key-frames, gallery.
@@ -56,6 +56,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Evaluate": {
         "eval": ("eval.command", "Evaluate trackers on a data set with ground truth."),
+        "vot": ("vot.command", "Track for the VOT toolkit, over TraX."),
         "absence": ("weights.absence", "Measure how reliably lost targets are reported."),
         "key-frames": ("weights.key_frames", "Count the boxes a person must draw in the studio."),
         "gallery": ("weights.gallery", "Draw what the tracker saw where it failed."),

@@ -16,7 +16,7 @@ from siamtrack.evaluation.protocols import FAMILIES
 
 if TYPE_CHECKING:
     from siamtrack.evaluation.evaluate import Evaluation
-    from siamtrack.evaluation.task import TaskResult
+    from siamtrack.evaluation.task import RunConfig, TaskResult
 
 SHOWN_FAILURES = 20
 FOLDER = click.Path(path_type=Path)
@@ -126,8 +126,9 @@ def command(
 
     DATASET is clips (a folder of clips with their boxes beside them), got10k-val, got10k-test,
     otb2013, otb50, otb100, vot2013 to vot2019, lasot, trackingnet, nfs30, nfs240, uav123, uav20l,
-    dtb70 or tcolor128. Nothing is downloaded. Give the same command again to resume a run that was
-    stopped. The exit code is 3 if any sequence failed.
+    dtb70 or tcolor128; or mot, clips with several targets in MOTChallenge's layout, of which HOTA,
+    MOTA and IDF1 are printed. Nothing is downloaded. Give the same command again to resume a run
+    that was stopped. The exit code is 3 if any sequence failed.
     """
     from siamtrack.evaluation.evaluate import prepare, with_older_results, write_submission
     from siamtrack.evaluation.task import RunConfig
@@ -139,6 +140,8 @@ def command(
     # 1. Check everything. `settings` are options that have the names of fields of `RunConfig`.
     specs = tuple(parse_trackers(trackers or ("siamtrack",), model_files))
     name, folder = _dataset_and_root(dataset, root)
+    if name == "mot":
+        return _evaluate_mot(RunConfig(dataset=name, root=folder, trackers=specs, **settings))
     evaluation = prepare(RunConfig(dataset=name, root=folder, trackers=specs, **settings))
     if not evaluation.benchmark.protocol.truth_withheld:
         import siamtrack.evaluation.report.report  # noqa: F401  packages it needs, before the work
@@ -173,6 +176,27 @@ def command(
             "has no result",
             err=True,
         )
+    return EvaluationError.exit_code if failures else 0
+
+
+def _evaluate_mot(config: RunConfig) -> int:
+    """Several targets per clip have figures of their own."""
+    from siamtrack.evaluation.many_targets import evaluate_mot, mot_markdown
+
+    if config.protocols or config.views != ("start",) or config.max_frames or config.scheduler:
+        raise click.UsageError(
+            "mot is run in one way; leave --protocol, --views, --max-frames and --scheduler out",
+            click.get_current_context(),
+        )
+    figures, failures = evaluate_mot(config)
+    click.echo(mot_markdown(figures))
+    click.echo(
+        "siamtrack: every target was given once, in its first box: not comparable with tables of "
+        "detectors",
+        err=True,
+    )
+    for failure in failures[:SHOWN_FAILURES]:
+        click.echo(f"siamtrack: failed: {failure}", err=True)
     return EvaluationError.exit_code if failures else 0
 
 

@@ -10,9 +10,11 @@ Reading order, along the way of one evaluation:
 - `runs`: one tracker over one sequence, in all variants.
 - `store`: result files.
 - `metrics`, `scores`, `vot`, `statistics`: from result files to figures.
+- `many_targets`, `clip_worker`: clips with several targets, scored by TrackEval.
 - `report`: page, plots, tables and failures of a report.
 
 Beside that way: `verify` (the got10k toolkit scores the same files), `got10k_toolkit` (the one file
-that imports it), `compare` (trackers side by side on one video), `calibration` and `absence` (how
-reliable scores and statuses are), `key_frames` (boxes a person must draw).
+that imports it), `vot_server` (the VOT toolkit starts our tracker), `compare` (trackers side by
+side on one video), `calibration` and `absence` (how reliable scores and statuses are), `key_frames`
+(boxes a person must draw).
 """

@@ -1,4 +1,4 @@
-"""One clip in a worker process: the target of the pools of `run`."""
+"""One clip with any number of targets in a worker process, for `batch` and `many_targets`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from typing import Any
 
 import cv2
 
-from siamtrack.api import load_multi
+from siamtrack._version import __version__
+from siamtrack.api import DEFAULT_WEIGHTS, load, load_multi
+from siamtrack.evaluation.trackers import TRACKING_REVISION
+from siamtrack.models.weights import find_weights, list_weights
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.result import Result
+from siamtrack.utils.files import sha256
 from siamtrack.video.frames import Frame
 from siamtrack.video.run import LaterTargets, run
 from siamtrack.video.source import Source, open_source
@@ -24,7 +28,11 @@ from siamtrack.video.tables import CSV_HEADER, csv_rows
 def track_clip(
     setup: Mapping[str, Any], task: Mapping[str, Any], heartbeat: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Track one clip, a `manifest.Clip` from JSON; returns the table and facts of the clip."""
+    """Track one clip; returns the table of boxes as text, counts, and facts of the clip.
+
+    `setup` is that of `worker_setup`. `task` has "source", "starts" (frame and xywh px of every
+    target, by frame), "start_frame", "end_frame" and "step".
+    """
     tracker = _tracker(json.dumps(setup, sort_keys=True))
     tracker.reset()
     heartbeat(0)  # the start of the process is over
@@ -70,6 +78,37 @@ def _every(
         heartbeat(frame.index)
         if (frame.index - start_frame) % step == 0:
             yield frame
+
+
+def worker_setup(
+    weights: str | None, device: str, engine: str, threads: int, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a process needs to make the tracker, and everything that its boxes depend on.
+
+    The tracker is made once, which fixes its engine: engines differ in the last digits.
+
+    Raises:
+        ConfigError, WeightsError, DeviceError, EngineError: see `siamtrack.load`.
+    """
+    name = DEFAULT_WEIGHTS if weights is None else weights
+    made = load(name, device=device, engine=engine, threads=threads, **options).engine
+    file = find_weights(name)
+    is_bundled = name in list_weights()
+    setup = {
+        "folder": "" if is_bundled else str(file.resolve().parent),
+        "weights": name if is_bundled else file.name,
+        "device": str(made.device),
+        "engine": made.name if made.name == "torch" else f"{made.name}:{made.precision}",
+        "threads": threads,
+        "options": dict(options),
+    }
+    identity = {
+        "weights_sha256": sha256(file),
+        "siamtrack": __version__,
+        "tracking_revision": TRACKING_REVISION,
+        **{name: setup[name] for name in ("device", "engine", "options")},
+    }
+    return setup, identity
 
 
 @lru_cache(maxsize=1)
