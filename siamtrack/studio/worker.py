@@ -29,7 +29,7 @@ from siamtrack.video.source import Source, open_source
 
 
 @dataclass(slots=True, eq=False)
-class _Running:
+class _RunAtWork:
     """One run: from a key frame to the frame `last`.
 
     Attributes:
@@ -75,7 +75,7 @@ def run_task(
         video = stack.enter_context(open_source(task["clip"], live=False))
         for one in task["passes"]:
             runs = [
-                _Running(
+                _RunAtWork(
                     **{name: value for name, value in run.items() if name != "path"},
                     file=stack.enter_context(FileIO(run["path"], "a")),
                 )
@@ -105,7 +105,7 @@ def _identity(tracker: Tracker) -> dict[str, str]:
 def _track(
     multi: MultiTracker,
     video: Source,
-    runs: Sequence[_Running],
+    runs: Sequence[_RunAtWork],
     direction: int,
     step: int,
     stop: Path,
@@ -141,7 +141,7 @@ def _track(
         run.reason = run.reason or run.at_last
 
 
-def _append(run: _Running, frame: int, result: Result) -> None:
+def _append(run: _RunAtWork, frame: int, result: Result) -> None:
     """Write a row, and decide whether the run ends with it."""
     row = np.zeros(1, ROW)
     row["frame"], row["box"], row["score"] = frame, result.box, result.score

@@ -185,6 +185,7 @@ def test_a_socket_needs_origin_token_and_host(client: Client) -> None:
     assert shake_hands(client, own, ["siamtrack"]) == 403
     assert shake_hands(client, own, ["siamtrack", f"{token}x"]) == 403
     assert shake_hands(client, own, [token, "siamtrack"]) == 403
+    assert shake_hands(client, own, ["other", token]) == 403
 
 
 def test_a_socket_of_another_name_is_refused(client: Client) -> None:

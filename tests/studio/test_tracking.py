@@ -318,10 +318,16 @@ def test_killed_at_any_moment_it_has_all_that_it_acknowledged(clip: Path, tmp_pa
         keys = {k["frame"]: k["box"] for k in client.get("/api/clips/0")["targets"][0]["keys"]}
         for frame, box in acknowledged.items():
             assert keys[frame] == box
-        # A second studio on this project, and the end with Ctrl-C.
+        # A second studio on this project.
         assert main(["studio", str(clip), "--no-browser", *project]) == 3
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
+    # Ctrl-C while something is tracked says so with its code.
+    with started(str(clip), *project) as (process, client):
+        body = {"targets": [target], "frame": 0, "direction": "forward"}
+        assert client.post("/api/clips/0/runs", body)["job"] == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
 
 
 def test_what_is_wrong_is_said_before_a_browser_opens(
