@@ -289,13 +289,13 @@ class ClipSession(TrackedClip, Closing):
     def close(self) -> None:
         """Write the project and let it go."""
         with self._lock:
-            self.is_ready = False
+            was_open, self.is_ready = self.is_ready, False
             if self._service is not None:
                 self._service.close()
                 self._video.close()
                 self._service = None
             if self.store is not None:
-                if self.read_only:
+                if self.read_only or not was_open:
                     self.store.abandon()
                 else:
                     self.store.close()

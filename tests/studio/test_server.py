@@ -16,6 +16,7 @@ import pytest
 
 from siamtrack.studio import exchange
 from siamtrack.studio.frames import DroppedError, FrameService, Shot, ShotCache
+from siamtrack.studio.server import Studio
 from siamtrack.video.source import open_source
 from tests.studio.client import Client, Events, box_in, served, write_clip
 
@@ -394,6 +395,24 @@ def test_work_is_there_after_a_restart_and_another_clip_is_not_touched(clip, tmp
         client.draw(33, [10, 10, 20, 20], target)
     with served([mine], tmp_path) as (client, _):
         assert client.get("/api/clips/0")["read_only"] is None
+
+
+def test_a_studio_that_ends_before_the_clip_is_open_leaves_no_trace(clip, tmp_path) -> None:
+    folder, setup = tmp_path / "project0", {"weights": None, "engine": "auto", "options": {}}
+    with Studio([str(clip)], [folder], setup, ("tests", "hash"), tmp_path / "logs") as studio:
+        studio.prepare()
+    assert not (folder / "project.json").exists()
+    with served([clip], tmp_path) as (client, _):
+        assert client.get("/api/clips/0")["read_only"] is None
+
+
+def test_a_folder_of_pictures_is_a_clip(tmp_path, write_picture) -> None:
+    for number in range(3):
+        write_picture(tmp_path / "pictures" / f"{number}.png", wh=(40, 30), gray=50 * number)
+    with served([tmp_path / "pictures"], tmp_path) as (client, _):
+        _, data, _ = client.ask("/api/clips/0/frames/2?png=1")
+        assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).mean() == 100
+        assert len(client.get("/api/clips/0/times")["times_s"]) == 3
 
 
 def test_the_pass_over_the_clip_is_kept(clip: Path, tmp_path: Path) -> None:
