@@ -20,7 +20,7 @@ from siamtrack._version import __version__
 
 if TYPE_CHECKING:
     from siamtrack.adapters import OpenCVTracker, to_got10k, to_supervision
-    from siamtrack.api import load, load_multi
+    from siamtrack.api import load, load_multi, track
     from siamtrack.data.convert import convert
     from siamtrack.geometry import box_from_corners
     from siamtrack.tracking.multi import MultiTracker
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "load": "siamtrack.api",
     "load_multi": "siamtrack.api",
+    "track": "siamtrack.api",
     "MultiTracker": "siamtrack.tracking.multi",
     "Result": "siamtrack.tracking.result",
     "Tracker": "siamtrack.tracking.tracker",
@@ -64,6 +65,7 @@ __all__ = [
     "read_table",
     "to_got10k",
     "to_supervision",
+    "track",
     "write_table",
 ]
 

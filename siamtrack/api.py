@@ -1,15 +1,18 @@
-"""Make trackers: from weights, an engine and options to a `Tracker` or `MultiTracker`."""
+"""Make trackers from weights, an engine and options, and track through a video."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from siamtrack.engines import ModelSource, make_engine
 from siamtrack.engines.base import Engine
-from siamtrack.errors import explain_missing
+from siamtrack.errors import ConfigError, explain_missing, shown
 from siamtrack.models.unpacked_size import check_unpacked_size
 from siamtrack.models.weights import open_weights, weights_text
 from siamtrack.tracking.multi import MultiTracker
@@ -17,6 +20,13 @@ from siamtrack.tracking.old_names import rename_options
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.redetection import TimeBudget
 from siamtrack.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from siamtrack.tracking.result import Result
+    from siamtrack.video.frames import Frame
+    from siamtrack.video.source import Source, SourceName
 
 DEFAULT_WEIGHTS = "siamtrack-lite0"
 _CHECKPOINT_SUFFIXES = (".pth", ".pt", ".mat")
@@ -66,6 +76,105 @@ def load_multi(
     made, options = _prepare(weights, device, engine, threads, tracker_options)
     budget = TimeBudget(options.budget_ms / 1e3) if options.budget_ms > 0 else None
     return MultiTracker(partial(Tracker, made, options, budget), budget)
+
+
+GivenBoxes: TypeAlias = (
+    Sequence[Sequence[float]] | Mapping[int, Mapping[int, Sequence[float]]] | str | PathLike[str]
+)
+"""Boxes on the first frame; by frame and target; or a table of these."""
+
+
+def track(
+    source: Source | SourceName | Sequence[SourceName] | Iterable[NDArray[Any]],
+    box: Sequence[float] | None = None,
+    *,
+    boxes: GivenBoxes | None = None,
+    start_frame: int = 0,
+    end_frame: int | None = None,
+    start_s: float = 0.0,
+    end_s: float = math.inf,
+    every: int = 1,
+    reverse: bool = False,
+    source_options: Mapping[str, Any] | None = None,
+    tracker: MultiTracker | None = None,
+    **options: Any,
+) -> Generator[tuple[Frame, dict[int, Result]], None, None]:
+    """Track through a video, frame by frame.
+
+    Closing the generator, or leaving it to be collected, closes the video and the engine.
+
+    Example:
+        >>> for frame, results in track("clip.mp4", (120, 80, 60, 90)):  # doctest: +SKIP
+        ...     print(frame.index, frame.time_s, results[0].xyxy)
+
+    Args:
+        source: what `open_source` takes; or an open source, which stays open.
+        box: x, y, w, h in px of the target on the first frame.
+        boxes: several of them; or boxes by frame and target, `{0: {0: box}, 30: {0: correction}}`,
+            where the first one starts a target and others correct it; or the path of a CSV with
+            the columns frame, target, x, y, w, h that says the same. Give `box` or `boxes`.
+        start_frame: number of the first frame, from 0.
+        end_frame: number of the last one, included; None for the last there is.
+        start_s: time of the first frame; the later one of both starts counts.
+        end_s: time of the last one.
+        every: track on one of so many frames.
+        reverse: from the end to the start; the first frame is then the last of the video.
+        source_options: arguments of `open_source`, such as `{"fps": 30}`.
+        tracker: made by `load_multi` before, for many clips; its targets are forgotten.
+        **options: arguments of `load_multi`: weights, engine, device and options of the tracker.
+
+    Yields:
+        Every frame from the first one with a box on, and the results by the targets' numbers; the
+        first is the given box with score 1.
+
+    Raises:
+        ConfigError: neither or both of `box` and `boxes`, or an option that makes no sense.
+        DatasetError: the table of boxes cannot be used.
+        SiamTrackError: opening, reading or tracking failed; see `load` and `open_source`. Raised
+            by the first step or a later one.
+    """
+    # `load` does without the libraries that read video.
+    from siamtrack.video.run import follow, prefetch
+    from siamtrack.video.source import Source, open_source
+    from siamtrack.video.stretch import Stretch
+    from siamtrack.video.tables import read_boxes
+
+    if (box is None) == (boxes is None):
+        what = "neither box nor boxes is" if box is None else "both box and boxes are"
+        raise ConfigError(f"{what} given; give one of them")
+    first: Sequence[Sequence[float]] = [] if box is None else [box]
+    later: Mapping[int, Mapping[int, Sequence[float]]] = {}
+    if isinstance(boxes, str | PathLike):
+        later = read_boxes(Path(boxes))
+    elif isinstance(boxes, Mapping):
+        later = boxes
+    elif boxes is not None:
+        first = list(boxes)
+    if not (first or later) or not all(isinstance(one, Mapping) for one in later.values()):
+        raise ConfigError(
+            f"boxes is {shown(boxes)}; give at least one box, or {{frame: {{target: box}}}}"
+        )
+    part = Stretch(start_frame, end_frame, start_s, end_s, every, reverse)
+    if tracker is not None and options:
+        raise ConfigError(
+            f"both a tracker and {', '.join(options)} are given; give options to load_multi"
+        )
+
+    def frames_and_results() -> Generator[tuple[Frame, dict[int, Result]], None, None]:
+        many = load_multi(**options) if tracker is None else tracker
+        many.reset()
+        with ExitStack() as stack:
+            video = source
+            if not isinstance(video, Source):
+                video = stack.enter_context(open_source(video, **(source_options or {})))
+            # A camera's frames must not age in a queue.
+            frames = part.frames_of(video)
+            ahead = nullcontext(frames) if video.is_live else prefetch(frames)
+            for frame, results in follow(stack.enter_context(ahead), many, first, later):
+                if results:
+                    yield frame, results
+
+    return frames_and_results()
 
 
 def _prepare(

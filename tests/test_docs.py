@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from siamtrack.cli import cli
-from siamtrack.video.tables import CSV_HEADER
+from siamtrack.video.tables import CSV_HEADER, read_boxes
 
 ROOT = Path(__file__).resolve().parents[1]
 # The log of experiments quotes commands as they were at the time.
@@ -85,11 +85,26 @@ def test_python_example_runs(example: str) -> None:
 
 
 @pytest.mark.usefixtures("clip")
-def test_readme_example_prints_every_frame(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = code(ROOT / "README.md", "python")
-    exec(compile(example, "README.md", "exec"), {})
+def test_readme_examples_print_every_frame(capsys: pytest.CaptureFixture[str]) -> None:
+    one, several = code(ROOT / "README.md", "python")
+    exec(compile(one, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    exec(compile(several, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "1", "2", "3"]
+    assert "{0: (120.0, 80.0, 180.0, 170.0), 1: (300.0, 90.0, 350.0, 170.0)}" in lines[0]
+
+
+TABLE_OF_BOXES = [
+    block for page in PAGES for block in code(page, "csv") if block.startswith("frame,target,")
+]
+
+
+def test_tables_of_boxes_can_be_read(tmp_path: Path) -> None:
+    (table,) = TABLE_OF_BOXES
+    (tmp_path / "boxes.csv").write_text(table)
+    assert read_boxes(tmp_path / "boxes.csv")[20] == {1: (300.0, 90.0, 50.0, 80.0)}
 
 
 def test_csv_header_is_the_one_written() -> None:

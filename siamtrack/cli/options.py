@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,6 +152,118 @@ views_option = click.option(
     help="Every sequence in each of these views: start, third (from a third of it on), mirror "
     "(left to right), reverse (backwards), half (every second frame).",
 )
+
+
+def part_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose frames; the command gets a `Stretch` of them as `part`."""
+    whole, seconds = click.IntRange(min=0), click.FloatRange(min=0.0)
+
+    @click.option(
+        "--start-frame",
+        type=whole,
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="First frame to look at, 0-based; --box is on it and the files begin with it.",
+    )
+    @click.option(
+        "--end-frame",
+        type=whole,
+        metavar="N",
+        help="Last frame to track, 0-based.  [default: the last one there is]",
+    )
+    @click.option(
+        "--start-s",
+        type=seconds,
+        default=0.0,
+        metavar="S",
+        help="Time of the first frame to look at, in s.",
+    )
+    @click.option("--end-s", type=seconds, metavar="S", help="Time of the last one, in s.")
+    @click.option(
+        "--every",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Track on every N-th frame only; frames keep their numbers.",
+    )
+    @click.option(
+        "--reverse",
+        is_flag=True,
+        help="Track from the end to the start; --box is on the last frame then. Recordings only.",
+    )
+    @functools.wraps(function)
+    def command(
+        *,
+        start_frame: int,
+        end_frame: int | None,
+        start_s: float,
+        end_s: float | None,
+        every: int,
+        reverse: bool,
+        **arguments: Any,
+    ) -> Any:
+        from siamtrack.video.stretch import Stretch
+
+        end_s = math.inf if end_s is None else end_s
+        part = Stretch(start_frame, end_frame, start_s, end_s, every, reverse)
+        return function(part=part, **arguments)
+
+    return command
+
+
+def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name what is written; the command gets `OutputPaths` as `outputs`."""
+    file = click.Path(path_type=Path)
+
+    @click.option(
+        "--csv",
+        type=file,
+        metavar="F.csv",
+        help="Write the boxes as a table; - for standard output, here and with --json and --mot.",
+    )
+    @click.option(
+        "--json",
+        type=file,
+        metavar="F.jsonl",
+        help="Write the boxes as JSON lines, one object per frame.",
+    )
+    @click.option(
+        "--mot",
+        type=file,
+        metavar="F.txt",
+        help="Write the boxes as MOTChallenge's results, without lost targets.",
+    )
+    @click.option(
+        "--save",
+        "video",
+        type=file,
+        metavar="F.mp4",
+        help="Write the annotated video (mp4, mkv or webm), with the sound of the source.",
+    )
+    @click.option(
+        "--crops",
+        type=file,
+        metavar="DIR",
+        help="Write what is inside the boxes as pictures, a folder for each target.",
+    )
+    @click.option(
+        "--picture-names",
+        "pictures",
+        is_flag=True,
+        help="Add the file names of pictures to --csv (last column) and --json.",
+    )
+    @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+    @functools.wraps(function)
+    def command(**arguments: Any) -> Any:
+        from siamtrack.video.outputs import OutputPaths
+
+        names = [field.name for field in dataclasses.fields(OutputPaths)]
+        outputs = OutputPaths(**{name: arguments.pop(name) for name in names})
+        return function(outputs=outputs, **arguments)
+
+    return command
 
 
 def tracker_options(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +12,22 @@ import click
 from siamtrack.cli.options import (
     BoxType,
     model_options,
+    output_options,
+    part_options,
     source_options,
     tracker_options,
 )
 from siamtrack.errors import SiamTrackError
 
 if TYPE_CHECKING:
+    from siamtrack.tracking.multi import MultiTracker
+    from siamtrack.types import Box
+    from siamtrack.video.outputs import OutputPaths
     from siamtrack.video.run import RunStats
     from siamtrack.video.source import Source
+    from siamtrack.video.stretch import Stretch
 
 logger = logging.getLogger(__name__)
-
-_FILE = click.Path(path_type=Path)
 
 
 @click.command("track")
@@ -39,52 +42,23 @@ _FILE = click.Path(path_type=Path)
     "several targets. Without it a window opens to draw them.",
 )
 @click.option(
-    "--csv",
-    type=_FILE,
-    metavar="F.csv",
-    help="Write the boxes as a table; - for standard output, here and with --json.",
+    "--boxes",
+    "table",
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Table of boxes on any frames, with the columns frame,target,x,y,w,h: the first box of a "
+    "target starts it, later ones correct it. Takes the place of --box.",
 )
-@click.option(
-    "--json",
-    type=_FILE,
-    metavar="F.jsonl",
-    help="Write the boxes as JSON lines, one object per frame.",
-)
-@click.option(
-    "--save", type=_FILE, metavar="F.mp4", help="Write the annotated video (mp4, mkv or webm)."
-)
-@click.option(
-    "--picture-names",
-    is_flag=True,
-    help="Add the file names of pictures to --csv (last column) and --json.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option("--no-display", is_flag=True, help="Open no window; needs --box.")
-@click.option(
-    "--start-frame",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="First frame to look at, 0-based; --box is on it and the files begin with it.",
-)
-@click.option(
-    "--end-frame",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Last frame to track, 0-based.  [default: the last one there is]",
-)
-@click.option(
-    "--start-s",
-    type=click.FloatRange(min=0.0),
-    default=0.0,
-    metavar="S",
-    help="Time of the first frame to look at, in s.",
-)
-@click.option(
-    "--end-s", type=click.FloatRange(min=0.0), metavar="S", help="Time of the last one, in s."
-)
+@output_options
+@click.option("--no-display", is_flag=True, help="Open no window; needs --box or --boxes.")
+@part_options
 @source_options
+@click.option(
+    "--reconnect",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="S",
+    help="When a stream or a camera breaks off, connect again, for up to S seconds.",
+)
 @click.option(
     "--budget-ms",
     type=click.FloatRange(min=0.0, min_open=True),
@@ -95,20 +69,15 @@ _FILE = click.Path(path_type=Path)
 def command(
     sources: tuple[str, ...],
     boxes: tuple[tuple[float, ...], ...],
-    csv: Path | None,
-    json: Path | None,
-    save: Path | None,
-    picture_names: bool,
-    overwrite: bool,
+    table: Path | None,
+    outputs: OutputPaths,
     no_display: bool,
-    start_frame: int,
-    end_frame: int | None,
-    start_s: float,
-    end_s: float | None,
+    part: Stretch,
     fps: float | None,
     stream: int | None,
-    budget_ms: float | None,
     value_range: tuple[float, float] | None,
+    reconnect: float | None,
+    budget_ms: float | None,
     weights: str | None,
     device: str,
     engine: str,
@@ -120,92 +89,125 @@ def command(
     'a/%04d.png'), a stream URL, or - for a video on standard input. Several recordings are read as
     one video.
 
-    Without --box a window opens: drag a box around the target, in any direction. Keys: r draws a
-    box again (a number says which), a adds a target, space pauses, n goes on by one frame, s saves
-    a snapshot in the current folder, q quits. With --box the window shows the tracking; where
-    there is no display, tracking goes on without it.
+    Without --box and --boxes a window opens: drag a box around the target, in any direction. Keys:
+    r draws a box again (a number says which), a adds a target, space pauses, n goes on by one
+    frame, s saves a snapshot in the current folder, q quits. With boxes the window shows the
+    tracking; where there is no display, tracking goes on without it.
 
     The table has the columns frame, time_s, target, x, y, w, h, score, status, and one row per
     frame and target, the first frame included.
     """
-    if no_display and not boxes:
+    later_boxes = _later_boxes(table, boxes, part)
+    has_boxes = bool(boxes or later_boxes)
+    if no_display and not has_boxes:
         raise click.UsageError(
             "--no-display leaves no window to draw a box in; add --box x,y,w,h",
             click.get_current_context(),
         )
     # Imports are in the functions: --help need not wait for numpy and OpenCV.
     import siamtrack
-    from siamtrack.utils.progress import FrameProgress
     from siamtrack.video.outputs import Outputs, check_output_paths
-    from siamtrack.video.run import RunStats, prefetch, run
+    from siamtrack.video.run import RunStats
 
     model = {"weights": weights, "device": device, "engine": engine, **tracker_options(settings)}
     if budget_ms is not None:
         model["budget_ms"] = budget_ms
-    check_output_paths(sources, csv, json, save)
+    check_output_paths([*sources, *([str(table)] if table else [])], *outputs.given)
     stats, code = RunStats(), 0
-    with siamtrack.open_source(sources, fps=fps, stream=stream, range=value_range) as video:
-        outputs = Outputs(
-            video, csv=csv, json=json, video=save, overwrite=overwrite, pictures=picture_names
-        )
+    # A list of one is that one, which may be a stream.
+    source = sources[0] if len(sources) == 1 else list(sources)
+    with siamtrack.open_source(
+        source, fps=fps, stream=stream, range=value_range, reconnect_s=reconnect
+    ) as video:
+        written = Outputs(video, outputs, backwards=part.reverse)
         try:
-            with outputs, ExitStack() as stack:
-                # 1. The tracker, and the window if there is a display.
-                has_window = not no_display and _can_open_window(must_draw=not boxes)
-                if not has_window and not (csv or json or save):
+            with written:
+                has_window = not no_display and _can_open_window(must_draw=not has_boxes)
+                if not has_window and not outputs.given:
                     logger.warning("nothing will be written; add --csv, --json or --save")
                 tracker = siamtrack.load_multi(**model)
                 stats.budget = tracker.budget
-                on_frame = None
-                if has_window:
-                    from siamtrack.video.interactive import InteractiveSession
-                    from siamtrack.video.window import Window
-
-                    window = stack.enter_context(Window(f"siamtrack - {video.name}"))
-                    on_frame = InteractiveSession(
-                        window, tracker, name=video.name, snapshot_dir=Path(), live=video.is_live
-                    ).on_frame
-
-                # 2. The frames. The user acts on the frame that is shown, and a camera's frames
-                #    must not age in a queue: only a file without a window is read ahead. With a
-                #    window there is no bar: the window shows the rate, and the user may pause.
-                reads_ahead = not has_window and not video.is_live
-                frames = stack.enter_context(prefetch(video) if reads_ahead else nullcontext(video))
-                progress = stack.enter_context(
-                    FrameProgress(
-                        frames,
-                        video.name,
-                        video.frame_count,
-                        dropped=lambda: video.dropped,
-                        enabled=not has_window,
-                    )
-                )
-
-                # 3. Track.
-                run(
-                    progress,
+                _track(
+                    video,
+                    part,
                     tracker,
+                    stats,
+                    has_window=has_window,
                     boxes=boxes,
-                    writers=[outputs.write],
-                    on_frame=on_frame,
-                    start_frame=start_frame,
-                    end_frame=end_frame,
-                    start_s=start_s,
-                    end_s=math.inf if end_s is None else end_s,
-                    stats=stats,
-                    write_in_background=not has_window,
+                    later_boxes=later_boxes,
+                    writers=[written.write],
                 )
         except KeyboardInterrupt as stop:
             code = getattr(stop, "exit_code", 130)
-            click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
+            click.echo(_summary(video, stats, written.kept, stopped=True), err=True)
         except SiamTrackError:
             # What was finished before the error is kept, and the summary lists it.
             if stats.frames:
-                click.echo(_summary(video, stats, outputs.kept, stopped=True), err=True)
+                click.echo(_summary(video, stats, written.kept, stopped=True), err=True)
             raise
         else:
-            click.echo(_summary(video, stats, outputs.kept), err=True)
+            click.echo(_summary(video, stats, written.kept), err=True)
     return code
+
+
+def _later_boxes(
+    table: Path | None, boxes: tuple[tuple[float, ...], ...], part: Stretch
+) -> dict[int, dict[int, Box]]:
+    """The boxes of `--boxes`, all on frames that are looked at as far as can be told."""
+    if table is None:
+        return {}
+    if boxes:
+        raise click.UsageError(
+            "--box and --boxes are both given; give the boxes in one way",
+            click.get_current_context(),
+        )
+    from siamtrack.errors import DatasetError
+    from siamtrack.video.tables import read_boxes
+
+    later_boxes = read_boxes(table)
+    for frame in later_boxes:
+        if not part.may_hold(frame):
+            raise DatasetError(
+                f"{table} has a box on frame {frame}, which is not among the frames looked at; see "
+                "--start-frame, --end-frame and --every"
+            )
+    return later_boxes
+
+
+def _track(
+    video: Source,
+    part: Stretch,
+    tracker: MultiTracker,
+    stats: RunStats,
+    *,
+    has_window: bool,
+    **arguments: Any,
+) -> None:
+    """Track in a window or behind a progress bar; `arguments` are further ones of `run`."""
+    from siamtrack.utils.progress import FrameProgress
+    from siamtrack.video.run import prefetch, run
+
+    frames = part.frames_of(video)
+    if has_window:
+        from siamtrack.video.interactive import InteractiveSession
+        from siamtrack.video.window import Window
+
+        # The user acts on the frame that is shown, so nothing is read ahead. There is no bar: the
+        # window shows the rate, and the user may pause.
+        with Window(f"siamtrack - {video.name}") as window:
+            session = InteractiveSession(
+                window, tracker, name=video.name, snapshot_dir=Path(), live=video.is_live
+            )
+            run(frames, tracker, on_frame=session.on_frame, stats=stats, **arguments)
+        return
+    # A camera's frames must not age in a queue.
+    with (
+        nullcontext(frames) if video.is_live else prefetch(frames) as ahead,
+        FrameProgress(
+            ahead, video.name, part.count_in(video), dropped=lambda: video.dropped
+        ) as progress,
+    ):
+        run(progress, tracker, stats=stats, write_in_background=True, **arguments)
 
 
 def _can_open_window(*, must_draw: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.result import Result
 from siamtrack.utils.files import sha256
 from siamtrack.video.frames import Frame
-from siamtrack.video.run import LaterTargets, run
-from siamtrack.video.source import Source, open_source
+from siamtrack.video.run import run
+from siamtrack.video.source import open_source
+from siamtrack.video.stretch import Stretch
 from siamtrack.video.tables import CSV_HEADER, csv_rows
 
 
@@ -44,19 +45,15 @@ def track_clip(
         statuses.update(result.status for result in results.values())
         scores.extend(result.score for result in results.values())
 
-    starts = [(frame, box) for frame, box in task["starts"]]
+    # Targets are numbered in the order in which they begin.
+    boxes: dict[int, dict[int, Any]] = {}
+    starts = sorted(task["starts"], key=lambda start: start[0])
+    for target, (frame_number, box) in enumerate(starts):
+        boxes.setdefault(frame_number, {})[target] = box
+    part = Stretch(task["start_frame"], task["end_frame"], every=task["step"])
     with open_source(task["source"], live=False) as source:
-        later = LaterTargets(tracker, [s for s in starts if s[0] > task["start_frame"]])
-        stats = run(
-            _every(source, task["start_frame"], task["step"], heartbeat),
-            tracker,
-            boxes=[box for frame, box in starts if frame == task["start_frame"]],
-            writers=[write],
-            on_frame=later.on_frame,
-            start_frame=task["start_frame"],
-            end_frame=task["end_frame"],
-        )
-        later.check_all_started()
+        frames = _reporting(part.frames_of(source), heartbeat)
+        stats = run(frames, tracker, later_boxes=boxes, writers=[write])
         return {
             "table": "".join(table),
             "frames": stats.frames,
@@ -71,13 +68,10 @@ def track_clip(
         }
 
 
-def _every(
-    source: Source, start_frame: int, step: int, heartbeat: Callable[[int], None]
-) -> Iterator[Frame]:
-    for frame in source:
+def _reporting(frames: Iterable[Frame], heartbeat: Callable[[int], None]) -> Iterator[Frame]:
+    for frame in frames:
         heartbeat(frame.index)
-        if (frame.index - start_frame) % step == 0:
-            yield frame
+        yield frame
 
 
 def worker_setup(

@@ -143,17 +143,30 @@ class MultiTracker:
         """Numbers of the targets, in the order in which they were added."""
         return tuple(self._trackers)
 
-    def add(self, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> int:
+    def add(
+        self, frame_bgr: Image, box: Sequence[float] | ArrayLike, *, target: int | None = None
+    ) -> int:
         """Start on one more target, as `Tracker.init` does, and return its number.
 
         Numbers are never reused.
 
+        Args:
+            frame_bgr: the frame that the box is on.
+            box: x, y, w, h in px.
+            target: its number, where the caller has numbers of its own; None for the next one.
+
         Raises:
+            ConfigError: there is or was a target of that number.
             InvalidFrameError, InvalidBoxError: see `Tracker.init`; nothing is added then.
         """
+        number = self._next if target is None else target
+        if type(number) is not int or number < 0 or number in self._trackers:
+            raise ConfigError(
+                f"target {shown(target)} cannot be added; give a number from 0 that no target has"
+            )
         tracker = self._make()
         first = tracker.init(frame_bgr, box)
-        target, self._next = self._next, self._next + 1
+        target, self._next = number, max(self._next, number + 1)
         self._trackers[target] = tracker
         self._note_overlaps(target, first.box)
         return target

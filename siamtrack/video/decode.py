@@ -423,13 +423,28 @@ class ContainerReader(Reader):
     def reopen(self) -> ContainerReader:
         """Make another reader of the same file that delivers the same, from the start."""
         # A rate that was assumed is given, so that it is not warned of again.
-        fps = self._fps if isinstance(self._time_of, CountedTimes) else None
+        fps = None if self.keeps_stamps else self._fps
         return ContainerReader(*self.open_again(), self._shown, fps=fps, to_image=self.to_image)
 
     def make_times(self) -> StampTimes:
         """What gives frames of this file their times, from the first one on."""
-        fps = self._fps if isinstance(self._time_of, CountedTimes) else None
+        fps = None if self.keeps_stamps else self._fps
         return self._choose_times(fps, is_live=False)
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is sound beside the pictures."""
+        return bool(self._container.streams.audio)
+
+    @property
+    def keeps_stamps(self) -> bool:
+        """Whether times are those of the file, rather than counted by a rate."""
+        return not isinstance(self._time_of, CountedTimes)
+
+    @property
+    def origin_s(self) -> float:
+        """Stamp that is shown as time 0."""
+        return self._time_of.origin_s
 
     @property
     def is_fresh(self) -> bool:

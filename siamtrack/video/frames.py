@@ -75,6 +75,9 @@ class Reader(Closing, ABC):
         first, self._first = self._first, None
         return self._read_next() if first is None else first
 
+    def interrupt(self) -> None:
+        """End a wait that is no read; for another thread than the one that reads."""
+
     @abstractmethod
     def _read_next(self) -> tuple[Image, float] | None: ...
 

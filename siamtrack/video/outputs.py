@@ -6,19 +6,22 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from siamtrack.errors import OutputError
+from siamtrack.errors import OutputError, VideoError
 from siamtrack.tracking.result import Result
 from siamtrack.utils.files import descriptor_of
+from siamtrack.video.crop_files import CropSink
 from siamtrack.video.draw import draw_results, fit_image
 from siamtrack.video.frames import Frame
 from siamtrack.video.run import defer_interrupts
-from siamtrack.video.tables import CsvSink, JsonLinesSink
+from siamtrack.video.tables import CsvSink, JsonLinesSink, MotSink
 from siamtrack.video.video_writer import VideoSink
 
 if TYPE_CHECKING:
+    from siamtrack.video.sound import Sound
     from siamtrack.video.source import Source
 
 _log = logging.getLogger(__name__)
@@ -49,51 +52,75 @@ def _real_path(path: str | Path) -> str:
         return str(path)
 
 
+@dataclass(frozen=True, slots=True)
+class OutputPaths:
+    """What a run writes; None is not written.
+
+    Attributes:
+        csv: the table.
+        json: the JSON lines.
+        mot: the results format of MOTChallenge.
+        video: the annotated video.
+        crops: folder for pictures of the targets.
+        overwrite: replace files that exist.
+        pictures: write file names of pictures into `csv` and `json`.
+    """
+
+    csv: Path | None = None
+    json: Path | None = None
+    mot: Path | None = None
+    video: Path | None = None
+    crops: Path | None = None
+    overwrite: bool = False
+    pictures: bool = False
+
+    @property
+    def given(self) -> tuple[Path, ...]:
+        """All paths that are to be written."""
+        return tuple(filter(None, (self.csv, self.json, self.mot, self.video, self.crops)))
+
+
 class Outputs:
     """Write every frame to all files; a context manager that finishes them, after errors too.
 
     Args:
-        source: the annotated video takes its rate, its size and the shape of its pixels.
-        csv: path of the table; None writes none, here and below.
-        json: path of the JSON lines.
-        video: path of the annotated video.
-        overwrite: replace files that exist.
-        pictures: write file names of pictures into csv and json.
+        source: the annotated video takes its rate, its size, the shape of its pixels and its sound.
+        paths: of the files.
+        backwards: frames come from the last to the first; the video plays them in this order.
 
     Raises:
-        OutputError: a file exists and `overwrite` is False, or cannot be written.
+        OutputError: a file exists and may not be replaced, or cannot be written.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        csv: Path | None,
-        json: Path | None,
-        video: Path | None,
-        overwrite: bool,
-        pictures: bool = False,
-    ) -> None:
+    def __init__(self, source: Source, paths: OutputPaths, *, backwards: bool = False) -> None:
         self._has_fitted = False
-        self._tables: list[CsvSink | JsonLinesSink] = []
+        self._tables: list[CsvSink | JsonLinesSink | MotSink] = []
         self._video: VideoSink | None = None
+        self._crops: CropSink | None = None
+        self._first_s: float | None = None
         self._count = 0
+        overwrite, pictures = paths.overwrite, paths.pictures
         # If one file cannot be opened, those opened before it are removed.
         with ExitStack() as files:
-            if csv is not None:
-                table = CsvSink(csv, overwrite=overwrite, pictures=pictures)
+            if paths.csv is not None:
+                table = CsvSink(paths.csv, overwrite=overwrite, pictures=pictures)
                 self._tables.append(files.enter_context(table))
-            if json is not None:
-                lines = JsonLinesSink(json, overwrite=overwrite, pictures=pictures)
+            if paths.json is not None:
+                lines = JsonLinesSink(paths.json, overwrite=overwrite, pictures=pictures)
                 self._tables.append(files.enter_context(lines))
-            if video is not None:
+            if paths.mot is not None:
+                self._tables.append(files.enter_context(MotSink(paths.mot, overwrite=overwrite)))
+            if paths.crops is not None:
+                self._crops = CropSink(paths.crops, overwrite=overwrite)
+            if paths.video is not None:
                 self._video = files.enter_context(
                     VideoSink(
-                        video,
+                        paths.video,
                         source.fps,
                         source.frame_wh,
                         overwrite=overwrite,
                         pixel_aspect=source.pixel_aspect,
+                        sound=_sound_for(source, paths.video, backwards=backwards),
                     )
                 )
             self._files = files.pop_all()
@@ -101,7 +128,7 @@ class Outputs:
     @property
     def kept(self) -> tuple[Path, ...]:
         """Files that hold results."""
-        sinks = [*self._tables, *([self._video] if self._video else [])]
+        sinks = [s for s in (*self._tables, self._video, self._crops) if s is not None]
         return tuple(sink.path for sink in sinks if sink.count > 0)
 
     def __enter__(self) -> Self:
@@ -135,7 +162,24 @@ class Outputs:
                         *self._video.frame_wh,
                     )
                 shown = fit_image(shown, self._video.frame_wh)
-            self._video.write(shown, frame.time_s)
+            first_s = self._first_s = frame.time_s if self._first_s is None else self._first_s
+            is_backwards = frame.time_s < first_s
+            self._video.write(shown, 2 * first_s - frame.time_s if is_backwards else frame.time_s)
+        if self._crops is not None:
+            self._crops.write(frame, results)
         for table in self._tables:
             table.write(frame.index, frame.time_s, results, frame.picture)
         self._count += 1
+
+
+def _sound_for(source: Source, video: Path, *, backwards: bool) -> Sound | None:
+    """The sound to copy into an annotated video; what cannot be copied is left out and said."""
+    try:
+        sound = source.open_sound()
+        if sound is not None and backwards:
+            sound.close()
+            raise VideoError("the video is played backwards")
+    except VideoError as error:
+        _log.warning("%s: the sound is left out: %s", video, error)
+        return None
+    return sound

@@ -86,8 +86,8 @@ class ClipIndex:
         return len(self.stamps)
 
 
-def index_clip(reader: ContainerReader) -> ClipIndex:
-    """Index a clip without decoding it; by decoding all of it where it has no usable stamps."""
+def index_by_stamps(reader: ContainerReader) -> ClipIndex | None:
+    """Index a clip without decoding it; None where it has no usable stamps."""
     container, stream = reader.open_again()
     with container:
         try:
@@ -97,7 +97,7 @@ def index_clip(reader: ContainerReader) -> ClipIndex:
         time_base = stream.time_base or Fraction(0)
     # A reader that came to damage counts fewer frames than there are stamps.
     if found is None or reader.unreadable:
-        return _count_frames(reader)
+        return None
     stamps, may_begin = found
     # What a clip that was cut anywhere holds before its first key frame is never shown.
     order = np.argsort(stamps)[np.count_nonzero(stamps < (reader.first_stamp or 0)) :]
@@ -142,7 +142,7 @@ def _read_stamps(
     return np.array(stamps, np.int64), np.array(may_begin, np.bool_)
 
 
-def _count_frames(reader: ContainerReader) -> ClipIndex:
+def count_frames(reader: ContainerReader) -> ClipIndex:
     """Index a clip by decoding it from the start to its end."""
     again = reader.reopen()
     with again:
@@ -259,12 +259,14 @@ class NumberedFrames(Closing, ABC):
 
     Attributes:
         name: of the recording, for messages.
+        is_searchable: a frame is found without reading all frames before it.
     """
 
     name: str
+    is_searchable: bool
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.times_s)
 
     @property
     @abstractmethod
@@ -320,7 +322,6 @@ class ClipFrames(NumberedFrames):
         is_own: nobody else reads from `reader`, so it decodes, and is closed at the end.
 
     Attributes:
-        index: replaced when it turns out to be wrong.
         kept_bytes: size of the decoded frames that are kept.
     """
 
@@ -331,16 +332,32 @@ class ClipFrames(NumberedFrames):
         self._template = reader
         self._is_own = is_own
         self._reader = reader if is_own else None  # the one that decodes, when there is one
-        self.index = index_clip(reader) if index is None else index
+        self._index = index_by_stamps(reader) if index is None else index
         self._decoded: Iterator[tuple[int, VideoFrame]] = iter(())
         self._position = -1  # number of the frame decoded last
         self._kept: OrderedDict[int, VideoFrame] = OrderedDict()
         self.kept_bytes = 0
 
-    def __len__(self) -> int:
-        if self.index.is_searchable and self._template.unreadable and not self._is_own:
+    @property
+    def index(self) -> ClipIndex:
+        """The index; it is replaced by a counted one when it turns out to be wrong.
+
+        Where the clip has no usable stamps, the first use counts its frames by decoding them.
+        """
+        if self._index is None:
+            self._index = count_frames(self._template)
+        elif self._index.is_searchable and self._template.unreadable and not self._is_own:
             self._distrust_index()  # Reading in order came to damage meanwhile.
-        return len(self.index)
+        return self._index
+
+    @index.setter
+    def index(self, index: ClipIndex) -> None:
+        self._index = index
+
+    @property
+    def is_searchable(self) -> bool:  # type: ignore[override]
+        """Whether frames are found by their stamps, as far as is known."""
+        return self._index is not None and self.index.is_searchable
 
     @property
     def times_s(self) -> FloatArray:
@@ -388,7 +405,7 @@ class ClipFrames(NumberedFrames):
                 return frame
             if start:
                 trusted = self.index.starts[self.index.starts != start]
-                self.index = replace(self.index, starts=trusted)
+                self._index = replace(self.index, starts=trusted)
 
         # 5. Count.
         if self.index.is_searchable:
@@ -403,14 +420,14 @@ class ClipFrames(NumberedFrames):
     def _distrust_index(self) -> None:
         """Count the frames by decoding all of them, where the index says what is not so."""
         self.close()
-        listed = len(self.index)
-        self.index = _count_frames(self._template)
+        listed = 0 if self._index is None else len(self._index)
+        self._index = count_frames(self._template)
         _log.warning(
             "%s: its %d time stamps do not tell its %d frame(s) apart, so they are counted from "
             "the start; for faster access copy it: ffmpeg -i IN -c copy OUT.mkv",
             self.name,
             listed,
-            len(self),
+            len(self._index),
         )
 
     def _advance(self, number: int) -> VideoFrame | None:
@@ -490,7 +507,7 @@ class ClipFrames(NumberedFrames):
             else:
                 if passed == len(index):
                     return
-        self.index = _count_frames(self._template)
+        self._index = count_frames(self._template)
         yield len(self)
 
 
@@ -515,6 +532,8 @@ class PictureFrames(NumberedFrames):
         reader: of the pictures; it is only asked for others like it.
     """
 
+    is_searchable = True
+
     def __init__(self, reader: ImagesReader) -> None:
         self.name = reader.info.name
         self._reader = reader.reopen()
@@ -524,9 +543,6 @@ class PictureFrames(NumberedFrames):
             self._places, self._times_s = self._pass()
         else:
             self._places, self._times_s = list(range(len(plain))), plain
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     @property
     def times_s(self) -> FloatArray:

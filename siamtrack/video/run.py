@@ -6,7 +6,6 @@ unchanged where their frame would come, and nothing is written after a failed wr
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
-from siamtrack.errors import ConfigError, InvalidFrameError, VideoError
+from siamtrack.errors import InvalidBoxError, InvalidFrameError, SiamTrackError
 from siamtrack.geometry import parse_first_box
 from siamtrack.tracking.result import Result
 from siamtrack.types import Image
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 DEPTH = 3
 """Most frames that wait in a queue. Raising it evens out slow frames and costs memory: a 4K frame
 is 25 MB."""
-
-SAME_TIME_S = 5e-4
-"""Times this close are one: containers round to 1 ms."""
 
 RATE_WINDOW = 30
 """Frames over which the displayed frames per second are averaged."""
@@ -74,55 +70,84 @@ class RunStats:
             self.statuses.setdefault(target, Counter())[result.status] += 1
 
 
+def follow(
+    frames: Iterable[Frame],
+    tracker: MultiTracker,
+    boxes: Sequence[Sequence[float]] = (),
+    later_boxes: Mapping[int, Mapping[int, Sequence[float]]] | None = None,
+) -> Iterator[tuple[Frame, dict[int, Result]]]:
+    """Track through frames; yields each with its results, which are empty before the first target.
+
+    Args:
+        frames: in the order in which they are tracked.
+        tracker: without targets of its own.
+        boxes: one target each, xywh px on the first frame.
+        later_boxes: by the frame's number and the target's: the first box of a target, or a
+            correction of one that is tracked already.
+
+    Raises:
+        VideoError: reading fails.
+        InvalidBoxError: a box that cannot be tracked, with a note that names the frame.
+        InvalidFrameError: a frame of another shape than those before, with a note that names it.
+            Also raised at the end, for a frame with boxes that did not come.
+    """
+    waiting = dict(later_boxes or {})
+    for frame in frames:
+        results = dict(_update(tracker, frame)) if tracker.targets else {}
+        for box in boxes:
+            results[tracker.add(frame.image, box)] = first_frame_result(box, frame.image)
+        boxes = ()
+        for target, box in waiting.pop(frame.index, {}).items():
+            with _noting(frame, InvalidBoxError):
+                if target in tracker.targets:
+                    tracker.reinit(target, frame.image, box)
+                else:
+                    tracker.add(frame.image, box, target=target)
+                results[target] = first_frame_result(box, frame.image)
+        yield frame, results
+    if waiting:
+        missing = ", ".join(map(str, sorted(waiting)[:5])) + ", ..." * (len(waiting) > 5)
+        raise InvalidBoxError(
+            f"boxes were given for frame {missing}, which was not among the frames tracked; give "
+            "boxes on frames between the start and the end"
+        )
+
+
 def run(
     frames: Iterable[Frame],
     tracker: MultiTracker,
     *,
     boxes: Sequence[Sequence[float]] = (),
+    later_boxes: Mapping[int, Mapping[int, Sequence[float]]] | None = None,
     writers: Sequence[Writer] = (),
     on_frame: FrameHook | None = None,
-    start_frame: int = 0,
-    end_frame: int | None = None,
-    start_s: float = 0.0,
-    end_s: float = math.inf,
     stats: RunStats | None = None,
     write_in_background: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> RunStats:
     """Track through a video.
 
-    Frames before the first target (those before `start_frame`, and those that the user skips before
-    drawing a box) are neither tracked nor written. Ctrl-C raises `KeyboardInterrupt` between two
-    frames, never while one is written.
+    Frames before the first target are neither tracked nor written. Ctrl-C raises
+    `KeyboardInterrupt` between two frames, never while one is written.
 
     Args:
-        frames: the video; an open source.
+        frames: the video, or a part of it: an open source, or `Stretch.frames_of`.
         tracker: without targets of its own.
-        boxes: one target each, xywh px on the first frame that is tracked.
+        boxes: one target each, xywh px on the first frame.
+        later_boxes: boxes on other frames; see `follow`.
         writers: called in order with every frame that has targets.
-        on_frame: shows frames in a window. Without one, `boxes` must not be empty.
-        start_frame: index of the first frame to track.
-        end_frame: index of the last frame; None for no limit.
-        start_s: time of the first frame to track.
-        end_s: time of the last one.
+        on_frame: shows frames in a window. Without one, there must be boxes.
         stats: updated during the run, for a caller that needs it after an error too.
         write_in_background: write in a thread while the next frames are tracked, with the same
             outcome. However the run ends, everything tracked is written first.
         clock: seconds, monotonic.
 
     Raises:
-        VideoError: the video ends before `start_frame` or `start_s`, or reading it fails.
-        InvalidBoxError: a box that cannot be tracked.
-        ConfigError: the end is before the start.
-        InvalidFrameError: a frame of another shape than those before, with a note that names it.
         OutputError: a writer failed.
+        SiamTrackError: reading or tracking failed; see `follow`.
     """
-    if end_s < start_s or (end_frame is not None and end_frame < start_frame):
-        last = f"{end_s:g} s" if end_s < start_s else f"frame {end_frame}"
-        raise ConfigError(f"the end, {last}, is before the start; give a later one")
     run_stats = RunStats() if stats is None else stats
     recent_s: deque[float] = deque(maxlen=RATE_WINDOW)
-    frames_seen, has_started = 0, False
 
     def write(frame: Frame, results: Mapping[int, Result]) -> None:
         for writer in writers:
@@ -132,38 +157,26 @@ def run(
     background = BackgroundWriter(write) if write_in_background else None
     try:
         started_s = clock()
-        for frame in frames:  # 1. Read. The clock runs since the last frame was finished.
-            frames_seen = frame.index + 1
-            if frame.index < start_frame or frame.time_s < start_s - SAME_TIME_S:
-                started_s = clock()
-                continue
-            if frame.time_s > end_s + SAME_TIME_S:
-                break
-            has_started = True
-
-            # 2. Track the targets there are, and start those whose boxes were given.
-            results = dict(_update(tracker, frame)) if tracker.targets else {}
-            for box in boxes:
-                results[tracker.add(frame.image, box)] = first_frame_result(box, frame.image)
-            boxes = ()
+        # 1. Read and track. The clock runs since the last frame was finished.
+        for frame, results in follow(frames, tracker, boxes, later_boxes):
             work_s = clock() - started_s
 
-            # 3. Show the frame. The user may draw boxes, which changes the results; this time does
+            # 2. Show the frame. The user may draw boxes, which changes the results; this time does
             #    not count as work.
             total_s = sum(recent_s)
             fps = len(recent_s) / total_s if total_s > 0 else None
             should_continue = on_frame is None or on_frame(frame, results, fps)
             started_s = clock()
 
-            # 4. Write, or queue for writing.
+            # 3. Write, or queue for writing.
             if results:
                 with defer_interrupts():
                     (background or write)(frame, results)
                 work_s += clock() - started_s
                 recent_s.append(work_s)
                 run_stats.work_s += work_s
-            if not should_continue or frame.index == end_frame:
-                return run_stats
+            if not should_continue:
+                break
             started_s = clock()
     finally:
         if background is not None:
@@ -171,19 +184,21 @@ def run(
             with defer_interrupts():
                 background.finish()
             run_stats.work_s += clock() - started_s
-    if not has_started:
-        start = f"frame {start_frame}" if start_s <= 0 else f"{start_s:g} s"
-        raise VideoError(
-            f"the video has {frames_seen} frames, so none can start at {start}; frames count from 0"
-        )
     return run_stats
 
 
 def _update(tracker: MultiTracker, frame: Frame) -> Mapping[int, Result]:
     """Track in one frame; an error about the frame gets its name as a note."""
-    try:
+    with _noting(frame, InvalidFrameError):
         return tracker.update(frame.image)
-    except InvalidFrameError as error:
+
+
+@contextmanager
+def _noting(frame: Frame, kind: type[SiamTrackError]) -> Iterator[None]:
+    """Add the name of the frame to an error that is raised meanwhile."""
+    try:
+        yield
+    except kind as error:
         error.add_note(f"frame {frame.index} {frame.picture}".strip())
         raise
 
@@ -196,38 +211,6 @@ def first_frame_result(box: Sequence[float], image_bgr: Image) -> Result:
     """
     x, y, w, h = parse_first_box(box, (image_bgr.shape[1], image_bgr.shape[0])).tolist()
     return Result(box=(x, y, w, h), score=1.0, status="tracked")
-
-
-class LaterTargets:
-    """Targets that begin after the first frame of a `run`, whose `on_frame` it is.
-
-    `starts` are frames and boxes, xywh px on that frame; the targets are added in this order.
-    """
-
-    def __init__(
-        self, tracker: MultiTracker, starts: Sequence[tuple[int, Sequence[float]]]
-    ) -> None:
-        self._tracker, self._waiting = tracker, list(starts)
-
-    def on_frame(self, frame: Frame, results: dict[int, Result], fps: float | None) -> bool:
-        """Add the targets of this frame; see `FrameHook`."""
-        for start in [start for start in self._waiting if start[0] == frame.index]:
-            number = self._tracker.add(frame.image, start[1])
-            results[number] = first_frame_result(start[1], frame.image)
-            self._waiting.remove(start)
-        return True
-
-    def check_all_started(self) -> None:
-        """Check at the end that all targets were seen.
-
-        Raises:
-            VideoError: there was no such frame.
-        """
-        if self._waiting:
-            raise VideoError(
-                f"a target begins at frame {self._waiting[0][0]}, which was not reached; frames "
-                "count from 0"
-            )
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Opening any video source, and delivering its frames.
 
 Sections: `open_source`; `Source`, which delivers every frame in turn; `LiveSource`, which delivers
-the newest; `RealTimeReader`, which plays a recording as if it were live; `ChainReader`, which reads
-several recordings as one.
+the newest; `RealTimeReader`, which plays a recording as if it were live; `ArraysReader`, which
+reads arrays; `ChainReader`, which reads several recordings as one.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from os import PathLike
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self, SupportsIndex, TypeAlias, cast
+from typing import Any, ClassVar, NamedTuple, Self, SupportsIndex, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from siamtrack.errors import ConfigError, NotNumberedError, SiamTrackError, VideoError, shown
-from siamtrack.types import Image
+from siamtrack.types import FloatArray, Image
 from siamtrack.utils.config import plain_number
 from siamtrack.utils.files import Closing
 from siamtrack.utils.images import choose_images, is_image, list_images
-from siamtrack.utils.levels import ValueRange, check_range
+from siamtrack.utils.levels import Levels, RawImage, ValueRange, check_range
 from siamtrack.utils.picture_files import kind_of_picture, read_head
 from siamtrack.video.cameras import CameraReader, ImagesReader
 from siamtrack.video.decode import ContainerReader, open_container
 from siamtrack.video.frames import DEFAULT_FPS, Frame, Reader, SourceInfo
 from siamtrack.video.random_access import ClipFrames, NumberedFrames, PictureFrames
+from siamtrack.video.reconnect import ReconnectingReader
+from siamtrack.video.sound import Sound
 from siamtrack.video.times import is_endless
 
 __all__ = ["Frame", "Source", "open_source"]
@@ -55,13 +60,14 @@ _MAYBE_RECORDED = frozenset({"file", "http", "https"})
 
 
 def open_source(
-    source: SourceName | Sequence[SourceName],
+    source: SourceName | Sequence[SourceName] | Iterable[NDArray[Any]],
     *,
     live: bool | None = None,
     timeout_s: float = 10.0,
     fps: float | None = None,
     stream: int | None = None,
     range: tuple[float, float] | None = None,
+    reconnect_s: float | None = None,
 ) -> Source:
     """Open a video: camera, file, folder of pictures, or stream.
 
@@ -75,7 +81,9 @@ def open_source(
             "frames/*.jpg" or "frames/%04d.jpg" (pictures are taken in natural order, 2 before 10),
             address of a stream such as "rtsp://...", or "-" for a video on standard input. A path
             that exists comes before a camera of that number. A list of recordings is read as one
-            video, a list of pictures in the order given.
+            video, a list of pictures in the order given. Or pictures themselves: any iterable of
+            arrays, (H, W, 3) BGR or (H, W) gray, as they come from another library; they have 30
+            frames per second unless `fps` says otherwise.
         live: True keeps only the newest frame: the caller never lags behind, and recordings are
             played at their own speed. False delivers every frame. None: True for cameras and
             streams, False for files, folders and recordings behind an address.
@@ -88,6 +96,9 @@ def open_source(
         range: the values that become black and white, such as (29300, 30600) of a thermal camera;
             of video in color they are those of 8 bits. None: 8 bits are kept; deeper pictures have
             the range that their file states, or one found in pictures spread over the clip.
+        reconnect_s: when a stream or a camera breaks off, connect again, with growing waits, for up
+            to so many s. Frames sent meanwhile are missed, and times go on by the clock. None: it
+            is an error.
 
     Returns:
         Iterator of `Frame` and context manager.
@@ -107,12 +118,43 @@ def open_source(
         raise ConfigError(f"stream is {shown(stream)}; give the number of a video stream, from 0")
     value_range = None if range is None else check_range(range)
     options = _Options(live, timeout_s, fps, stream, value_range)
-    reader, is_live = (
-        _open_several(source, options)
-        if isinstance(source, list | tuple)
-        else _open_one(cast(SourceName, source), options)
-    )
+    if reconnect_s is not None:
+        return _open_reconnecting(cast(SourceName, source), options, reconnect_s)
+    if _holds_arrays(source):
+        reader: Reader = ArraysReader(cast(Iterable[Any], source), options.fps, value_range)
+        reader, is_live = (RealTimeReader(reader) if live else reader), bool(live)
+    elif isinstance(source, list | tuple):
+        reader, is_live = _open_several(source, options)
+    else:
+        reader, is_live = _open_one(cast(SourceName, source), options)
     return LiveSource(reader, timeout_s=timeout_s) if is_live else Source(reader)
+
+
+def _open_reconnecting(source: SourceName, options: _Options, give_up_s: float) -> Source:
+    """Open a stream or a camera that is connected again when it breaks off."""
+    give_up_s = _positive("reconnect_s", give_up_s, "seconds")
+    is_one = not isinstance(source, list | tuple) and not _holds_arrays(source)
+    reader, is_live = _open_one(source, options) if is_one else (None, False)
+    if reader is None or not is_live:
+        if reader is not None:
+            reader.close()
+        raise ConfigError(
+            f"reconnect is given, but {shown(source)} is no stream or camera that never ends; "
+            "leave it out"
+        )
+    reader = ReconnectingReader(reader, lambda: _open_one(source, options)[0], give_up_s=give_up_s)
+    # As long as it is being connected again, no frame comes, which is no stall.
+    return LiveSource(reader, timeout_s=2 * options.timeout_s + give_up_s)
+
+
+def _holds_arrays(source: object) -> bool:
+    """Whether a source is an iterable of pictures, rather than names of something to open."""
+    if isinstance(source, list | tuple):
+        return any(isinstance(item, np.ndarray) for item in source)
+    is_number = isinstance(source, SupportsIndex) and getattr(source, "ndim", 0) == 0
+    return isinstance(source, Iterable) and not (
+        isinstance(source, str | bytes | PathLike | dict | Source) or is_number
+    )
 
 
 class _Options(NamedTuple):
@@ -371,7 +413,10 @@ class Source(Closing):
 
     @property
     def unreadable(self) -> int:
-        """Frames known to exist that could not be read; complete at the end only."""
+        """Frames known to exist that could not be read; complete at the end only.
+
+        Reading by number finds damage where it decodes, and not all that is missing at the end.
+        """
         return self._reader.unreadable
 
     def __iter__(self) -> Self:
@@ -403,6 +448,14 @@ class Source(Closing):
             self._numbered = self._number_frames()
         return self._numbered
 
+    @property
+    def searchable(self) -> NumberedFrames | None:
+        """The frames by number, where reading one does not mean decoding all before it."""
+        try:
+            return self.numbered if self.numbered.is_searchable else None
+        except NotNumberedError:
+            return None
+
     def __len__(self) -> int:
         return len(self.numbered)
 
@@ -417,11 +470,28 @@ class Source(Closing):
             return ClipFrames(self._reader)
         if isinstance(self._reader, ImagesReader):
             return PictureFrames(self._reader)
+        if isinstance(self._reader, ArraysReader) and self._reader.is_sequence:
+            return ArrayFrames(self._reader)
         kind = "several recordings" if isinstance(self._reader, ChainReader) else "a stream"
         raise NotNumberedError(
             f"{self.name} is {kind}, whose frames come in order only; save it to a file to read "
             "its frames by number"
         )
+
+    def open_sound(self) -> Sound | None:
+        """Open the sound of the recording, apart from its pictures; None where there is none.
+
+        Raises:
+            VideoError: there is sound that cannot be read beside the pictures.
+        """
+        readers = self._reader.waiting if isinstance(self._reader, ChainReader) else [self._reader]
+        heard = [r for r in readers if isinstance(r, ContainerReader) and r.has_sound]
+        if not heard:
+            return None
+        if heard != [self._reader] or not heard[0].can_reopen:
+            kind = "several recordings" if heard != [self._reader] else "no file"
+            raise VideoError(f"{self.name} is {kind}, whose sound cannot be copied")
+        return Sound(heard[0])
 
     def _check_open(self) -> None:
         if self._closed:
@@ -523,6 +593,7 @@ class LiveSource(Source):
 
     def _release(self) -> None:
         self._stopping.set()
+        self._reader.interrupt()
         self._thread.join(CLOSE_WAIT_S)
         if self._thread.is_alive():
             _log.warning(
@@ -568,16 +639,107 @@ class RealTimeReader(Reader):
         self._reader.close()
 
 
+class ArraysReader(Reader):
+    """Deliver pictures that are in memory, or that another program makes one after the other.
+
+    Args:
+        pictures: arrays (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) gray, of any real type.
+        fps: frames per second; None: 30.
+        value_range: the values shown as black and white; None: see `Levels`.
+
+    Attributes:
+        is_sequence: they can be read by number.
+
+    Raises:
+        ConfigError: an item is no picture.
+        VideoError: there is none.
+    """
+
+    def __init__(
+        self, pictures: Iterable[Any], fps: float | None, value_range: ValueRange | None
+    ) -> None:
+        if isinstance(pictures, np.ndarray) and pictures.ndim == 3 and pictures.shape[2] in (3, 4):
+            raise ConfigError(
+                f"the source is one picture of shape {pictures.shape}; give several, as a list"
+            )
+        self.is_sequence = isinstance(pictures, Sequence | np.ndarray)
+        self._pictures, self._iterator = pictures, iter(pictures)
+        self._levels = Levels("arrays", given=value_range)
+        self._fps, self._count = fps or DEFAULT_FPS, 0
+        self.unreadable = 0
+        self._first = self._read_next()
+        if self._first is None:
+            raise VideoError("the source holds no picture; give at least one array (H, W, 3)")
+        height, width = self._first[0].shape[:2]
+        count = len(pictures) if isinstance(pictures, Sized) else None
+        self.info = SourceInfo("arrays", self._fps, (width, height), count)
+
+    @property
+    def times_s(self) -> FloatArray:
+        """Times of all pictures of a sequence."""
+        return np.arange(len(cast(Sequence[Any], self._pictures))) / self._fps
+
+    def read_place(self, place: int) -> Image:
+        """Convert one picture of a sequence."""
+        return self._convert(cast(Sequence[Any], self._pictures)[place], place)
+
+    def _read_next(self) -> tuple[Image, float] | None:
+        for picture in self._iterator:
+            place, self._count = self._count, self._count + 1
+            return self._convert(picture, place), place / self._fps
+        return None
+
+    def _convert(self, picture: Any, place: int) -> Image:
+        """A picture as (H, W, 3) BGR of 8 bits, which is the caller's own."""
+        shape: tuple[int, ...] = getattr(picture, "shape", ())
+        is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+        if not isinstance(picture, np.ndarray) or not is_picture or not picture.size:
+            given = f"an array of shape {shape}" if shape else shown(picture)
+            raise ConfigError(
+                f"picture {place} of the source is {given}; give arrays (H, W, 3) in BGR or (H, W)"
+            )
+        return self._levels.to_8_bits(RawImage(picture.copy()))
+
+    def close(self) -> None:
+        """End the generator that makes the pictures, if it is one."""
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+
+class ArrayFrames(NumberedFrames):
+    """Pictures in memory by number."""
+
+    is_searchable = True
+
+    def __init__(self, reader: ArraysReader) -> None:
+        self.name, self._reader = reader.info.name, reader
+
+    @property
+    def times_s(self) -> FloatArray:
+        """By the rate."""
+        return self._reader.times_s
+
+    def _read(self, number: int) -> Frame:
+        return Frame(self._reader.read_place(number), number, float(self.times_s[number]))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class ChainReader(Reader):
     """Read recordings one after another; each begins one frame after the end of that before.
 
     Args:
         readers: at least one; each is closed when it is at its end.
+
+    Attributes:
+        waiting: readers that are not at their end.
     """
 
     def __init__(self, readers: Sequence[Reader]) -> None:
         first, counts = readers[0].info, [reader.info.frame_count for reader in readers]
-        self._waiting = list(readers)
+        self.waiting = list(readers)
         self._offset_s = self._last_s = 0.0
         self._done = 0  # unreadable frames of readers that were closed
         self.unreadable = 0
@@ -590,8 +752,8 @@ class ChainReader(Reader):
         )
 
     def _read_next(self) -> tuple[Image, float] | None:
-        while self._waiting:
-            reader = self._waiting[0]
+        while self.waiting:
+            reader = self.waiting[0]
             delivered = reader.read()
             self.unreadable, self.picture = self._done + reader.unreadable, reader.picture
             if delivered is not None:
@@ -601,11 +763,11 @@ class ChainReader(Reader):
             reader.close()
             self._done = self.unreadable
             self._offset_s = self._last_s + 1 / (reader.info.fps or DEFAULT_FPS)
-            del self._waiting[0]
+            del self.waiting[0]
         return None
 
     def close(self) -> None:
         """Close the recordings that are still open."""
-        for reader in self._waiting:
+        for reader in self.waiting:
             reader.close()
-        self._waiting.clear()
+        self.waiting.clear()

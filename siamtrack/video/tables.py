@@ -180,6 +180,40 @@ class JsonLinesSink(_TextSink):
         return json.dumps({**record, "targets": targets}, allow_nan=False) + "\n"
 
 
+class MotSink(_TextSink):
+    """The results format of MOTChallenge, one line per frame and target that is not lost."""
+
+    def _lines(
+        self, frame_index: int, time_s: float, results: Mapping[int, Result], picture: str
+    ) -> str:
+        return "".join(
+            mot_line(frame_index, target, result.box, result.score)
+            for target, result in results.items()
+            if result.status != "lost"
+        )
+
+
+def mot_line(frame: int, target: int | None, box: Box, score: float, first_pixel: int = 0) -> str:
+    r"""A line of MOTChallenge's results: frame and id from 1, box, score, and three times -1.
+
+    Args:
+        frame: from 0.
+        target: from 0; None for a detection, whose id is -1.
+        box: x, y, w, h in px, 0-based.
+        score: 0 to 1.
+        first_pixel: coordinate of the top-left pixel.
+
+    Example:
+        >>> mot_line(0, 0, (10.0, 20.0, 30.0, 40.0), 1.0)
+        '1,1,10.00,20.00,30.00,40.00,1,-1,-1,-1\n'
+    """
+    x, y, w, h = box
+    corner = f"{x + first_pixel:.2f},{y + first_pixel:.2f}"
+    number = -1 if target is None else target + 1
+    confidence = f"{score:.{SCORE_DIGITS}f}".rstrip("0").rstrip(".")
+    return f"{frame + 1},{number},{corner},{w:.2f},{h:.2f},{confidence},-1,-1,-1\n"
+
+
 def _quote(text: str) -> str:
     """A cell of a table; in quotes where it holds a comma, quotes or the end of a line."""
     return '"' + text.replace('"', '""') + '"' if re.search('[,"\r\n]', text) else text
@@ -236,7 +270,38 @@ def read_table(path: str | Path) -> list[TableRow]:
         DatasetError: it cannot be read, is neither kind of table, or a row is malformed or there
             twice; the message names the line.
     """
+    return [row for _, row in _rows_of(Path(path))]
+
+
+def read_boxes(path: str | Path) -> dict[int, dict[int, Box]]:
+    """Read the boxes that a person gives for a video, from a table as `read_table` reads it.
+
+    The first box of a target, in frame order, starts it, later ones correct it. Rows with status
+    lost are left out.
+
+    Returns:
+        Boxes by frame and target; x, y, w, h in px.
+
+    Raises:
+        DatasetError: it cannot be read, says two things of one target in one frame, or holds no
+            box, or one that has no area; the message names the lines.
+    """
     path = Path(path)
+    boxes: dict[int, dict[int, Box]] = {}
+    for line, row in _rows_of(path):
+        if min(row.box[2:]) <= 0:
+            raise DatasetError(
+                f"{path} line {line}: box {list(row.box)} has no area; give x, y, w, h in px"
+            )
+        if row.status != "lost":
+            boxes.setdefault(row.frame, {})[row.target] = row.box
+    if not boxes:
+        raise DatasetError(f"{path} holds no box; give a row with frame,target,x,y,w,h for each")
+    return {frame: dict(sorted(boxes[frame].items())) for frame in sorted(boxes)}
+
+
+def _rows_of(path: Path) -> list[tuple[int, TableRow]]:
+    """The rows of a table with the numbers of their lines."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -245,20 +310,23 @@ def read_table(path: str | Path) -> list[TableRow]:
     is_empty_json = not text.strip() and path.suffix.lower() in (".json", ".jsonl")
     is_json = is_empty_json or text.lstrip().startswith("{")
     parse = _parse_json_lines if is_json else _parse_csv
-    rows: list[TableRow] = []
-    seen: set[tuple[int, int]] = set()
+    rows: list[tuple[int, TableRow]] = []
+    seen: dict[tuple[int, int], int] = {}
     for line, cells in parse(path, text):
         try:
             row = _row_of(cells)
             if row is None:
                 continue
-            if (row.frame, row.target) in seen:
-                raise ValueError(f"frame {row.frame} of target {row.target} is there twice")
+            if before := seen.get((row.frame, row.target)):
+                raise ValueError(
+                    f"frame {row.frame} of target {row.target} is there twice, in line {before} "
+                    "before; leave one of them"
+                )
         except (KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"has no {error}" if isinstance(error, KeyError) else error
             raise DatasetError(f"{path} line {line}: {reason}") from error
-        seen.add((row.frame, row.target))
-        rows.append(row)
+        seen[row.frame, row.target] = line
+        rows.append((line, row))
     return rows
 
 

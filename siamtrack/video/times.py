@@ -76,6 +76,10 @@ class StampTimes:
         fps: nominal rate; None when unknown. Frames without a stamp follow at this rate.
         start_s: stamp at which the video begins; None: that of the first frame.
         new_clock_s: a step forward beyond this many s is a clock that started anew.
+
+    Attributes:
+        origin_s: stamp that is shown as time 0.
+        last_s: time of the last frame; None before the first.
     """
 
     def __init__(
@@ -84,7 +88,7 @@ class StampTimes:
         self._interval_s = 1 / (fps or DEFAULT_FPS)
         self._start_s = start_s
         self._new_clock_s = new_clock_s
-        self._origin_s = 0.0  # stamp that is shown as time 0
+        self.origin_s = 0.0
         self._stamp_s = 0.0  # the last one
         self.last_s: float | None = None
 
@@ -95,24 +99,24 @@ class StampTimes:
         elif stamp_s is None or stamp_s == self._stamp_s:  # none, or one rounded to that before
             time_s = self.last_s + self._interval_s
         elif self._stamp_s <= stamp_s <= self._stamp_s + self._new_clock_s:
-            time_s = max(stamp_s - self._origin_s, self.last_s)
+            time_s = max(stamp_s - self.origin_s, self.last_s)
         else:
             # The sender started over: continue from here.
             time_s = self.last_s + self._interval_s
-            self._origin_s = stamp_s - time_s
+            self.origin_s = stamp_s - time_s
         self._stamp_s = self._stamp_s if stamp_s is None else stamp_s
         self.last_s = time_s
         return time_s
 
     def _begin(self, stamp_s: float | None) -> float:
         if stamp_s is None:
-            self._origin_s = self._start_s or 0.0
+            self.origin_s = self._start_s or 0.0
             return 0.0
         # Frames lost at the beginning leave a gap; the start of another clock says nothing.
         start_s = stamp_s if self._start_s is None else self._start_s
         is_near = 0 <= stamp_s - start_s <= self._new_clock_s
-        self._origin_s = start_s if is_near else stamp_s
-        return stamp_s - self._origin_s
+        self.origin_s = start_s if is_near else stamp_s
+        return stamp_s - self.origin_s
 
 
 class CountedTimes(StampTimes):
@@ -141,6 +145,6 @@ class ArrivalTimes(StampTimes):
         """Time in s since the first frame; the stamp is ignored."""
         now_s = self._clock()
         if self.last_s is None:
-            self._origin_s = now_s
-        self.last_s = now_s - self._origin_s
+            self.origin_s = now_s
+        self.last_s = now_s - self.origin_s
         return self.last_s

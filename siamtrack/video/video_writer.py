@@ -19,6 +19,7 @@ import av.codec
 import av.error
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
@@ -26,6 +27,7 @@ from siamtrack.errors import OutputError
 from siamtrack.types import Image
 from siamtrack.utils.files import Closing, GrowingFile
 from siamtrack.video.frames import DEFAULT_FPS, MAX_FPS
+from siamtrack.video.sound import Sound
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +66,9 @@ _FRAGMENTS = {
     "flush_packets": "1",
 }
 
+# A fragment for every frame gives sound wrong times (FFmpeg 8); one for every microsecond does not.
+_FRAGMENTS_WITH_SOUND = {"movflags": "hybrid_fragmented", "frag_duration": "1"}
+
 FORMATS: dict[str, tuple[str, dict[str, str], tuple[Encoder, ...]]] = {
     ".mp4": ("mp4", _FRAGMENTS, (_X264, _MPEG4)),
     ".mkv": ("matroska", _CLUSTERS, (_X264, _MPEG4)),
@@ -89,6 +94,9 @@ class VideoSink(Closing):
             column, because colors are stored at half the resolution.
         overwrite: replace a file that exists.
         pixel_aspect: width of a pixel by its height, for players.
+        sound: copied beside the pictures, from the first one to the last; the sink closes it. What
+            the format cannot hold is left out with a warning. From where it ends before the
+            pictures, these are on the disk at the end only.
 
     Raises:
         OutputError: unknown suffix, impossible rate or size, no encoder, or the file exists or
@@ -103,6 +111,7 @@ class VideoSink(Closing):
         *,
         overwrite: bool = False,
         pixel_aspect: Fraction = Fraction(1),
+        sound: Sound | None = None,
     ) -> None:
         self.path = Path(path)
         self._fps = DEFAULT_FPS if fps is None else float(fps)
@@ -120,6 +129,8 @@ class VideoSink(Closing):
             )
         format_name, options, encoders = FORMATS[self.path.suffix.lower()]
         encoder = _choose_encoder(encoders, self.path)
+        if sound is not None and options is _FRAGMENTS:
+            options = {**options, **_FRAGMENTS_WITH_SOUND}
         self._pixel_aspect = pixel_aspect
         if pixel_aspect != 1 and format_name == "webm":
             _log.warning(
@@ -137,6 +148,33 @@ class VideoSink(Closing):
         self._file = GrowingFile(path, overwrite=overwrite)
         self._container = av.open(str(self._file.working), "w", format=format_name, options=options)
         self._stream = self._add_stream(encoder)
+        self._sound = sound
+        self._sound_stream = None if sound is None else self._add_sound(sound)
+
+    def _add_sound(self, sound: Sound) -> AudioStream | None:
+        name = sound.stream.codec_context.name
+        if sound.stream.codec_context.codec.canonical_name not in self._container.supported_codecs:
+            _log.warning(
+                "%s: the sound is left out, because %s files do not hold %s; write .mkv",
+                self.path,
+                self.path.suffix,
+                name,
+            )
+            return None
+        return self._container.add_stream_from_template(sound.stream)
+
+    def _mux_sound(self, end_s: float) -> None:
+        """Write the sound up to a time after the first picture, and the packet after it.
+
+        FFmpeg keeps a picture back until it has sound that is later.
+        """
+        if self._sound is None or self._sound_stream is None:
+            return
+        if not self.count:
+            self._sound.start(self._first_s)
+        for packet in self._sound.until(end_s):
+            packet.stream = self._sound_stream
+            self._container.mux(packet)
 
     def _add_stream(self, encoder: Encoder) -> VideoStream:
         rate = Fraction(self._fps).limit_denominator(1001)
@@ -175,6 +213,7 @@ class VideoSink(Closing):
         frame.pts = tick = self._tick_of(time_s)
         frame.time_base = Fraction(1, TICKS_PER_S)
         try:
+            self._mux_sound(tick / TICKS_PER_S)
             self._container.mux(self._stream.encode(frame))
         except (av.error.FFmpegError, OSError) as error:
             raise self._give_up(error) from error
@@ -234,6 +273,13 @@ class VideoSink(Closing):
         Raises:
             OutputError: the file could not be finished, or is not what was written.
         """
+        try:
+            self._finish()
+        finally:
+            if self._sound is not None:
+                self._sound.close()
+
+    def _finish(self) -> None:
         if not self._is_open:
             return
         if self.count == 0:
@@ -244,6 +290,7 @@ class VideoSink(Closing):
             _log.warning("%s: no frame was written, so there is no video", self.path)
             return
         try:
+            self._mux_sound(self._last_tick / TICKS_PER_S + 1 / self._fps)
             self._container.mux(self._stream.encode(None))
             self._container.close()
         except (av.error.FFmpegError, OSError) as error:

@@ -31,8 +31,8 @@ class ScriptedTracker:
     def targets(self) -> tuple[int, ...]:
         return tuple(self.boxes)
 
-    def add(self, frame_bgr: np.ndarray, box: Sequence[float]) -> int:
-        target = len(self.boxes)
+    def add(self, frame_bgr: np.ndarray, box: Sequence[float], *, target: int | None = None) -> int:
+        target = len(self.boxes) if target is None else target
         self.boxes[target] = first_frame_result(box, frame_bgr).box
         return target
 

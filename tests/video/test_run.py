@@ -11,6 +11,7 @@ from siamtrack.errors import InvalidBoxError, OutputError, VideoError
 from siamtrack.tracking.result import Result
 from siamtrack.video.frames import Frame
 from siamtrack.video.run import RunStats, defer_interrupts, first_frame_result, run
+from siamtrack.video.stretch import Stretch
 
 FRAME_WH = (64, 48)
 BOX = (10.0, 10.0, 20.0, 10.0)
@@ -88,7 +89,7 @@ def test_every_writer_gets_every_frame() -> None:
 
 def test_start_frame_begins_later_with_its_own_number_and_time() -> None:
     tracker, journal = Drift(), Journal()
-    run(video(6), tracker, boxes=[BOX], writers=[journal], start_frame=4)
+    run(Stretch(start_frame=4).frames_of(video(6)), tracker, boxes=[BOX], writers=[journal])
     assert [(index, time_s) for index, time_s, _ in journal.rows] == [(4, 0.16), (5, 0.2)]
     assert journal.rows[0][2][0].box == BOX
     assert tracker.seen == [5]
@@ -97,7 +98,7 @@ def test_start_frame_begins_later_with_its_own_number_and_time() -> None:
 @pytest.mark.parametrize(("count", "start"), [(6, 6), (3, 99)])
 def test_a_video_too_short_for_the_start_frame_is_an_error(count: int, start: int) -> None:
     with pytest.raises(VideoError, match=f"{count} frames.*frame {start}"):
-        run(video(count), Drift(), boxes=[BOX], start_frame=start)
+        run(Stretch(start_frame=start).frames_of(video(count)), Drift(), boxes=[BOX])
 
 
 def test_a_box_outside_the_frame_is_an_error() -> None:

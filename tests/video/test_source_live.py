@@ -19,7 +19,7 @@ import pytest
 from siamtrack.errors import VideoError
 from siamtrack.types import Image
 from siamtrack.video import source as delivery
-from siamtrack.video.frames import SourceInfo
+from siamtrack.video.frames import Reader, SourceInfo
 from siamtrack.video.source import LiveSource, RealTimeReader, open_source
 
 WAIT_S = 30.0
@@ -210,7 +210,7 @@ def test_closing_does_not_wait_for_a_dead_camera(
     assert "camera 0: reader thread did not stop within 0 s" in caplog.text
 
 
-class FakeReader:
+class FakeReader(Reader):
     """Hands out given pictures and times, then the given end."""
 
     def __init__(
@@ -222,7 +222,7 @@ class FakeReader:
         self._end = end
         self.closed = threading.Event()
 
-    def read(self) -> tuple[Image, float] | None:
+    def _read_next(self) -> tuple[Image, float] | None:
         image = next(self._images, None)
         if image is None:
             self._end()

@@ -23,7 +23,7 @@ from siamtrack.data.formats.tracks import (
     whole,
 )
 from siamtrack.tracking.result import Status
-from siamtrack.video.tables import TableRow
+from siamtrack.video.tables import TableRow, mot_line
 
 _OCCLUDED_VISIBILITY = 0.5
 
@@ -151,8 +151,7 @@ def write_mot_det(tracks: ClipTracks, *, first_pixel: int = 0, **_: object) -> d
 
 def _ten_columns(tracks: ClipTracks, first_pixel: int, *, has_ids: bool) -> str:
     return "".join(
-        f"{frame + 1},{row.target + 1 if has_ids else -1},{_box_cells(row, first_pixel)},"
-        f"{tidy(row.score)},-1,-1,-1\n"
+        mot_line(frame, row.target if has_ids else None, row.box, row.score, first_pixel)
         for frame, rows in tracks.frames.items()
         for row in rows
     )
