@@ -231,9 +231,12 @@ def context_side(w: ArrayLike, h: ArrayLike, context_amount: float = 0.5) -> Flo
         >>> float(context_side(40, 40))
         80.0
     """
-    w, h = np.asarray(w, dtype=np.float64), np.asarray(h, dtype=np.float64)
-    p = context_amount * (w + h)
-    return np.sqrt((w + p) * (h + p))
+    sides: tuple[Any, Any] = w, h
+    if not (isinstance(sides[0], float) and isinstance(sides[1], float)):
+        sides = np.asarray(w, dtype=np.float64), np.asarray(h, dtype=np.float64)
+    width, height = sides  # two numbers need no arrays
+    p = context_amount * (width + height)
+    return np.sqrt((width + p) * (height + p))
 
 
 @dataclass(frozen=True, slots=True)

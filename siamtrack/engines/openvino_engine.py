@@ -30,6 +30,10 @@ import openvino as ov  # noqa: E402
 if _hide_telemetry:
     del sys.modules["openvino_telemetry"]
 
+CACHE_VARIABLE = "SIAMTRACK_CACHE"
+"""Environment variable with a folder that keeps compiled networks, so that the next start reads
+them; without it nothing is kept."""
+
 PRECISIONS = ("auto", "bf16", "f32", "int8")
 
 
@@ -84,6 +88,7 @@ class OpenVinoEngine(GraphEngine):
             "INFERENCE_PRECISION_HINT": float_precision,
             # Pinned, the engines of all processes would share the first core.
             "ENABLE_CPU_PINNING": False,
+            **_cache_setting(),
         }
         self._arguments = (
             (weights.absolute(), weights_sha256),
@@ -139,6 +144,20 @@ def _core() -> ov.Core:
     installed, and the next signal, such as Ctrl-C, kills the process (OpenVINO 2026.4.1).
     """
     return ov.Core()
+
+
+def _cache_setting() -> dict[str, str]:
+    folder = os.environ.get(CACHE_VARIABLE, "")
+    if not folder:
+        return {}
+    try:
+        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(
+            f"{CACHE_VARIABLE} is {folder}, which is no folder and cannot be made one "
+            f"({error.strerror or error}); give a folder to write in, or unset it"
+        ) from error
+    return {"CACHE_DIR": str(Path(folder).expanduser())}
 
 
 def has_bf16() -> bool:

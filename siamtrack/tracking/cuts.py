@@ -38,7 +38,8 @@ def thumbnail(frame_bgr: Image) -> Float32Array:
     samples = frame_bgr[step_y // 2 :: step_y, step_x // 2 :: step_x]
     small = cv2.resize(samples, _THUMBNAIL_WH, interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
-    small /= max(float(np.linalg.norm(small)), 1e-3)
+    flat = small.ravel()
+    small /= max(float(np.sqrt(flat @ flat)), 1e-3)
     return small
 
 

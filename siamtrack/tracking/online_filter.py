@@ -123,10 +123,7 @@ class OnlineFilter:
 
     def respond(self, features: Float32Array) -> FilterResponse:
         """Response to the (C, R, R) features of one search window."""
-        vote = np.float32(FIRST_WEIGHTS_VOTE)
-        mixed = vote * self.first_weights + (1 - vote) * self.weights
-        first, both = correlate(features, np.stack([self.first_weights, mixed]))
-        return FilterResponse(first, both)
+        return respond_each([self], features[None])[0]
 
     def updated(
         self,
@@ -171,6 +168,15 @@ class OnlineFilter:
         return replace(self, gram=gram, cross=cross, weights=weights)
 
 
+def respond_each(filters: Sequence[OnlineFilter], features: Float32Array) -> list[FilterResponse]:
+    """Responses to the (B, C, R, R) features of B windows: of one filter, or of B of them."""
+    vote = np.float32(FIRST_WEIGHTS_VOTE)
+    first = np.stack([one.first_weights for one in filters])  # (N, D)
+    mixed = vote * first + (1 - vote) * np.stack([one.weights for one in filters])
+    both = correlate(features, np.stack([first, mixed], axis=1))
+    return [FilterResponse(*one) for one in both]
+
+
 # --- Rows, labels, weights ------------------------------------------------------------------------
 
 
@@ -185,18 +191,26 @@ def neighborhoods(features: Float32Array) -> Float32Array:
 
 
 def correlate(features: Float32Array, filters: Float32Array) -> Float32Array:
-    """(C, R, R) features and (N, 9 C) filters to (N, R, R): `neighborhoods` times the filters."""
-    channels, cells, _ = features.shape
-    count = len(filters)
-    taps = filters.reshape(count, 3, 3, channels)
+    """`neighborhoods` times filters.
+
+    Args:
+        features: (B, C, R, R).
+        filters: (B, N, 9 C), or (1, N, 9 C) for the same ones everywhere.
+
+    Returns:
+        (B, N, R, R).
+    """
+    batch, channels, cells, _ = features.shape
+    count = filters.shape[1]
     # Every cell with every tap in one product, then the nine shifted sums.
-    products = taps.reshape(-1, channels) @ features.reshape(channels, -1)
-    products = products.reshape(count, 3, 3, cells, cells)
-    out = np.zeros((count, cells + 2, cells + 2), np.float32)
+    taps = filters.reshape(-1, 9 * count, channels)
+    products = taps @ features.reshape(batch, channels, -1)
+    products = products.reshape(batch, count, 3, 3, cells, cells)
+    out = np.zeros((batch, count, cells + 2, cells + 2), np.float32)
     for i in range(3):
         for j in range(3):
-            out[:, 2 - i : 2 - i + cells, 2 - j : 2 - j + cells] += products[:, i, j]
-    return out[:, 1:-1, 1:-1]
+            out[..., 2 - i : 2 - i + cells, 2 - j : 2 - j + cells] += products[:, :, i, j]
+    return out[..., 1:-1, 1:-1]
 
 
 def gaussian_label(center_xy: FloatArray, cells: int) -> Float32Array:

@@ -63,6 +63,7 @@ from siamtrack.tracking.online_filter import (
     OnlineFilter,
     augmented_window,
     center_in_crop,
+    respond_each,
 )
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.redetection import (
@@ -169,6 +170,8 @@ class Tracker(OldTrackerNames):
             budget = TimeBudget(options.budget_ms / 1e3)
         self.engine, self.options, self.budget = engine, options, budget
         self._state: TrackState | None = None
+        # What the filter responded to the last features: both halves of an update need it.
+        self._responded: tuple[OnlineFilter, Float32Array, list[FilterResponse]] | None = None
 
         # Only box heads can correct boxes and search elsewhere: SiamFC predicts no box, and its
         # responses cannot be compared between places.
@@ -359,8 +362,13 @@ class Tracker(OldTrackerNames):
             return response, maps
         return response + self.engine.track(self.exemplar, crops), [*maps, *more]
 
-    def crop_search_windows(self, frame_bgr: Image) -> tuple[list[Image], list[CropMap]]:
-        """First half of `update`; `MultiTracker` batches the crops of several trackers."""
+    def crop_search_windows(
+        self, frame_bgr: Image, small: Float32Array | None = None
+    ) -> tuple[list[Image], list[CropMap]]:
+        """First half of `update`; `MultiTracker` batches the crops of several trackers.
+
+        `small` is the frame's `thumbnail` where it is known, None to make it.
+        """
         state = self._require_state()
         frame = check_frame(frame_bgr)
         frame_wh = (frame.shape[1], frame.shape[0])
@@ -368,7 +376,7 @@ class Tracker(OldTrackerNames):
             state = rescale_state(state, frame_wh)
 
         # Notice cuts.
-        small = thumbnail(frame)
+        small = thumbnail(frame) if small is None else small
         left = FRAMES_AFTER_CUT if is_cut(state.thumbnail, small) else max(state.cut_frames - 1, 0)
         self._state = state = replace(state, thumbnail=small, cut_frames=left)
 
@@ -394,24 +402,33 @@ class Tracker(OldTrackerNames):
         ((center, side),) = self._local_windows(state)
         filtered = self._filtered(response)[0]
         cells = len(filtered.mixed)
-        peak = np.array(divmod(int(filtered.mixed.argmax()), cells)[::-1])  # column, row
-        offset = (peak - (cells - 1) / 2) * (self.engine.config.total_stride * maps[0].scale)
-        if filtered.mixed.max() < box_head.look_around_below:
+        row, column = divmod(int(filtered.mixed.argmax()), cells)
+        # Plain floats, which take a third of the time of arrays in every frame.
+        cell_px, middle = self.engine.config.total_stride * maps[0].scale, (cells - 1) / 2
+        offset_x, offset_y = (column - middle) * cell_px, (row - middle) * cell_px
+        _, _, w, h = state.box_xywh.tolist()
+        if filtered.mixed[row, column] < box_head.look_around_below:
             if _is_leaving(state):  # it is not to be found elsewhere
                 return [], []
             centers = [center + np.array(shift) * side for shift in AROUND]
-        elif (np.abs(offset) + state.box_xywh[2:] / 2 > side / 2).any():
+        elif abs(offset_x) + w / 2 > side / 2 or abs(offset_y) + h / 2 > side / 2:
             # The place that is taken may be another one than the peak, which is nearer.
             found = decode(
                 state.box_correction.apply(response[:1]), maps[:1], state.box_xywh,
                 self.engine.config, self.options, filtered,
             )  # fmt: skip
-            if found.cell != (peak[1], peak[0]):
+            if found.cell != (row, column):
                 return [], []
-            centers = [center + offset]
+            centers = [center + np.array([offset_x, offset_y])]
         else:
             return [], []
         return self._cut(frame, [(c, side) for c in centers], state)
+
+    def take_filtered(self, response: Response, filtered: list[FilterResponse]) -> None:
+        """Take the filter's responses to a response that is about to be given, already computed."""
+        state = self._require_state()
+        if state.online_filter is not None and response.features is not None:
+            self._responded = state.online_filter, response.features, filtered
 
     def update_from_response(
         self,
@@ -594,7 +611,12 @@ class Tracker(OldTrackerNames):
         online_filter = self._require_state().online_filter
         if online_filter is None or response.features is None:
             return []
-        return [online_filter.respond(features) for features in response.features]
+        known = self._responded
+        if known and known[0] is online_filter and known[1] is response.features:
+            return known[2]
+        filtered = respond_each([online_filter], response.features)
+        self._responded = online_filter, response.features, filtered
+        return filtered
 
     def _learned(
         self,

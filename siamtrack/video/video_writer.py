@@ -50,7 +50,9 @@ class Encoder:
     bits_per_px: float = 0.0
 
 
-_X264 = Encoder("libx264", {"preset": "veryfast", "tune": "zerolatency", "crf": "20"})
+# "superfast" takes 0.7 of the time of "veryfast", which shares the cores with the tracking; at 21
+# its picture is no worse than that one's at 20, in a file a sixth larger.
+_X264 = Encoder("libx264", {"preset": "superfast", "tune": "zerolatency", "crf": "21"})
 _MPEG4 = Encoder("mpeg4", {}, bits_per_px=0.3)
 _VP9 = Encoder(
     "libvpx-vp9",

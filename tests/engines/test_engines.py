@@ -325,3 +325,20 @@ time.sleep(0.5)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert "forked" not in done.stdout
+
+
+def test_compiled_networks_are_kept_where_the_variable_says(
+    exported, responses, tmp_path, monkeypatch
+):
+    """The second start reads what the first has written, and computes the same to the bit."""
+    digest, folder = sha256(exported), tmp_path / "made" / "cache"
+    monkeypatch.setenv("SIAMTRACK_CACHE", str(folder))
+    first = responses(OpenVinoEngine(exported, digest), 1, 1)
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert kept
+    again = responses(OpenVinoEngine(exported, digest), 1, 1)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == kept
+    assert np.array_equal(first.score_logits, again.score_logits)
+    monkeypatch.setenv("SIAMTRACK_CACHE", str(exported))
+    with pytest.raises(EngineError, match="give a folder to write in"):
+        OpenVinoEngine(exported, digest)

@@ -16,6 +16,7 @@ from siamtrack.tracking.online_filter import (
     distractor_weights,
     gaussian_label,
     neighborhoods,
+    respond_each,
     row_weights,
     sample_rows,
 )
@@ -115,10 +116,22 @@ def test_rows_are_the_cells_around_each_cell_with_zeros_outside(features):
     assert found.dtype == np.float32
 
 
+def test_many_filters_respond_together_as_each_does_alone(features):
+    """To the bit: targets must not depend on how many others there are."""
+    centers = np.full((1, 2), (CELLS - 1) / 2)
+    filters = [OnlineFilter.from_first_frame(features[k : k + 1], centers) for k in range(2)]
+    together = respond_each(filters, features[:2])
+    same = respond_each(filters[:1], features[:2])  # one filter, two windows
+    for k in range(2):
+        assert np.array_equal(together[k].mixed, filters[k].respond(features[k]).mixed)
+        assert np.array_equal(together[k].first, filters[k].respond(features[k]).first)
+        assert np.array_equal(same[k].first, filters[0].respond(features[k]).first)
+    assert not np.array_equal(together[1].first, same[1].first)
+
+
 def test_correlating_is_multiplying_the_rows_with_the_filters(rng, features):
     filters = rng.normal(size=(2, 9 * CHANNELS)).astype(np.float32)
-    found = correlate(features[0], filters)
-    assert found.shape == (2, CELLS, CELLS) and found.dtype == np.float32
+    (found,) = correlate(features[:1], filters[None])
     expected = (slow_rows(features[0]) @ filters.T.astype(np.float64)).T
     np.testing.assert_allclose(found.reshape(2, -1), expected, atol=1e-5)
     fast = neighborhoods(features[:1]) @ filters.T
