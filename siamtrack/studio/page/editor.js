@@ -48,7 +48,7 @@ export class Editor {
     this.linked = true;
     this.saving = 0;
     this.threshold = 0.5;
-    this.settings = { until: "default", count: 100, step: 1, all: false, follow: true, correct: true };
+    this.settings = { until: "default", count: 100, step: 1, all: true, follow: true, correct: true };
     /** @type {Map<string, import("./api.js").Banner>} */
     this.banners = new Map();
     /** @type {Map<number, number>} where the person was in each clip */
@@ -467,9 +467,7 @@ export class Editor {
   async toggleOccluded() {
     const target = this.activeTarget;
     if (!target) return this.say("No target is selected");
-    const row = this.row(target.id);
-    if (!row.box) return this.say("No box to mark as occluded here");
-    const done = await this.operate([{ op: "set_key", target: target.id, frame: this.frame, occluded: !(row.flags & 2) }]);
+    const done = await this.operate([{ op: "set_key", target: target.id, frame: this.frame, occluded: !(this.row(target.id).flags & 2) }]);
     if (done && target.runs.length) this.correct(target.id, this.frame);
   }
 

@@ -315,7 +315,7 @@ export class Panels {
     editor.jobs.forEach((job, k) => {
       const row = $("jobs").children[k], name = job.targets.map((id) => editor.target(id)?.name ?? id).join(", ");
       const other = job.clip !== editor.clip?.id ? `${editor.session?.clips.find((clip) => clip.id === job.clip)?.name}: ` : "";
-      put(row.firstChild, "textContent", job.state === "running" ? `${other}${job.done} / ${job.total} · ${Math.round(editor.speed)} fps` : `waiting: ${other || name}`);
+      put(row.firstChild, "textContent", job.state === "running" ? job.done ? `${other}${job.done} / ${job.total} · ${Math.round(editor.speed)} fps` : `${other}the tracker starts …` : `waiting: ${other || name}`);
       const bar = row.querySelector("progress");
       if (bar) put(bar, "value", job.total ? job.done / job.total : 0);
     });
@@ -375,6 +375,7 @@ export class Panels {
     else if (!editor.targets.length) words = ["Drag a box around an object to begin"];
     else if (!editor.running && target && target.keys.length && !target.runs.length && editor.targets.length < 4 && !editor.tracks.get(target.id)?.stretches().length)
       words = [k("T"), " tracks ", target.name, " from here; drag around another object for a second target"];
+    else if (editor.doubtHere() && !editor.running && !editor.selected) words = [k("Enter"), " is right · ", k("F"), " ", k("B"), " forward or backward run · ", k("D"), " draw it again"];
     const text = words.map((word) => (typeof word === "string" ? word : word.textContent)).join("");
     if (text === this.is.hint) return;
     this.is.hint = text;
