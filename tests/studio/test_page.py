@@ -348,7 +348,8 @@ def test_two_targets_that_cross_from_the_first_drag_to_the_cvat_file(
     assert count > 0
 
     # All that is doubtful is looked at; what is there is right.
-    person.press("Home", "n")
+    person.go(0)
+    person.press("n")
     expect(person.see("#accept")).to_be_enabled()
     person.picture("review")
     while re.match(r"\d", count := person.see("#to-check").inner_text()):

@@ -282,6 +282,9 @@ export class Editor {
       else project.targets.push(target);
     }
     project.targets.sort((a, b) => a.id - b.id);
+    const pending = this.pending;
+    // The box drawn for a new target is that target's from now on.
+    if (pending && pending.target === null) pending.target = changes.targets.find((target) => target.keys.length === 1 && target.keys[0].frame === pending.frame)?.id ?? null;
     for (const id of changes.deleted) {
       project.targets = project.targets.filter((target) => target.id !== id);
       this.tracks.delete(id);
@@ -398,10 +401,7 @@ export class Editor {
     if (id === null) {
       const before = this.activeTarget;
       const created = await this.operate([{ op: "add_target", label: before?.label ?? "" }, { op: "set_key", target: "new", frame, box }]);
-      if (created?.length) {
-        this.active = created[0];
-        if (this.pending?.box === box) this.pending.target = created[0];
-      }
+      if (created?.length) this.active = created[0];
     } else {
       const target = this.target(id);
       const key = this.key(target, frame);

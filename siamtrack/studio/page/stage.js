@@ -368,7 +368,7 @@ export class Stage {
       context.setLineDash([]);
       context.strokeStyle = color;
       context.strokeRect(...box);
-      this.label(context, box[0] + box[2], box[1] + box[3] + 3, way === "forward" ? "F" : "B", color, true);
+      this.label(context, way === "forward" ? box[0] + 27 : box[0] + box[2], box[1] + box[3] + 3, way === "forward" ? "F" : "B", color, true);
     }
   }
 
