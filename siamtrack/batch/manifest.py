@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class BatchClip:
     """One row of a manifest.
 
     Attributes:
@@ -53,7 +53,7 @@ class Clip:
         return _ADDRESS.match(self.source) is not None
 
 
-def read_manifest(path: Path) -> list[Clip]:
+def read_manifest(path: Path) -> list[BatchClip]:
     """Read a manifest; paths in it are relative to its folder.
 
     Raises:
@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> list[Clip]:
             "boxes, or JSON lines"
         ) from error
     is_json = text.lstrip().startswith("{")
-    clips: list[Clip] = []
+    clips: list[BatchClip] = []
     problems: list[Problem] = []
     lines_of: dict[str, int] = {}
     for line, cells in (_json_rows if is_json else _csv_rows)(path, text):
@@ -141,7 +141,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any] |
         yield line, {key: value for key, value in cells.items() if value not in (None, "")}
 
 
-def _clip_of(cells: Mapping[str, Any], folder: Path, problems: list[str]) -> Clip | None:
+def _clip_of(cells: Mapping[str, Any], folder: Path, problems: list[str]) -> BatchClip | None:
     """The clip of one row; what is wrong with it is added to `problems`."""
     for column in cells:
         if column not in COLUMNS:
@@ -183,7 +183,7 @@ def _clip_of(cells: Mapping[str, Any], folder: Path, problems: list[str]) -> Cli
         problems.append(
             f"{len(labels)} labels for {len(starts)} boxes; give one for all or one each"
         )
-    return Clip(name, source, starts, first, end, step, labels)
+    return BatchClip(name, source, starts, first, end, step, labels)
 
 
 def _has_pictures(pattern: str) -> bool:

@@ -28,7 +28,7 @@ from typing import Any, Literal, NoReturn
 
 from tqdm import tqdm
 
-from siamtrack.batch.manifest import Clip, read_manifest
+from siamtrack.batch.manifest import BatchClip, read_manifest
 from siamtrack.data.convert import FORMATS, convert
 from siamtrack.errors import ConfigError, OutputError, SiamTrackError
 from siamtrack.evaluation.clip_worker import worker_setup
@@ -121,12 +121,12 @@ class Batch:
     """
 
     config: BatchConfig
-    clips: Sequence[Clip]
+    clips: Sequence[BatchClip]
     keys: Mapping[str, str]
     setup: Mapping[str, Any]
     records: dict[str, ClipRecord]
 
-    def record(self, clip: Clip) -> ClipRecord | None:
+    def record(self, clip: BatchClip) -> ClipRecord | None:
         """What became of a clip; None if it was not run as it is now."""
         record = self.records.get(clip.name)
         if record is None or record.key != self.keys[clip.name]:
@@ -134,12 +134,12 @@ class Batch:
         is_there = all(self.path(clip, name).exists() for name in self.config.formats)
         return record if is_there or record.status != "done" else None
 
-    def pending(self) -> list[Clip]:
+    def pending(self) -> list[BatchClip]:
         """Clips that are not done, in the order of the manifest."""
         known = ((clip, self.record(clip)) for clip in self.clips)
         return [clip for clip, record in known if record is None or record.status != "done"]
 
-    def path(self, clip: Clip, format_name: str) -> Path:
+    def path(self, clip: BatchClip, format_name: str) -> Path:
         """File of a clip in one of our own formats, or folder in another."""
         suffix = {"csv": "csv", "json": "jsonl"}.get(format_name, format_name)
         return self.config.out / f"{clip.name}.{suffix}"
@@ -177,7 +177,7 @@ def prepare_batch(config: BatchConfig) -> Batch:
     return batch
 
 
-def _key(clip: Clip, identity: Mapping[str, Any]) -> str:
+def _key(clip: BatchClip, identity: Mapping[str, Any]) -> str:
     """Hash of everything that the boxes of a clip depend on; its path is not among it."""
     row = {k: v for k, v in asdict(clip).items() if k not in ("name", "source", "labels")}
     content: object = clip.source
@@ -221,7 +221,7 @@ def _check_out(batch: Batch) -> None:
 
 
 def run_batch(
-    batch: Batch, on_record: Callable[[Clip, ClipRecord], object] = lambda clip, record: None
+    batch: Batch, on_record: Callable[[BatchClip, ClipRecord], object] = lambda clip, record: None
 ) -> None:
     """Track every clip that is not done; what is finished stays, however this ends.
 
@@ -234,12 +234,12 @@ def run_batch(
     config = batch.config
     times_s: list[float] = []
 
-    def receive(clip: Clip, result: Any, failure: TaskFailure | None, worker: str) -> None:
+    def receive(clip: BatchClip, result: Any, failure: TaskFailure | None, worker: str) -> None:
         record = _finish(batch, clip, result, failure, worker, records)
         times_s.append(record.seconds)
         on_record(clip, record)
 
-    def groups() -> Iterator[list[Clip]]:
+    def groups() -> Iterator[list[BatchClip]]:
         waiting = batch.pending()
         while waiting:
             count = config.group
@@ -333,7 +333,7 @@ def _quiet_conversion() -> Iterator[None]:
 
 def _finish(
     batch: Batch,
-    clip: Clip,
+    clip: BatchClip,
     result: Mapping[str, Any] | None,
     failure: TaskFailure | None,
     worker: str,
@@ -360,7 +360,7 @@ def _finish(
     return record
 
 
-def _write_clip(batch: Batch, clip: Clip, result: Mapping[str, Any]) -> None:
+def _write_clip(batch: Batch, clip: BatchClip, result: Mapping[str, Any]) -> None:
     path = batch.path(clip, "csv")
     try:
         with atomic_path(path) as part:
@@ -425,7 +425,7 @@ class BatchProgress(Closing):
             disable=pending == 0,
         )
 
-    def on_record(self, clip: Clip, record: ClipRecord) -> None:
+    def on_record(self, clip: BatchClip, record: ClipRecord) -> None:
         """Count a clip as finished; see `run_batch`."""
         self._failed += record.status != "done"
         self._frames += record.frames

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from siamtrack.batch.manifest import Clip, read_manifest
+from siamtrack.batch.manifest import BatchClip, read_manifest
 from siamtrack.errors import DatasetError
 
 
@@ -40,7 +40,7 @@ def test_rows_of_a_table(folder: Path) -> None:
         'rtsp://host/live/cam.mp4?x=1,"1.5,2,3,4",gate,,9,,car\n'
     )
     assert read_manifest(write(folder, text)) == [
-        Clip(
+        BatchClip(
             "a",
             str(folder / "a.mp4"),
             ((10, (1.0, 2.0, 3.0, 4.0)), (10, (5.0, 6.0, 7.0, 8.0))),
@@ -48,8 +48,8 @@ def test_rows_of_a_table(folder: Path) -> None:
             step=2,
             labels=("car", "bus"),
         ),
-        Clip("%04d", str(folder / "frames/%04d.jpg"), ((0, (1.0, 2.0, 3.0, 4.0)),)),
-        Clip(
+        BatchClip("%04d", str(folder / "frames/%04d.jpg"), ((0, (1.0, 2.0, 3.0, 4.0)),)),
+        BatchClip(
             "gate",
             "rtsp://host/live/cam.mp4?x=1",
             ((0, (1.5, 2.0, 3.0, 4.0)),),
