@@ -25,7 +25,7 @@ import siamtrack
 ROOT = Path(__file__).resolve().parents[1]
 WH = (320, 240)
 BOX = (80, 60, 53, 48)
-SAMPLE = 200  # clips of which the tracking alone is measured
+SAMPLE = 50  # clips of which the tracking alone is measured
 MOST = 1.5
 
 

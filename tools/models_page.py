@@ -10,9 +10,10 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 HEAD = """# Models
 
 Every bundled set of weights, as its card (`weights/NAME.json`) has it: this page is written by
-`python tools/models_page.py`, and a test compares it with the cards. Figures say the data they were measured on: `dev` are the
-21 development sequences, `dev46` all 46, `dev46_new25` the 25 of these that chose nothing before this version's loop.
-[Evaluation protocols](evaluation.md) says what they mean, [speed](speed.md) what a frame costs.
+`python tools/models_page.py`, and a test compares it with the cards. Figures say the data they
+were measured on: `dev` are 21 development sequences, `dev46` all 46, `dev46_new25` the 25 of these
+that chose nothing before this version's loop. [Evaluation protocols](evaluation.md) says what they
+mean, [speed](speed.md) what a frame costs.
 """
 
 
