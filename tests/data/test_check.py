@@ -111,7 +111,7 @@ def test_a_file_that_is_no_video_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dog.txt").write_text("1,2,3,4\n")
     (problem,) = check_dataset(f"folder:{tmp_path}")
     assert problem.kind == "bad-annotation"
-    assert "dog.mp4 cannot be decoded" in problem.message
+    assert "dog.mp4 cannot be opened as a video" in problem.message
 
 
 def test_pictures_are_compared_with_their_annotation_and_reported_once(

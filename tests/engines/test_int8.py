@@ -42,8 +42,9 @@ def test_features_in_8_bits_point_where_those_of_torch_do(responses):
     expected = responses(TorchEngine(load_network("siamtrack-lite0"), "cpu"), 3, 3).features
     engine = siamtrack.load("siamtrack-lite0", device="cpu", engine="onnx:int8").engine
     found = responses(engine, 3, 3).features
-    assert np.mean((found * expected).sum(axis=1)) > 0.98
-    assert np.mean((found[..., 1:] * expected[..., :-1]).sum(axis=1)) < 0.9
+    same = np.mean((found * expected).sum(axis=1))
+    assert same > 0.98
+    assert np.mean((found[..., 1:] * expected[..., :-1]).sum(axis=1)) < same - 0.04
 
 
 @pytest.mark.slow
