@@ -30,7 +30,6 @@ START_S = 300.0
 TELL_EVERY_S = 0.1
 STOP_GRACE_S = 0.12
 """How long a job that is to stop may go on with its frame before its process is killed."""
-THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ class JobQueue(Closing):
             logs=logs,
             start_timeout_s=START_S,
             task_timeout_s=HANG_S,
-            threads=THREADS,
+            threads=None,  # sums depend on it: the boxes are to be those of `siamtrack track`
         )
         self._jobs: list[TrackingJob] = []  # the running one first
         self._next = 1

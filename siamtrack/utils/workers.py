@@ -83,7 +83,7 @@ class WorkerPool(Closing):
         start_timeout_s: float | None = 300.0,
         task_timeout_s: float | None = 60.0,
         total_timeout_s: float | None = None,
-        threads: int = 1,
+        threads: int | None = 1,
         retries: int = 0,
         fresh: Callable[[Any], bool] = lambda task: False,
     ) -> None:
@@ -102,7 +102,8 @@ class WorkerPool(Closing):
             task_timeout_s: longest time between two heartbeats; None for no limit.
             total_timeout_s: longest time from the first heartbeat of a task to its end; None for
                 no limit.
-            threads: computing threads of each process.
+            threads: computing threads of each process; None for what the environment says, so that
+                numbers are those of a command started here, to the last digit.
             retries: how often a task whose process died is tried again, in another process.
             fresh: whether a task needs a process that has run nothing before.
         """
@@ -241,13 +242,15 @@ class _WorkerProcess:
     def _start(self) -> subprocess.Popen[str]:
         if self._log is not None:
             self._log.parent.mkdir(parents=True, exist_ok=True)
+        threads = self._pool.threads
+        limits = dict.fromkeys(THREAD_VARIABLES, str(threads)) if threads is not None else {}
         with self._log.open("ab") if self._log is not None else contextlib.nullcontext() as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "siamtrack.utils.workers"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self._pool.threads))},
+                env={**os.environ, **limits},
                 text=True,
                 encoding="utf-8",
                 # Ctrl-C goes to the parent only, which then ends its workers.

@@ -167,6 +167,8 @@ class Person:
 
     def open(self, studio: Studio, name: str) -> None:
         self.page.goto(studio.url)
+        # A page without this start's token loads itself anew with it.
+        expect(self.see("#gone")).to_be_hidden()
         expect(self.page.locator("#clip-name")).not_to_be_empty()
         if self.see("#clip-name").inner_text() != name:
             self.page.get_by_role("button", name=re.compile(f"^{re.escape(name)}")).click()

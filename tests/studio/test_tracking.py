@@ -100,7 +100,8 @@ def test_forward_only_is_what_siamtrack_track_writes(client: Client, clip: Path,
     out = tmp_path / "out.csv"
     given = [f"--box={','.join(map(str, box))}" for box in boxes]
     arguments = ["track", str(clip), *given, "--csv", str(out), "--no-display", "--device=cpu"]
-    assert main(arguments) == 0
+    # In a process, as the studio does: numpy sums in as many threads as it found at its start.
+    subprocess.run([sys.executable, "-m", "siamtrack", *arguments], check=True)
     # The studio's targets of this test have other numbers.
     for number, target in enumerate(targets):
         ours = re.sub(rf"(?m)^(\d+,[\d.]+),{target},", rf"\1,{number},", ours)

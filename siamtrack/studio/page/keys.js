@@ -2,6 +2,8 @@
 
 /** @typedef {{keys: string[], does: string, group: string, run?: (event: KeyboardEvent) => unknown, shown?: string[]}} Binding */
 
+const MODIFIERS = new Set(["Shift", "Control", "Alt", "AltGraph", "Meta"]);
+
 /** @param {KeyboardEvent} event @returns {string} such as `Ctrl+Shift+Z`, `<`, `Shift+ArrowLeft` */
 export function nameOf(event) {
   let key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
@@ -30,7 +32,8 @@ function belongsToControl(event) {
 export function listen(bindings, first) {
   const table = new Map(bindings.flatMap((binding) => binding.keys.map((key) => /** @type {const} */ ([key, binding]))));
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || belongsToControl(event)) return;
+    // A modifier goes down before the key it is held for, and is none by itself.
+    if (event.defaultPrevented || MODIFIERS.has(event.key) || belongsToControl(event)) return;
     const name = nameOf(event);
     if (first(name, event)) return event.preventDefault();
     const binding = table.get(name);

@@ -53,6 +53,8 @@ function cover(title, text, whole) {
 editor.onToken = () => {
   cover("Open the address that the terminal shows", "This page does not have the token of the siamtrack that is running here. Each start has a new one.", true);
 };
+// The address of another start, given to this tab, differs in the fragment only: no browser loads it anew.
+window.addEventListener("hashchange", () => location.reload());
 editor.onChange(() => {
   const gone = $("gone");
   if (gone.dataset.whole === "true") return;
