@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -148,12 +149,20 @@ def track(
         later = read_boxes(Path(boxes))
     elif isinstance(boxes, Mapping):
         later = boxes
-    elif boxes is not None:
+    elif isinstance(boxes, Iterable):
         first = list(boxes)
-    if not (first or later) or not all(isinstance(one, Mapping) for one in later.values()):
+    is_by_target = all(isinstance(one, Mapping) for one in later.values())
+    if not is_by_target or not (first or any(later.values())):
         raise ConfigError(
             f"boxes is {shown(boxes)}; give at least one box, or {{frame: {{target: box}}}}"
         )
+    numbers: Iterable[object] = later
+    for frame in numbers:
+        if not isinstance(frame, Real) or frame % 1 != 0:
+            raise ConfigError(
+                f"boxes has the frame {shown(frame)}; give whole numbers from 0: "
+                "{frame: {target: box}}"
+            )
     part = Stretch(start_frame, end_frame, start_s, end_s, every, reverse)
     if tracker is not None and options:
         raise ConfigError(

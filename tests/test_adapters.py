@@ -182,6 +182,8 @@ HEAD = "frame,time_s,target,x,y,w,h,score,status\n"
     [
         (HEAD + "0,0,0,1,2,3,4,1.5,tracked\n", "line 2: score 1.5 is outside 0..1"),
         (HEAD + "0,0,0,1,2,3,4,nan,tracked\n", "line 2: score nan is outside"),
+        (HEAD + "0,0,0,1,nan,3,4,1,tracked\n", r"line 2: box \[1.0, nan, 3.0, 4.0\] is not"),
+        (HEAD + "0,0,0,1,2,,4,1,tracked\n", "is not complete; give x, y, w, h, or none of them"),
         (HEAD + "0,inf,0,1,2,3,4,1,tracked\n", "line 2: time_s inf is not finite"),
         (HEAD + "0.5,0,0,1,2,3,4,1,tracked\n", "line 2: frame '0.5' is not a whole number"),
         (HEAD + ",0,0,1,2,3,4,1,tracked\n", "line 2: has no 'frame'"),
@@ -203,7 +205,7 @@ def test_a_damaged_table_is_refused_with_its_line(tmp_path: Path, text: str, mes
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot be read as text: No such file"):
+    with pytest.raises(DatasetError, match=r"cannot be read as text: No such file.*; give a table"):
         siamtrack.read_table(tmp_path / "none.csv")
 
 

@@ -93,8 +93,9 @@ def open_mot(root: Path, only: Sequence[str] = ()) -> list[MotSequence]:
     folders = [folder.parent.parent for folder in sorted(root.glob("**/gt/gt.txt"))]
     chosen = [f for f in folders if not only or any(fnmatch(f.name, name) for name in only)]
     if not chosen:
+        lack = "has no sequence" if root.is_dir() else "is no folder"
         raise DatasetError(
-            f"{root} has no sequence{' of that name' if folders else ''}; give a folder of "
+            f"{root} {lack}{' of that name' if folders else ''}; give a folder of "
             "NAME/gt/gt.txt and NAME/img1, as siamtrack convert --to mot --images writes them"
         )
     sequences = []

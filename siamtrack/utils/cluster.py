@@ -116,7 +116,7 @@ class ClusterPool(Closing):
             on_result: called with a task, its result and None, or None and why there is none, and
                 the address of the worker. What it raises stops the run.
         """
-        from distributed import as_completed
+        from distributed import KilledWorker, as_completed
 
         from siamtrack.utils.cluster_worker import run_group
 
@@ -149,7 +149,14 @@ class ClusterPool(Closing):
                     continue
                 else:
                     # It may have waited for a worker that another task ended, so it is tried again.
-                    failure = TaskFailure("died", f"the cluster gave up: {error!r}")
+                    reason = f"the cluster gave up: {error!r}"
+                    if isinstance(error, KilledWorker):
+                        reason = (
+                            f"{error.allowed_failures + 1} worker(s) of the cluster died with it, "
+                            f"the last one {error.last_worker.address}; see their logs, and "
+                            "whether their memory is enough"
+                        )
+                    failure = TaskFailure("died", reason)
                     results, worker = [(None, failure)], ""
                 for task, (result, failure) in zip(group, results, strict=True):
                     died = failure is not None and failure.kind == "died"

@@ -306,7 +306,9 @@ def _rows_of(path: Path) -> list[tuple[int, TableRow]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{path} cannot be read as text: {reason}") from error
+        raise DatasetError(
+            f"{path} cannot be read as text: {reason}; give a table of boxes, CSV or JSON lines"
+        ) from error
     is_empty_json = not text.strip() and path.suffix.lower() in (".json", ".jsonl")
     is_json = is_empty_json or text.lstrip().startswith("{")
     parse = _parse_json_lines if is_json else _parse_csv
@@ -440,8 +442,14 @@ def _row_of(cells: Mapping[str, Any]) -> TableRow | None:
         raise ValueError(f"score {score:g} is outside 0..1")
     if time_s is not None and not math.isfinite(time_s):
         raise ValueError(f"time_s {time_s} is not finite")
-    if any(map(math.isnan, (x, y, w, h))):
+    absent = [math.isnan(number) for number in (x, y, w, h)]
+    if all(absent):
         return None
+    if any(absent):
+        raise ValueError(
+            f"box {[x, y, w, h]} is not complete; give x, y, w, h, or none of them where the "
+            "target is absent"
+        )
     picture = str(cells.get("picture", ""))
     return TableRow(frame, target, (x, y, w, h), time_s, score, status, picture)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::User
 
 TARGET = '''
 import os
+import signal
 from pathlib import Path
 
 
@@ -29,6 +31,9 @@ def work(setup, task, heartbeat):
     heartbeat(0)
     if task == "die":
         os._exit(3)
+    if task == "kill":
+        os.kill(os.getppid(), signal.SIGKILL)
+        heartbeat(1)
     if task == "die once" and not Path(setup["mark"]).exists():
         Path(setup["mark"]).touch()
         os._exit(3)
@@ -100,6 +105,26 @@ def test_tasks_that_end_their_process_cost_only_themselves(address, tmp_path):
         found = results_of(pool, iter([["a", "die", "b"], ["die once"]]))
     assert found.pop("die") == "its process died after frame 0 (exit code 3)"
     assert found == {"a": "a", "b": "b", "die once": "die once"}
+
+
+@pytest.mark.timeout(120, method="signal")
+def test_a_task_that_ends_every_worker_that_gets_it_is_named(address):
+    def allow(failures, dask_scheduler):
+        before, dask_scheduler.allowed_failures = dask_scheduler.allowed_failures, failures
+        return before
+
+    with (
+        distributed.Client(address) as client,
+        ClusterPool("cluster_target:work", {}, address, "test", retries=0) as pool,
+    ):
+        before = client.run_on_scheduler(allow, 1)
+        try:
+            found = results_of(pool, [["kill"]])
+        finally:
+            client.run_on_scheduler(allow, before)
+        told = r"2 worker\(s\) of the cluster died with it, the last one tcp://\S+; see their logs"
+        assert re.match(told, found["kill"])
+        assert results_of(pool, [["a"], ["b"]]) == {"a": "a", "b": "b"}  # the cluster goes on
 
 
 def test_workers_that_cannot_be_used_are_named(address, monkeypatch):

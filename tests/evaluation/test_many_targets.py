@@ -150,6 +150,8 @@ def test_what_cannot_be_evaluated_is_said(mot, tmp_path, monkeypatch):
         evaluate_mot(config(tmp_path))
     with pytest.raises(DatasetError, match="has no sequence of that name"):
         evaluate_mot(config(mot, only=("run",)))
+    with pytest.raises(DatasetError, match="gone is no folder; give a folder of NAME/gt/gt"):
+        open_mot(tmp_path / "gone")
     empty = tmp_path / "set" / "none"
     (empty / "gt").mkdir(parents=True)
     (empty / "gt" / "gt.txt").write_text("1,1,0,0,9,9,0,1,1\n")
