@@ -138,31 +138,8 @@ def track(
     from siamtrack.video.run import follow, prefetch
     from siamtrack.video.source import Source, open_source
     from siamtrack.video.stretch import Stretch
-    from siamtrack.video.tables import read_boxes
 
-    if (box is None) == (boxes is None):
-        what = "neither box nor boxes is" if box is None else "both box and boxes are"
-        raise ConfigError(f"{what} given; give one of them")
-    first: Sequence[Sequence[float]] = [] if box is None else [box]
-    later: Mapping[int, Mapping[int, Sequence[float]]] = {}
-    if isinstance(boxes, str | PathLike):
-        later = read_boxes(Path(boxes))
-    elif isinstance(boxes, Mapping):
-        later = boxes
-    elif isinstance(boxes, Iterable):
-        first = list(boxes)
-    is_by_target = all(isinstance(one, Mapping) for one in later.values())
-    if not is_by_target or not (first or any(later.values())):
-        raise ConfigError(
-            f"boxes is {shown(boxes)}; give at least one box, or {{frame: {{target: box}}}}"
-        )
-    numbers: Iterable[object] = later
-    for frame in numbers:
-        if not isinstance(frame, Real) or frame % 1 != 0:
-            raise ConfigError(
-                f"boxes has the frame {shown(frame)}; give whole numbers from 0: "
-                "{frame: {target: box}}"
-            )
+    first, later = _given_boxes(box, boxes)
     part = Stretch(start_frame, end_frame, start_s, end_s, every, reverse)
     if tracker is not None and options:
         raise ConfigError(
@@ -184,6 +161,38 @@ def track(
                     yield frame, results
 
     return frames_and_results()
+
+
+def _given_boxes(
+    box: Sequence[float] | None, boxes: GivenBoxes | None
+) -> tuple[Sequence[Sequence[float]], Mapping[int, Mapping[int, Sequence[float]]]]:
+    """Boxes on the first frame, and those by frame and target; `box` and `boxes` as in `track`."""
+    if (box is None) == (boxes is None):
+        what = "neither box nor boxes is" if box is None else "both box and boxes are"
+        raise ConfigError(f"{what} given; give one of them")
+    first: Sequence[Sequence[float]] = [] if box is None else [box]
+    later: Mapping[int, Mapping[int, Sequence[float]]] = {}
+    if isinstance(boxes, str | PathLike):
+        from siamtrack.video.tables import read_boxes
+
+        later = read_boxes(Path(boxes))
+    elif isinstance(boxes, Mapping):
+        later = boxes
+    elif isinstance(boxes, Iterable):
+        first = list(boxes)
+    is_by_target = all(isinstance(one, Mapping) for one in later.values())
+    if not is_by_target or not (first or any(later.values())):
+        raise ConfigError(
+            f"boxes is {shown(boxes)}; give at least one box, or {{frame: {{target: box}}}}"
+        )
+    numbers: Iterable[object] = later
+    for frame in numbers:
+        if not isinstance(frame, Real) or frame % 1 != 0:
+            raise ConfigError(
+                f"boxes has the frame {shown(frame)}; give whole numbers from 0: "
+                "{frame: {target: box}}"
+            )
+    return first, later
 
 
 def _prepare(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import model_options, tracker_options
+from siamtrack.cli.options import model_options, scheduler_option, tracker_options
 from siamtrack.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -32,13 +32,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     show_default=False,
     help="Processes on this machine.  [default: one per core]",
 )
-@click.option(
-    "--scheduler",
-    default="",
-    show_default=False,
-    metavar="ADDRESS",
-    help="Run on a Dask cluster instead, such as tcp://10.0.0.1:8786.",
-)
+@scheduler_option
 @click.option(
     "--formats",
     default="csv",

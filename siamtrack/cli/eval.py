@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import max_frames_option, opencv_model_options, views_option
+from siamtrack.cli.options import (
+    max_frames_option,
+    opencv_model_options,
+    scheduler_option,
+    views_option,
+)
 from siamtrack.errors import EvaluationError
 from siamtrack.evaluation.protocols import FAMILIES
 
@@ -72,13 +77,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     metavar="N",
     help="Processes, each with a sequence of its own.",
 )
-@click.option(
-    "--scheduler",
-    default="",
-    show_default=False,
-    metavar="ADDRESS",
-    help="Run on a Dask cluster instead, such as tcp://10.0.0.1:8786.",
-)
+@scheduler_option
 @click.option(
     "--threads", type=ONE_OR_MORE, default=1, metavar="N", help="Computing threads of one tracker."
 )

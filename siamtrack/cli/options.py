@@ -154,6 +154,15 @@ views_option = click.option(
 )
 
 
+scheduler_option = click.option(
+    "--scheduler",
+    default="",
+    show_default=False,
+    metavar="ADDRESS",
+    help="Run on a Dask cluster instead, such as tcp://10.0.0.1:8786.",
+)
+
+
 def part_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose frames; the command gets a `Stretch` of them as `part`."""
     whole, seconds = click.IntRange(min=0), click.FloatRange(min=0.0)

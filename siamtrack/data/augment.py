@@ -181,10 +181,8 @@ def paste_object(
     aspect = float(np.sqrt(np.clip(other_box[2] / other_box[3], 0.3, 3.0)))
     w, h = (int(np.clip(v, 6, 160)) for v in (side * aspect, side / aspect))
 
-    # 2. The object with 5 % of its surroundings, resampled to (h, w, 3).
-    margin = 1.05
-    window = (*(other_box[:2] - other_box[2:] * (margin - 1) / 2), *(other_box[2:] * margin))
-    patch = crop_window(other, window, (w, h), border=cv2.BORDER_REPLICATE)
+    # 2. The object, resampled to (h, w, 3).
+    patch = cut_object(other, other_box, (w, h))
 
     # 3. Place: centered on a point of the target's outline, or where it leaves the target free.
     corner: tuple[int, int] | None
@@ -199,6 +197,13 @@ def paste_object(
             return None
     paste(x, patch, corner, rng)
     return np.array([*corner, w, h], np.float64)
+
+
+def cut_object(image: Image, box_xywh: FloatArray, size_wh: tuple[int, int]) -> Image:
+    """An object with 5 % of its surroundings, resampled to (h, w, 3)."""
+    margin = 1.05
+    window = (*(box_xywh[:2] - box_xywh[2:] * (margin - 1) / 2), *(box_xywh[2:] * margin))
+    return crop_window(image, window, size_wh, border=cv2.BORDER_REPLICATE)
 
 
 def place_beside(

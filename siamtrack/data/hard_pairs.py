@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 
 from siamtrack.crops import crop_window
-from siamtrack.data.augment import blur_along, paste, place_beside
+from siamtrack.data.augment import blur_along, cut_object, paste, place_beside
 from siamtrack.errors import ConfigError
 from siamtrack.types import Float32Array, FloatArray, Image
 from siamtrack.utils.config import check_number
@@ -165,9 +165,7 @@ def paste_in_old_place(
     away = np.abs(box_xywh[:2] + box_xywh[2:] / 2 - middle) / ((box_xywh[2:] + wh) / 2)
     if away.max() < 1:  # the two boxes would overlap
         return None
-    margin = other_box[2:] * 0.05  # a little of its surroundings
-    window = (*(other_box[:2] - margin / 2), *(other_box[2:] + margin))
-    patch = crop_window(other, window, (int(wh[0]), int(wh[1])), border=cv2.BORDER_REPLICATE)
+    patch = cut_object(other, other_box, (int(wh[0]), int(wh[1])))
     x, y = (int(middle - v / 2) for v in wh)
     paste(image, patch, (x, y), rng)
     return np.array([x, y, *wh], np.float64)
