@@ -679,9 +679,9 @@ class ArraysReader(Reader):
         """Times of all pictures of a sequence."""
         return np.arange(len(cast(Sequence[Any], self._pictures))) / self._fps
 
-    def read_place(self, place: int) -> Image:
-        """Convert one picture of a sequence."""
-        return self._convert(cast(Sequence[Any], self._pictures)[place], place)
+    def read_place(self, place: int) -> tuple[Image, float]:
+        """Convert one picture of a sequence; its time in s, too."""
+        return self._convert(cast(Sequence[Any], self._pictures)[place], place), place / self._fps
 
     def _read_next(self) -> tuple[Image, float] | None:
         for picture in self._iterator:
@@ -721,7 +721,8 @@ class ArrayFrames(NumberedFrames):
         return self._reader.times_s
 
     def _read(self, number: int) -> Frame:
-        return Frame(self._reader.read_place(number), number, float(self.times_s[number]))
+        image, time_s = self._reader.read_place(number)
+        return Frame(image, number, time_s)
 
     def close(self) -> None:
         """Nothing is open."""
