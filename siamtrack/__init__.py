@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from siamtrack.adapters import OpenCVTracker, to_got10k, to_supervision
     from siamtrack.api import load, load_multi, track
     from siamtrack.data.convert import convert
+    from siamtrack.data.formats.studio import read_project
     from siamtrack.geometry import box_from_corners
     from siamtrack.tracking.multi import MultiTracker
     from siamtrack.tracking.result import Result
@@ -44,6 +45,7 @@ _HOMES = {
     "write_table": "siamtrack.video.tables",
     "box_from_corners": "siamtrack.geometry",
     "convert": "siamtrack.data.convert",
+    "read_project": "siamtrack.data.formats.studio",
     "OpenCVTracker": "siamtrack.adapters",
     "to_got10k": "siamtrack.adapters",
     "to_supervision": "siamtrack.adapters",
@@ -62,6 +64,7 @@ __all__ = [
     "load",
     "load_multi",
     "open_source",
+    "read_project",
     "read_table",
     "to_got10k",
     "to_supervision",

@@ -94,8 +94,9 @@ def command(source: str, target: Path | None, out: Path | None, **options: Any) 
     """Convert the boxes of one clip from one format to another.
 
     Formats: csv and json (of siamtrack track), cvat (for video 1.1), mot, mot-results, mot-det,
-    coco, yolo, yolo-tracks, voc, label-studio, datumaro, vot, got10k and otb. OUT is a folder, or
-    a file where the format has one and OUT has its suffix (.xml, .json, .txt).
+    coco, yolo, yolo-tracks, voc, label-studio, datumaro, vot, got10k, otb and studio (a project of
+    siamtrack studio, CLIP.siamtrack). OUT is a folder, or a file where the format has one and OUT
+    has its suffix (.xml, .json, .txt).
 
     Boxes of lost targets are left out, except in siamtrack's own tables. What the new format
     cannot hold is listed with counts.

@@ -112,6 +112,14 @@ def model_options(function: Decorated) -> Decorated:
     )(function)
 
 
+fps_option = click.option(
+    "--fps",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="F",
+    help="Frames per second, instead of the rate and time stamps of a recording.",
+)
+
+
 def source_options(function: Decorated) -> Decorated:
     """Add `--fps`, `--stream` and `--range`: arguments of `siamtrack.open_source`."""
     function = click.option(
@@ -128,12 +136,7 @@ def source_options(function: Decorated) -> Decorated:
         metavar="N",
         help="Which video stream of a file that has several, from 0.  [default: the main one]",
     )(function)
-    return click.option(
-        "--fps",
-        type=click.FloatRange(min=0.0, min_open=True),
-        metavar="F",
-        help="Frames per second, instead of the rate and time stamps of a recording.",
-    )(function)
+    return fps_option(function)
 
 
 max_frames_option = click.option(

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from siamtrack.cli.options import model_options, tracker_options
+from siamtrack.cli.options import fps_option, model_options, tracker_options
 from siamtrack.errors import ConfigError
 
 _NEEDED = ("starlette", "uvicorn", "websockets")
@@ -35,12 +35,14 @@ _NEEDED = ("starlette", "uvicorn", "websockets")
     help="Port of this machine to listen on, the next free one where it is taken; 0: any.",
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
+@fps_option
 @model_options
 def command(
     clips: tuple[str, ...],
     project: Path | None,
     port: int,
     no_browser: bool,
+    fps: float | None,
     weights: str | None,
     device: str,
     engine: str,
@@ -72,7 +74,7 @@ def command(
     if len(set(folders)) < len(folders):
         raise ConfigError("a clip is given twice; give each one once")
     with tempfile.TemporaryDirectory(prefix="siamtrack-studio-") as logs:
-        with Studio(clips, folders, setup, (named, source.sha256), Path(logs)) as studio:
+        with Studio(clips, folders, setup, (named, source.sha256), Path(logs), fps) as studio:
             studio.prepare()
 
             # 2. Serve in a thread; this one waits for Ctrl-C.

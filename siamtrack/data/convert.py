@@ -11,7 +11,7 @@ import math
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -32,6 +32,7 @@ from siamtrack.data.formats.cvat import read_cvat, write_cvat
 from siamtrack.data.formats.datumaro import read_datumaro, write_datumaro
 from siamtrack.data.formats.label_studio import read_label_studio, write_label_studio
 from siamtrack.data.formats.mot import read_mot, write_mot, write_mot_det, write_mot_results
+from siamtrack.data.formats.studio import read_studio, write_studio
 from siamtrack.data.formats.tracks import (
     FRAME_NAME,
     ClipTracks,
@@ -62,7 +63,7 @@ class TrackFormat:
     Attributes:
         title: what it is, for help texts.
         read: makes the tracks of a path; None: it is only written.
-        write: makes the text of every file of the output folder; None for our own tables.
+        write: makes the content of every file of the output folder; None for our own tables.
         main: the file with the boxes, in the output folder.
         suffixes: an output with one of these suffixes is that file alone.
         keeps: what it holds beside boxes.
@@ -75,7 +76,7 @@ class TrackFormat:
 
     title: str
     read: Callable[..., ClipTracks] | None
-    write: Callable[..., dict[str, str]] | None
+    write: Callable[..., Mapping[str, str | bytes]] | None
     main: str
     suffixes: tuple[str, ...]
     keeps: frozenset[Feature]
@@ -248,6 +249,15 @@ FORMATS: dict[str, TrackFormat] = {
         "img/%04d.jpg",
         first_image=1,
         first_pixel=1,
+    ),
+    "studio": TrackFormat(
+        "project of siamtrack studio",
+        read_studio,
+        write_studio,
+        "project.json",
+        (),
+        # A key frame is certain, whatever the score of its row was.
+        frozenset({"labels", "occluded", "key frames", "track ids"}),
     ),
 }
 """By the name that the command line knows them by."""
@@ -739,7 +749,14 @@ _MARKS = {
 }
 """What a folder holds, and the format that it is a mark of."""
 
-_FILES = ("annotations.xml", "annotations.json", "tasks.json", "results.txt", "groundtruth.txt")
+_FILES = (
+    "project.json",
+    "annotations.xml",
+    "annotations.json",
+    "tasks.json",
+    "results.txt",
+    "groundtruth.txt",
+)
 
 
 def _format_of_folder(path: Path) -> str | None:
@@ -795,6 +812,7 @@ def _format_of_json(path: Path, text: str) -> str | None:
     keys = set(content) if isinstance(content, dict) else set()
     for name, needed in (
         ("json", {"frame", "targets"}),
+        ("studio", {"format", "targets", "keys", "runs"}),
         ("coco", {"images", "annotations"}),
         ("datumaro", {"items", "categories"}),
         ("label-studio", {"annotations", "data"}),
@@ -846,7 +864,7 @@ def _lost(to: str, target: TrackFormat, tracks: ClipTracks, *, is_thinned: bool)
             for frame, time_s in timed
         )
     lost = [
-        f"{feature}: {count} box(es), not kept by {to}"
+        f"{feature}: {_boxes(count)}, not kept by {to}"
         for feature, count in counts.items()
         if count and feature not in target.keeps
     ]
@@ -857,17 +875,25 @@ def _lost(to: str, target: TrackFormat, tracks: ClipTracks, *, is_thinned: bool)
             for x, y, w, h in (row.box for row in rows)
         )
         if beyond:
-            lost.append(f"parts outside the frame: {beyond} box(es), cut at its border for {to}")
+            lost.append(f"parts outside the frame: {_boxes(beyond)}, cut at its border for {to}")
     return lost
 
 
+def _boxes(count: int) -> str:
+    return "1 box" if count == 1 else f"{count} boxes"
+
+
 def _write(
-    out: Path, to: str, files: dict[str, str], tracks: ClipTracks, images_of: str | Path | None
+    out: Path,
+    to: str,
+    files: Mapping[str, str | bytes],
+    tracks: ClipTracks,
+    images_of: str | Path | None,
 ) -> None:
     """Write all files of a format, or its main file alone where `out` has its suffix."""
     target = FORMATS[to]
     if out.suffix.lower() in target.suffixes and not out.is_dir():
-        found = [text for name, text in files.items() if name.endswith(target.main)]
+        found = [content for name, content in files.items() if name.endswith(target.main)]
         if len(found) != 1:
             raise ConfigError(
                 f"{to} has a file for each of the {len(tracks.targets)} targets; give a folder "
@@ -879,10 +905,10 @@ def _write(
         raise OutputError(f"{out} is a file, but {to} needs a folder; give another name")
     try:
         with atomic_path(out) as part:
-            for name, text in files.items():
+            for name, content in files.items():
                 file = part / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8", newline="\n")
+                file.write_bytes(content.encode() if isinstance(content, str) else content)
             if images_of is not None:
                 _write_images(part, target, tracks, images_of)
     except VideoError:

@@ -9,7 +9,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,18 +22,14 @@ from siamtrack.data.convert import (
     read_for_clip,
     write_tracks,
 )
-from siamtrack.data.formats.tracks import ClipTracks, stretches, thin
+from siamtrack.data.formats.studio import import_edits, rows_of
+from siamtrack.data.formats.tracks import ClipTracks, thin
 from siamtrack.errors import ConfigError, DatasetError, OutputError, shown
 from siamtrack.studio.project import (
-    COLORS,
-    Edit,
     MalformedError,
     RefusedError,
-    RunInfo,
-    TargetInfo,
     UnknownNumberError,
     check_text,
-    key_to_json,
 )
 from siamtrack.studio.session import ClipSession
 from siamtrack.tracking.track import (
@@ -41,11 +37,8 @@ from siamtrack.tracking.track import (
     KEY,
     LOST,
     NO_SOURCE,
-    ROW,
     STALE,
-    STATUSES,
     UNCERTAIN,
-    KeyFrame,
     Pick,
     ResolvedRows,
     TargetTrack,
@@ -56,8 +49,6 @@ from siamtrack.utils.files import Closing
 from siamtrack.video.frames import DEFAULT_FPS
 from siamtrack.video.tables import TableRow
 
-IMPORT_IOU = 0.9
-"""Key frames of an import: as few as straight lines between them need to overlap so much."""
 MAX_UNPACKED_BYTES = 1 << 30
 MAX_RATIO = 100
 """Unpacked bytes of an archive by its own; more is made to fill the disk."""
@@ -242,20 +233,7 @@ def _tracks_of(clip: ClipSession, options: ExportOptions) -> tuple[ClipTracks, d
             }.items():
                 counts[name] += int(where.sum())
             counts["to_check"] += len(stretches_to_check(found))
-            rows += [
-                TableRow(
-                    frame,
-                    number,
-                    result.box,
-                    times_s[frame],
-                    result.score,
-                    result.status,
-                    label=info.label,
-                    occluded=bool(found.occluded[frame]),
-                    key=bool(found.sources[frame] == KEY),
-                )
-                for frame, result in found.results().items()
-            ]
+            rows += rows_of(number, info, found, times_s)
     facts = _facts_of(clip)
     tracks = ClipTracks.of(
         rows, name=facts.name, frame_wh=facts.frame_wh, frame_count=facts.frame_count, fps=facts.fps
@@ -322,8 +300,16 @@ def import_file(
             raise DatasetError(str(error).replace(str(path), name)) from error
     if not tracks.rows:
         raise DatasetError(f"{name} holds no boxes")
+    marked = thin(tracks, tolerance) if tolerance else tracks
     with clip.reading() as project:
-        edits, created, keys = _edits_of(clip, tracks, tolerance, project.state.next_run)
+        edits, created, keys = import_edits(
+            marked.targets,
+            project.frame_count,
+            project.write_rows,
+            next_target=project.state.next_target,
+            next_run=project.state.next_run,
+            only_keys=not tolerance,
+        )
         done = clip.add_edits(edits, f"import of {name}")
     return {
         **done,
@@ -333,49 +319,6 @@ def import_file(
         "keys": keys,
         "notes": list(tracks.notes),
     }
-
-
-def _edits_of(
-    clip: ClipSession, tracks: ClipTracks, tolerance: float, next_run: int
-) -> tuple[list[Edit], list[int], int]:
-    """Edits that make new targets of tracks, their numbers, and how many key frames they have."""
-    edits: list[Edit] = []
-    created: list[int] = []
-    marked = thin(tracks, tolerance) if tolerance else None
-    keys = 0
-    for old, rows in (marked or tracks).targets.items():
-        number = clip.store_.state.next_target + len(created)
-        created.append(number)
-        label = rows[0].label[:200]
-        info = TargetInfo(f"target {old}", label, number % COLORS)
-        edits.append(["target", number, asdict(info)])
-        file = "" if marked is None else _write_run(clip, rows)
-        for stretch in stretches(rows):
-            at = [k for k, row in enumerate(stretch) if marked is None or row.key]
-            for k, following in zip(at, [*at[1:], len(stretch)], strict=True):
-                row = stretch[k]
-                key = KeyFrame(row.box, row.occluded, "import")
-                edits.append(["key", number, row.frame, key_to_json(key)])
-                if following > k + 1:
-                    last = stretch[following - 1].frame
-                    run = RunInfo(number, row.frame, row.box, 1, 1, file, "import", last=last)
-                    edits.append(["run", f"{next_run:06d}", asdict(run)])
-                    next_run += 1
-            keys += len(at)
-            after = stretch[-1].frame + 1
-            if after < clip.frame_count:
-                gone = KeyFrame(None, by="import")
-                edits.append(["key", number, after, key_to_json(gone)])
-    return edits, created, keys
-
-
-def _write_run(clip: ClipSession, rows: Sequence[TableRow]) -> str:
-    table = np.zeros(len(rows), ROW)
-    table["frame"] = [row.frame for row in rows]
-    table["box"] = [row.box for row in rows]
-    table["score"] = [row.score for row in rows]
-    table["status"] = [STATUSES[row.status] for row in rows]
-    return clip.store_.write_rows(table)
 
 
 def _unpack(upload: Path, folder: Path, name: str) -> Path:
@@ -456,7 +399,7 @@ def formats_to_json() -> list[dict[str, Any]]:
             "name": name,
             "title": known.title,
             "reads": known.read is not None,
-            "writes": True,
+            "writes": name != "studio",  # it has the project itself
             "draws_lines": known.draws_lines,
             "images": known.image is not None,
             "file": known.main or None,

@@ -34,7 +34,7 @@ MAX_WAITING = 256
 
 
 class DroppedError(SiamTrackError, RuntimeError):
-    """A newer request took the place of this one."""
+    """Nobody waits for the picture any more."""
 
 
 class BusyError(SiamTrackError, RuntimeError):
@@ -85,13 +85,6 @@ class ShotCache:
                 self._size_bytes -= len(self._shots.popitem(last=False)[1])
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    shot: Shot
-    owner: str | None
-    future: Future[bytes]
-
-
 class FrameService(Closing):
     """Encodes pictures of one clip in a thread of its own.
 
@@ -102,7 +95,7 @@ class FrameService(Closing):
 
     def __init__(self, read: Callable[[int], Image], cache: ShotCache) -> None:
         self._read, self._cache = read, cache
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[tuple[Shot, Future[bytes]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="studio-frames", daemon=True)
@@ -113,13 +106,11 @@ class FrameService(Closing):
         """Whether nobody waits for a picture."""
         return not self._queue
 
-    def request(self, shot: Shot, newest_of: str | None = None) -> Future[bytes]:
-        """Ask for a picture.
+    def request(self, shot: Shot) -> Future[bytes]:
+        """Ask for a picture; one that is cancelled before its turn is not decoded.
 
-        Args:
-            shot: which one.
-            newest_of: who asks for the newest alone: earlier requests of the same asker that are
-                not decoded yet are dropped, and this one comes before others.
+        Raises:
+            BusyError: too many are waited for.
         """
         future: Future[bytes] = Future()
         kept = self._cache.get(self, shot)
@@ -129,13 +120,7 @@ class FrameService(Closing):
         with self._changed:
             if self._closed or len(self._queue) >= MAX_WAITING:
                 raise BusyError("too many pictures are waited for; ask again")
-            if newest_of is not None:
-                for waiting in [w for w in self._queue if w.owner == newest_of]:
-                    self._queue.remove(waiting)
-                    _fail(waiting.future, DroppedError("a newer request took its place"))
-                self._queue.appendleft(_Waiting(shot, newest_of, future))
-            else:
-                self._queue.append(_Waiting(shot, None, future))
+            self._queue.append((shot, future))
             self._changed.notify()
         return future
 
@@ -145,8 +130,9 @@ class FrameService(Closing):
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        for waiting in self._queue:
-            _fail(waiting.future, DroppedError("the studio ends"))
+        for _, future in self._queue:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(DroppedError("the studio ends"))
 
     def _work(self) -> None:
         while True:
@@ -154,23 +140,18 @@ class FrameService(Closing):
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 if self._closed:
                     return
-                waiting = self._queue.popleft()
-            if not waiting.future.set_running_or_notify_cancel():
+                shot, future = self._queue.popleft()
+            if not future.set_running_or_notify_cancel():
                 continue
-            data = self._cache.get(self, waiting.shot)  # meanwhile made for another request
+            data = self._cache.get(self, shot)  # meanwhile made for another request
             try:
                 if data is None:
-                    data = encode(self._read(waiting.shot.frame), waiting.shot)
-                    self._cache.put(self, waiting.shot, data)
+                    data = encode(self._read(shot.frame), shot)
+                    self._cache.put(self, shot, data)
             except (SiamTrackError, OSError, cv2.error) as error:
-                waiting.future.set_exception(error)
+                future.set_exception(error)
             else:
-                waiting.future.set_result(data)
-
-
-def _fail(future: Future[bytes], error: Exception) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_exception(error)
+                future.set_result(data)
 
 
 def round_width(width: int) -> int | None:
@@ -211,7 +192,7 @@ def load_index(path: Path, stamp: Sequence[int]) -> ClipIndex | None:
 
     Args:
         path: of `save_index`.
-        stamp: size and time of the last change of the clip.
+        stamp: numbers that are others for another clip.
     """
     try:
         with np.load(path, allow_pickle=False) as found:

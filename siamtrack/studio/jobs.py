@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from siamtrack.data.project_files import read_rows
+from siamtrack.data.project_state import RunInfo
 from siamtrack.errors import SiamTrackError
-from siamtrack.studio.project import RunInfo, UnknownNumberError
-from siamtrack.studio.store import read_rows
+from siamtrack.studio.project import UnknownNumberError
 from siamtrack.tracking.track import Rows
 from siamtrack.utils.files import Closing
 from siamtrack.utils.workers import TaskFailure, WorkerPool

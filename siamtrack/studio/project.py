@@ -1,8 +1,6 @@
-"""The targets of one clip, and what a person can do to them.
+"""What a person can do to the targets of one clip.
 
-An operation becomes a list of edits, each of which sets one thing: a target, a key frame, the picks
-of a target, a run, the labels. Edits are plain JSON, so the journal keeps them as they are, and
-those that set everything back are its undo.
+An operation becomes a list of edits of the `ProjectState`, and those that set everything back.
 """
 
 from __future__ import annotations
@@ -10,11 +8,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, TypeAlias, cast, get_args
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeAlias, cast, get_args
 
 import numpy as np
 
+from siamtrack.data.project_state import (
+    COLORS,
+    Edit,
+    ProjectState,
+    RunInfo,
+    TargetInfo,
+    apply_edits,
+    cut_run,
+    key_to_json,
+    picks_to_json,
+    track_of,
+)
 from siamtrack.errors import SiamTrackError, shown
 from siamtrack.tracking.track import (
     BACKWARD,
@@ -29,16 +40,10 @@ from siamtrack.tracking.track import (
     Rows,
     TargetTrack,
     TrackingRun,
-    fill_steps,
     resolve,
 )
 from siamtrack.types import Box
 
-Edit: TypeAlias = list[Any]
-"""["target", id, {...}], ["key", id, frame, [box, occluded, by]], ["picks", id, [[first, last,
-choice], ...]], ["run", run, {...}] or ["labels", [...]]; None at the end removes."""
-
-COLORS = 12
 MIN_SIDE_PX = 2.0
 BOX_DIGITS = 2
 MAX_TEXT = 200
@@ -63,180 +68,6 @@ class MalformedError(SiamTrackError, ValueError):
 
 class UnknownNumberError(SiamTrackError, LookupError):
     """There is no target, frame, job or export of that number."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetInfo:
-    """What a target is called and how it is shown."""
-
-    name: str
-    label: str = ""
-    color: int = 0
-    hidden: bool = False
-    locked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunInfo:
-    """One run of the tracker; its rows are in a file.
-
-    Attributes:
-        target: that it is of.
-        frame, box: of the key frame it started from.
-        direction: 1 or -1.
-        step: every so many frames were tracked.
-        file: that holds its rows; several runs may share one.
-        reason: why it ended.
-        weights, engine, options: what tracked: hash of the weights, name, hash of the options.
-        stale: tracked in another file than the clip is now.
-        last: the rows of the file up to this frame are its; None: all.
-    """
-
-    target: int
-    frame: int
-    box: Box
-    direction: Literal[1, -1]
-    step: int
-    file: str
-    reason: str = ""
-    weights: str = ""
-    engine: str = ""
-    options: str = ""
-    stale: bool = False
-    last: int | None = None
-
-
-@dataclass(slots=True)
-class ProjectState:
-    """Everything of a project but the rows of its runs; changed by `apply_edits` alone.
-
-    Attributes:
-        targets: by number, in the order in which they were made.
-        keys, picks: by target.
-        runs: by their name, oldest first.
-        labels: for completion.
-        next_target, next_run: numbers are never used again.
-    """
-
-    targets: dict[int, TargetInfo] = field(default_factory=dict)
-    keys: dict[int, dict[int, KeyFrame]] = field(default_factory=dict)
-    picks: dict[int, tuple[Pick, ...]] = field(default_factory=dict)
-    runs: dict[str, RunInfo] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
-    next_target: int = 0
-    next_run: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for the snapshot."""
-        return {
-            "labels": list(self.labels),
-            "targets": [[number, asdict(info)] for number, info in self.targets.items()],
-            "keys": [
-                [number, frame, key_to_json(key)]
-                for number, keys in self.keys.items()
-                for frame, key in sorted(keys.items())
-            ],
-            "picks": [[number, _picks_to_json(picks)] for number, picks in self.picks.items()],
-            "runs": [[name, asdict(run)] for name, run in self.runs.items()],
-            "next": [self.next_target, self.next_run],
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> ProjectState:
-        """The state of a snapshot; `KeyError`, `TypeError` or `ValueError` where it is damaged."""
-        state = cls()
-        edits: list[Edit] = [["labels", content["labels"]]]
-        edits += [["target", *entry] for entry in content["targets"]]
-        edits += [["key", *entry] for entry in content["keys"]]
-        edits += [["picks", *entry] for entry in content["picks"]]
-        edits += [["run", *entry] for entry in content["runs"]]
-        apply_edits(state, edits)
-        state.next_target, state.next_run = map(int, content["next"])
-        return state
-
-
-def apply_edits(state: ProjectState, edits: Sequence[Edit]) -> list[Edit]:
-    """Change the state; returns the edits that change it back."""
-    inverse: list[Edit] = []
-    for edit in edits:
-        inverse.append(_APPLY[edit[0]](state, *edit[1:]))
-    return inverse[::-1]
-
-
-def _apply_target(state: ProjectState, number: int, info: Mapping[str, Any] | None) -> Edit:
-    before = state.targets.get(number)
-    if info is None:
-        state.targets.pop(number, None)
-        for kept in (state.keys, state.picks):
-            if not kept.get(number):
-                kept.pop(number, None)
-    else:
-        state.targets[number] = TargetInfo(**info)
-        # A target that comes back is where it was before.
-        state.targets = dict(sorted(state.targets.items()))
-        state.keys.setdefault(number, {})
-        state.next_target = max(state.next_target, number + 1)
-    return ["target", number, before and asdict(before)]
-
-
-def _apply_key(state: ProjectState, number: int, frame: int, key: Sequence[Any] | None) -> Edit:
-    keys = state.keys.setdefault(number, {})
-    before = keys.get(frame)
-    if key is None:
-        keys.pop(frame, None)
-    else:
-        keys[frame] = _key_from_json(key)
-    return ["key", number, frame, before and key_to_json(before)]
-
-
-def _apply_picks(state: ProjectState, number: int, picks: Sequence[Sequence[Any]]) -> Edit:
-    before = state.picks.get(number, ())
-    state.picks[number] = tuple(Pick(*pick) for pick in picks)
-    return ["picks", number, _picks_to_json(before)]
-
-
-def _apply_run(state: ProjectState, name: str, run: Mapping[str, Any] | None) -> Edit:
-    before = state.runs.get(name)
-    if run is None:
-        state.runs.pop(name, None)
-    else:
-        state.runs[name] = RunInfo(**{**run, "box": _box(run["box"])})
-        state.runs = dict(sorted(state.runs.items()))
-        state.next_run = max(state.next_run, int(name) + 1)
-    return ["run", name, before and asdict(before)]
-
-
-def _apply_labels(state: ProjectState, labels: Sequence[str]) -> Edit:
-    before, state.labels = state.labels, tuple(labels)
-    return ["labels", list(before)]
-
-
-_APPLY: dict[str, Callable[..., Edit]] = {
-    "target": _apply_target,
-    "key": _apply_key,
-    "picks": _apply_picks,
-    "run": _apply_run,
-    "labels": _apply_labels,
-}
-
-
-def key_to_json(key: KeyFrame) -> list[Any]:
-    """A key frame as edits have it."""
-    return [None if key.box is None else list(key.box), key.occluded, key.by]
-
-
-def _key_from_json(key: Sequence[Any]) -> KeyFrame:
-    box, occluded, by = key
-    return KeyFrame(None if box is None else _box(box), bool(occluded), by)
-
-
-def _box(numbers: Sequence[float]) -> Box:
-    x, y, w, h = map(float, numbers)
-    return x, y, w, h
-
-
-def _picks_to_json(picks: Sequence[Pick]) -> list[list[Any]]:
-    return [[pick.first, pick.last, pick.choice] for pick in picks]
 
 
 def without(picks: Sequence[Pick], first: float, last: float) -> list[Pick]:
@@ -284,26 +115,20 @@ class Project:
     ) -> None:
         self.state = state
         self.frame_count, self.frame_wh = frame_count, frame_wh
-        self._read_rows, self.write_rows = read_rows, write_rows
+        # Runs of an import share a file.
+        self._read_rows, self.write_rows = lru_cache(maxsize=1)(read_rows), write_rows
         self._runs: dict[RunInfo, TrackingRun] = {}
 
     def track(self, target: int) -> TargetTrack:
         """Key frames, runs and picks of a target."""
         self.target(target)
-        runs = [self.run(run) for run in self.state.runs.values() if run.target == target]
-        return TargetTrack(self.state.keys.get(target, {}), runs, self.state.picks.get(target, ()))
+        return track_of(self.state, target, self.run)
 
     def run(self, info: RunInfo) -> TrackingRun:
         """A run with its rows, one for every frame."""
         key = replace(info, target=0, reason="")
         if key not in self._runs:
-            rows = self._read_rows(info.file)
-            ahead = (rows["frame"] - info.frame) * info.direction
-            most = ahead.max(initial=0) if info.last is None else abs(info.last - info.frame)
-            rows = rows[(ahead > 0) & (ahead <= most)]
-            self._runs[key] = fill_steps(
-                TrackingRun(info.frame, info.box, info.direction, rows, info.stale)
-            )
+            self._runs[key] = cut_run(info, self._read_rows(info.file))
         return self._runs[key]
 
     def target(self, number: object) -> TargetInfo:
@@ -410,7 +235,7 @@ class Project:
         last = min((k for k in keys if k > frame), default=math.inf)
         before = self.state.picks.get(target, ())
         left = without(before, first, last)
-        return [["picks", target, _picks_to_json(left)]] if left != list(before) else []
+        return [["picks", target, picks_to_json(left)]] if left != list(before) else []
 
     def copy_into(
         self, source: int, number: int, info: TargetInfo, keys: Mapping[int, KeyFrame]
@@ -544,7 +369,7 @@ def _duplicate_target(project: Project, fields: _Fields, created: list[int]) -> 
     copied = replace(info, name=f"{info.name} copy"[:MAX_TEXT], color=number % COLORS, locked=False)
     edits = project.copy_into(source, number, copied, project.state.keys.get(source, {}))
     picks = project.state.picks.get(source, ())
-    edits += [["picks", number, _picks_to_json(picks)]] if picks else []
+    edits += [["picks", number, picks_to_json(picks)]] if picks else []
     return edits, f"copy of {project.name_of(source)}"
 
 
@@ -571,7 +396,7 @@ def _split_target(project: Project, fields: _Fields, created: list[int]) -> _Mad
         source, number, replace(info, name=name, color=number % COLORS), moved
     )
     edits += [
-        ["picks", number, _picks_to_json(after)]
+        ["picks", number, picks_to_json(after)]
         for after in [without(project.state.picks.get(source, ()), -math.inf, frame)]
         if after
     ]
@@ -600,7 +425,7 @@ def _split_target(project: Project, fields: _Fields, created: list[int]) -> _Mad
     ]
     left = without(project.state.picks.get(source, ()), frame, math.inf)
     return (
-        [*edits, *runs, *gone, ended, ["picks", source, _picks_to_json(left)]],
+        [*edits, *runs, *gone, ended, ["picks", source, picks_to_json(left)]],
         f"split of {project.name_of(source)} at frame {frame}",
     )
 
@@ -643,7 +468,7 @@ def _merge_targets(project: Project, fields: _Fields, created: list[int]) -> _Ma
     picks = sorted(
         (*state.picks.get(target, ()), *state.picks.get(other, ())), key=lambda pick: pick.first
     )
-    edits.append(["picks", target, _picks_to_json(picks)])
+    edits.append(["picks", target, picks_to_json(picks)])
     text = f"merge of {project.name_of(other)} into {project.name_of(target)}"
     return [*edits, *project.remove_all_of(other)], text
 
@@ -688,7 +513,7 @@ def _pick(project: Project, fields: _Fields, created: list[int]) -> _Made:
     if choice is not None:
         picks = sorted([*picks, Pick(first, last, choice)], key=lambda pick: pick.first)
     where = f"of {project.name_of(target)} in frames {first} to {last}"
-    return [["picks", target, _picks_to_json(picks)]], f"choice {where}"
+    return [["picks", target, picks_to_json(picks)]], f"choice {where}"
 
 
 def _accept(project: Project, fields: _Fields, created: list[int]) -> _Made:
@@ -702,7 +527,7 @@ def _accept(project: Project, fields: _Fields, created: list[int]) -> _Made:
             picks.append(Pick(first + int(start), first + int(end) - 1, choice))
     picks.sort(key=lambda pick: pick.first)
     where = f"{project.name_of(target)} in frames {first} to {last}"
-    return [["picks", target, _picks_to_json(picks)]], f"acceptance of {where}"
+    return [["picks", target, picks_to_json(picks)]], f"acceptance of {where}"
 
 
 def _set_labels(project: Project, fields: _Fields, created: list[int]) -> _Made:

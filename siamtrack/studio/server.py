@@ -33,9 +33,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from siamtrack._version import __version__
+from siamtrack.data.formats.studio import IMPORT_IOU
+from siamtrack.data.project_state import COLORS
 from siamtrack.errors import ConfigError, DatasetError, OutputError, SiamTrackError, VideoError
 from siamtrack.studio.exchange import (
-    IMPORT_IOU,
     Exchange,
     ExportOptions,
     formats_to_json,
@@ -53,7 +54,6 @@ from siamtrack.studio.frames import (
 from siamtrack.studio.gate import MAX_IMPORT_BYTES, PROTOCOL, BodyTooLargeError, Gate
 from siamtrack.studio.jobs import JobQueue
 from siamtrack.studio.project import (
-    COLORS,
     MalformedError,
     RefusedError,
     UnknownNumberError,
@@ -176,6 +176,7 @@ class Studio(Closing):
         setup: arguments of `siamtrack.load`.
         weights: name and hash of the weights.
         logs: folder for the output of the tracking process.
+        fps: frames per second of the clips; None: as they say.
     """
 
     def __init__(
@@ -185,12 +186,13 @@ class Studio(Closing):
         setup: Mapping[str, Any],
         weights: tuple[str, str],
         logs: Path,
+        fps: float | None = None,
     ) -> None:
         self.setup, self.weights = setup, weights
         self.connections = Connections()
         cache = ShotCache()
         self.clips = [
-            ClipSession(number, location, folder, weights[1], cache, self._tell)
+            ClipSession(number, location, folder, weights[1], cache, self._tell, fps)
             for number, (location, folder) in enumerate(zip(locations, folders, strict=True))
         ]
         self.jobs = JobQueue(setup, logs, self._tell)
@@ -263,7 +265,8 @@ def _clip(request: Request) -> ClipSession:
     return _studio(request).clip(request.path_params["clip"])
 
 
-def _error_of(error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
+    """The answer to a request that raised one of `_ERRORS`, or another error of ours."""
     fitting = ((status, code) for kind, status, code in _ERRORS if isinstance(error, kind))
     status, code = next(fitting, (422, "unreadable"))
     content: dict[str, Any] = {"error": {"code": code, "message": " ".join(str(error).split())}}
@@ -274,11 +277,7 @@ def _error_of(error: Exception) -> Response:
 
 def _get(handler: Callable[[Request], _Answer]) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
-        try:
-            answer = await run_in_threadpool(handler, request)
-        except (SiamTrackError, OSError) as error:
-            return _error_of(error)
-        return answer if isinstance(answer, Response) else JSONResponse(answer)
+        return _response(await run_in_threadpool(handler, request))
 
     return endpoint
 
@@ -287,15 +286,15 @@ def _post(handler: _Handler) -> _Endpoint:
     """An endpoint that changes something: only the page that may write, with a JSON object."""
 
     async def endpoint(request: Request) -> Response:
-        try:
-            check_writer(request)
-            body = b"".join([part async for part in body_parts(request)])
-            answer = await run_in_threadpool(handler, request, parse_body(body))
-        except (SiamTrackError, OSError) as error:
-            return _error_of(error)
-        return answer if isinstance(answer, Response) else JSONResponse(answer)
+        check_writer(request)
+        body = b"".join([part async for part in body_parts(request)])
+        return _response(await run_in_threadpool(handler, request, parse_body(body)))
 
     return endpoint
+
+
+def _response(answer: _Answer) -> Response:
+    return answer if isinstance(answer, Response) else JSONResponse(answer)
 
 
 def check_writer(request: Request) -> None:
@@ -507,36 +506,27 @@ def _exported(request: Request) -> _Answer:
 
 
 async def _import(request: Request) -> Response:
+    check_writer(request)
+    query = request.query_params
     try:
-        check_writer(request)
-        query = request.query_params
-        try:
-            tolerance = float(query.get("thin", IMPORT_IOU))
-        except ValueError as error:
-            raise MalformedError("thin is no number") from error
-        clip, name = _clip(request), query.get("name", "")
-        with tempfile.TemporaryDirectory(prefix="siamtrack-import-") as folder:
-            upload = Path(folder) / "upload"
-            with upload.open("wb") as file:
-                async for part in body_parts(request):
-                    file.write(part)
-            answer = await run_in_threadpool(
-                import_file, clip, upload, name, query.get("format"), tolerance
-            )
-    except (SiamTrackError, OSError) as error:
-        return _error_of(error)
+        tolerance = float(query.get("thin", IMPORT_IOU))
+    except ValueError as error:
+        raise MalformedError("thin is no number") from error
+    clip, name = _clip(request), query.get("name", "")
+    with tempfile.TemporaryDirectory(prefix="siamtrack-import-") as folder:
+        upload = Path(folder) / "upload"
+        with upload.open("wb") as file:
+            async for part in body_parts(request):
+                file.write(part)
+        answer = await run_in_threadpool(
+            import_file, clip, upload, name, query.get("format"), tolerance
+        )
     return JSONResponse(answer)
 
 
 async def _frame(request: Request) -> Response:
-    try:
-        clip, shot = _clip(request), _shot(request)
-        newest_of = None
-        if request.query_params.get("latest") == "1":
-            newest_of = request.headers.get("x-siamtrack-connection", "")
-        data = await _wait(request, clip.picture(shot, newest_of))
-    except (SiamTrackError, OSError) as error:
-        return _error_of(error)
+    clip, shot = _clip(request), _shot(request)
+    data = await _wait(request, clip.picture(shot))
     headers = {
         "X-Siamtrack-Frame": str(shot.frame),
         "X-Siamtrack-Size": "{}x{}".format(*clip.frame_wh),
@@ -673,7 +663,13 @@ def make_application(studio: Studio) -> Starlette:
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        exception_handlers={404: _not_found, 405: _wrong_method, HTTPException: _not_found},
+        exception_handlers={
+            404: _not_found,
+            405: _wrong_method,
+            HTTPException: _not_found,
+            SiamTrackError: _failed,
+            OSError: _failed,
+        },
     )
     app.state.studio = studio
     return app
@@ -724,7 +720,8 @@ def bind(port: int) -> tuple[socket.socket, int | None]:
         The socket, and the port that was taken or None.
     """
     for offset in range(100 if port else 1):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # The protocol is named: asyncio sends small answers at once (TCP_NODELAY) only where it is.
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         if os.name == "posix":  # elsewhere it would take a port that is in use
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -14,23 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from siamtrack.data.project_state import Edit, RunInfo, apply_edits
 from siamtrack.errors import SiamTrackError, VideoError, shown
 from siamtrack.studio.frames import FrameService, Shot, ShotCache, load_index, save_index
 from siamtrack.studio.jobs import LOST_FRAMES, PlannedRun, TrackedClip
-from siamtrack.studio.project import (
-    Edit,
-    MalformedError,
-    Project,
-    RefusedError,
-    RunInfo,
-    apply_edits,
-)
+from siamtrack.studio.project import MalformedError, Project, RefusedError
 from siamtrack.studio.store import ProjectStore
 from siamtrack.tracking.track import (
     CHECK_THRESHOLD,
@@ -42,8 +35,8 @@ from siamtrack.tracking.track import (
 from siamtrack.types import BoolArray, Box, FloatArray
 from siamtrack.utils.files import Closing
 from siamtrack.video.frames import DEFAULT_FPS
-from siamtrack.video.random_access import UNKNOWN, ClipFrames
-from siamtrack.video.source import open_source
+from siamtrack.video.random_access import UNKNOWN, ClipFrames, PictureFrames
+from siamtrack.video.source import Source, open_source
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +75,7 @@ class ClipSession(TrackedClip, Closing):
         weights: hash of the weights that track.
         cache: of pictures.
         tell: called with events.
+        fps: frames per second; None: as the clip says.
 
     Attributes:
         is_ready: frames and project can be used.
@@ -97,19 +91,20 @@ class ClipSession(TrackedClip, Closing):
         weights: str,
         cache: ShotCache,
         tell: Callable[[dict[str, Any]], object],
+        fps: float | None = None,
     ) -> None:
         self.number, self.location = number, location
         self.name = display_name(location)
         self.is_ready, self.error, self.read_only = False, "", ""
         self._folder, self._weights, self._cache, self._tell = folder, weights, cache, tell
+        self._given_fps = fps
         self._lock = threading.RLock()
         self._banners: dict[str, dict[str, Any]] = {}
         self._tracker_revisions: set[int] = set()
         self._present: dict[int, BoolArray] = {}  # by target: frames with a box
         self._stretches: dict[tuple[int, float], list[CheckStretch]] = {}
-        self._touched: str | None = None
         self._service: FrameService | None = None
-        self.store: ProjectStore | None = None
+        self._store: ProjectStore | None = None
 
     # -- Opening
 
@@ -121,8 +116,8 @@ class ClipSession(TrackedClip, Closing):
         """
         try:
             check_recording(self.location)
-            open_source(self.location, live=False).close()
-            self.store = ProjectStore(self._folder)
+            self._open_source().close()
+            self._store = ProjectStore(self._folder)
         except SiamTrackError as error:
             self._fail(error)
             return error
@@ -141,11 +136,19 @@ class ClipSession(TrackedClip, Closing):
         self.error = " ".join(str(error).split())
         self.close()
 
+    def _open_source(self) -> Source:
+        return open_source(self.location, live=False, fps=self._given_fps)
+
+    @property
+    def _index_stamp(self) -> list[int]:
+        """What the index of the clip's frames is of: its files, and the rate of its times."""
+        return [*self._stamp, round(1000 * (self._given_fps or 0))]
+
     def _open_clip(self) -> None:
-        self._video = open_source(self.location, live=False)
+        self._video = self._open_source()
         self.frame_wh, self.fps = self._video.frame_wh, self._video.fps
         frames, self._stamp = self._video.numbered, _stamp(self.location)
-        known = load_index(self._folder / INDEX, self._stamp)
+        known = load_index(self._folder / INDEX, self._index_stamp)
         if isinstance(frames, ClipFrames) and known is not None and len(known) == len(frames):
             frames.index = known
         self.frame_count = len(frames)
@@ -155,6 +158,11 @@ class ClipSession(TrackedClip, Closing):
     def _note_index(self) -> None:
         """Say what a person should know of the clip's frames."""
         frames = self._video.numbered
+        if isinstance(frames, PictureFrames):
+            if missing := (self._video.frame_count or len(frames)) - len(frames):
+                text = f"{missing} picture(s) of this folder cannot be read and are left out"
+                self.banner("warning", "damaged", f"{text}, as siamtrack track does")
+            return
         if not isinstance(frames, ClipFrames):
             return
         if not frames.index.is_searchable:
@@ -170,6 +178,8 @@ class ClipSession(TrackedClip, Closing):
     def scan(self, wait_while: Callable[[], bool], is_over: threading.Event) -> None:
         """Decode the clip once in order, so that every frame is known by its pixels.
 
+        Pictures that cannot be read are known then, and left out.
+
         Args:
             wait_while: others have more urgent work.
             is_over: ends it.
@@ -177,13 +187,14 @@ class ClipSession(TrackedClip, Closing):
         if self.error or not self.is_ready:
             return
         frames = self._video.numbered
-        if not isinstance(frames, ClipFrames) or not frames.index.is_searchable:
-            return
         total, told_s = len(frames), 0.0
-        done = int((frames.index.fingerprints != UNKNOWN).sum())
-        if done == total:
+        if isinstance(frames, PictureFrames) and not frames.is_checked:
+            passed = frames.check()
+        elif isinstance(frames, ClipFrames) and (frames.index.fingerprints == UNKNOWN).any():
+            passed = frames.take_fingerprints()
+        else:
             return
-        for done in frames.take_fingerprints():
+        for done in passed:
             while wait_while() and not is_over.is_set():
                 is_over.wait(0.1)
             if is_over.is_set():
@@ -193,15 +204,15 @@ class ClipSession(TrackedClip, Closing):
                 event = {"type": "scan", "clip": self.number, "done": done, "total": total}
                 self._tell(event)
         with self._lock:
-            if frames.index.is_searchable:
-                save_index(self._folder / INDEX, self._stamp, frames.index)
+            if isinstance(frames, ClipFrames) and frames.index.is_searchable:
+                save_index(self._folder / INDEX, self._index_stamp, frames.index)
             self.frame_count = self.project.frame_count = len(frames)
             self._forget_resolved()
             self._note_index()
         self._tell_clip()
 
     def _open_project(self) -> None:
-        store = self.store_
+        store = self.store
         size, mtime_ns = self._stamp
         facts = {"name": self.name, "size": size, "mtime_ns": mtime_ns}
         if (store.clip.get("size"), store.clip.get("mtime_ns")) != (size, mtime_ns):
@@ -212,8 +223,12 @@ class ClipSession(TrackedClip, Closing):
                 "fps": self.fps,
                 "fingerprint": self._fingerprint(),
             }
-            known = {name: store.clip.get(name) for name in ("frames", "fingerprint")}
-            if store.is_new or known == {name: found[name] for name in known}:
+            # A project of `siamtrack convert` does not know everything yet.
+            known = ("frames", "width", "height", "fingerprint")
+            is_same = all(store.clip.get(name) in (None, found[name]) for name in known) and all(
+                frame < self.frame_count for keys in store.state.keys.values() for frame in keys
+            )
+            if store.is_new or is_same:
                 store.clip = {**facts, **found}
             else:
                 self.read_only = (
@@ -233,13 +248,15 @@ class ClipSession(TrackedClip, Closing):
 
     def _recover_runs(self) -> None:
         """Take in runs that were being tracked when the program was killed."""
-        found = self.store_.unfinished_rows()
-        known = {run.file for run in self.store_.state.runs.values()}
+        if self.read_only:  # they wait for what the person says of the clip
+            return
+        found = self.store.unfinished_rows()
+        known = {run.file for run in self.store.state.runs.values()}
         runs = {name: replace(run, reason="killed") for name, run in found.items()}
         if runs:
             self.finish_runs({name: run for name, run in runs.items() if name not in known})
         for name in found:
-            self.store_.end_rows(name)
+            self.store.end_rows(name)
 
     def _fingerprint(self) -> str:
         """Of the pixels of the first, the middle and the last frame."""
@@ -255,11 +272,11 @@ class ClipSession(TrackedClip, Closing):
         return self._service is not None and not self._service.is_idle
 
     @property
-    def store_(self) -> ProjectStore:
+    def store(self) -> ProjectStore:
         """The folder of the project, which is open."""
-        if self.store is None:
+        if self._store is None:
             raise ClipOpeningError(self.error or f"{self.name} is still being opened")
-        return self.store
+        return self._store
 
     def check_ready(self) -> None:
         """Raise `ClipOpeningError` if the clip cannot be used yet, or at all."""
@@ -271,16 +288,17 @@ class ClipSession(TrackedClip, Closing):
         with self._lock:
             self.check_ready()
             if self.read_only:
-                edits: list[Edit] = [
-                    ["run", name, _plain(replace(run, stale=True))]
-                    for name, run in self.store_.state.runs.items()
-                ]
                 before, self.read_only = self.read_only, ""
                 try:
+                    self._recover_runs()
+                    edits: list[Edit] = [
+                        ["run", name, _plain(replace(run, stale=True))]
+                        for name, run in self.store.state.runs.items()
+                    ]
                     if edits:
                         self._commit(edits, f"another file for {self.name}", "hand")
-                    self.store_.clip = self._clip_now
-                    self.store_.write_snapshot()
+                    self.store.clip = self._clip_now
+                    self.store.write_snapshot()
                 except SiamTrackError:
                     self.read_only = before
                     raise
@@ -294,11 +312,11 @@ class ClipSession(TrackedClip, Closing):
                 self._service.close()
                 self._video.close()
                 self._service = None
-            if self.store is not None:
+            if self._store is not None:
                 if self.read_only or not was_open:
-                    self.store.abandon()
+                    self._store.abandon()
                 else:
-                    self.store.close()
+                    self._store.close()
 
     # -- Looking
 
@@ -320,15 +338,15 @@ class ClipSession(TrackedClip, Closing):
             "fps": (self.fps or DEFAULT_FPS) if ready else None,
             "tracked": self._count_tracked() if ready else 0,
             "to_check": len(self._all_stretches(CHECK_THRESHOLD)) if ready else 0,
-            "touched": self._touched,
-            "targets": len(self.store_.state.targets) if ready else 0,
+            "touched": self.store.changed_at if ready else None,
+            "targets": len(self.store.state.targets) if ready else 0,
         }
 
     def snapshot(self) -> dict[str, Any]:
         """Everything but the rows."""
         with self._lock:
             self.check_ready()
-            store = self.store_
+            store = self.store
             return {
                 "clip": {**self.summary(), **self._frames_to_json()},
                 "revision": store.revision,
@@ -343,6 +361,9 @@ class ClipSession(TrackedClip, Closing):
     def _frames_to_json(self) -> dict[str, Any]:
         """Whether frames are found by their stamps, and how many are known by their pixels."""
         frames = self._video.numbered
+        if isinstance(frames, PictureFrames):
+            is_known = frames.is_checked and len(frames) == self.frame_count
+            return {"searchable": True, "scanned": self.frame_count if is_known else 0}
         if not isinstance(frames, ClipFrames):
             return {"searchable": True, "scanned": self.frame_count}
         index = frames.index
@@ -351,7 +372,7 @@ class ClipSession(TrackedClip, Closing):
 
     def labels(self) -> list[str]:
         """Labels for completion: those of the project, then those in use."""
-        state = self.store_.state
+        state = self.store.state
         used = [info.label for info in state.targets.values() if info.label]
         return list(dict.fromkeys([*state.labels, *used]))
 
@@ -370,7 +391,7 @@ class ClipSession(TrackedClip, Closing):
             self.check_ready()
             end = self.frame_count - 1
             first, last = min(max(first, 0), end), min(end if last is None else last, end)
-            return self.store_.revision, self.project.resolve(
+            return self.store.revision, self.project.resolve(
                 target, first, max(first, last), threshold
             )
 
@@ -386,7 +407,7 @@ class ClipSession(TrackedClip, Closing):
             }
             for choice, rows in found.items():
                 columns[choice]["score"] = _or_none(rows.scores, 4)
-            return {"first": first, "last": last, "revision": self.store_.revision, **columns}
+            return {"first": first, "last": last, "revision": self.store.revision, **columns}
 
     @contextmanager
     def reading(self) -> Iterator[Project]:
@@ -410,22 +431,22 @@ class ClipSession(TrackedClip, Closing):
                 for target, stretch in self._all_stretches(threshold)
             ]
             return {
-                "revision": self.store_.revision,
+                "revision": self.store.revision,
                 "threshold": threshold,
                 "count": len(found),
                 "stretches": found,
             }
 
-    def picture(self, shot: Shot, newest_of: str | None) -> Future[bytes]:
+    def picture(self, shot: Shot) -> Future[bytes]:
         """A picture of a frame."""
         self.check_ready()
         self.project.check_frame(shot.frame)
         if self._service is None:
             raise ClipOpeningError(f"{self.name} is closed")
-        return self._service.request(shot, newest_of)
+        return self._service.request(shot)
 
     def _target_to_json(self, number: int) -> dict[str, Any]:
-        state = self.store_.state
+        state = self.store.state
         info, keys = state.targets[number], state.keys.get(number, {})
         track = self.project.track(number)
         return {
@@ -468,7 +489,7 @@ class ClipSession(TrackedClip, Closing):
 
     def _gaps(self, number: int) -> list[list[Any]]:
         """Frames between key frames, with what covers them."""
-        keys = self.store_.state.keys.get(number, {})
+        keys = self.store.state.keys.get(number, {})
         track = self.project.track(number)
         going = {(run.frame, run.direction) for run in track.runs if track.is_valid(run)}
         frames = sorted(keys)
@@ -498,7 +519,7 @@ class ClipSession(TrackedClip, Closing):
             if done.edits:
                 self._keep(done.edits, done.inverse, done.text, "hand", before)
             return {
-                "revision": self.store_.revision,
+                "revision": self.store.revision,
                 "created": done.created,
                 "changes": self._changes(done.edits),
             }
@@ -508,26 +529,26 @@ class ClipSession(TrackedClip, Closing):
         with self._lock:
             self._check_writable(revision)
             before = self._starts()
-            entry = self.store_.redo() if again else self.store_.undo()
+            entry = self.store.redo() if again else self.store.undo()
             if entry is None:
                 raise RefusedError(f"there is nothing to {'redo' if again else 'undo'}")
             changes = self._changes(entry["do"])
             self._saved(changes, before)
             text = f"{'done again' if again else 'undone'}: {entry['text']}"
-            return {"revision": self.store_.revision, "changes": changes, "text": text}
+            return {"revision": self.store.revision, "changes": changes, "text": text}
 
     def add_edits(self, edits: Sequence[Edit], text: str) -> dict[str, Any]:
         """Make edits that are no operation of the page: those of an import."""
         with self._lock:
-            self._check_writable(self.store_.revision)
+            self._check_writable(self.store.revision)
             changes = self._commit(edits, text, "hand")
-            return {"revision": self.store_.revision, "changes": changes}
+            return {"revision": self.store.revision, "changes": changes}
 
     def _check_writable(self, revision: int) -> None:
         self.check_ready()
         if self.read_only:
             raise ReadOnlyError(f"{self.read_only}: nothing can be changed")
-        current = self.store_.revision
+        current = self.store.revision
         if not 0 <= revision <= current:
             raise StaleRevisionError(current)
         between = range(revision + 1, current + 1)
@@ -537,7 +558,7 @@ class ClipSession(TrackedClip, Closing):
 
     def _commit(self, edits: Sequence[Edit], text: str, by: str) -> dict[str, Any]:
         before = self._starts()
-        inverse = apply_edits(self.store_.state, edits)
+        inverse = apply_edits(self.store.state, edits)
         self._keep(edits, inverse, text, by, before)
         return self._changes(edits)
 
@@ -549,33 +570,32 @@ class ClipSession(TrackedClip, Closing):
         by: str,
         before: Mapping[tuple[int, int], Box | None],
     ) -> None:
-        self.store_.commit(edits, inverse, text, by)
+        self.store.commit(edits, inverse, text, by)
         if by == "tracker":
-            self._tracker_revisions.add(self.store_.revision)
+            self._tracker_revisions.add(self.store.revision)
         self._saved(self._changes(edits), before)
 
     def _starts(self) -> dict[tuple[int, int], Box | None]:
         """Boxes of all key frames, by target and frame."""
         return {
             (target, frame): key.box
-            for target, keys in self.store_.state.keys.items()
+            for target, keys in self.store.state.keys.items()
             for frame, key in keys.items()
         }
 
     def _saved(self, changes: dict[str, Any], before: Mapping[tuple[int, int], Box | None]) -> None:
-        self._touched = datetime.now(UTC).isoformat("T", "seconds")
         now = self._starts()
         changed = {start for start, box in before.items() if now.get(start) != box}
         if changed:
             self._tell({"type": "changed-keys", "clip": self.number, "starts": changed})
-        revision = self.store_.revision
+        revision = self.store.revision
         self._tell({"type": "saved", "clip": self.number, "revision": revision, "changes": changes})
         self._forget_resolved(target["id"] for target in changes["targets"])
         self._tell_clip()
 
     def _changes(self, edits: Sequence[Edit]) -> dict[str, Any]:
         """What the page has to fetch or replace after edits."""
-        state = self.store_.state
+        state = self.store.state
         touched = {edit[1] for edit in edits if edit[0] in ("target", "key", "picks")}
         for edit in edits:
             if edit[0] == "run":
@@ -587,8 +607,8 @@ class ClipSession(TrackedClip, Closing):
             "targets": [self._target_to_json(number) for number in there],
             "deleted": sorted(touched - set(state.targets)),
             "labels": self.labels(),
-            "undo": self.store_.undo_text,
-            "redo": self.store_.redo_text,
+            "undo": self.store.undo_text,
+            "redo": self.store.redo_text,
             "dirty": [[n, *self._dirty(n, edits, frames)] for n in there],
         }
 
@@ -596,7 +616,7 @@ class ClipSession(TrackedClip, Closing):
         """Frames of a target that edits may have changed."""
         if any(edit[0] == "run" and edit[2] is None for edit in edits):
             return 0, last
-        frames = sorted(self.store_.state.keys.get(target, {}))
+        frames = sorted(self.store.state.keys.get(target, {}))
         low, high = last, 0
         for kind, number, *rest in edits:
             if kind == "key" and number == target:
@@ -611,7 +631,7 @@ class ClipSession(TrackedClip, Closing):
 
     def _all_stretches(self, threshold: float) -> list[tuple[int, CheckStretch]]:
         """What is to be checked, of all targets; resolved anew only where something changed."""
-        targets = list(self.store_.state.targets)
+        targets = list(self.store.state.targets)
         for target in targets:
             if (target, threshold) not in self._stretches:
                 rows = self.project.resolve(target, 0, self.frame_count - 1, threshold)
@@ -623,7 +643,7 @@ class ClipSession(TrackedClip, Closing):
         """Frames in which a target has a box."""
         self._all_stretches(CHECK_THRESHOLD)
         tracked = np.zeros(self.frame_count, bool)
-        for target in self.store_.state.targets:
+        for target in self.store.state.targets:
             tracked |= self._present[target]
         return int(tracked.sum())
 
@@ -684,7 +704,7 @@ class ClipSession(TrackedClip, Closing):
         name = self.project.name_of(target)
         if info.locked:
             raise RefusedError(f"{name} is locked; unlock it first")
-        keys = self.store_.state.keys.get(target, {})
+        keys = self.store.state.keys.get(target, {})
         # 1. Where it starts: the key frame here, else the nearest one behind or ahead.
         drawn = sorted(frame for frame, key in keys.items() if key.box is not None)
         behind = [frame for frame in drawn if frame <= here]
@@ -709,16 +729,11 @@ class ClipSession(TrackedClip, Closing):
         # 3. What is there already is not tracked again.
         if (end - start) * direction <= 0:
             return None
-        for run in self.store_.state.runs.values():
-            made = self.project.run(run)
-            is_same = (run.target, run.frame, run.direction, run.step, run.weights) == (
-                target,
-                start,
-                direction,
-                step,
-                self._weights,
-            )
-            if is_same and run.box == keys[start].box and (made.last - end) * direction >= 0:
+        track = self.project.track(target)
+        for run in self.store.state.runs.values():
+            made, wanted = self.project.run(run), (target, start, direction, step, self._weights)
+            is_same = (run.target, run.frame, run.direction, run.step, run.weights) == wanted
+            if is_same and track.is_valid(made) and (made.last - end) * direction >= 0:
                 return None
         lost_limit = LOST_FRAMES if until in ("default", "lost") else None
         planned = RunInfo(
@@ -730,15 +745,15 @@ class ClipSession(TrackedClip, Closing):
     def begin_run(self, info: RunInfo) -> tuple[str, Path]:
         """A file for the rows of a run."""
         with self._lock:
-            name = self.store_.new_file()
-            return name, self.store_.begin_rows(name, replace(info, file=name))
+            name = self.store.new_file()
+            return name, self.store.begin_rows(name, replace(info, file=name))
 
     def finish_runs(self, runs: Mapping[str, RunInfo]) -> dict[str, Any]:
         """Take in the runs whose rows are in the files of these names, as one step of undo."""
         with self._lock:
-            state, edits = self.store_.state, list[Edit]()
+            state, edits = self.store.state, list[Edit]()
             for name, run in runs.items():
-                rows = self.store_.finish_rows(name)
+                rows = self.store.finish_rows(name)
                 if len(rows) and run.target in state.targets:
                     content = replace(run, file=name)
                     number = f"{state.next_run + len(edits):06d}"
@@ -750,8 +765,8 @@ class ClipSession(TrackedClip, Closing):
                 text = f"tracking of {named if len(targets) == 1 else f'{len(targets)} targets'}"
                 changes = self._commit(edits, text, "tracker")
             for name in runs:
-                self.store_.end_rows(name)
-            return {"revision": self.store_.revision, "changes": changes}
+                self.store.end_rows(name)
+            return {"revision": self.store.revision, "changes": changes}
 
     # -- Telling
 

@@ -26,15 +26,23 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from siamtrack._version import __version__
-from siamtrack.errors import DatasetError, OutputError
-from siamtrack.studio.project import Edit, ProjectState, RunInfo, apply_edits
+from siamtrack.data.project_files import (
+    JOURNAL,
+    RUNS,
+    SNAPSHOT,
+    ProjectSnapshot,
+    read_journal,
+    read_rows,
+    read_snapshot,
+    replay_all,
+    rows_path,
+)
+from siamtrack.data.project_state import Edit, RunInfo, apply_edits
+from siamtrack.errors import OutputError
 from siamtrack.tracking.track import ROW, Rows
 from siamtrack.utils.files import Closing, atomic_write, parse_json
 
-FORMAT, FORMAT_VERSION = "siamtrack-project", 1
 SNAPSHOT_EVERY = 200
 """Operations between two snapshots. Raising it makes opening slower, lowering it writing."""
 KEPT_ENTRIES = 1000
@@ -59,6 +67,7 @@ class ProjectStore(Closing):
         is_new: nothing was there.
         clip: what the snapshot says of the clip; empty for a new project.
         notes: what was found wrong and mended, for the user.
+        changed_at: time of the last operation, as in "2026-11-30T20:15:00+00:00"; None before.
 
     Raises:
         OutputError: another process has it open, or the folder cannot be written to.
@@ -68,8 +77,9 @@ class ProjectStore(Closing):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notes: list[str] = []
+        self.changed_at: str | None = None
         try:
-            (folder / "runs").mkdir(parents=True, exist_ok=True)
+            (folder / RUNS).mkdir(parents=True, exist_ok=True)
             self._lock = _lock(folder / "lock")
         except OutputError:
             raise
@@ -85,94 +95,28 @@ class ProjectStore(Closing):
             raise
 
     def _open(self) -> None:
-        self.state, self.revision, self.clip = ProjectState(), 0, dict[str, Any]()
+        snapshot, journal = read_snapshot(self.folder), read_journal(self.folder)
+        self.is_new = snapshot is None
+        snapshot = snapshot or ProjectSnapshot()
+        self._snapshot_revision = snapshot.revision
         self._undo: list[dict[str, Any]] = []
         self._redo: list[dict[str, Any]] = []
-        self._journal_path = self.folder / "journal.jsonl"
-        snapshot = self.folder / "project.json"
-        self.is_new = not snapshot.exists()
-        if not self.is_new:
-            self._read_snapshot(snapshot)
-        self._snapshot_revision = self.revision
-        entries = self._read_journal()
-        for line, entry in entries:
-            try:
-                self._replay(entry)
-            except (KeyError, TypeError, ValueError) as error:
-                raise DatasetError(
-                    f"{self._journal_path} line {line} is damaged ({error!r}); the project is left "
-                    "as it is: restore the folder from a copy, or move it away to begin anew"
-                ) from error
-        self._entries = len(entries)
+        replay_all(snapshot, journal, self.folder, self._note)
+        self.state, self.revision, self.clip = snapshot.state, snapshot.revision, snapshot.clip
+        self._entries = len(journal.entries)
+        self._journal_path = self.folder / JOURNAL
         try:
+            if journal.is_torn:
+                os.truncate(self._journal_path, journal.whole_bytes)
             self._journal = self._journal_path.open("ab", buffering=0)
         except OSError as error:
             raise OutputError(f"cannot write {self._journal_path}: {error.strerror}") from error
-
-    # -- Reading
-
-    def _read_snapshot(self, path: Path) -> None:
-        try:
-            content = parse_json(path.read_bytes())
-            if content["format"] != FORMAT:
-                raise ValueError(f"its format is {content['format']!r}")
-            version = content["version"]
-            if type(version) is not int or version > FORMAT_VERSION:
-                raise DatasetError(
-                    f"{path} was written by siamtrack {content.get('written_by')} in version "
-                    f"{version} of the format, which is newer than {FORMAT_VERSION}; it is left as "
-                    "it is: update siamtrack"
-                )
-            self.state = ProjectState.from_json(content)
-            self.revision, self.clip = int(content["revision"]), dict(content["clip"])
-        except DatasetError:
-            raise
-        except (KeyError, OSError, TypeError, ValueError) as error:
-            raise DatasetError(
-                f"{path} is damaged ({error!r}); it is left as it is: restore it from a copy, or "
-                f"move {self.folder} away to begin anew"
-            ) from error
-
-    def _read_journal(self) -> list[tuple[int, dict[str, Any]]]:
-        """Number and content of the lines; cuts off a last one that is not whole."""
-        data = self._journal_path.read_bytes() if self._journal_path.exists() else b""
-        lines = data.split(b"\n")
-        entries, intact = [], 0
-        for number, line in enumerate(lines, 1):
-            is_last = number >= len(lines) - (not lines[-1])
-            if not line:
-                continue
-            try:
-                if number == len(lines):
-                    raise ValueError("it has no end")
-                entry = parse_json(line)
-                if not isinstance(entry, dict):
-                    raise ValueError("it is no object")
-            except ValueError as error:
-                if not is_last:
-                    raise DatasetError(
-                        f"{self._journal_path} line {number} is damaged ({error}); the project is "
-                        "left as it is: restore the folder from a copy, or move it away"
-                    ) from error
-                os.truncate(self._journal_path, intact)
-                self.notes.append(
-                    "the last change was cut off while it was written, and is dropped"
-                )
-                break
-            entries.append((number, entry))
-            intact += len(line) + 1
-        return entries
-
-    def _replay(self, entry: dict[str, Any]) -> None:
-        """One line of the journal, which the state may have already."""
-        revision = int(entry["r"])
-        if revision > self.revision:
-            apply_edits(self.state, entry["do"])
-            self.revision = revision
-        self._note(entry)
+        if journal.is_torn:
+            self.notes.append("the last change was cut off while it was written, and is dropped")
 
     def _note(self, entry: dict[str, Any]) -> None:
         """Keep the lists of what can be undone and redone."""
+        self.changed_at = entry.get("t", self.changed_at)
         kind = entry.get("kind", "do")
         if kind == "undo":
             self._redo.append(self._undo.pop())
@@ -257,15 +201,8 @@ class ProjectStore(Closing):
         Raises:
             OutputError: it cannot be written; the old one is still there.
         """
-        content = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "written_by": __version__,
-            "clip": self.clip,
-            "revision": self.revision,
-            **self.state.to_json(),
-        }
-        atomic_write(self.folder / "project.json", json.dumps(content, allow_nan=False, indent=1))
+        content = ProjectSnapshot(self.state, self.revision, self.clip).to_json(__version__)
+        atomic_write(self.folder / SNAPSHOT, json.dumps(content, allow_nan=False, indent=1))
         _sync_folder(self.folder)
         self._snapshot_revision = self.revision
         if self._entries > 2 * KEPT_ENTRIES:
@@ -304,68 +241,53 @@ class ProjectStore(Closing):
 
     def read_rows(self, name: str) -> Rows:
         """Rows of a run; none where its file is gone."""
-        return read_rows(self.rows_path(name))
+        return read_rows(rows_path(self.folder, name))
 
     def write_rows(self, rows: Rows) -> str:
         """Keep rows that are no run of the tracker; returns the name of their file."""
         name = self.new_file()
-        atomic_write(self.rows_path(name), rows.tobytes())
+        atomic_write(rows_path(self.folder, name), rows.tobytes())
         return name
 
     def new_file(self) -> str:
         """A name for the rows of a run that no file has."""
-        names = {path.stem for path in (self.folder / "runs").iterdir()}
+        names = {path.stem for path in (self.folder / RUNS).iterdir()}
         return f"{max((int(name) for name in names if name.isdecimal()), default=-1) + 1:06d}"
-
-    def rows_path(self, name: str, suffix: str = ".rows") -> Path:
-        """File of the rows of a run."""
-        return self.folder / "runs" / f"{name}{suffix}"
 
     def begin_rows(self, name: str, info: RunInfo) -> Path:
         """File for the tracker to append rows to; `info` says what it is, should all end here."""
-        atomic_write(self.rows_path(name, ".json"), json.dumps(asdict(info)))
-        path = self.rows_path(name, ".part")
+        atomic_write(rows_path(self.folder, name, ".json"), json.dumps(asdict(info)))
+        path = rows_path(self.folder, name, ".part")
         path.touch()
         return path
 
     def finish_rows(self, name: str) -> Rows:
         """Keep what the tracker wrote, up to its last whole row."""
-        part = self.rows_path(name, ".part")
+        part = rows_path(self.folder, name, ".part")
         if not part.exists():
             return self.read_rows(name)
         with part.open("rb+") as file:
             size = os.fstat(file.fileno()).st_size
             file.truncate(size - size % ROW.itemsize)
             os.fsync(file.fileno())
-        os.replace(part, self.rows_path(name))
+        os.replace(part, rows_path(self.folder, name))
         _sync_folder(part.parent)
         return self.read_rows(name)
 
     def end_rows(self, name: str) -> None:
         """Forget that a run was begun: it is in the journal, or has no rows and is removed."""
         if not any(run.file == name for run in self.state.runs.values()):
-            self.rows_path(name).unlink(missing_ok=True)
-        self.rows_path(name, ".json").unlink(missing_ok=True)
+            rows_path(self.folder, name).unlink(missing_ok=True)
+        rows_path(self.folder, name, ".json").unlink(missing_ok=True)
 
     def unfinished_rows(self) -> dict[str, RunInfo]:
         """Runs that were begun and are not in the journal: the program was killed."""
         found: dict[str, RunInfo] = {}
-        for note in sorted((self.folder / "runs").glob("*.json")):
+        for note in sorted((self.folder / RUNS).glob("*.json")):
             with suppress(OSError, KeyError, TypeError, ValueError):
                 content = parse_json(note.read_bytes())
                 found[note.stem] = RunInfo(**{**content, "box": tuple(content["box"])})
         return found
-
-
-def read_rows(path: Path, skip: int = 0) -> Rows:
-    """Whole rows of a file that may still grow, after the first `skip`."""
-    try:
-        with path.open("rb") as file:
-            file.seek(skip * ROW.itemsize)
-            data = file.read()
-    except FileNotFoundError:
-        data = b""
-    return np.frombuffer(data[: len(data) - len(data) % ROW.itemsize], ROW)
 
 
 def write_all(file: FileIO, data: bytes) -> None:

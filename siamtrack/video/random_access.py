@@ -530,6 +530,9 @@ class PictureFrames(NumberedFrames):
 
     Args:
         reader: of the pictures; it is only asked for others like it.
+
+    Attributes:
+        is_checked: all that count can be read.
     """
 
     is_searchable = True
@@ -539,10 +542,10 @@ class PictureFrames(NumberedFrames):
         self._reader = reader.reopen()
         # Animations say how long their pictures are shown only where these are decoded.
         plain = self._reader.plain_times_s()
+        self._places, self._times_s = list(range(len(plain or ()))), plain or []
+        self.is_checked = False
         if plain is None or reader.unreadable:
-            self._places, self._times_s = self._pass()
-        else:
-            self._places, self._times_s = list(range(len(plain))), plain
+            self._check_all()
 
     @property
     def times_s(self) -> FloatArray:
@@ -559,7 +562,7 @@ class PictureFrames(NumberedFrames):
         except DatasetError as error:
             _log.warning("%s: %s; it is left out, and those behind it move up", self.name, error)
             before = len(self)
-            self._places, self._times_s = self._pass()
+            self._check_all()
             if len(self) == before or number >= len(self):
                 raise VideoError(
                     f"frame {number} of {self.name} cannot be read: {error}"
@@ -567,14 +570,26 @@ class PictureFrames(NumberedFrames):
             return self._read(number)
         return Frame(image, number, self._times_s[number], self._reader.picture)
 
-    def _pass(self) -> tuple[list[int], list[float]]:
-        """Places of the pictures that can be read and their times, by reading all of them."""
+    def check(self) -> Iterator[int]:
+        """Read all pictures once, with a reader of its own; from then on the unreadable are out.
+
+        Until then a picture counts that turns out to be unreadable when it is asked for. May run in
+        a thread beside the one that reads.
+
+        Yields:
+            The number of pictures passed, after each one; closing the generator stops the pass.
+        """
         places, times_s = [], []
         with self._reader.reopen() as reader:
             while (delivered := reader.read()) is not None:
                 places.append(reader.place)
                 times_s.append(delivered[1])
-        return places, times_s
+                yield reader.place + 1
+        self._places, self._times_s, self.is_checked = places, times_s, True
+
+    def _check_all(self) -> None:
+        for _ in self.check():
+            pass
 
 
 # -- What data sets read

@@ -200,7 +200,13 @@ def test_there_and_back_again(table: Path, tmp_path: Path, to: str) -> None:
         for name in names:
             assert (again / name).read_bytes().replace(b'"out-', b'"') == (
                 (out / name).read_bytes()
-            ) or name.name in ("seqinfo.ini", "annotations.xml", "annotations.json", "tasks.json")
+            ) or name.name in (
+                "seqinfo.ini",
+                "annotations.xml",
+                "annotations.json",
+                "tasks.json",
+                "project.json",
+            )
 
 
 LABELS = st.sampled_from(["car", "a,b <&\"c'", "Fußgänger 人", ""])
@@ -239,9 +245,9 @@ def test_random_tracks_survive_each_format(tmp_path: Path, to: str, clip: ClipTr
     folder = tmp_path / to
     for old in sorted(folder.rglob("*"), reverse=True):
         old.unlink() if old.is_file() else old.rmdir()
-    for name, text in known.write(clip, first_pixel=known.first_pixel).items():
+    for name, content in known.write(clip, first_pixel=known.first_pixel).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     found = read_tracks(folder, to, frame_wh=SIZE)
     want, have = clip.targets, found.targets
     assert len(want) == len(have)
@@ -367,13 +373,13 @@ def test_what_is_lost_is_said_with_counts(
     with caplog.at_level(logging.WARNING, "siamtrack"):
         done = convert(table, tmp_path / "m", "mot-results", labels=("ball", "car"))
     assert done.lost == (
-        "labels: 5 box(es), not kept by mot-results",
-        "uncertain: 1 box(es), not kept by mot-results",
+        "labels: 5 boxes, not kept by mot-results",
+        "uncertain: 1 box, not kept by mot-results",
     )
     assert (done.frames, done.targets, done.boxes) == (3, 2, 5)
     assert f"{table}: 1 row(s) of lost targets left out" in caplog.messages
     done = convert(table, tmp_path / "y", "yolo", frame_wh=SIZE)
-    assert "track ids: 5 box(es), not kept by yolo" in done.lost
+    assert "track ids: 5 boxes, not kept by yolo" in done.lost
     with pytest.raises(DatasetError, match="holds more than vot can: uncertain: 1"):
         convert(table, tmp_path / "v", "vot", strict=True)
     assert not (tmp_path / "v").exists()
@@ -382,7 +388,7 @@ def test_what_is_lost_is_said_with_counts(
 def test_boxes_beyond_the_frame_are_cut_for_yolo_and_said(tmp_path: Path) -> None:
     (tmp_path / "r.txt").write_text("1,1,-4,-2,10,10,1,-1,-1,-1\n2,1,60,40,10,10,1,-1,-1,-1\n")
     done = convert(tmp_path / "r.txt", tmp_path / "y", "yolo", frame_wh=SIZE)
-    assert "parts outside the frame: 2 box(es), cut at its border for yolo" in done.lost
+    assert "parts outside the frame: 2 boxes, cut at its border for yolo" in done.lost
     rows = rows_of(tmp_path / "y", "yolo", frame_wh=SIZE)
     assert np.allclose(rows[0, 0].box, (0, 0, 6, 8), atol=1e-3)
     assert np.allclose(rows[1, 0].box, (60, 40, 4, 8), atol=1e-3)
@@ -393,7 +399,7 @@ def test_times_of_a_variable_rate_are_lost_and_a_missing_rate_is_said(tmp_path: 
     lines = [f"{k},{t},0,1,1,9,9,1,tracked" for k, t in enumerate(times)]
     (tmp_path / "t.csv").write_text("\n".join([TABLE.splitlines()[0], *lines]))
     lost = convert(tmp_path / "t.csv", tmp_path / "m", "mot").lost
-    assert lost == ("times: 2 box(es), not kept by mot",)
+    assert lost == ("times: 2 boxes, not kept by mot",)
     (tmp_path / "r.txt").write_text("1,1,0,0,9,9,1,-1,-1,-1\n2,1,0,0,9,9,1,-1,-1,-1\n")
     (lost,) = convert(tmp_path / "r.txt", tmp_path / "r.csv").lost
     assert lost.startswith("times: no frame rate is known, 30 assumed")

@@ -110,6 +110,15 @@ class Client:
             time.sleep(0.05)
         raise TimeoutError("the clip did not open")
 
+    def wait_until_checked(self, clip: int) -> dict[str, Any]:
+        """Wait until the pass over a clip has ended; what is known of it then."""
+        for _ in range(2400):
+            found: dict[str, Any] = self.get(f"/api/clips/{clip}")["clip"]
+            if found["scanned"] == found["frames"]:
+                return found
+            time.sleep(0.05)
+        raise TimeoutError("the clip was not passed")
+
 
 class Events:
     """What a page gets on its WebSocket."""

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import io
 import json
 import shutil
+import threading
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import siamtrack
+from siamtrack.data.convert import convert
+from siamtrack.data.datasets import open_dataset
+from siamtrack.errors import DatasetError
 from siamtrack.studio import exchange
-from siamtrack.studio.frames import DroppedError, FrameService, Shot, ShotCache
+from siamtrack.studio.frames import FrameService, Shot, ShotCache
 from siamtrack.studio.server import Studio
 from siamtrack.video.source import open_source
 from tests.studio.client import Client, Events, box_in, served, write_clip
+from tests.video.kinds_of_file import KINDS
 
 COUNT = 30
 
@@ -61,6 +70,36 @@ def test_a_picture_has_the_pixels_of_its_frame(client: Client, clip: Path) -> No
     assert headers["x-siamtrack-size"] == "160x120"
 
 
+@pytest.fixture(scope="module")
+def all_kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, list[Path]]]:
+    """One studio with a clip of every kind of file."""
+    folder = tmp_path_factory.mktemp("kinds")
+    paths = [make(folder / name) for name, make in KINDS.items()]
+    with served(paths, tmp_path_factory.mktemp("server")) as (client, _):
+        yield client, paths
+
+
+@pytest.mark.parametrize("number", range(len(KINDS)), ids=list(KINDS))
+def test_pictures_of_every_kind_of_file_are_those_of_reading_in_order(all_kinds, number) -> None:
+    client, paths = all_kinds
+    client.wait_until_open(number)
+    with open_source(paths[number]) as video:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 85]
+        wanted = [cv2.imencode(".jpg", frame.image, quality)[1].tobytes() for frame in video]
+    count = len(wanted)
+    assert client.wait_until_checked(number)["frames"] == count
+    random = np.random.default_rng(5).integers(0, count, 60).tolist()
+    asked = [*random, *(k % count for k in range(60)), *range(count - 1, max(-1, count - 41), -1)]
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+    with contextlib.closing(connection):
+        wrong = []
+        for k in asked:
+            headers = {"Authorization": f"Bearer {client.token}"}
+            connection.request("GET", f"/api/clips/{number}/frames/{k}", headers=headers)
+            wrong += [k] * (connection.getresponse().read() != wanted[k])
+    assert wrong == []
+
+
 def test_pictures_are_made_smaller_never_larger_and_kept(client: Client) -> None:
     reads: list[int] = []
 
@@ -82,9 +121,7 @@ def test_pictures_are_made_smaller_never_larger_and_kept(client: Client) -> None
         assert size(Shot(1, width=640)) == (192, 640, 3) and reads.count(1) == 3
 
 
-def test_only_the_newest_picture_of_an_asker_is_decoded() -> None:
-    import threading
-
+def test_a_picture_that_nobody_waits_for_any_more_is_not_decoded() -> None:
     reads: list[int] = []
     begun, go = threading.Event(), threading.Event()
 
@@ -97,18 +134,12 @@ def test_only_the_newest_picture_of_an_asker_is_decoded() -> None:
     with FrameService(read, ShotCache()) as service:
         first = service.request(Shot(0))
         begun.wait(60)
-        early = [service.request(Shot(k), "page") for k in (1, 2)]
-        other = service.request(Shot(7))
-        given_up = service.request(Shot(8))
+        given_up, other = service.request(Shot(1)), service.request(Shot(2))
         assert given_up.cancel()
-        newest = service.request(Shot(3), "page")
-        for future in early:
-            with pytest.raises(DroppedError):
-                future.result(60)
         go.set()
-        for future in (first, other, newest):
+        for future in (first, other):
             future.result(60)
-    assert reads == [0, 3, 7]
+    assert reads == [0, 2]
 
 
 # --- Operations ----------------------------------------------------------------------------------
@@ -218,6 +249,58 @@ def test_what_is_imported_is_exported_as_it_was(client: Client, thin: str) -> No
     client.post("/api/clips/0/undo", {"revision": done["revision"]})
     assert client.get("/api/clips/0")["targets"] == []
     assert target not in client.get("/api/session")["clips"]
+
+
+def test_a_project_is_read_and_made_without_the_studio(clip: Path, tmp_path: Path) -> None:
+    project, back = tmp_path / "project0", tmp_path / "back.csv"
+    with served([clip], tmp_path) as (client, _):
+        target = client.draw(0, [10, 10, 20, 20])
+        client.perform({"op": "set_key", "target": target, "frame": 9, "outside": True})
+        client.post("/api/clips/0/import?name=boxes.csv", table(range(5, 20)))
+        _, exported = fetch(client, "csv")
+        # While the studio has it open, and after it: the same as its own export.
+        convert(project, back, clip=clip)
+        assert back.read_bytes() == exported
+    convert(project, back, clip=clip, overwrite=True)
+    assert back.read_bytes() == exported
+    rows = siamtrack.read_project(project)
+    assert [replace(row, time_s=None) for row in siamtrack.read_table(back)] == [
+        replace(row, label="", key=False) for row in rows
+    ]
+    assert (rows[0].frame, rows[0].key, rows[0].label) == (0, True, "thing")
+
+    # The other way: a table becomes a project, which the studio takes for the clip's.
+    made = tmp_path / "made" / "project0"
+    with pytest.raises(DatasetError, match=r"frame size .* is not known"):
+        convert(back, made, "studio")
+    convert(back, made, "studio", clip=clip)
+    with served([clip], tmp_path / "made") as (client, _):
+        snapshot = client.get("/api/clips/0")
+        assert snapshot["read_only"] is None and len(snapshot["targets"]) == 2
+        assert len(snapshot["targets"][1]["keys"]) < 16
+        assert fetch(client, "csv")[1] == exported
+    write_clip(tmp_path / "other.mp4", COUNT - 3)
+    with served([tmp_path / "other.mp4"], tmp_path / "made") as (client, _):
+        assert "another file" in client.get("/api/clips/0")["read_only"]
+
+    # What the studio made is truth, without an export.
+    clips = tmp_path / "clips"
+    shutil.copytree(project, clips / "clip.mp4.siamtrack")
+    shutil.copy(clip, clips)
+    first, second = open_dataset(f"folder:{clips}")
+    assert np.flatnonzero(first.visible).tolist() == [0]
+    assert second.boxes[7].tolist() == pytest.approx(box_in(7), abs=1e-4)
+    assert np.flatnonzero(second.visible).tolist() == list(range(5, 20))
+
+    snapshot = json.loads((project / "project.json").read_text())
+    snapshot["runs"][0][1]["file"] = "../../secret"
+    (project / "project.json").write_text(json.dumps(snapshot))
+    with pytest.raises(DatasetError, match="names no run"):
+        siamtrack.read_project(project)
+    with pytest.raises(DatasetError, match="is no folder"):
+        siamtrack.read_project(clip)
+    with pytest.raises(DatasetError, match=r"holds no project\.json"):
+        siamtrack.read_project(tmp_path)
 
 
 @pytest.mark.parametrize("to", ["cvat", "mot", "coco", "yolo-tracks", "label-studio", "datumaro"])
@@ -363,7 +446,7 @@ def test_work_is_there_after_a_restart_and_another_clip_is_not_touched(clip, tmp
         assert client.get("/api/clips/0")["clip"]["searchable"] is True
         status, content, _ = client.ask("/api/clips/1")
         assert (status, content["error"]["code"]) == (409, "opening")
-        studio.clips[0].store_.state.runs.clear()
+        studio.clips[0].store.state.runs.clear()
     before = {p: p.read_bytes() for p in (tmp_path / "project0").glob("*.json*")}
 
     # A copy with another time is the same clip; other pixels are another one.

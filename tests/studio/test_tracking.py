@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import re
 import signal
@@ -19,8 +18,10 @@ import pytest
 import siamtrack
 from siamtrack.cli import main
 from siamtrack.studio.server import Studio
+from siamtrack.utils.workers import WorkerPool
 from siamtrack.video.source import open_source
 from tests.studio.client import Client, Events, box_in, served, write_clip
+from tests.studio.kills import Driver, started
 
 COUNT = 40
 
@@ -145,6 +146,27 @@ def test_backward_is_forward_on_the_reversed_frames_and_both_are_blended(client,
     assert (counts["boxes"], counts["stale"]) == (2, 38)
 
 
+def test_what_was_tracked_in_another_clip_is_tracked_again(studio, clip, tmp_path: Path) -> None:
+    _, here = studio
+    mine, until = tmp_path / "mine.mp4", {"until": "frames", "frames": 5}
+    write_clip(mine, 20)
+    for count in (20, 25):
+        write_clip(mine, count)
+        with served([mine], tmp_path) as (client, other):
+            other.jobs._pool.close()
+            other.jobs._pool = here.jobs._pool  # its process has the weights already
+            with page_of(client) as page:
+                if count == 20:
+                    target = client.draw(0, box_in(0))
+                else:
+                    assert "another file" in client.get("/api/clips/0")["read_only"]
+                    client.post("/api/clips/0/relink", {})
+                    assert set(rows_of(client, target)["source"][1:6]) == {7}
+                track(client, page, [target], 0, **until)
+            assert rows_of(client, target)["source"][1:6] == [2] * 5
+            other.jobs._pool = WorkerPool("none:none", {}, workers=1, logs=tmp_path)
+
+
 def test_every_nth_frame_and_so_many_frames(client: Client) -> None:
     target = client.draw(2, box_in(2))
     with page_of(client) as page:
@@ -262,53 +284,17 @@ def test_stopping_crashing_and_hanging_keep_the_rows_there_are(studio, long_clip
 # --- The command ---------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
-    """`siamtrack studio` in a process of its own, and a client for the address it prints."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "siamtrack", "studio", "--no-browser", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        address = process.stdout.readline().strip()
-        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/#token=([\w-]{43})", address)
-        assert found, process.stderr.read()
-        client = Client(int(found[1]), found[2])
-        client.wait_until_open()
-        yield process, client
-    finally:
-        process.kill()
-        process.communicate()
+def test_killed_in_drags_and_runs_it_has_all_that_it_answered(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 300)
+    driver = Driver(clip, 300, tmp_path / "project", seed=3)
+    for while_tracking in (False, True):
+        driver.live_and_be_killed(while_tracking)
+    driver.look_again()
+    assert driver.operations > 5 and driver.told > 0
 
 
-def test_killed_at_any_moment_it_has_all_that_it_acknowledged(clip: Path, tmp_path: Path) -> None:
+def test_a_taken_port_a_taken_project_and_the_end(clip: Path, tmp_path: Path) -> None:
     project = ["--project", str(tmp_path)]
-    rng = np.random.default_rng(3)
-    acknowledged: dict[int, list[float]] = {}
-    target = None
-    for _ in range(2):
-        with started(str(clip), *project) as (process, client):
-            shown = client.get("/api/clips/0")
-            if target is None:
-                target = client.draw(0, [1, 1, 10, 10])
-                shown = client.get("/api/clips/0")
-            revision = shown["revision"]
-            assert {k["frame"]: k["box"] for k in shown["targets"][0]["keys"]}.items() >= (
-                acknowledged.items()
-            )
-            for k in range(30):
-                frame, x = int(rng.integers(1, COUNT)), float(rng.integers(0, 100))
-                key = {"op": "set_key", "target": target, "frame": frame, "box": [x, 9, 9, 9]}
-                body = {"revision": revision, "ops": [key]}
-                if k == 25:
-                    process.kill()
-                try:
-                    revision = client.post("/api/clips/0/ops", body)["revision"]
-                except (OSError, http.client.HTTPException):
-                    break
-                acknowledged[frame] = [x, 9, 9, 9]
     with contextlib.ExitStack() as stack:
         # Its port is taken: the next one is, and it says so.
         taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -316,9 +302,7 @@ def test_killed_at_any_moment_it_has_all_that_it_acknowledged(clip: Path, tmp_pa
         process, client = stack.enter_context(started(str(clip), *project, "--port", str(port)))
         assert port < client.port < port + 100
         assert process.stderr.readline() == f"siamtrack: port {port} is taken\n"
-        keys = {k["frame"]: k["box"] for k in client.get("/api/clips/0")["targets"][0]["keys"]}
-        for frame, box in acknowledged.items():
-            assert keys[frame] == box
+        target = client.draw(0, [1, 1, 10, 10])
         # A second studio on this project.
         assert main(["studio", str(clip), "--no-browser", *project]) == 3
         process.send_signal(signal.SIGINT)

@@ -14,6 +14,8 @@ those of a folder of images may also be the only .txt or .csv file in it.
   `uncertain=absent` treats rows with status uncertain the same way (default `keep`).
   `siamtrack track` does not number frames that it cannot read, which shifts the table of a
   damaged clip.
+- Without either, the project of `siamtrack studio` beside the clip, `dog.mp4.siamtrack`, is read
+  as such a table.
 
 Images are read upright and in natural order (2.jpg before 10.jpg); those in a folder that also
 holds videos are not frames, nor are those of a folder `sheets` without boxes. A TIFF of several
@@ -30,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+from siamtrack.data.formats.studio import read_project
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence, fractions_problem
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import FloatArray
@@ -191,7 +194,8 @@ def _annotations_of(clip: Path) -> list[Path]:
             if p.suffix.lower() in VIDEO_SUFFIXES or p.is_dir() or _is_stack(p)
         }
         found = [p for p in inside if p.stem not in clips and _holds_boxes(p)]
-    return found
+    project = clip.with_name(f"{clip.name}.siamtrack")
+    return found or [project] * (project / "project.json").is_file()
 
 
 def _targets_of(
@@ -232,7 +236,9 @@ def read_boxes(path: Path) -> FloatArray:
 
 
 def read_track_csv(path: Path, *, keep_uncertain: bool = True) -> dict[int, dict[int, FloatArray]]:
-    """Read the table that `siamtrack track` writes; columns that it does not write are ignored.
+    """Read the table that `siamtrack track` writes, or a project of the studio.
+
+    Columns that it does not write are ignored.
 
     The target is absent in rows with status lost, and uncertain unless `keep_uncertain`.
 
@@ -243,7 +249,7 @@ def read_track_csv(path: Path, *, keep_uncertain: bool = True) -> dict[int, dict
         DatasetError: a column is missing, or a row is malformed or there twice.
     """
     tables: dict[int, dict[int, FloatArray]] = {}
-    for row in read_table(path):
+    for row in read_project(path) if path.is_dir() else read_table(path):
         absent = row.status == "lost" or (row.status == "uncertain" and not keep_uncertain)
         table = tables.setdefault(row.target, {})
         table[row.frame] = np.full(4, np.nan) if absent else np.array(row.box)

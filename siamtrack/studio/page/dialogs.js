@@ -104,7 +104,8 @@ export async function exportDialog(editor) {
       const reply = await editor.api.export(clip.id, format.value, rest, true);
       if (mine !== asked) return;
       counts.replaceChildren(...table(reply.counts));
-      note(notes, reply.lost.join("; "));
+      const lost = reply.lost.map((/** @type {string} */ line) => line.replace(/: (.*), not kept by .*/, " ($1)"));
+      note(notes, lost.length ? `Not kept by this format: ${lost.join(", ")}` : "");
       go.disabled = false;
     } catch (error) {
       if (mine !== asked) return;

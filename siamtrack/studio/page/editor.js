@@ -631,7 +631,9 @@ export class Editor {
       const clips = this.session?.clips;
       const at = clips?.findIndex((clip) => clip.id === event.clip.id) ?? -1;
       if (clips && at >= 0) clips[at] = event.clip;
-      if (!this.clip && event.clip.state === "ready") this.guard(() => this.open(event.clip.id));
+      // The pass over a clip may find other frames than its index lists.
+      const grown = event.clip.id === this.clip?.id && event.clip.frames && event.clip.frames !== this.clip.frames;
+      if (event.clip.state === "ready" && (!this.clip || grown)) this.guard(() => this.open(event.clip.id));
     } else if (event.type === "scan") {
       if (here && this.clip) this.clip.scanned = event.done;
     } else if (event.type === "banner") {

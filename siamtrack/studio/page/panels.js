@@ -191,7 +191,7 @@ export class Panels {
     row.dataset.state = clip.state;
     const [name, facts] = row.firstChild.children;
     put(name, "textContent", clip.name);
-    put(row, "title", clip.error ?? clip.name);
+    put(row, "title", clip.error ?? (clip.touched ? `${clip.name}, last changed ${new Date(clip.touched).toLocaleString()}` : clip.name));
     const part = clip.frames && clip.targets ? Math.round((100 * clip.tracked) / clip.frames) : 0;
     put(facts, "textContent", clip.state === "failed" ? clip.error : clip.state === "opening" ? "opening …" : clip.targets ? `${counted(clip.targets, "target")} · ${part} % tracked` : `${clip.frames} frames · new`);
     put(row.firstChild, "disabled", clip.state !== "ready");
