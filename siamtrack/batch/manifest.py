@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
 import re
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from siamtrack.errors import DatasetError, InvalidBoxError, Problem, shown
 from siamtrack.geometry import parse_box
 from siamtrack.types import Box
+from siamtrack.utils.images import match_pictures
 from siamtrack.video.tables import TableRow, read_table, separator_of
 
 COLUMNS = ("clip", "boxes", "name", "start_frame", "end_frame", "step", "labels")
@@ -153,10 +153,13 @@ def _clip_of(cells: Mapping[str, Any], folder: Path, problems: list[str]) -> Bat
         problems.append("no clip is given; give a path or an address")
         return None
     given = str(cells["clip"])
-    source = given if _ADDRESS.match(given) else str((folder / Path(given).expanduser()).resolve())
-    if source != given and not (Path(source).exists() or _has_pictures(source)):
-        problems.append(f"clip {given} does not exist")
-    name = str(cells.get("name", "")) or PurePosixPath(urlsplit(source).path).stem
+    source, stem = given, PurePosixPath(urlsplit(given).path).stem
+    if not _ADDRESS.match(given):
+        path = (folder / Path(given).expanduser()).resolve()
+        source, stem = str(path), path.stem
+        if not (path.exists() or match_pictures(path)):
+            problems.append(f"clip {given} does not exist")
+    name = str(cells.get("name", "")) or stem
     if not name or re.search(r'[\x00-\x1f/\\:*?"<>|]|^\.', name) or name in RESERVED:
         problems.append(f"{name!r} is no name for a file; give another in a column name")
     # 2. Frames.
@@ -184,11 +187,6 @@ def _clip_of(cells: Mapping[str, Any], folder: Path, problems: list[str]) -> Bat
             f"{len(labels)} labels for {len(starts)} boxes; give one for all or one each"
         )
     return BatchClip(name, source, starts, first, end, step, labels)
-
-
-def _has_pictures(pattern: str) -> bool:
-    """Whether a path is a pattern of pictures that are there."""
-    return bool(glob.glob(re.sub(r"%0?\d*d", "*", pattern)))
 
 
 def _whole(cells: Mapping[str, Any], column: str, otherwise: int | None) -> int | None:

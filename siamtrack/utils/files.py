@@ -85,6 +85,15 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             yield entry
 
 
+def stamp(path: Path) -> tuple[str, int, int]:
+    """Name, size and time of a file in ns, which tell whether it has changed; -1 if it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.name, -1, -1
+    return path.name, found.st_size, found.st_mtime_ns
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:

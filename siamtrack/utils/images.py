@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +14,12 @@ import numpy as np
 
 from siamtrack.errors import DatasetError
 from siamtrack.types import Image
+from siamtrack.utils.files import stamp
 from siamtrack.utils.levels import SAMPLES, Levels, RawImage
 from siamtrack.utils.picture_files import (
     StackError,
     count_pictures,
+    exif_orientation,
     kind_of_picture,
     open_picture_file,
     read_head,
@@ -62,14 +66,18 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
     """Read width and height of a picture in px from its header; `upright` as in `read_image`."""
     # Only data sets ask for sizes; tracking does not wait for Pillow.
     import PIL.Image
+    from PIL.TiffImagePlugin import TiffImageFile
 
     try:
         with PIL.Image.open(path) as picture:
             width, height = picture.size
-            turns = upright or picture.format == "AVIF"
-            if turns and picture.getexif().get(_EXIF_ORIENTATION, 1) >= _FIRST_SIDEWAYS:
-                return height, width
-        return width, height
+            if isinstance(picture, TiffImageFile):  # whose size Pillow gives upright
+                orientation = 1 if upright else picture.tag_v2.get(_EXIF_ORIENTATION, 1)
+            elif picture.format == "AVIF":  # which is always turned
+                orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+            else:
+                orientation = exif_orientation(path.read_bytes()) if upright else 1
+        return (height, width) if orientation >= _FIRST_SIDEWAYS else (width, height)
     except PIL.UnidentifiedImageError as error:
         # Pillow knows fewer kinds of TIFF, and no netpbm text of more than 8 bits.
         if kind_of_picture(read_head(path)) not in ("tiff", "netpbm", "jp2"):
@@ -97,6 +105,46 @@ def natural_key(path: str | PurePath) -> tuple[list[list[str | int]], str]:
 def is_image(path: PurePath) -> bool:
     """Whether a name is that of a picture. Hidden files do not count: macOS adds `._` copies."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+_NUMBER_IN_NAME = re.compile(r"%0?\d*d")
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a path is a pattern as `match_pictures` takes it."""
+    return glob.has_magic(text) or _NUMBER_IN_NAME.search(Path(text).name) is not None
+
+
+def match_pictures(pattern: Path) -> list[Path]:
+    """Files of a pattern with wildcards (`*.png`) or a number (`%04d.png`, as FFmpeg has it)."""
+    # Folders that exist are meant as they are, brackets included.
+    count = len(pattern.parts) - 1
+    while count and not Path(*pattern.parts[:count]).is_dir():
+        count -= 1
+    folder, rest = Path(*pattern.parts[:count]), pattern.parts[count:]
+    if _NUMBER_IN_NAME.search(rest[-1]) and len(rest) == 1:
+        pieces = re.split(r"%(0?\d*)d", rest[0])
+        name = "".join(
+            (rf"\d{{{int(piece)},}}" if piece.startswith("0") else r"\d+")
+            if k % 2
+            else re.escape(piece.replace("%%", "%"))
+            for k, piece in enumerate(pieces)
+        )
+        return [path for path in folder.iterdir() if re.fullmatch(name, path.name)]
+    below = os.path.join(*rest)
+    for meant in (below, below.replace("[", "[[]")):
+        found = glob.glob(os.path.join(glob.escape(str(folder)), meant), recursive=True)
+        if found:
+            return list(map(Path, found))
+    return []
+
+
+def stamp_source(source: Path) -> list[tuple[str, int, int]]:
+    """Stamps of a file, of all that is in a folder, or of the files of a pattern."""
+    files = [source] if source.exists() else match_pictures(source)
+    if source.is_dir():
+        files = list(source.iterdir())
+    return sorted(map(stamp, files))
 
 
 def choose_images(found: Iterable[Path]) -> list[Path]:

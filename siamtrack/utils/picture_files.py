@@ -347,10 +347,9 @@ class _Tiff(PictureFile):
 
     def _decode_by_opencv(self, page: TiffPage, upright: bool) -> RawImage:
         """What tifffile has no codec for (LZW, JPEG) and colors that need converting."""
-        flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         is_deep = page.dtype is None or page.dtype != np.uint8
         data = np.frombuffer(self.path.read_bytes(), np.uint8)
-        flags = cv2.IMREAD_UNCHANGED if is_deep else flags
+        flags = cv2.IMREAD_UNCHANGED if is_deep else cv2.IMREAD_COLOR
         if len(self._file.pages) == 1:
             image: Any = cv2.imdecode(data, flags)
         else:
@@ -360,8 +359,9 @@ class _Tiff(PictureFile):
         if image is None:
             raise _damaged(self.path)
         tag = page.tags.get(_ORIENTATION)
-        if is_deep and upright and tag is not None:
-            image = turn(image, int(tag.value))
+        if tag is not None and not upright:  # TIFFs are turned whatever the flags say
+            orientation = int(tag.value)
+            image = turn(image, _BACK.get(orientation, orientation))
         return RawImage(image)
 
 
@@ -486,21 +486,18 @@ class _Pictures(PictureFile):
 
 def _decode(data: bytes, kind: str | None, upright: bool) -> RawImage | None:
     """Decode one picture; None where that fails."""
-    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    if kind == "avif":
-        if re.search(rb"irot|imir|auxC", data[:HEAD_BYTES]):
-            return _decode_by_pillow(data)  # OpenCV neither turns it nor keeps its transparency.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    is_unchanged = _is_deep_or_clear(data, kind)
+    if kind == "avif" and re.search(rb"irot|imir|auxC", data[:HEAD_BYTES]):
+        return _decode_by_pillow(data)  # OpenCV neither turns it nor keeps its transparency.
+    # Turned below: which formats OpenCV turns depends on its version.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    if _is_deep_or_clear(data, kind):
+        flags = cv2.IMREAD_UNCHANGED
     # Not imread: it takes half a JPEG for a whole one, and on some systems it cannot open every
     # name that Python can.
-    buffer = np.frombuffer(data, np.uint8)
-    values: Any = (
-        cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED if is_unchanged else flags) if data else None
-    )
+    values: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if values is None:
         return _decode_by_pillow(data) if kind == "avif" else None
-    if is_unchanged and upright:
+    if upright and kind in _HAVE_EXIF:
         values = turn(values, exif_orientation(data))
     return RawImage(values, _precision_of_jp2(data) if kind == "jp2" else None)
 
@@ -534,13 +531,15 @@ def _precision_of_jp2(data: bytes) -> tuple[float, float] | None:
     return (0.0, 2.0**bits - 1) if 8 < bits < 16 else None
 
 
+_HAVE_EXIF = frozenset({"jpeg", "png", "webp"})
+"""Formats that `exif_orientation` looks into; TIFF and AVIF say it in ways of their own."""
 _EXIF = re.compile(rb"(?:eXIf|EXIF....|Exif\0\0)(?:Exif\0\0)?(?=II\*\0|MM\0\*)", re.S)
 """What stands before the EXIF data of a PNG, WebP or JPEG, which have the structure of a TIFF."""
 
 
 def exif_orientation(data: bytes) -> int:
-    """Find the EXIF orientation in a picture file, 1 (as it is stored) to 8."""
-    found = _EXIF.search(data)
+    """Find the EXIF orientation in a JPEG, PNG or WebP file, 1 (as it is stored) to 8."""
+    found = _EXIF.search(data, 0, _scan_of_jpeg(data) if data[:2] == b"\xff\xd8" else len(data))
     if not found:
         return 1
     tiff = data[found.end() :]
@@ -555,6 +554,21 @@ def exif_orientation(data: bytes) -> int:
             orientation = number(at + 8, 2)
             return orientation if 1 <= orientation <= 8 else 1
     return 1
+
+
+def _scan_of_jpeg(data: bytes) -> int:
+    """Where the pixels of a JPEG begin: what hangs on behind them has orientations of its own."""
+    at = 2
+    while found := _JPEG_MARKER.search(data, at):
+        at = found.end()
+        if found[0][1] == 0xDA:  # start of scan
+            break
+        at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return at
+
+
+_BACK = {6: 8, 8: 6}
+"""Orientations that undo others; the rest undo themselves."""
 
 
 def turn(values: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import av.error
+import av.sidedata.sidedata
 import cv2
 import numpy as np
 from av.container import InputContainer
@@ -71,6 +73,19 @@ COMB_LEVELS = 10
 """How much a row must differ from both rows beside it, in the same direction, to belong to another
 moment. Raising it leaves combs at the edges of moving things; lowering it blurs fine patterns."""
 
+
+def _name_side_data(kinds: Any, value: int) -> Any:
+    """A member for a kind of side data that PyAV has no name for.
+
+    PyAV 18 raises for all side data of a frame where one piece is of such a kind: the EXIF data of
+    a JPEG, the view of a stereo film. The display matrix would be lost with it.
+    """
+    member = object.__new__(kinds)
+    member._name_, member._value_ = f"KIND_{value}", value
+    return member
+
+
+av.sidedata.sidedata.Type._missing_ = classmethod(_name_side_data)  # type: ignore[assignment]
 
 # Opening
 
@@ -372,9 +387,10 @@ class ContainerReader(Reader):
         # Counted while reading, to find out at the end whether something is missing.
         self._packets_seen = self._discarded = self._decoded = 0
         self._end_s = 0.0
-        # AVI: chunks so far, stored or repeating the frame before, and the stamps of those stored
-        # that were not shown yet. It has stamps in coding order only.
-        self._chunks = 0
+        # AVI: chunks so far, stored or repeating the frame before, the fewest repeats between two
+        # that are stored, and the stamps of those stored that were not shown yet. It has stamps in
+        # coding order only.
+        self._chunks, self._least_repeats = 0, sys.maxsize
         self._coded_stamps: list[int] = []
         self._read_failed = False
         self._ends_whole = False  # by the last packet
@@ -551,6 +567,9 @@ class ContainerReader(Reader):
                         self._packets_seen += 1
                         self._ends_whole = not self._is_cut_off(packet)
                         if self._container.format.name == "avi" and packet.dts is not None:
+                            if self._packets_seen > 1:
+                                repeats = packet.dts - self._chunks
+                                self._least_repeats = min(self._least_repeats, repeats)
                             self._chunks = packet.dts + 1
                             heappush(self._coded_stamps, packet.dts)
                         self._discarded += packet.is_discard
@@ -622,7 +641,10 @@ class ContainerReader(Reader):
         if counted:
             # A frame may take two packets, and some packets show no frame. So fewer frames than
             # counted mean a loss only where packets are missing or damaged.
-            counted -= max(0, self._chunks - self._packets_seen)
+            # Of repeats at the end nothing comes. Where all frames are repeated, the last one is.
+            at_end = max(0, min(counted - self._chunks, self._least_repeats))
+            at_end = at_end if self._chunks and self._packets_seen > 2 else 0
+            counted -= max(0, self._chunks - self._packets_seen) + at_end
             is_whole = self._packets_seen >= counted and not self.unreadable
             if is_whole and not self._read_failed:
                 return 0

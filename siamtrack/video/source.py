@@ -7,7 +7,6 @@ reads arrays; `ChainReader`, which reads several recordings as one.
 
 from __future__ import annotations
 
-import glob
 import logging
 import operator
 import os
@@ -27,7 +26,13 @@ from siamtrack.errors import ConfigError, NotNumberedError, SiamTrackError, Vide
 from siamtrack.types import FloatArray, Image
 from siamtrack.utils.config import plain_number
 from siamtrack.utils.files import Closing
-from siamtrack.utils.images import choose_images, is_image, list_images
+from siamtrack.utils.images import (
+    choose_images,
+    is_image,
+    is_pattern,
+    list_images,
+    match_pictures,
+)
 from siamtrack.utils.levels import Levels, RawImage, ValueRange, check_range
 from siamtrack.utils.picture_files import kind_of_picture, read_head
 from siamtrack.video.cameras import CameraReader, ImagesReader
@@ -54,7 +59,6 @@ CLOSE_WAIT_S = 2.0
 """How long closing waits for a read in progress. A dead camera may block one for much longer."""
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
-_NUMBERED = re.compile(r"%0?\d*d")
 _MAYBE_RECORDED = frozenset({"file", "http", "https"})
 """Schemes that may lead to a recording: live only if it has neither a duration nor a size."""
 
@@ -310,12 +314,12 @@ def _open_path(text: str, options: _Options) -> tuple[Reader, bool]:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        if not glob.has_magic(text) and not _NUMBERED.search(path.name):
+        if not is_pattern(text):
             raise VideoError(
                 f"{text} cannot be opened ({error.strerror}); give a video file, a folder or "
                 "pattern of pictures, a stream address or the number of a camera"
             ) from error
-        found = _match(path)
+        found = match_pictures(path)
         reader = _open_images(choose_images(found), len(found), text, options)
     else:
         if stat.S_ISCHR(mode):  # a device file such as /dev/video0
@@ -330,9 +334,13 @@ def _open_path(text: str, options: _Options) -> tuple[Reader, bool]:
 
 def _open_file(path: Path, text: str, options: _Options) -> Reader:
     """Open a file by its content: pictures, or what FFmpeg reads."""
-    kind = kind_of_picture(read_head(path)) if path.is_file() else None
-    # FFmpeg plays animated GIFs, and dumps of JPEGs that are not called pictures.
-    by_ffmpeg: set[str | None] = {None, "gif"} if is_image(path) else {None, "gif", "jpeg"}
+    head = read_head(path) if path.is_file() else b""
+    kind = kind_of_picture(head)
+    # FFmpeg plays animated GIFs, and dumps of JPEGs that are not called pictures. It takes all
+    # pictures of a GIF of 1987, which says no delays, for one.
+    by_ffmpeg: set[str | None] = {None} if head.startswith(b"GIF87a") else {None, "gif"}
+    if not is_image(path):
+        by_ffmpeg.add("jpeg")
     if kind in by_ffmpeg:
         try:
             # Without the prefix, FFmpeg takes a name with a colon for an address.
@@ -345,30 +353,6 @@ def _open_file(path: Path, text: str, options: _Options) -> Reader:
                 container, stream, text, fps=options.fps, value_range=options.value_range
             )
     return _open_images([path], 1, text, options)
-
-
-def _match(pattern: Path) -> list[Path]:
-    """Files of a pattern with wildcards (`*.png`) or a number (`%04d.png`, as FFmpeg has it)."""
-    # Folders that exist are meant as they are, brackets included.
-    count = len(pattern.parts) - 1
-    while count and not Path(*pattern.parts[:count]).is_dir():
-        count -= 1
-    folder, rest = Path(*pattern.parts[:count]), pattern.parts[count:]
-    if _NUMBERED.search(rest[-1]) and len(rest) == 1:
-        pieces = re.split(r"%(0?\d*)d", rest[0])
-        name = "".join(
-            (rf"\d{{{int(piece)},}}" if piece.startswith("0") else r"\d+")
-            if k % 2
-            else re.escape(piece.replace("%%", "%"))
-            for k, piece in enumerate(pieces)
-        )
-        return [path for path in folder.iterdir() if re.fullmatch(name, path.name)]
-    below = os.path.join(*rest)
-    for meant in (below, below.replace("[", "[[]")):
-        found = glob.glob(os.path.join(glob.escape(str(folder)), meant), recursive=True)
-        if found:
-            return list(map(Path, found))
-    return []
 
 
 def _open_images(images: Sequence[Path], found: int, text: str, options: _Options) -> ImagesReader:

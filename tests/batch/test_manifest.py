@@ -68,6 +68,16 @@ def test_json_lines_and_semicolons_say_the_same(folder: Path) -> None:
     assert read_manifest(single)[0].starts == ((0, (1.0, 2.0, 3.0, 4.0)),)
 
 
+def test_names_of_clips(folder: Path) -> None:
+    """# begins no fragment in a path, and a missing file is found however it is written."""
+    (folder / "clip #1.mp4").touch()
+    text = f'clip,boxes\n{folder / "clip #1.mp4"},"1,2,3,4"\n'
+    assert [clip.name for clip in read_manifest(write(folder, text))] == ["clip #1"]
+    text = f'clip,boxes\n{folder / "gone.mp4"},"1,2,3,4"\n'
+    (finding,) = findings(write(folder, text))
+    assert "gone.mp4 does not exist" in finding
+
+
 def test_first_boxes_come_from_a_table(folder: Path) -> None:
     table = "frame,target,x,y,w,h\n4,0,1,2,3,4\n5,0,9,9,9,9\n7,3,5,6,7,8\n"
     write(folder, table, "boxes.csv")

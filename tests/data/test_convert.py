@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -173,6 +174,20 @@ def test_one_file_is_written_where_the_output_has_its_suffix(table: Path, tmp_pa
 def rows_of(path: Path, name: str, **options: object) -> dict[tuple[int, int], TableRow]:
     tracks = read_tracks(path, name, **options)  # type: ignore[arg-type]
     return {(row.frame, row.target): row for row in tracks.rows}
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_yolo_fractions_are_of_the_upright_picture(tmp_path: Path, suffix: str) -> None:
+    """As tools show the pictures of phones, which store them turned."""
+    for name in ("images/train", "labels/train"):
+        (tmp_path / name).mkdir(parents=True)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    stored = PIL.Image.new("RGB", (60, 100))
+    stored.save(tmp_path / f"images/train/frame_000000.{suffix}", exif=exif)
+    (tmp_path / "labels/train/frame_000000.txt").write_text("0 0.5 0.5 0.2 0.5\n")
+    (row,) = read_tracks(tmp_path, "yolo").rows
+    assert row.box == pytest.approx((40, 15, 20, 30))
 
 
 @pytest.mark.parametrize("to", [name for name in READ if name != "yolo"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 import tifffile
 
@@ -47,6 +49,47 @@ def test_exif_orientation_is_applied_only_when_asked(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg", upright=True).shape == (20, 10, 3)
     assert image_size(tmp_path / "a.jpg") == (20, 10)
     assert image_size(tmp_path / "a.jpg", upright=True) == (10, 20)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "lzw.tif", "deep.tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_in_every_format(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """Against Pillow's `exif_transpose`; as it is stored where that is asked for."""
+    ramp = np.add.outer(np.arange(24), np.arange(40)).astype(np.uint8) * 4
+    shown = PIL.Image.fromarray(np.dstack([ramp, ramp[::-1], ramp[:, ::-1]]))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "deep.tif":
+        shown = PIL.Image.fromarray(ramp.astype(np.uint16) * 257)
+    options: dict[str, Any] = {"webp": {"lossless": True}, "jpg": {"quality": 95}}.get(suffix, {})
+    if suffix in ("lzw.tif", "deep.tif"):
+        options = {"compression": "tiff_lzw"}
+    shown.save(path, exif=exif, **options)
+    stored = PIL.Image.open(path) if suffix == "jpg" else shown
+    tagged = stored.copy()
+    tagged.getexif()[0x0112] = orientation
+    expected = PIL.ImageOps.exif_transpose(tagged)
+    for upright, wanted in ((False, stored), (True, expected)):
+        array = np.asarray(wanted)
+        array = array // 257 if array.ndim == 2 else array[..., ::-1]
+        array = np.repeat(array[..., None], 3, 2) if array.ndim == 2 else array
+        read = read_image(path, upright=upright)
+        assert read.shape == array.shape
+        assert np.abs(read.astype(int) - array).max() <= 1
+        assert image_size(path, upright=upright) == wanted.size
+
+
+def test_the_orientation_of_a_picture_behind_is_not_that_of_a_jpeg(tmp_path: Path) -> None:
+    """Phones hang films and depth maps on to their pictures."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    first, second = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    PIL.Image.new("RGB", (20, 10)).save(first)
+    PIL.Image.new("RGB", (30, 10)).save(second, exif=exif)
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    assert read_image(first, upright=True).shape == (10, 20, 3)
+    assert image_size(first, upright=True) == (20, 10)
 
 
 def test_half_a_picture_is_refused(tmp_path: Path) -> None:

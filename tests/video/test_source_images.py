@@ -376,6 +376,35 @@ def test_animations_have_the_times_of_their_delays(tmp_path: Path, suffix: str) 
     assert [f.time_s for f in frames] == pytest.approx([0.0, 0.04, 0.24, 0.28])
 
 
+def test_a_gif_without_delays_is_read_as_a_whole(tmp_path: Path) -> None:
+    first, *rest = [PIL.Image.fromarray(p) for p in numbered(4)]
+    first.save(tmp_path / "a.gif", save_all=True, append_images=rest)
+    assert (tmp_path / "a.gif").read_bytes().startswith(b"GIF87a")
+    with open_source(tmp_path / "a.gif") as source:
+        frames = list(source)
+    assert [level_of(f.image) for f in frames] == pytest.approx([10, 30, 50, 70], abs=2)
+    assert [f.time_s for f in frames] == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30])
+
+
+@pytest.mark.parametrize("orientation", [2, 6])
+def test_a_film_of_jpegs_with_exif_data_is_upright(tmp_path: Path, orientation: int) -> None:
+    """EXIF data comes with the frame, as a kind that PyAV has no name for."""
+    ramp = np.add.outer(np.arange(24), 2 * np.arange(40)).astype(np.uint8)
+    shown = PIL.Image.fromarray(np.dstack([ramp, ramp, ramp]))
+    turn = PIL.Image.Transpose
+    stored = shown.transpose({2: turn.FLIP_LEFT_RIGHT, 6: turn.ROTATE_90}[orientation])
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    with (tmp_path / "a.mjpeg").open("wb") as film:
+        for _ in range(3):
+            stored.save(film, "JPEG", exif=exif, quality=95)
+    with open_source(tmp_path / "a.mjpeg", fps=10) as source:
+        assert source.frame_wh == (40, 24)
+        for frame in source:
+            assert np.abs(frame.image.astype(int) - np.asarray(shown)).max() < 8
+        assert frame.index == 2
+
+
 @pytest.mark.parametrize("suffix", [".ppm", ".jpg", ".png", ".bmp"])
 def test_pictures_one_after_the_other_in_a_file_are_all_read(tmp_path: Path, suffix: str) -> None:
     pieces = [cv2.imencode(suffix, picture)[1].tobytes() for picture in numbered(5)]

@@ -206,6 +206,26 @@ def test_repeated_frames_of_avi_are_not_missing(tmp_path: Path) -> None:
     assert len(frames) + source.unreadable == 10
 
 
+def test_repeats_at_the_end_of_avi_are_not_missing(tmp_path: Path) -> None:
+    """Pictures of 25 a second in a file of 50: every second chunk is empty, the last one too."""
+    clip = encode(tmp_path / "clip.avi", "mjpeg", fps=25, count=10)
+    doubled = tmp_path / "doubled.avi"
+    with av.open(str(clip)) as source, av.open(str(doubled), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.time_base = Fraction(1, 50)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts = packet.dts = 2 * packet.dts
+                packet.duration, packet.time_base, packet.stream = 2, Fraction(1, 50), stream
+                target.mux(packet)
+    opened, frames = read(doubled)
+    assert (len(frames), opened.unreadable) == (10, 0)
+    data = doubled.read_bytes()
+    doubled.write_bytes(data[: len(data) // 2])
+    opened, frames = read(doubled)
+    assert opened.unreadable > 0
+
+
 def test_frames_of_avi_are_shown_in_order(tmp_path: Path) -> None:
     # With B-frames, which have stamps in coding order there.
     _, frames = read(encode(tmp_path / "clip.avi"))

@@ -197,7 +197,7 @@ def read_yolo(path: Path, *, frame_wh: tuple[int, int] | None = None, **_: objec
         raise ValueError("holds no label files (.txt)")
     pictures = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
     picture = next(pictures, None)
-    size = frame_wh if picture is None else image_size(picture)
+    size = frame_wh if picture is None else image_size(picture, upright=True)
     if size is None:
         raise ValueError(
             "has boxes in fractions and no pictures; give --size W,H or --clip CLIP of its video"
