@@ -34,6 +34,7 @@ from siamtrack.errors import ConfigError, OutputError, SiamTrackError
 from siamtrack.evaluation.clip_worker import worker_setup
 from siamtrack.models.weights import GRAPHS, card_path, graph_path
 from siamtrack.utils.files import Closing, atomic_path, atomic_write
+from siamtrack.utils.images import stamp_source
 from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
 from siamtrack.utils.workers import TaskFailure, WorkerPool
 
@@ -182,12 +183,9 @@ def _key(clip: BatchClip, identity: Mapping[str, Any]) -> str:
     row = {k: v for k, v in asdict(clip).items() if k not in ("name", "source", "labels")}
     content: object = clip.source
     if not clip.is_address:
-        path = Path(clip.source)
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [(file.name, file.stat()) for file in files if file.exists()]
-        content = [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
-        if len(files) == 1:
-            content = [facts[1:] for facts in content]  # a file that was renamed is the same
+        content = stamp_source(Path(clip.source))
+        if len(content) == 1:
+            content = [content[0][1:]]  # a file that was renamed is the same
     text = json.dumps([content, row, identity], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from siamtrack.crops import crop_window
 from siamtrack.data.datasets import open_dataset
-from siamtrack.data.sequence import Dataset, VideoSequence
+from siamtrack.data.sequence import Dataset, Stamp, VideoSequence, stamp_files
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import Float32Array, FloatArray, Image, IntArray
@@ -143,30 +143,18 @@ def _state_of(dataset: Dataset) -> dict[str, Any]:
 
     It covers names, classes and boxes as they are read, and size and time of each picture's file.
     """
-    digest, stamps = hashlib.sha256(), dict[Path, str]()
+    digest, stamps = hashlib.sha256(), dict[Path, Stamp]()
     for number, name in enumerate(tqdm(dataset.names, unit="target", desc="looking", delay=2)):
         try:
             sequence = dataset[number]
         except DatasetError:
             digest.update(f"{name} is left out".encode())
             continue
-        paths = list(dict.fromkeys(sequence.frames.path(k) for k in range(len(sequence))))
-        for path in paths:
-            if path not in stamps:
-                stamps[path] = _stamp(path)
-        facts = [name, sequence.set_name, sequence.class_name, *(stamps[path] for path in paths)]
+        facts = [name, sequence.set_name, sequence.class_name]
+        facts += (f"{file} {size} {ns}" for file, size, ns in stamp_files(sequence.frames, stamps))
         digest.update(json.dumps(facts).encode())
         digest.update(sequence.boxes.tobytes())
     return {"name": dataset.spec, "sequences": len(dataset), "state": digest.hexdigest()[:16]}
-
-
-def _stamp(path: Path) -> str:
-    """Name, size and time of a file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return f"{path.name} is missing"
-    return f"{path.name} {found.st_size} {found.st_mtime_ns}"
 
 
 def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:

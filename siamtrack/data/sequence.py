@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from siamtrack.errors import ConfigError, DatasetError, Problem, dataset_error
 from siamtrack.types import BoolArray, FloatArray, Image
+from siamtrack.utils.files import stamp
 from siamtrack.video.random_access import Frames
 
 _log = logging.getLogger(__name__)
@@ -105,6 +106,26 @@ class VideoSequence:
     def image_key(self, index: int = 0) -> str:
         """Identity of a frame: equal for all objects of one image, different otherwise."""
         return self.frames.key(index)
+
+
+Stamp: TypeAlias = tuple[str, int, int]
+"""What `siamtrack.utils.files.stamp` returns."""
+
+
+def stamp_files(frames: Frames, known: dict[Path, Stamp] | None = None) -> list[Stamp]:
+    """Stamps of the files that frames come from, each once.
+
+    Args:
+        frames: of a sequence.
+        known: stamps of files that were looked at before, which are not looked at again; new ones
+            are added.
+    """
+    known = {} if known is None else known
+    paths = list(dict.fromkeys(frames.path(number) for number in range(len(frames))))
+    for path in paths:
+        if path not in known:
+            known[path] = stamp(path)
+    return [known[path] for path in paths]
 
 
 _FRACTION_SLACK = 0.01

@@ -7,6 +7,7 @@ and the data sets of the got10k toolkit), attributes of sequences.
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 
 from siamtrack.data.datasets import open_dataset, parse_spec
 from siamtrack.data.formats.benchmarks import LAYOUTS, BenchmarkTarget
+from siamtrack.data.sequence import stamp_files
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
@@ -91,6 +93,13 @@ class EvalSequence:
     def boxes_xywh(self) -> FloatArray:
         """(N, 4) true boxes in px, 0-based; NaN where absent."""
         return self.truth.boxes_xywh - self._offset
+
+    def state(self) -> str:
+        """Hash of what results depend on: size and time of the files of frames, and the truth."""
+        digest = hashlib.sha256(json.dumps(stamp_files(self.frames)).encode())
+        for array in (self.truth.boxes_xywh, self.truth.visible):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
 
     def to_file(self, boxes_xywh: FloatArray) -> FloatArray:
         """(N, 4) 0-based boxes in the coordinates of the annotation file."""

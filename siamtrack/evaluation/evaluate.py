@@ -12,7 +12,7 @@ import logging
 import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -39,7 +39,8 @@ class Evaluation:
     """A `RunConfig` with its data set opened and its trackers resolved.
 
     `sequences` are those that take part, `groups` says which of them belong together; `left_out`
-    says what is wrong with the data set, where the user accepted that.
+    says what is wrong with the data set, where the user accepted that. `states` are those of the
+    sequences, by name: results of another state are not used.
     """
 
     config: RunConfig
@@ -50,6 +51,7 @@ class Evaluation:
     variants: Sequence[Variant]
     store: ResultStore
     left_out: Sequence[str] = ()
+    states: Mapping[str, str] = field(default_factory=dict)
 
     def pending(self) -> list[TaskGroup]:
         """Tasks without a result, long sequences first: no worker ends with a long one alone."""
@@ -60,11 +62,24 @@ class Evaluation:
                 group = tuple(
                     Task(name, variant.name, t.spec, t.key, t.label, frames)
                     for t in self.trackers
-                    if not self.store.has(variant.name, t.key, name)
+                    if not self.store.has(variant.name, t.key, name, self.states.get(name, ""))
                 )
                 if group:
                     groups.append(group)
         return groups
+
+    def changed(self) -> list[str]:
+        """Sequences whose pictures or truth are others than when their results were made."""
+        return [
+            name
+            for name, state in self.states.items()
+            if any(
+                self.store.has(v.name, t.key, name)
+                and not self.store.has(v.name, t.key, name, state)
+                for v in self.variants
+                for t in self.trackers
+            )
+        ]
 
 
 def prepare(config: RunConfig) -> Evaluation:
@@ -120,7 +135,17 @@ def prepare(config: RunConfig) -> Evaluation:
     trackers = resolve_trackers(config.trackers, for_picks="picks" in families)
     store = ResultStore(config.out, benchmark)
     chosen = {name: groups[name] for name in usable}
-    return Evaluation(config, benchmark, usable, chosen, trackers, variants, store, problems)
+    states = {name: sequence.state() for name, sequence in usable.items()}
+    evaluation = Evaluation(
+        config, benchmark, usable, chosen, trackers, variants, store, problems, states
+    )
+    if changed := evaluation.changed():
+        logger.warning(
+            "%s: pictures or boxes of %d sequence(s) have changed since their results were made, "
+            "first of %s; a run makes them anew",
+            place, len(changed), changed[0],
+        )  # fmt: skip
+    return evaluation
 
 
 def _shown_in_all_views(
@@ -169,7 +194,8 @@ def run(
     def record(worker: int, result: TaskResult) -> None:
         task = result.task
         if result.run is not None:
-            store.write(task.variant, task.key, task.sequence, result.run)
+            state = evaluation.states.get(task.sequence, "")
+            store.write(task.variant, task.key, task.sequence, result.run, state)
         else:
             logger.debug("%s failed: %s", task, result.error)
             failures.append(result)

@@ -36,6 +36,7 @@ from siamtrack.evaluation.task import RunConfig
 from siamtrack.evaluation.trackers import TrackerSpec
 from siamtrack.types import Box
 from siamtrack.utils.files import atomic_write
+from siamtrack.utils.images import stamp_source
 from siamtrack.utils.workers import TaskFailure, WorkerPool
 from siamtrack.video.tables import TableRow, read_table
 
@@ -161,7 +162,8 @@ def _track(
     groups = []
     for sequence in sequences:
         # The file's name holds everything that the boxes depend on.
-        key = json.dumps([identity, sequence.starts], sort_keys=True)
+        stamps = stamp_source(sequence.frames)
+        key = json.dumps([identity, sequence.starts, stamps], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:10]
         paths[sequence.name] = config.out / "mot" / f"{sequence.name}-{digest}.csv"
         if not paths[sequence.name].is_file():

@@ -50,6 +50,7 @@ class ResultStore:
         self._root = out / "results"
         self._folder = benchmark.folder
         self._layout = benchmark.protocol.layout
+        self._states: dict[Path, dict[str, str]] = {}  # by file
 
     def toolkit_results(self, variant: str) -> Path:
         """Folder that the toolkit's experiments take as `result_dir`."""
@@ -76,18 +77,39 @@ class ResultStore:
             return boxes.with_name(f"{sequence}_time.txt")
         return self.tracker_folder(variant, key) / "times" / f"{sequence}_time.txt"
 
-    def has(self, variant: str, key: str, sequence: str) -> bool:
-        """Whether a sequence is done: its boxes are written last."""
-        return self.boxes_path(variant, key, sequence).is_file()
+    def has(self, variant: str, key: str, sequence: str, state: str = "") -> bool:
+        """Whether a sequence is done, in this `EvalSequence.state` if both states are known."""
+        if not self.boxes_path(variant, key, sequence).is_file():
+            return False
+        known = self._states_of(variant, key).get(sequence, "")
+        return not (known and state) or known == state
 
-    def write(self, variant: str, key: str, sequence: str, run: SequenceRun) -> None:
-        """Store a run."""
+    def write(
+        self, variant: str, key: str, sequence: str, run: SequenceRun, state: str = ""
+    ) -> None:
+        """Store a run over a sequence in this state."""
         digits = 4 if self._layout == "vot" else 8
         times = "".join(f"{time:.{digits}f}\n" for time in run.times_s).replace("nan", "NaN")
         boxes = "".join(f"{self._format_row(row)}\n" for row in run.rows)
-        # Boxes last: `has` looks for them.
+        # Boxes late, `has` looks for them; their state last: until then it is the one before.
         atomic_write(self.times_path(variant, key, sequence), times, OUT_ADVICE)
         atomic_write(self.boxes_path(variant, key, sequence), boxes, OUT_ADVICE)
+        if state:
+            self._states_of(variant, key)[sequence] = state
+            with self._states_path(variant, key).open("a", encoding="utf-8") as file:
+                file.write(f"{state} {sequence}\n")
+
+    def _states_path(self, variant: str, key: str) -> Path:
+        return self.tracker_folder(variant, key).with_name(f"{key}.states")
+
+    def _states_of(self, variant: str, key: str) -> dict[str, str]:
+        """State of every sequence when its result was made; not of those of older versions."""
+        path = self._states_path(variant, key)
+        if path not in self._states:
+            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            pairs = (line.partition(" ") for line in lines)
+            self._states[path] = {sequence: state for state, _, sequence in pairs}
+        return self._states[path]
 
     def _format_row(self, row: list[float]) -> str:
         if len(row) == 1:  # a code of VOT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from siamtrack.api import DEFAULT_WEIGHTS, options_for, read_source
 from siamtrack.data.datasets import open_dataset, parse_spec
-from siamtrack.data.sequence import VideoSequence
+from siamtrack.data.sequence import VideoSequence, stamp_files
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation.groups import own_groups, read_groups
 from siamtrack.evaluation.trackers import TRACKING_REVISION
@@ -112,7 +113,9 @@ def tune(
             "options": asdict(present),
             "ranges": {name: asdict(found) for name, found in searched.items()},
             "sequences": {
-                name: hashlib.sha256(sequence.boxes.tobytes()).hexdigest()[:16]
+                name: hashlib.sha256(
+                    sequence.boxes.tobytes() + json.dumps(stamp_files(sequence.frames)).encode()
+                ).hexdigest()[:16]
                 for name, sequence in usable.items()
             },
             "max_frames": config.max_frames,

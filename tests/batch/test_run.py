@@ -89,6 +89,25 @@ def test_what_boxes_depend_on_decides_what_is_run_again(clips, config, tmp_path)
     assert state() == {"pending": 1}
 
 
+@pytest.mark.parametrize("clip", ["pictures", "pictures/*.png", "pictures/%02d.png"])
+def test_pictures_that_changed_are_tracked_anew(config, tmp_path, clip):
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        (tmp_path / f"pictures/{number:02d}.png").write_bytes(b"a picture")
+    path = tmp_path / "list.csv"
+    path.write_text(f'clip,boxes,name\n{clip},"20,15,16,12",x\n')
+
+    def key():
+        return prepare_batch(config(path)).keys["x"]
+
+    before = key()
+    assert key() == before
+    os.utime(tmp_path / "pictures/01.png", (0, 0))
+    changed = key()
+    (tmp_path / "pictures/02.png").unlink()
+    assert len({before, changed, key()}) == 3
+
+
 def test_clips_that_hang_or_fail_cost_only_themselves(clips, manifest, config, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "damaged.mp4").write_bytes(b"no video")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -118,6 +119,31 @@ def test_a_rerun_repeats_failed_sequences_only(clips, trackers_file, tmp_path):
     run_noted(evaluation_of(root, out, trackers), notes)
     assert [sequence for _, sequence in notes.results] == ["b"]
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
+@pytest.mark.parametrize("changed", ["boxes", "pictures"])
+def test_results_of_what_was_changed_since_are_made_anew(
+    clips, trackers_file, tmp_path, caplog, changed
+):
+    root, out = clips({"a": 6, "b": 7}), tmp_path / "out"
+    trackers = [f"{trackers_file}:Drift", f"{trackers_file}:Follows"]
+    run(evaluation_of(root, out, trackers))
+    old = result_files(out)
+    if changed == "boxes":
+        rows = np.loadtxt(root / "b.txt", delimiter=",")
+        rows[:, 0] += 3
+        np.savetxt(root / "b.txt", rows, delimiter=",", fmt="%g")
+    else:
+        picture = next(path for path in (root / "b").iterdir() if path.is_file())
+        os.utime(picture, (0, 0))
+    assert not caplog.records
+    evaluation, notes = evaluation_of(root, out, trackers), Notes()
+    assert "1 sequence(s) have changed since their results were made, first of b" in caplog.text
+    run_noted(evaluation, notes)
+    assert {sequence for _, sequence in notes.results} == {"b"}
+    assert len(notes.results) == 2
+    assert (result_files(out) == old) == (changed == "pictures")
+    assert evaluation_of(root, out, trackers).pending() == []
 
 
 def test_other_options_have_results_of_their_own(clips, trackers_file, tmp_path):

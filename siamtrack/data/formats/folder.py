@@ -98,7 +98,7 @@ def open_folder(spec: DatasetSpec) -> Dataset:
 
 def _load(targets: tuple[_ClipTarget, ...], keep_uncertain: bool, number: int) -> VideoSequence:
     item = targets[number]
-    frames = _frames_of(item.clip)
+    frames = open_frames(item.clip)
     if item.target is None:
         boxes = read_boxes(item.annotation)
     else:
@@ -130,7 +130,7 @@ def list_clips(path: Path) -> list[Path]:
     return _clips_in(path) if path.is_dir() else [path] * (path.suffix.lower() in VIDEO_SUFFIXES)
 
 
-def _frames_of(clip: Path) -> ImageFrames | VideoFile:
+def open_frames(clip: Path) -> ImageFrames | VideoFile:
     """The frames of a folder of images, of a stack or an animation, or of a video."""
     if clip.is_dir():
         places = list_pages(clip / name for name in list_images(clip))

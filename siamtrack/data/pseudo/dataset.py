@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import glob
+import hashlib
 import io
 import json
 import logging
@@ -29,7 +30,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from siamtrack.data.formats.folder import list_clips
+from siamtrack.data.formats.folder import list_clips, open_frames
 from siamtrack.data.pseudo.agreement import find_runs, track_back, track_out
 from siamtrack.data.pseudo.start_boxes import Candidate, FrameCues, find_cues, shrink
 from siamtrack.errors import DatasetError, OutputError
@@ -37,11 +38,11 @@ from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import FloatArray, Image
 from siamtrack.utils.config import check_ranges, ranged
 from siamtrack.utils.files import atomic_write
-from siamtrack.utils.images import list_images
+from siamtrack.utils.images import list_images, stamp_source
 from siamtrack.video.decode import VIDEO_SUFFIXES
 from siamtrack.video.draw import draw_outlines
 from siamtrack.video.frames import DEFAULT_FPS
-from siamtrack.video.random_access import Frames, ImageFrames, VideoFile
+from siamtrack.video.random_access import Frames, VideoFile
 from siamtrack.video.run import defer_interrupts
 
 logger = logging.getLogger(__name__)
@@ -177,6 +178,12 @@ def pseudo_label(
     for name, clip in clips.items():
         path = out / REPORTS / f"{name}.json"
         report = _read_report(path, clip) if path.exists() else None
+        files = _fingerprint(clip)
+        # Reports of older versions lack the files.
+        if report is not None and report.get("files", files) != files:
+            logger.warning("clip %s has changed since it was labeled; it is labeled anew", name)
+            _remove_labels(name, clip, out)
+            report = None
         if report is None or report["result"] == "unreadable":  # it may have been mended
             report = _label_clip(name, clip, out, tracker, config)
             with defer_interrupts():
@@ -196,7 +203,12 @@ def _label_clip(
     name: str, clip: Path, out: Path, tracker: Tracker, config: PseudoLabelConfig
 ) -> dict[str, Any]:
     """Label a clip, write its boxes and sheets, and return its report."""
-    report: dict[str, Any] = {"clip": str(clip.resolve()), "result": "", "start_boxes": []}
+    report: dict[str, Any] = {
+        "clip": str(clip.resolve()),
+        "files": _fingerprint(clip),
+        "result": "",
+        "start_boxes": [],
+    }
     try:
         frames = open_frames(clip)
         report["frames"] = len(frames)
@@ -218,13 +230,6 @@ def _label_clip(
         with defer_interrupts():
             _write_labels(name, clip, out, frames, tables)
     return report
-
-
-def open_frames(clip: Path) -> Frames:
-    """The frames of a video or a folder of images, numbered as `folder:` numbers them."""
-    if clip.is_dir():
-        return ImageFrames(clip, list_images(clip), upright=True)
-    return VideoFile(clip)
 
 
 def _sample_cues(frames: Frames, config: PseudoLabelConfig) -> dict[int, FrameCues]:
@@ -403,6 +408,11 @@ def _open_folder(out: Path, wanted: dict[str, Any]) -> None:
     atomic_write(path, json.dumps(wanted, indent=2) + "\n", "give a folder you may write to")
 
 
+def _fingerprint(clip: Path) -> str:
+    """Hash of names, sizes and times of the files of a clip."""
+    return hashlib.sha256(json.dumps(stamp_source(clip)).encode()).hexdigest()[:16]
+
+
 def _read_report(path: Path, clip: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
@@ -436,6 +446,18 @@ def _write_labels(
         writer.writerow([number, target, *cells, f"{score:.4f}", "tracked", f"{agreement:.4f}"])
     _link(clip.resolve(), out / clip.name)
     atomic_write(out / f"{name}.csv", rows.getvalue())
+
+
+def _remove_labels(name: str, clip: Path, out: Path) -> None:
+    """Remove what `_write_labels` wrote for a clip; the boxes first."""
+    (out / f"{name}.csv").unlink(missing_ok=True)
+    link = out / clip.name
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    else:
+        link.unlink(missing_ok=True)
+    for sheet in (out / SHEETS).glob(f"{glob.escape(name)}.*.jpg"):
+        sheet.unlink()
 
 
 def _link(clip: Path, link: Path) -> None:

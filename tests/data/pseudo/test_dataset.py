@@ -65,6 +65,21 @@ def test_what_was_tried_and_kept_is_reported(label, write_scene, tmp_path) -> No
     assert rows[0]["kept"] == str(first["kept"])
 
 
+def test_a_clip_that_changed_is_labeled_anew(label, write_scene, tmp_path, caplog) -> None:
+    write_scene(tmp_path / "patch")
+    label(tmp_path / "patch")
+    out, before = tmp_path / "out", read_report(tmp_path / "out", "patch")
+    label(tmp_path / "patch")
+    assert read_report(out, "patch") == before and not caplog.records
+    still = (tmp_path / "patch/0.png").read_bytes()
+    for picture in (tmp_path / "patch").iterdir():
+        picture.write_bytes(still)
+    report = label(tmp_path / "patch")
+    assert "has changed since it was labeled" in caplog.text
+    assert report.labeled_clips == 0 and not (out / "patch.csv").exists()
+    assert not (out / "patch").exists() and not list((out / "sheets").iterdir())
+
+
 def test_a_contact_sheet_shows_the_boxes(label, write_scene, tmp_path) -> None:
     write_scene(tmp_path / "patch")
     label(tmp_path / "patch")
