@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import sys
 from collections import deque
@@ -16,8 +18,9 @@ from numpy.typing import NDArray
 
 from siamtrack.engines.base import Exemplar, Response, engine_errors
 from siamtrack.engines.graphs import Graph, GraphEngine, default_threads, to_response
-from siamtrack.errors import ConfigError, EngineError
+from siamtrack.errors import ConfigError, EngineError, OutputError
 from siamtrack.types import Float32Array, Image
+from siamtrack.utils.files import atomic_write, sha256
 
 # On import, OpenVINO reports its use to a server from a forked process. Where the server does not
 # answer, that process can hang, and it keeps the pipes of an evaluation's worker open, for which
@@ -30,9 +33,13 @@ import openvino as ov  # noqa: E402
 if _hide_telemetry:
     del sys.modules["openvino_telemetry"]
 
+logger = logging.getLogger(__name__)
+
 CACHE_VARIABLE = "SIAMTRACK_CACHE"
 """Environment variable with a folder that keeps compiled networks, so that the next start reads
 them; without it nothing is kept."""
+
+_HASH_BYTES = hashlib.sha256().digest_size
 
 PRECISIONS = ("auto", "bf16", "f32", "int8")
 
@@ -88,8 +95,8 @@ class OpenVinoEngine(GraphEngine):
             "INFERENCE_PRECISION_HINT": float_precision,
             # Pinned, the engines of all processes would share the first core.
             "ENABLE_CPU_PINNING": False,
-            **_cache_setting(),
         }
+        self._cache = _cache_folder()
         self._arguments = (
             (weights.absolute(), weights_sha256),
             {
@@ -104,7 +111,7 @@ class OpenVinoEngine(GraphEngine):
     def _open(self, path: Path) -> Graph:
         try:
             model = self._core.read_model(path)
-            runner = _Runner(self._core, model, self._settings)
+            runner = _Runner(_Compiler(self._core, path, self._cache), model, self._settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise EngineError(f"graph {path} is damaged ({reason}); export it again") from error
@@ -146,18 +153,68 @@ def _core() -> ov.Core:
     return ov.Core()
 
 
-def _cache_setting() -> dict[str, str]:
-    folder = os.environ.get(CACHE_VARIABLE, "")
-    if not folder:
-        return {}
+def _cache_folder() -> Path | None:
+    """Folder for compiled networks, which is made; None where none are kept."""
+    named = os.environ.get(CACHE_VARIABLE, "")
+    if not named:
+        return None
+    folder = Path(named).expanduser()
     try:
-        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EngineError(
-            f"{CACHE_VARIABLE} is {folder}, which is no folder and cannot be made one "
+            f"{CACHE_VARIABLE} is {named}, which is no folder and cannot be made one "
             f"({error.strerror or error}); give a folder to write in, or unset it"
         ) from error
-    return {"CACHE_DIR": str(Path(folder).expanduser())}
+    return folder
+
+
+class _Compiler:
+    """Compiles the network of one graph, or reads what an earlier start has compiled.
+
+    OpenVINO's own cache does not notice that a file in it is damaged. Here the hash of its content
+    stands before it, and its name holds what it was compiled from, with what, and for which CPU.
+
+    Args:
+        core: OpenVINO.
+        graph: file of the graph, for its hash.
+        folder: where compiled networks are kept; None to keep none.
+    """
+
+    def __init__(self, core: ov.Core, graph: Path, folder: Path | None) -> None:
+        self._core, self._folder = core, folder
+        self._graph_sha256 = "" if folder is None else sha256(graph)
+
+    def __call__(self, model: ov.Model, settings: Mapping[str, Any]) -> ov.CompiledModel:
+        """Compile a model of the graph."""
+        if self._folder is None:
+            return self._core.compile_model(model, "CPU", dict(settings))
+        cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
+        facts = [self._graph_sha256, ov.__version__, cpu, *sorted(map(str, settings.items()))]
+        name = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+        path = self._folder / f"{name}.blob"
+        if (kept := _read_checked(path)) is not None:
+            return self._core.import_model(kept, "CPU", dict(settings))
+        compiled = self._core.compile_model(model, "CPU", dict(settings))
+        content = compiled.export_model().getvalue()
+        try:
+            atomic_write(path, hashlib.sha256(content).digest() + content)
+        except OutputError as error:
+            logger.warning("the compiled network is not kept: %s", error)
+        return compiled
+
+
+def _read_checked(path: Path) -> bytes | None:
+    """Content of a file behind its hash; None where it is missing or damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, content = data[:_HASH_BYTES], data[_HASH_BYTES:]
+    if hashlib.sha256(content).digest() == digest:
+        return content
+    logger.warning("%s is damaged; it is made anew", path)
+    return None
 
 
 def has_bf16() -> bool:
@@ -180,8 +237,8 @@ class _Runner:
     the threads for several crops do not exist: one after another is run.
     """
 
-    def __init__(self, core: ov.Core, model: ov.Model, settings: dict[str, Any]) -> None:
-        self._core, self._settings = core, settings
+    def __init__(self, compiler: _Compiler, model: ov.Model, settings: dict[str, Any]) -> None:
+        self._compiler, self._settings = compiler, settings
 
         # Fix the batch size.
         self._model = model.clone()
@@ -255,7 +312,7 @@ class _Runner:
         return outputs
 
     def _compile(self, options: dict[str, Any]) -> ov.CompiledModel:
-        return self._core.compile_model(self._model, "CPU", {**self._settings, **options})
+        return self._compiler(self._model, {**self._settings, **options})
 
 
 def _row(arrays: Sequence[NDArray[Any]], row: int) -> list[NDArray[Any]]:

@@ -12,7 +12,9 @@ from siamtrack.errors import WeightsError
 
 
 def check_unpacked_size(path: Path) -> bytes:
-    """Refuse a small file that would fill the memory; returns its first ten bytes.
+    """Refuse a small file that would fill the memory, or one whose checksums do not hold.
+
+    Returns its first ten bytes.
 
     Raises:
         WeightsError: it cannot be read, is damaged, or unpacks to too much.
@@ -34,17 +36,24 @@ def check_unpacked_size(path: Path) -> bytes:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse a zip file that unpacks to more than it holds; torch packs nothing."""
+    """Refuse a zip file that unpacks to more than it holds, or is damaged.
+
+    torch packs nothing, and does not look at the checksums that it writes.
+    """
+    size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-    except (ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is damaged or truncated; get the file again") from error
-    if unpacked > path.stat().st_size:
+            is_damaged = unpacked <= size and archive.testzip() is not None
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        unpacked, is_damaged = 0, True
+    if unpacked > size:
         raise WeightsError(
-            f"{path} has {path.stat().st_size} bytes and unpacks to {unpacked}; torch.save packs "
-            "nothing: get the file that it wrote"
+            f"{path} has {size} bytes and unpacks to {unpacked}; torch.save packs nothing: get the "
+            "file that it wrote"
         )
+    if is_damaged:
+        raise WeightsError(f"{path} is damaged or truncated; get the file again")
 
 
 _MOST_UNPACKED_BYTES = 64 << 20

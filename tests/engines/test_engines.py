@@ -332,7 +332,7 @@ time.sleep(0.5)
 
 
 def test_compiled_networks_are_kept_where_the_variable_says(
-    exported, responses, tmp_path, monkeypatch
+    exported, responses, tmp_path, monkeypatch, caplog
 ):
     """The second start reads what the first has written, and computes the same to the bit."""
     digest, folder = sha256(exported), tmp_path / "made" / "cache"
@@ -343,6 +343,15 @@ def test_compiled_networks_are_kept_where_the_variable_says(
     again = responses(OpenVinoEngine(exported, digest), 1, 1)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == kept
     assert np.array_equal(first.score_logits, again.score_logits)
+    # One bit in the middle of each, where OpenVINO itself would not notice it.
+    for path in folder.iterdir():
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 0x40
+        path.write_bytes(data)
+    mended = responses(OpenVinoEngine(exported, digest), 1, 1)
+    assert np.array_equal(first.score_logits, mended.score_logits)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}.keys() == kept.keys()
+    assert "is damaged; it is made anew" in caplog.text
     monkeypatch.setenv("SIAMTRACK_CACHE", str(exported))
     with pytest.raises(EngineError, match="give a folder to write in"):
         OpenVinoEngine(exported, digest)

@@ -303,6 +303,17 @@ def test_weights_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:
     assert not (tmp_path / "it.safetensors").exists()
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_flipped_bit_is_damage(tmp_path: Path, share: float) -> None:
+    """torch does not look at the checksums that it writes."""
+    source = write_port(tmp_path / "it.pth", port_state(nested))
+    data = bytearray(source.read_bytes())
+    data[int(len(data) * share)] ^= 0x40
+    source.write_bytes(data)
+    with pytest.raises(WeightsError, match="damaged"):
+        read_siamfc(source)
+
+
 def test_the_command_imports_and_says_what_went_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
