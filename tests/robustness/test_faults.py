@@ -178,7 +178,7 @@ def test_trackers_in_threads_share_an_engine(engine: Any) -> None:
 
 def in_child(boxes: Any) -> None:
     """Track in a child process, which loads its own tracker."""
-    tracker = siamtrack.load(device="cpu", engine="onnx:int8", threads=1)
+    tracker = siamtrack.load("siamtrack-nano", device="cpu", engine="onnx:int8", threads=1)
     boxes.put([result.box for result in follow(tracker.engine, 0, 3)])
 
 
