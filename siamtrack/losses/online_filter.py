@@ -129,7 +129,8 @@ def solve_ridge(features: Tensor, label: Tensor, *, target_weight: float, ridge:
     # 1. Rows: all of the target's, half of the background's; the weight 0 fills up to the number
     #    of the target that has most.
     number = torch.arange(windows * cells**2, device=label.device)
-    even = ((number // cells**2 + number % cells**2) % 2 == 0)[None]  # (1, M R R)
+    window, cell = number // cells**2, number % cells**2
+    even = ((window + cell // cells + cell % cells) % 2 == 0)[None]  # (1, M R R)
     flat = label.flatten(1)  # (B, M R R)
     is_target = flat > _TARGET_LABEL
     chosen = is_target | even

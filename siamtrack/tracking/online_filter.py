@@ -106,10 +106,10 @@ class OnlineFilter:
         label = np.concatenate([gaussian_label(c, cells).ravel() for c in centers_xy])
         weight = row_weights(label, cells) / np.float32(len(features))
 
-        # Half of the background is enough, in a checkerboard (R is odd): neighborhoods overlap.
-        window, cell = np.divmod(np.arange(len(rows)), cells**2)
+        # Half of the background is enough, in a checkerboard: neighborhoods overlap.
+        window, row, column = np.indices((len(features), cells, cells)).reshape(3, -1)
         background = label <= _TARGET_LABEL
-        chosen = ~background | ((window + cell) % 2 == 0)
+        chosen = ~background | ((window + row + column) % 2 == 0)
         weight = np.where(background, 2 * weight, weight)[chosen]
         rows, label = rows[chosen], label[chosen]
 

@@ -20,13 +20,14 @@ def random_features(*shape, seed=0):
     return F.normalize(torch.rand(*shape, generator=generator, dtype=torch.float64) - 0.3, dim=-3)
 
 
-def test_the_filter_is_that_of_run_time():
+@pytest.mark.parametrize("cells", [CELLS, CELLS - 1])
+def test_the_filter_is_that_of_run_time(cells):
     loss = FilterLoss()
     constants = runtime.SIGMA_CELLS, runtime.TARGET_WEIGHT, runtime.RIDGE
     assert (loss.sigma_cells, loss.target_weight, loss.ridge) == constants
 
-    features = random_features(2, 3, CHANNELS, CELLS, CELLS)
-    label = gaussian_labels(CENTERS.expand(2, 3, 2), CELLS, loss.sigma_cells)
+    features = random_features(2, 3, CHANNELS, cells, cells)
+    label = gaussian_labels(CENTERS.expand(2, 3, 2), cells, loss.sigma_cells)
     ours = solve_ridge(features, label, target_weight=loss.target_weight, ridge=loss.ridge)
     for k in range(2):
         window = features[k].float().numpy()

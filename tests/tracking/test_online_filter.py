@@ -1,5 +1,6 @@
 """The online filter, against dense float64 solutions and loops over the cells of a window."""
 
+import sys
 from dataclasses import fields
 
 import numpy as np
@@ -237,7 +238,11 @@ def test_the_first_weights_solve_the_weighted_ridge_regression(features, online_
     }
 
 
-def test_the_first_frame_is_the_mean_of_its_windows(features, online_filter):
+@pytest.mark.parametrize("cells", [7, 8])  # of an even number, a checkerboard has no stripes
+def test_the_first_frame_is_the_mean_of_its_windows(rng, monkeypatch, cells):
+    monkeypatch.setattr(sys.modules[__name__], "CELLS", cells)
+    features = unit_features(rng, len(CENTERS))
+    online_filter = OnlineFilter.from_first_frame(features, CENTERS)
     rows, label, weight = first_frame_rows(features)
     np.testing.assert_allclose(online_filter.gram, (rows.T * weight) @ rows, atol=1e-5)
     np.testing.assert_allclose(online_filter.cross, rows.T @ (weight * label), atol=1e-5)
