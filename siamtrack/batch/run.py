@@ -43,8 +43,12 @@ logger = logging.getLogger(__name__)
 RECORDS, SUMMARY = "batch.jsonl", "summary.csv"
 OUT_ADVICE = "choose another folder with --out"
 START_TIMEOUT_S = 300.0
-GROUP_S, MOST_IN_GROUP = 2.0, 32
-"""Clips that are sent to a cluster together take about so long, and are at most so many."""
+GROUP_S, MOST_IN_GROUP = 0.2, 32
+"""Clips that are sent to a cluster together take about so long, and are at most so many.
+
+Sending takes some milliseconds, so that longer clips go one by one: a worker that dies loses the
+clip it is at, and nothing that was done.
+"""
 
 Status = Literal["done", "failed", "timeout"]
 COUNTS = ("frames", "unreadable", "targets", "tracked", "uncertain", "lost", "mean_score")

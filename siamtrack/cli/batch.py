@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import model_options, scheduler_option, tracker_options
+from siamtrack.cli.options import PATH, POSITIVE, model_options, scheduler_option, tracker_options
 from siamtrack.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 SOME_FAILED = 1
 """Exit code when clips failed and the others are done."""
-FOLDER = click.Path(path_type=Path)
-POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command("batch", context_settings={"show_default": True})
-@click.argument("manifest", type=FOLDER)
-@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="Folder for the results.")
+@click.argument("manifest", type=PATH)
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder for the results.")
 @click.option(
     "--workers",
     "--jobs",
@@ -78,7 +76,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     default=0,
     metavar="N",
     show_default=False,
-    help="Clips that are sent to a cluster together.  [default: as many as take 2 s]",
+    help="Clips that are sent to a cluster together.  [default: as many as take 0.2 s]",
 )
 @model_options
 def command(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from siamtrack.cli.options import BoxType, opencv_model_options
+from siamtrack.cli.options import PATH, BoxType, opencv_model_options
 from siamtrack.utils.config import warn_renamed
 
 
@@ -22,7 +22,7 @@ def _parse_targets(
 
 
 @click.command("bench")
-@click.argument("clip", required=False, type=click.Path(path_type=Path))
+@click.argument("clip", required=False, type=PATH)
 @click.option(
     "--box", type=BoxType(), metavar="X,Y,W,H", help="Target on the first frame of CLIP, px."
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import BoxType, opencv_model_options, source_options
+from siamtrack.cli.options import PATH, BoxType, opencv_model_options, source_options
 from siamtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from siamtrack.types import FloatArray, Image
     from siamtrack.video.window import Window
 
-PATH = click.Path(path_type=Path)
 QUIT_KEYS = ("q", "esc")
 
 

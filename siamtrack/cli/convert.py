@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-_PATH = click.Path(path_type=Path)
+from siamtrack.cli.options import PATH, POSITIVE
 
 
 def _parse_size(
@@ -27,8 +27,8 @@ def _parse_labels(ctx: click.Context, parameter: click.Parameter, text: str) -> 
 
 @click.command("convert")
 @click.argument("source", metavar="IN")
-@click.argument("target", metavar="[OUT]", type=_PATH, required=False)
-@click.option("--out", type=_PATH, metavar="OUT", help="The same as the second argument.")
+@click.argument("target", metavar="[OUT]", type=PATH, required=False)
+@click.option("--out", type=PATH, metavar="OUT", help="The same as the second argument.")
 @click.option("--to", metavar="F", help="Format of OUT.  [default: by .csv or .jsonl]")
 @click.option("--from", "source_format", metavar="F", help="Format of IN.  [default: by content]")
 @click.option("--clip", metavar="CLIP", help="The video, for size, number and times of frames.")
@@ -48,7 +48,7 @@ def _parse_labels(ctx: click.Context, parameter: click.Parameter, text: str) -> 
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="R",
     help="Frames per second of the clip.",
 )

@@ -10,12 +10,18 @@ from typing import Any
 
 import click
 
-from siamtrack.cli.options import DATASET_METAVAR, config_options, model_options, tracker_options
+from siamtrack.cli.options import (
+    DATASET_METAVAR,
+    PATH,
+    config_options,
+    model_options,
+    tracker_options,
+)
 from siamtrack.errors import DatasetError
 
 
 @click.command("prepare")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.argument("specs", metavar=f"{DATASET_METAVAR}...", nargs=-1, required=True)
 @click.option("--max-frames", default=150, show_default=True, help="Most frames of one target.")
 @click.option("--partial", is_flag=True, help="Use incomplete data sets as well.")
@@ -54,8 +60,8 @@ def check_dataset(specs: tuple[str, ...], quick: bool) -> int:
 
 
 @click.command("make-synthetic")
-@click.argument("pictures", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("pictures", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--clips", default=100, show_default=True, help="Size of the data set.")
 @click.option("--seed", default=0, show_default=True, help="Varies the clips.")
 @click.option("--workers", default=1, show_default=True, help="Rendering processes.")
@@ -92,9 +98,7 @@ def make_synthetic(
 
 @click.command("pseudo-label")
 @click.argument("clips", metavar="CLIPS...", nargs=-1, required=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write."
-)
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="Folder to write.")
 @click.option("--max-boxes", default=3, show_default=True, help="Start boxes tried in one clip.")
 @click.option(
     "--max-frames",

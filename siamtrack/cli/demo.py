@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from siamtrack.cli.options import model_options, tracker_options
+from siamtrack.cli.options import PATH, model_options, tracker_options
 
 if TYPE_CHECKING:
     from siamtrack.demo.run import DemoReport
@@ -18,7 +18,7 @@ DEFAULT_FOLDER = Path("siamtrack-demo")
 @click.command("demo")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help=f"Where the results go.  [default: {DEFAULT_FOLDER}, replaced at every run]",
 )

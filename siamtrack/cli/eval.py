@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from siamtrack.cli.options import (
+    PATH,
+    POSITIVE,
     max_frames_option,
     opencv_model_options,
     scheduler_option,
@@ -24,23 +26,21 @@ if TYPE_CHECKING:
     from siamtrack.evaluation.task import RunConfig, TaskResult
 
 SHOWN_FAILURES = 20
-FOLDER = click.Path(path_type=Path)
 ONE_OR_MORE = click.IntRange(min=1)
-POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command("eval", context_settings={"show_default": True})
 @click.argument("dataset")
 @click.option(
     "--root",
-    type=FOLDER,
+    type=PATH,
     metavar="DIR",
     help="Folder of the data set; DATASET may also be written NAME:DIR.",
 )
 @click.option(
     "--out",
     required=True,
-    type=FOLDER,
+    type=PATH,
     metavar="DIR",
     help="Folder for results and report; results that are there are not computed again.",
 )

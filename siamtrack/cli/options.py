@@ -22,6 +22,12 @@ DATASET_METAVAR = "KIND:ROOT"
 
 # -- Parameter types
 
+PATH = click.Path(path_type=Path)
+"""A file or folder, as a `Path`; whether it is there is checked by what uses it."""
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+"""A number above 0."""
+
 
 class BoxType(click.ParamType):  # type: ignore[type-arg]
     """`x,y,w,h` in px: four numbers with commas (or spaces) between them."""
@@ -114,7 +120,7 @@ def model_options(function: Decorated) -> Decorated:
 
 fps_option = click.option(
     "--fps",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=POSITIVE,
     metavar="F",
     help="Frames per second, instead of the rate and time stamps of a recording.",
 )
@@ -227,36 +233,35 @@ def part_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name what is written; the command gets `OutputPaths` as `outputs`."""
-    file = click.Path(path_type=Path)
 
     @click.option(
         "--csv",
-        type=file,
+        type=PATH,
         metavar="F.csv",
         help="Write the boxes as a table; - for standard output, here and with --json and --mot.",
     )
     @click.option(
         "--json",
-        type=file,
+        type=PATH,
         metavar="F.jsonl",
         help="Write the boxes as JSON lines, one object per frame.",
     )
     @click.option(
         "--mot",
-        type=file,
+        type=PATH,
         metavar="F.txt",
         help="Write the boxes as MOTChallenge's results, without lost targets.",
     )
     @click.option(
         "--save",
         "video",
-        type=file,
+        type=PATH,
         metavar="F.mp4",
         help="Write the annotated video (mp4, mkv or webm), with the sound of the source.",
     )
     @click.option(
         "--crops",
-        type=file,
+        type=PATH,
         metavar="DIR",
         help="Write what is inside the boxes as pictures, a folder for each target.",
     )
@@ -316,7 +321,7 @@ def config_options(
         config = click.option(
             "--config",
             "config_file",
-            type=click.Path(path_type=Path),
+            type=PATH,
             metavar="F.toml",
             help=config_help,
         )

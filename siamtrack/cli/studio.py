@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from siamtrack.cli.options import fps_option, model_options, tracker_options
+from siamtrack.cli.options import PATH, fps_option, model_options, tracker_options
 from siamtrack.errors import ConfigError
 
 _NEEDED = ("starlette", "uvicorn", "websockets")
@@ -22,7 +22,7 @@ _NEEDED = ("starlette", "uvicorn", "websockets")
 @click.argument("clips", metavar="CLIP...", nargs=-1, required=True)
 @click.option(
     "--project",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Where to keep what is drawn.  [default: CLIP.siamtrack beside each clip]",
 )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from siamtrack.cli.options import (
+    PATH,
+    POSITIVE,
     BoxType,
     model_options,
     output_options,
@@ -44,7 +46,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--boxes",
     "table",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE.csv",
     help="Table of boxes on any frames, with the columns frame,target,x,y,w,h: the first box of a "
     "target starts it, later ones correct it. Takes the place of --box.",
@@ -55,13 +57,13 @@ logger = logging.getLogger(__name__)
 @source_options
 @click.option(
     "--reconnect",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=POSITIVE,
     metavar="S",
     help="When a stream or a camera breaks off, connect again, for up to S seconds.",
 )
 @click.option(
     "--budget-ms",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=POSITIVE,
     metavar="MS",
     help="Keep tracking within so many ms a frame: lost targets are looked for in fewer places.",
 )

@@ -9,6 +9,7 @@ import click
 
 from siamtrack.cli.options import (
     DATASET_METAVAR,
+    PATH,
     WordsCommand,
     WordsOption,
     max_frames_option,
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("finetune")
 @click.argument("clips")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to make."
-)
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder to make.")
 @click.option(
     "--weights", default="siamtrack-lite0", show_default=True, metavar="W", help="Start from these."
 )
@@ -60,7 +59,7 @@ def finetune(
     "train",
     epilog="On several devices: torchrun --nproc-per-node 4 -m siamtrack train OUT --config F.toml",
 )
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @training_options
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in OUT.")
 def train(out: Path, config: TrainConfig, resume: bool) -> None:
@@ -74,7 +73,7 @@ def train(out: Path, config: TrainConfig, resume: bool) -> None:
 
 
 @click.command("show-pairs")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @training_options
 @click.option("--first", default=0, show_default=True, help="Index of the first pair.")
 @click.option("--count", default=64, show_default=True, help="Number of pairs.")
@@ -98,7 +97,7 @@ def show_pairs(out: Path, config: TrainConfig, first: int, count: int) -> None:
 
 
 @click.command("compare-losses", cls=WordsCommand)
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.argument("sequences", metavar=DATASET_METAVAR)
 @training_options
 @click.option(
@@ -139,7 +138,7 @@ def throughput(config: TrainConfig, frozen: tuple[int, ...], steps: int) -> None
 
 
 @click.command("average-weights")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.argument("sources", metavar="WEIGHTS...", nargs=-1, required=True)
 @click.option(
     "--search-size", default=0, help="Side of the search crop in px.  [default: the first source's]"

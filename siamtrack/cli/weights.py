@@ -9,6 +9,7 @@ import click
 
 from siamtrack.cli.options import (
     DATASET_METAVAR,
+    PATH,
     WordsCommand,
     WordsOption,
     max_frames_option,
@@ -91,7 +92,7 @@ def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: boo
 
 
 @click.command("tune")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.argument("sequences", metavar=DATASET_METAVAR)
 @_weights_option
 @click.option(
@@ -110,7 +111,7 @@ def calibrate(weights: str, specs: tuple[str, ...], plot: str | None, check: boo
 )
 @click.option(
     "--ranges-file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="F.toml",
     help="Ranges as lines option = [low, high].",
 )
@@ -218,7 +219,7 @@ def key_frames(
 
 
 @click.command("gallery")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.argument("sequences", metavar=DATASET_METAVAR)
 @_weights_option
 @settings_option

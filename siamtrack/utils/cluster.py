@@ -8,18 +8,30 @@ the cluster dies, Dask gives its tasks to another.
 from __future__ import annotations
 
 import hashlib
+import logging
 import socket
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from concurrent.futures import CancelledError
+from queue import Empty, Queue
+from typing import Any, TypeVar
 
 from siamtrack._version import __version__
 from siamtrack.errors import ClusterError, ConfigError
 from siamtrack.utils.files import Closing
 from siamtrack.utils.workers import TaskFailure
 
+_log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT_S = 30
 GROUPS_PER_SLOT = 4
 """Groups that wait at the scheduler for each thread of the cluster: its memory is not ours."""
+LOOK_S = 5.0
+"""After so long without a result, the scheduler is asked whether it has workers at all."""
+NO_WORKERS_S = 120.0
+"""How long a run waits for a worker when there is none left."""
+
+Waited = TypeVar("Waited")
 
 
 class ClusterPool(Closing):
@@ -60,7 +72,7 @@ class ClusterPool(Closing):
             ) from error
         from siamtrack.utils.cluster_worker import ProcessPlugin, installed_version
 
-        self._retries = retries
+        self._address, self._retries = address, retries
         digest = hashlib.sha256(f"{socket.gethostname()}:{name}".encode()).hexdigest()
         self._name = f"siamtrack-{digest[:16]}"
         try:
@@ -101,7 +113,7 @@ class ClusterPool(Closing):
     @property
     def slots(self) -> int:
         """Number of tasks that the cluster runs at a time; workers may come and go."""
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, self._count_threads())
 
     def run(
         self,
@@ -115,19 +127,22 @@ class ClusterPool(Closing):
                 group is taken when the cluster has room for it.
             on_result: called with a task, its result and None, or None and why there is none, and
                 the address of the worker. What it raises stops the run.
+
+        Raises:
+            ClusterError: the cluster has lost its scheduler, or all workers for `NO_WORKERS_S`.
         """
-        from distributed import KilledWorker, as_completed
+        from distributed import KilledWorker
 
         from siamtrack.utils.cluster_worker import run_group
 
         waiting = iter(groups)
         sent: dict[Any, tuple[Sequence[Any], int]] = {}  # group and attempt of every future
-        finished = as_completed()
+        ended: Queue[Any] = Queue()
 
         def send(group: Sequence[Any], attempt: int) -> None:
             future = self._client.submit(run_group, self._name, group, pure=False)
             sent[future] = group, attempt
-            finished.add(future)
+            future.add_done_callback(ended.put)
 
         def fill() -> None:
             room = GROUPS_PER_SLOT * self.slots - len(sent)
@@ -136,12 +151,15 @@ class ClusterPool(Closing):
 
         fill()
         try:
-            for future in finished:
+            while sent:
+                future = self._wait(lambda seconds: ended.get(timeout=seconds))
                 group, attempt = sent.pop(future)
                 # Not its status: a result that died with its worker is lost, and soon there again.
-                error = future.exception()
+                error = self._wait(future.exception)
+                if isinstance(error, CancelledError):
+                    raise self._gone() from error
                 if error is None:
-                    results, worker = future.result()
+                    results, worker = self._wait(future.result)
                 elif len(group) > 1:
                     # One of them may be what ends every worker that gets it.
                     for task in group:
@@ -168,6 +186,52 @@ class ClusterPool(Closing):
                 fill()
         finally:
             self._client.cancel(list(sent))
+
+    def _wait(self, take: Callable[[float], Waited]) -> Waited:
+        """What `take(seconds)` returns, for as long as the cluster can still give it.
+
+        Raises:
+            ClusterError: there has been no worker for `NO_WORKERS_S`, or the scheduler is gone.
+        """
+        alone_since_s: float | None = None
+        while True:
+            try:
+                return take(LOOK_S)
+            except CancelledError as error:
+                raise self._gone() from error
+            except (Empty, TimeoutError):
+                pass
+            if self._count_threads():
+                alone_since_s = None
+            elif alone_since_s is None:
+                alone_since_s = time.monotonic()
+                _log.warning(
+                    "the cluster at %s has no worker left; waiting %.0f s for one: dask worker %s",
+                    *(self._address, NO_WORKERS_S, self._address),
+                )
+            elif time.monotonic() - alone_since_s >= NO_WORKERS_S:
+                raise ClusterError(
+                    f"the cluster at {self._address} has had no worker for {NO_WORKERS_S:.0f} s; "
+                    f"see why they ended, start some with dask worker {self._address}, and give "
+                    "the same command again: it goes on where it was"
+                )
+
+    def _count_threads(self) -> int:
+        """Threads of all workers that there are.
+
+        Raises:
+            ClusterError: the scheduler does not answer.
+        """
+        try:
+            return sum(self._client.nthreads().values())
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self._gone() from error
+
+    def _gone(self) -> ClusterError:
+        return ClusterError(
+            f"the scheduler at {self._address} ended, or forgot its tasks; start it again and give "
+            "the same command again: it goes on where it was"
+        )
 
     def close(self) -> None:
         """End the processes on all workers, and leave the cluster."""

@@ -152,6 +152,36 @@ def test_a_cluster_without_workers_is_reported(monkeypatch):
         ClusterPool("cluster_target:work", {}, empty.scheduler_address, "test")
 
 
+def test_a_cluster_that_loses_all_its_workers_or_its_scheduler_ends_the_run(
+    address, monkeypatch, caplog
+):
+    monkeypatch.setattr(cluster_module, "LOOK_S", 0.1)
+    monkeypatch.setattr(cluster_module, "NO_WORKERS_S", 0.5)
+    for lost, said in (
+        ("workers", r"has had no worker for 0 s; .* dask worker tcp://\S+, and give the same comm"),
+        ("scheduler", r"the scheduler at tcp://\S+ ended, or forgot its tasks; start it again"),
+    ):
+        own = distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
+            host="tcp://127.0.0.1",
+        )  # fmt: skip
+        finished = []
+
+        def lose(task, result, failure, worker, own=own, finished=finished, lost=lost):
+            finished.append(task)
+            own.sync(own.scheduler.close) if lost == "scheduler" else own.scale(0)
+
+        with own:
+            with (
+                ClusterPool("cluster_target:work", {}, own.scheduler_address, "test") as pool,
+                pytest.raises(ClusterError, match=said),
+            ):
+                pool._client._timeout = 0.5  # how long it tries to connect again
+                pool.run([[name] for name in "abcdefghij"], lose)
+        assert 1 <= len(finished) < 10
+    assert "has no worker left; waiting 0 s for one: dask worker tcp://" in caplog.text
+
+
 def test_a_worker_without_siamtrack_is_reported(address, monkeypatch):
     from siamtrack.utils import cluster_worker
 
