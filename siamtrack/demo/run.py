@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from siamtrack.tracking.tracker import Tracker
 
 DEFAULT_FRAMES = 360
-TRUTH_HEADER = "frame,time_s,x,y,w,h,visible"
+TRUTH_HEADER = "frame,time_s,target,x,y,w,h,visible"
 SUCCESS_IOU = 0.5
 STRIP_PX = 84
 
@@ -260,7 +260,7 @@ class _Recording(Closing):
         result, time_s = history.results[-1], index / FPS
         box = ",".join(f"{value:g}" for value in frame.box_xywh)
         with _explain_errors(self._truth_path):
-            self._truth.write(f"{index},{time_s:.6f},{box},{frame.visible_fraction:.4f}\n")
+            self._truth.write(f"{index},{time_s:.6f},0,{box},{frame.visible_fraction:.4f}\n")
         self._boxes.write(index, time_s, {0: result})
         self._clip.write(frame.image_bgr, time_s)
 

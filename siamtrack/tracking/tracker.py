@@ -710,7 +710,7 @@ def _warn_of_box(given_xywh: FloatArray, target_xywh: FloatArray, frame: Image) 
         frame: (H, W, 3).
     """
     height, width = frame.shape[:2]
-    inside = float(target_xywh[2:].prod() / given_xywh[2:].prod())
+    inside = float((target_xywh[2:] / given_xywh[2:]).prod())  # the area may be too large a number
     if inside < _SLIVER:
         logger.warning(
             "only %.1f %% of the box %s are inside the %dx%d frame: this part alone is tracked",

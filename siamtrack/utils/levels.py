@@ -108,11 +108,15 @@ class Levels:
             alpha: keep transparency, as (H, W, 4) BGRA, where the picture has it.
 
         Raises:
-            DatasetError: its values are no real numbers.
+            DatasetError: its values are no real numbers, or it is no picture by its shape.
         """
         values = raw.values
         if values.dtype.kind not in "buif":
             raise DatasetError(f"{self._name} has {values.dtype} values; convert it to 16 bits")
+        if not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 3, 4))):
+            raise DatasetError(
+                f"{self._name} has pixels of shape {values.shape}, which are no gray or colors"
+            )
         if values.dtype == np.bool_:
             values = values.astype(np.uint8) * np.uint8(255)
         elif values.dtype == np.int8 and self._given is None:

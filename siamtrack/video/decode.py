@@ -54,6 +54,8 @@ _log = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
 MAX_FAILURES = 100
 """Consecutive failed reads after which the rest of a file is given up."""
+UNREADABLE_TEXT = "replace"
+"""What becomes of bytes in titles and other tags that are no UTF-8, as older programs write."""
 LOOK_PACKETS = 300
 """Packets read to tell a film from a still, where a file has several video streams."""
 JPEG_END, JPEG_TAIL_BYTES = b"\xff\xd9", 64
@@ -116,7 +118,9 @@ def open_container(
         # Over UDP, the default, lost packets turn into torn pictures.
         options["rtsp_flags"] = "prefer_tcp"
     try:
-        container = av.open(location, "r", options=options, timeout=timeout_s)
+        container = av.open(
+            location, "r", options=options, timeout=timeout_s, metadata_errors=UNREADABLE_TEXT
+        )
     except av.error.FFmpegError as error:
         advice = "it is damaged, unfinished or not a video: see whether a player opens it"
         if timeout_s is not None:
@@ -198,7 +202,10 @@ def _count_frames(streams: Sequence[VideoStream], location: str) -> dict[int, in
         # Behind an address or a pipe nothing can be looked at twice.
         return {index: count or LOOK_PACKETS for index, count in counts.items()}
     counts = dict.fromkeys(counts, 0)
-    with suppress(av.error.FFmpegError), av.open(location) as container:
+    with (
+        suppress(av.error.FFmpegError),
+        av.open(location, metadata_errors=UNREADABLE_TEXT) as container,
+    ):
         for packet in islice(container.demux(list(counts)), LOOK_PACKETS):
             counts[packet.stream.index] += bool(packet.size)
     return counts
@@ -308,7 +315,10 @@ def sample_clip(location: str, index: int) -> Iterator[RawImage]:
     """Decode `SAMPLES` frames spread over a stream of a file, fewer where it cannot be searched."""
     if not location.startswith("file:"):
         return  # Behind an address or a pipe nothing can be looked at twice.
-    with suppress(av.FFmpegError, OSError), av.open(location) as container:
+    with (
+        suppress(av.FFmpegError, OSError),
+        av.open(location, metadata_errors=UNREADABLE_TEXT) as container,
+    ):
         stream = container.streams[index]
         if not isinstance(stream, av.VideoStream) or not stream.time_base:
             return

@@ -28,7 +28,7 @@ from siamtrack.demo.run import (
 )
 from siamtrack.errors import ConfigError, OutputError
 from siamtrack.tracking.result import Result, Status
-from siamtrack.video.tables import CSV_HEADER
+from siamtrack.video.tables import CSV_HEADER, read_table
 
 FRAMES = 14
 
@@ -105,6 +105,9 @@ def test_perfect_tracker_scores_one(truth: list[SceneFrame], tmp_path: Path) -> 
     assert tracker.sizes == [(FRAME_WH[1], FRAME_WH[0], 3)] * FRAMES
     assert report.files == demo_files(tmp_path / "new" / "folder")
     assert all(path.stat().st_size > 100 for path in report.files.values())
+    # Beside the clip, the truth is an annotation as it is.
+    shown = {k: frame.box_xywh.tolist() for k, frame in enumerate(truth) if frame.visible_fraction}
+    assert {r.frame: list(r.box) for r in read_table(report.files["truth"])} == shown
 
 
 def test_figures_are_those_of_the_boxes(truth: list[SceneFrame], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import siamtrack
@@ -102,6 +102,8 @@ KINDS: dict[str, tuple[Callable[[Path], object], Callable[[], bytes]]] = {
 @pytest.mark.parametrize("name", KINDS)
 @robustness
 @given(changes=damage)
+@example(changes=[("flip", 1.0, 128)])  # a tag of a video that is no UTF-8
+@example(changes=[("remove", 0.5, 1)])  # a TIFF whose page is a line
 def test_damaged_file(
     name: str, clip: Path, tmp_path_factory: pytest.TempPathFactory, changes: list[Any]
 ) -> None:

@@ -226,6 +226,27 @@ def test_repeats_at_the_end_of_avi_are_not_missing(tmp_path: Path) -> None:
     assert opened.unreadable > 0
 
 
+@pytest.mark.parametrize("name", ["clip.avi", "clip.mp4", "clip.mkv"])
+def test_tags_may_have_any_bytes(tmp_path: Path, name: str) -> None:
+    """Older programs write titles in the encoding of their country."""
+    path = tmp_path / name
+    with (
+        av.open(str(encode(tmp_path / "a.mp4", "mpeg4", count=3))) as source,
+        av.open(str(path), "w") as to,
+    ):
+        to.metadata["title"] = "Koeln"
+        stream = to.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                to.mux(packet)
+    data = path.read_bytes()
+    assert b"Koeln" in data
+    path.write_bytes(data.replace(b"Koeln", b"K\xf6ln "))
+    source_, frames = read(path)
+    assert (len(frames), source_.unreadable, len(VideoFile(path))) == (3, 0, 3)
+
+
 def test_frames_of_avi_are_shown_in_order(tmp_path: Path) -> None:
     # With B-frames, which have stamps in coding order there.
     _, frames = read(encode(tmp_path / "clip.avi"))
