@@ -12,7 +12,7 @@ SIAMTRACK_SOAK_EXAMPLES ?= 20000
 # The lock does not run past this one.
 LOCKED_TORCH := torch==2.13.0
 
-.PHONY: help demo test lint docs format wheel wheel-check runtime-check soak lock clean
+.PHONY: help demo test lint docs format wheel wheel-check runtime-check readers-check soak lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,14 @@ wheel-check: wheel  ## install the wheel in an empty environment elsewhere and r
 
 runtime-check:  ## install the wheel without torch in an empty environment, use it there, print its size
 	$(PYTHON) tests/runtime_check.py build/runtime-check
+
+build/readers/.installed: $(INSTALLED) requirements-readers.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --upgrade \
+		--target build/readers -r requirements-readers.txt
+	touch $@
+
+readers-check: build/readers/.installed  ## read each format that convert writes with the programs it is for, print the errors
+	PYTHONPATH=build/readers $(BIN)/python -m pytest -rP tests/data/test_track_readers.py
 
 soak: $(INSTALLED)  ## robustness for hours: long runs, more fuzzing; figures into build/soak
 	SIAMTRACK_SOAK=1 SIAMTRACK_SOAK_FRAMES=$(SIAMTRACK_SOAK_FRAMES) SIAMTRACK_SOAK_EXAMPLES=$(SIAMTRACK_SOAK_EXAMPLES) \

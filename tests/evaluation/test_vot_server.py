@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -114,6 +116,46 @@ def test_a_recorded_session_through_a_pipe_equals_single_runs(pictures, tmp_path
         message = TraxMessage.parse(line)
         assert box_of(message) == pytest.approx(result.box, abs=1e-4)
         assert float(message.properties["confidence"]) == pytest.approx(result.score, abs=1e-3)
+
+
+def test_the_reference_client_of_trax_gets_the_boxes_of_the_package(pictures, tracker):
+    library = pytest.importorskip("trax.client", reason="vot-trax is not installed")
+    from trax.image import FileImage
+    from trax.region import Rectangle
+
+    requests, answers, said_aloud = os.pipe(), os.pipe(), list[str]()
+
+    def answer():
+        with open(requests[0]) as lines, open(answers[1], "w") as stream:
+            serve(tracker, lines, stream, multi=True)
+
+    def shown(number):
+        return {"color": FileImage.create(f"{pictures}/{number:08d}.jpg")}
+
+    tracker.reset()
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        client = library.Client(stream=(requests[1], answers[0]), log=said_aloud.append)
+        assert (client.tracker_name, client.get("multiobject")) == ("siamtrack", True)
+        assert (client.image_formats, client.region_formats) == (["path"], ["rectangle"])
+        objects = [(Rectangle.create(*box), {}) for box in BOXES]
+        said = [client.initialize(shown(1), objects, {})[0]]
+        said += [client.frame(shown(number), {}, [])[0] for number in range(2, 7)]
+        client.quit()
+    finally:
+        os.close(requests[1])  # which ends the session whatever happened
+        thread.join()
+        os.close(answers[0])
+    tracker.reset()
+    with siamtrack.open_source(pictures) as source:
+        for one, states in zip(source, said, strict=True):
+            results = tracker.update(one.image)
+            for box in BOXES if one.index == 0 else ():
+                results[tracker.add(one.image, box)] = siamtrack.Result(box, 1.0, "tracked")
+            for (region, facts), result in zip(states, results.values(), strict=True):
+                assert region.bounds() == pytest.approx(result.box, abs=1e-4)
+                assert float(facts["confidence"]) == pytest.approx(result.score, abs=1e-4)
 
 
 def test_objects_may_be_added_and_all_be_forgotten(session, pictures):
