@@ -57,6 +57,7 @@ MAX_NAME_BYTES = 120
 KEPT_EXPORTS = 8
 _FLAGS = ("keys_only", "interpolate", "keep_lost", "drop_uncertain", "images", "ignore_uncertain")
 _NO_XML = re.compile(rb"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
+_CHOOSE = "; choose its format"  # where the command line has an option
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -297,7 +298,8 @@ def import_file(
             found, tracks = read_for_clip(path, _facts_of(clip), to)
             check_inside(name, tracks)
         except (ConfigError, DatasetError) as error:
-            raise DatasetError(str(error).replace(str(path), name)) from error
+            message = re.sub(r"; (give|say which it is with) --from.*", _CHOOSE, str(error))
+            raise DatasetError(message.replace(str(path), name)) from error
     if not tracks.rows:
         raise DatasetError(f"{name} holds no boxes")
     marked = thin(tracks, tolerance) if tolerance else tracks

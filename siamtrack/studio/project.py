@@ -211,6 +211,9 @@ class Project:
     def place_box(self, box: Sequence[float]) -> Box:
         """A drawn box, inside the frame and rounded."""
         x, y, w, h = box
+        too_small = f"draw one of at least {MIN_SIDE_PX:g} x {MIN_SIDE_PX:g}"
+        if min(abs(w), abs(h)) < MIN_SIDE_PX:
+            raise RefusedError(f"the box is {abs(w):g} x {abs(h):g} px; {too_small}")
         width, height = self.frame_wh
         left, top = max(0.0, min(x, x + w)), max(0.0, min(y, y + h))
         right, bottom = min(float(width), max(x, x + w)), min(float(height), max(y, y + h))
@@ -222,10 +225,7 @@ class Project:
         x, y = round(left, BOX_DIGITS), round(top, BOX_DIGITS)
         w, h = round(right - x, BOX_DIGITS), round(bottom - y, BOX_DIGITS)
         if w < MIN_SIDE_PX or h < MIN_SIDE_PX:
-            raise RefusedError(
-                f"the box is {w:g} x {h:g} px; draw one of at least {MIN_SIDE_PX:g} x "
-                f"{MIN_SIDE_PX:g}"
-            )
+            raise RefusedError(f"only {w:g} x {h:g} px of the box are in the frame; {too_small}")
         return x, y, w, h
 
     def picks_beside(self, target: int, frame: int) -> list[Edit]:

@@ -34,7 +34,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from siamtrack._version import __version__
 from siamtrack.data.formats.studio import IMPORT_IOU
-from siamtrack.data.project_state import COLORS
 from siamtrack.errors import ConfigError, DatasetError, OutputError, SiamTrackError, VideoError
 from siamtrack.studio.exchange import (
     Exchange,
@@ -44,14 +43,13 @@ from siamtrack.studio.exchange import (
 )
 from siamtrack.studio.frames import (
     QUALITIES,
-    WIDTHS,
     BusyError,
     DroppedError,
     Shot,
     ShotCache,
     round_width,
 )
-from siamtrack.studio.gate import MAX_IMPORT_BYTES, PROTOCOL, BodyTooLargeError, Gate
+from siamtrack.studio.gate import PROTOCOL, BodyTooLargeError, Gate
 from siamtrack.studio.jobs import JobQueue
 from siamtrack.studio.project import (
     MalformedError,
@@ -396,11 +394,6 @@ def _session(request: Request) -> _Answer:
         "clips": [clip.summary() for clip in studio.clips],
         "formats": formats_to_json(),
         "labels": list(dict.fromkeys(labels)),
-        "limits": {
-            "import_bytes": MAX_IMPORT_BYTES,
-            "colors": COLORS,
-            "widths": list(WIDTHS),
-        },
     }
 
 

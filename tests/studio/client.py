@@ -21,6 +21,8 @@ from siamtrack.studio.server import Studio, StudioServer, bind
 
 TOKEN = "the-token-of-the-tests"
 CLIP_WH = (160, 120)
+# Every wait ends with its condition; this only bounds the wait for one that never comes.
+PATIENCE_S = 280
 
 
 def box_in(frame: int) -> list[float]:
@@ -145,7 +147,7 @@ class Events:
 
     def wait_for(self, kind: str, **fields: Any) -> dict[str, Any]:
         """The next event of a kind, with these fields."""
-        while (event := self._queue.get(timeout=120)) is not None:
+        while (event := self._queue.get(timeout=PATIENCE_S)) is not None:
             if event["type"] == kind and all(event.get(k) == v for k, v in fields.items()):
                 return event
         raise ConnectionError("the socket was closed")

@@ -75,12 +75,15 @@ class Driver:
             self._look(client)
             page = Events(client)
             name = {"X-Siamtrack-Connection": page.hello["connection"]}
-            killer = threading.Timer(float(self._rng.uniform(0.05, 1.5)), process.kill)
+            # After some operations, anywhere within one of the next.
+            after, delay_s = int(self._rng.integers(0, 50)), float(self._rng.uniform(0, 0.1))
+            killer = threading.Timer(delay_s, process.kill)
             try:
                 if while_tracking:
                     self._track(client, page, name)
-                killer.start()
-                for _ in range(200):
+                for number in range(200):
+                    if number == after:
+                        killer.start()
                     self._operate(client, name)
                 killer.join()
             except GONE:

@@ -346,7 +346,7 @@ def test_two_targets_that_cross_from_the_first_drag_to_the_cvat_file(
     for threshold in ("0.5", "0.9"):
         person.see("#threshold").fill(threshold)
         count = studio.clip(name, f"/check?threshold={threshold}")["count"]
-        words = f"{count} to check" if count else "all checked"
+        words = f"{count} to check" if count else "nothing in doubt"
         expect(person.see("#to-check")).to_have_text(words)
     assert count > 0
 
@@ -361,7 +361,7 @@ def test_two_targets_that_cross_from_the_first_drag_to_the_cvat_file(
         person.press("Enter")
         expect(person.see("#to-check")).not_to_have_text(count)
         person.settled()
-    expect(person.see("#to-check")).to_have_text("all checked")
+    expect(person.see("#to-check")).to_have_text("nothing in doubt")
 
     person.see("#export").click()
     expect(person.see(".counts")).to_contain_text("60frames")

@@ -47,7 +47,7 @@ export function help(bindings) {
   const signs = /** @type {Record<string, string>} */ ({ ARROWLEFT: "←", ARROWRIGHT: "→", ARROWUP: "↑", ARROWDOWN: "↓", " ": "Space", Escape: "Esc", Delete: "Del", ArrowLeft: "←", ArrowRight: "→", PageDown: "PgDn", PageUp: "PgUp" });
   const sections = groups.map((group) =>
     h("section", {}, h("h3", {}, group), h("dl", {}, ...bindings.filter((binding) => binding.group === group).flatMap((binding) => [
-      h("dt", {}, ...(binding.shown ?? binding.keys).map((key) => h("kbd", {}, key.split("+").map((part) => signs[part] ?? part).join(" ") || "+"))),
+      h("dt", {}, ...(binding.shown ?? binding.keys).map((key) => h("kbd", {}, key === "+" ? key : key.split("+").map((part) => signs[part] ?? part).join(" ")))),
       h("dd", {}, binding.does)]))));
   // The first two groups are long; the others share the last column.
   const columns = [h("div"), h("div"), h("div")];
@@ -116,6 +116,9 @@ export async function exportDialog(editor) {
   const settle = () => {
     const one = formats.find((known) => known.name === format.value);
     form.querySelector("[name=images]").disabled = !one?.images;
+    // Lines between key frames are for tools that draw them.
+    for (const option of thin.options) option.disabled = Number(option.value) > 0 && !one?.draws_lines;
+    if (thin.selectedOptions[0].disabled) thin.value = "";
     preview();
   };
   form.onchange = settle;

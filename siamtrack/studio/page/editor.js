@@ -4,7 +4,7 @@
  */
 
 import { ApiError } from "./api.js";
-import { Track, KEY, OUTSIDE } from "./track.js";
+import { BACKWARD, FORWARD, KEY, OCCLUDED, OUTSIDE, Track } from "./track.js";
 
 /** @typedef {import("./api.js").Target} Target */
 /** @typedef {import("./api.js").Op} Op */
@@ -467,7 +467,7 @@ export class Editor {
   async toggleOccluded() {
     const target = this.activeTarget;
     if (!target) return this.say("No target is selected");
-    const done = await this.operate([{ op: "set_key", target: target.id, frame: this.frame, occluded: !(this.row(target.id).flags & 2) }]);
+    const done = await this.operate([{ op: "set_key", target: target.id, frame: this.frame, occluded: !(this.row(target.id).flags & OCCLUDED) }]);
     if (done && target.runs.length) this.correct(target.id, this.frame);
   }
 
@@ -611,7 +611,7 @@ export class Editor {
     const here = event.clip === this.clip?.id;
     if (event.type === "hello") {
       this.writer = event.writer;
-      this.jobs = event.jobs?.jobs ?? event.jobs ?? [];
+      this.jobs = event.jobs;
       const gone = !this.linked || !this.clip;
       this.linked = true;
       // Before the first event a clip may have been opened unheard.
@@ -657,7 +657,7 @@ export class Editor {
     if (!here) return;
     let last = -1;
     for (const rows of event.rows) {
-      this.tracks.get(rows.target)?.live(rows, rows.direction === "backward" || rows.direction < 0 ? 3 : 2);
+      this.tracks.get(rows.target)?.live(rows, rows.direction < 0 ? BACKWARD : FORWARD);
       if (rows.target === this.active || last < 0) last = rows.frame.at(-1) ?? last;
     }
     // Who holds a box is working on it and stays where it is.

@@ -5,7 +5,7 @@
 const MODIFIERS = new Set(["Shift", "Control", "Alt", "AltGraph", "Meta"]);
 
 /** @param {KeyboardEvent} event @returns {string} such as `Ctrl+Shift+Z`, `<`, `Shift+ArrowLeft` */
-export function nameOf(event) {
+function nameOf(event) {
   let key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
   if (event.altKey && /^Key[A-Z]$/.test(event.code)) key = event.code.slice(3); // Alt makes other characters of letters
   // Shift is part of a printed sign, such as `?`, and said of letters and named keys.

@@ -165,7 +165,7 @@ const BINDINGS = [
   { group: "Frames", keys: ["G"], does: "go to a number", run: () => $("frame").focus() },
   { group: "Frames", keys: [" "], does: "play, pause; hold and drag to pan", run: () => undefined, shown: ["Space"] },
   { group: "Frames", keys: ["-"], does: "slower", run: () => player.faster(-1) },
-  { group: "Frames", keys: ["+", "="], does: "faster", run: () => player.faster(1), shown: ["plus"] },
+  { group: "Frames", keys: ["+", "="], does: "faster", run: () => player.faster(1), shown: ["+"] },
   { group: "Frames", keys: ["PageDown"], does: "next clip", run: () => editor.nextClip(1) },
   { group: "Frames", keys: ["PageUp"], does: "previous clip", run: () => editor.nextClip(-1) },
   { group: "Boxes", keys: ["A"], does: "new target", run: () => panels.arm("new") },

@@ -3,7 +3,7 @@
 import { $, clock, counted, h, PALETTE, put, putField } from "./dom.js";
 import { ask, choose, openColors, openMenu } from "./dialogs.js";
 import { icon } from "./icons.js";
-import { OUTSIDE } from "./track.js";
+import { OCCLUDED, OUTSIDE } from "./track.js";
 
 /** @typedef {import("./editor.js").Editor} Editor */
 /** @typedef {import("./api.js").Target} Target */
@@ -15,7 +15,7 @@ function dress(id, name, text, key) {
 
 /** Elements of a list by key, made once and changed in place, so that focus stays. @template T */
 class List {
-  /** @param {HTMLElement} parent @param {(item: T) => any} make @param {(element: any, item: T) => void} fill */
+  /** @param {HTMLElement} parent @param {(item: T) => any} make @param {(element: any, item: T, place: number) => void} fill */
   constructor(parent, make, fill) {
     this.parent = parent;
     this.make = make;
@@ -31,7 +31,7 @@ class List {
     items.forEach((item, k) => {
       let row = this.rows.get(item.id);
       if (!row) this.rows.set(item.id, (row = this.make(item)));
-      this.fill(row, item);
+      this.fill(row, item, k);
       if (this.parent.children[k] !== row) this.parent.insertBefore(row, this.parent.children[k] ?? null);
     });
   }
@@ -48,7 +48,7 @@ export class Panels {
     this.dress();
     this.listen();
     this.clips = new List($("clips"), (clip) => this.makeClip(clip), (row, clip) => this.fillClip(row, clip));
-    this.targets = new List($("targets"), (target) => this.makeTarget(target), (row, target) => this.fillTarget(row, target));
+    this.targets = new List($("targets"), (target) => this.makeTarget(target), (row, target, place) => this.fillTarget(row, target, place));
     editor.onChange(() => this.draw());
     player.onChange = () => this.drawTransport();
   }
@@ -207,14 +207,16 @@ export class Panels {
     /** @param {"hidden" | "locked"} what */
     const flip = (what) => h("button", { class: "quiet square small", onclick: () => this.change({ [what]: !editor.target(id)?.[what] }, editor.target(id)) });
     const row = h("li", { class: "item" },
-      h("button", { class: "pick", onclick: () => editor.select(id), ondblclick: () => $("name").select() }, h("span", { class: "dot" }), h("span", { class: "name" }), h("span", { class: "label" })),
+      h("button", { class: "pick", onclick: () => editor.select(id), ondblclick: () => $("name").select() }, h("span", { class: "dot" }), h("span", { class: "name" }), h("span", { class: "label" }), h("kbd")),
       h("span", { class: "badge" }), flip("hidden"), flip("locked"));
     return row;
   }
 
-  /** @param {any} row @param {Target} target */
-  fillTarget(row, target) {
-    const [pick, badge, hide, lock] = row.children, [dot, name, label] = pick.children;
+  /** @param {any} row @param {Target} target @param {number} place in the list, which its key goes by */
+  fillTarget(row, target, place) {
+    const [pick, badge, hide, lock] = row.children, [dot, name, label, key] = pick.children;
+    put(key, "textContent", place < 9 ? String(place + 1) : "");
+    put(key, "hidden", place > 8);
     const current = target.id === this.editor.active;
     row.dataset.current = String(current);
     row.dataset.hidden = String(target.hidden);
@@ -324,7 +326,7 @@ export class Panels {
   drawReview() {
     const count = this.editor.doubts().length, some = this.editor.targets.some((target) => target.runs.length);
     $("to-check").dataset.some = some || count ? String(count > 0) : "";
-    put($("to-check"), "textContent", count ? `${count} to check` : some ? "all checked" : "");
+    put($("to-check"), "textContent", count ? `${count} to check` : some ? "nothing in doubt" : "");
     for (const id of ["doubt-next", "doubt-back"]) put($(id), "disabled", !count);
     putField($("threshold"), String(this.editor.threshold));
     put($("threshold-value"), "textContent", this.editor.threshold.toFixed(2));
@@ -337,7 +339,7 @@ export class Panels {
     $("color").style.setProperty("--swatch", target ? PALETTE[target.color] : "");
     putField($("name"), target?.name ?? "");
     putField($("label"), target?.label ?? "");
-    for (const [id, on] of /** @type {const} */ ([["outside", key?.outside || row?.source === OUTSIDE], ["occluded", !!row && !!(row.flags & 2)]])) {
+    for (const [id, on] of /** @type {const} */ ([["outside", key?.outside || row?.source === OUTSIDE], ["occluded", !!row && !!(row.flags & OCCLUDED)]])) {
       put($(id), "disabled", !target || target.locked);
       $(id).setAttribute("aria-pressed", String(!!on));
     }
@@ -374,7 +376,7 @@ export class Panels {
     else if (editor.armed) words = [editor.armed === "new" ? "New target: drag a box, or " : `Box of ${target?.name}: drag it, or `, k("Enter"), " puts one in the middle"];
     else if (!editor.targets.length) words = ["Drag a box around an object to begin"];
     else if (!editor.running && target && target.keys.length && !target.runs.length && editor.targets.length < 4 && !editor.tracks.get(target.id)?.stretches().length)
-      words = [k("T"), " tracks ", target.name, " from here; drag around another object for a second target"];
+      words = [k("T"), ` tracks ${editor.settings.all && editor.targets.length > 1 ? "all targets" : target.name} from here; drag around another object for one more target`];
     else if (editor.doubtHere() && !editor.running && !editor.selected) words = [k("Enter"), " is right · ", k("F"), " ", k("B"), " forward or backward run · ", k("D"), " draw it again"];
     const text = words.map((word) => (typeof word === "string" ? word : word.textContent)).join("");
     if (text === this.is.hint) return;

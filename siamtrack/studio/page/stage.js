@@ -3,7 +3,7 @@
 import { $, PALETTE } from "./dom.js";
 import { between, clamp, clipped, contains, fitted, HANDLES, HANDLE_PX, moved, resized, toFrame, toScreen, zoomed } from "./geometry.js";
 import { AHEAD, Pictures } from "./pictures.js";
-import { KEY, LOST, SOURCE, STALE, STATUS, UNCERTAIN } from "./track.js";
+import { KEY, LOST, OCCLUDED, SOURCE, STALE, STATUS, UNCERTAIN } from "./track.js";
 
 /** @typedef {import("./geometry.js").Box} Box */
 /** @typedef {import("./geometry.js").Point} Point */
@@ -352,7 +352,7 @@ export class Stage {
   /** @param {import("./api.js").Target} target @param {import("./track.js").Row} row @param {boolean} active */
   caption(target, row, active) {
     const state = row.status === LOST || row.status === UNCERTAIN ? ` · ${STATUS[row.status]}` : "";
-    return `${target.name}${active && row.flags & 2 ? " · occluded" : ""}${state}`;
+    return `${target.name}${active && row.flags & OCCLUDED ? " · occluded" : ""}${state}`;
   }
 
   /** @param {CanvasRenderingContext2D} context @param {number} frame */
@@ -452,7 +452,7 @@ export class Stage {
     if (late) parts.push(`loading frame ${editor.frame} …`);
     else if (row && editor.activeTarget) {
       parts.push(editor.activeTarget.name, SOURCE[row.source] || "no box here");
-      if (row.source > 1 && row.status) parts.push(`${STATUS[row.status]} ${row.score.toFixed(2)}`);
+      if (row.source > KEY && row.status) parts.push(`${STATUS[row.status]} ${row.score.toFixed(2)}`);
       if (!Number.isNaN(row.agreement)) parts.push(`agreement ${row.agreement.toFixed(2)}`);
       if (editor.key(editor.activeTarget)?.by === "import") parts.push("imported");
     }

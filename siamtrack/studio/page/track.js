@@ -10,8 +10,10 @@
 export const STATUS = ["", "tracked", "uncertain", "lost"];
 export const SOURCE = ["", "key frame", "forward", "backward", "blend", "line", "outside", "stale"];
 export const TRACKED = 1, UNCERTAIN = 2, LOST = 3;
-export const KEY = 1, OUTSIDE = 6, STALE = 7;
-const CHECK = 1, OCCLUDED = 2, SETTLED = 4;
+export const KEY = 1, FORWARD = 2, BACKWARD = 3, BLEND = 4, OUTSIDE = 6, STALE = 7;
+/** Bits of `flags`; the first one, what the server would check, depends on its threshold. */
+export const OCCLUDED = 2;
+const SETTLED = 4;
 
 /** What a frame has; in the pyramid: what any frame of the block has. */
 export const BIT = /** @type {const} */ ({ box: 1, uncertain: 2, lost: 4, outside: 8, occluded: 16, doubt: 32, key: 64, stale: 128 });
@@ -98,7 +100,7 @@ export class Track {
   /** min(score, agreement) of a tracked frame; NaN where there is nothing to doubt. @param {number} frame */
   doubt(frame) {
     const source = this.source[frame];
-    if (source < 2 || source > 4 || this.flags[frame] & SETTLED) return NaN;
+    if (source < FORWARD || source > BLEND || this.flags[frame] & SETTLED) return NaN;
     const page = this.page(frame, false), at = (frame % PAGE) * 6;
     if (!page) return NaN;
     const agreement = page[at + 5];
