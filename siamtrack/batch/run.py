@@ -33,7 +33,7 @@ from siamtrack.data.convert import FORMATS, convert
 from siamtrack.errors import ConfigError, OutputError, SiamTrackError
 from siamtrack.evaluation.clip_worker import worker_setup
 from siamtrack.models.weights import GRAPHS, card_path, graph_path
-from siamtrack.utils.files import Closing, atomic_path, atomic_write
+from siamtrack.utils.files import Closing, atomic_path, atomic_write, to_bytes
 from siamtrack.utils.images import stamp_source
 from siamtrack.utils.progress import FILE_INTERVAL_S, TERMINAL_INTERVAL_S
 from siamtrack.utils.workers import TaskFailure, WorkerPool
@@ -357,7 +357,7 @@ def _finish(
             raise
         except SiamTrackError as error:
             record = replace(record, status="failed", error=str(error))
-    records.write((json.dumps(asdict(record), ensure_ascii=False) + "\n").encode())
+    records.write(to_bytes(json.dumps(asdict(record), ensure_ascii=False) + "\n"))
     batch.records[clip.name] = record
     return record
 

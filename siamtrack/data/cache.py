@@ -34,7 +34,7 @@ from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import Float32Array, FloatArray, Image, IntArray
 from siamtrack.utils.config import build, check_ranges, ranged
-from siamtrack.utils.files import atomic_path, sha256
+from siamtrack.utils.files import atomic_path, sha256, to_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _state_of(dataset: Dataset) -> dict[str, Any]:
         try:
             sequence = dataset[number]
         except DatasetError:
-            digest.update(f"{name} is left out".encode())
+            digest.update(to_bytes(f"{name} is left out"))
             continue
         facts = [name, sequence.set_name, sequence.class_name]
         facts += (f"{file} {size} {ns}" for file, size, ns in stamp_files(sequence.frames, stamps))

@@ -44,7 +44,7 @@ from siamtrack.data.formats.tracks import (
 from siamtrack.data.formats.voc import read_voc, write_voc
 from siamtrack.data.formats.yolo import read_yolo, write_yolo, write_yolo_tracks
 from siamtrack.errors import ConfigError, DatasetError, OutputError, VideoError
-from siamtrack.utils.files import atomic_path, atomic_write
+from siamtrack.utils.files import atomic_path, atomic_write, to_bytes
 from siamtrack.utils.images import is_image
 from siamtrack.video.frames import DEFAULT_FPS
 from siamtrack.video.random_access import VideoFile
@@ -908,7 +908,7 @@ def _write(
             for name, content in files.items():
                 file = part / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content.encode() if isinstance(content, str) else content)
+                file.write_bytes(to_bytes(content) if isinstance(content, str) else content)
             if images_of is not None:
                 _write_images(part, target, tracks, images_of)
     except VideoError:

@@ -31,6 +31,7 @@ from siamtrack.data.hard_pairs import HardConfig, as_tiny, harden
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import BoolArray, FloatArray, Image
+from siamtrack.utils.files import to_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -428,7 +429,7 @@ def held_out_tracks(cache: CropCache, weights: FloatArray, share: float) -> Bool
     would choose none or all: then those with the smallest hashes are held out, as many as the
     fraction rounds to and not all of them. Of three clips a small fraction is none.
     """
-    names = [(track.image or track.name).encode() for track in cache.tracks]
+    names = [to_bytes(track.image or track.name) for track in cache.tracks]
     hashes = np.array([zlib.crc32(name) for name in names]) / 2**32
     drawn = np.unique(hashes[weights > 0])  # images and clips that pairs are drawn from
     one_sided = (drawn < share).all() == (drawn < share).any()

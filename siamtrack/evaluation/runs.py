@@ -35,6 +35,7 @@ from siamtrack.geometry import MIN_SIDE_PX, clip_to_frame, iou, keep_in_frame
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import BoolArray, FloatArray, Image, IntArray
+from siamtrack.utils.files import to_bytes
 
 # --- Corruptions ----------------------------------------------------------------------------------
 
@@ -57,7 +58,7 @@ def corrupt(image: Image, kind: str, strength: int, sequence: str, frame: int) -
     level = CORRUPTIONS[kind][strength - 1]
     if kind == "noise":
         # crc32, because Python's own hash of a string differs from process to process.
-        rng = np.random.default_rng([zlib.crc32(sequence.encode()), frame, strength])
+        rng = np.random.default_rng([zlib.crc32(to_bytes(sequence)), frame, strength])
         return np.clip(image + rng.normal(0.0, level, image.shape), 0, 255).astype(np.uint8)
     if kind == "blur":
         return cv2.GaussianBlur(image, (0, 0), level).astype(np.uint8, copy=False)

@@ -96,7 +96,9 @@ class ResultStore:
         atomic_write(self.boxes_path(variant, key, sequence), boxes, OUT_ADVICE)
         if state:
             self._states_of(variant, key)[sequence] = state
-            with self._states_path(variant, key).open("a", encoding="utf-8") as file:
+            with self._states_path(variant, key).open(
+                "a", encoding="utf-8", errors="surrogateescape"
+            ) as file:
                 file.write(f"{state} {sequence}\n")
 
     def _states_path(self, variant: str, key: str) -> Path:
@@ -106,7 +108,8 @@ class ResultStore:
         """State of every sequence when its result was made; not of those of older versions."""
         path = self._states_path(variant, key)
         if path not in self._states:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            text = path.read_text("utf-8", "surrogateescape") if path.is_file() else ""
+            lines = text.splitlines()
             pairs = (line.partition(" ") for line in lines)
             self._states[path] = {sequence: state for state, _, sequence in pairs}
         return self._states[path]

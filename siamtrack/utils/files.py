@@ -32,12 +32,17 @@ def atomic_write(path: Path, content: str | bytes, advice: str = "") -> None:
     """
     try:
         with _replacing(path, path.with_name(f".{path.name}.{uuid4().hex}.part")) as part:
-            part.write_bytes(content.encode() if isinstance(content, str) else content)
+            part.write_bytes(to_bytes(content) if isinstance(content, str) else content)
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
     except OSError as error:
         problem = f"cannot write {path}: {error.strerror or error}"
         raise OutputError(f"{problem}; {advice}" if advice else problem) from error
+
+
+def to_bytes(text: str) -> bytes:
+    r"""Text as UTF-8. Bytes of file names that are none, of older systems, become `\udcf6`."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def atomic_path(path: Path) -> AbstractContextManager[Path]:

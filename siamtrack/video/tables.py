@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from siamtrack.errors import DatasetError, OutputError
 from siamtrack.tracking.result import Result, Status
 from siamtrack.types import Box
-from siamtrack.utils.files import Closing, GrowingFile
+from siamtrack.utils.files import Closing, GrowingFile, to_bytes
 
 CSV_HEADER = "frame,time_s,target,x,y,w,h,score,status"
 TIME_DIGITS = 6
@@ -73,7 +73,7 @@ class _TextSink(Closing, ABC):
         self._growing.commit()
 
     def _append(self, text: str) -> None:
-        data = text.encode("utf-8")
+        data = to_bytes(text)
         written = 0
         try:
             # The system may take a part only.

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from siamtrack.errors import OutputError
+from siamtrack.tracking.result import Result
 from siamtrack.utils.files import Closing, atomic_path, atomic_write, sha256, walk_files
+from siamtrack.video.tables import CsvSink, read_table
 
 
 @pytest.mark.parametrize("content", ["text: é\n", b"\x00\xff"])
@@ -117,3 +119,14 @@ def test_a_folder_that_may_not_be_read_is_passed_by(
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert list(walk_files(tmp_path)) == []
+
+
+def test_bytes_of_file_names_that_are_no_text_are_written_in_words(tmp_path: Path) -> None:
+    """Older systems wrote names in the encoding of their country: `Köln` in Latin-1."""
+    name = os.fsdecode(b"K\xf6ln")
+    atomic_write(tmp_path / "list.txt", name)
+    assert (tmp_path / "list.txt").read_text(encoding="utf-8") == r"K\udcf6ln"
+    with CsvSink(tmp_path / "o.csv", pictures=True) as table:
+        table.write(0, 0.0, {0: Result((1.0, 2.0, 3.0, 4.0), 1.0, "tracked")}, name)
+    (row,) = read_table(tmp_path / "o.csv")
+    assert row.picture == r"K\udcf6ln"
