@@ -91,7 +91,12 @@ class ClusterPool(Closing):
                     f"{address}"
                 ) from error
             try:
-                versions = self._client.run(installed_version)
+                versions = self._client.run(installed_version, on_error="return")
+                # One that dies just now says nothing; those that join are asked by their tasks.
+                versions = {k: v for k, v in versions.items() if not isinstance(v, OSError)}
+                for version in versions.values():
+                    if isinstance(version, Exception):
+                        raise version
             except Exception as error:  # whatever importing siamtrack raised there
                 raise ClusterError(
                     f"a worker of the cluster cannot import siamtrack ({error}); install "
