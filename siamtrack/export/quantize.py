@@ -2,18 +2,17 @@
 
 Static quantization (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference"): activations in 8 bits with one scale per tensor, weights in
-7 bits with one scale per filter, sums in 32 bits, biases corrected for what rounding shifts. Layers
-after the exemplar enters stay in float, and so do the features of the online filter: they are a
-small part of the work, and their errors would be errors of boxes and scores. The pixels are bytes
-already and lose nothing.
+7 bits with one scale per filter, sums in 32 bits. Layers after the exemplar enters stay in float:
+they are a small part of the work, and their errors would be errors of boxes and scores. The pixels
+are bytes already and lose nothing.
 
-In this order: the command's work (`export_int8`), calibration crops, scales, the graph, biases.
+In this order: the command's work (`export_int8`), calibration crops, scales, the graph.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,20 +177,7 @@ def calibrate(
     model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Arrays]
 ) -> dict[str, Scale]:
     """Measure tensors of a float graph on calibration crops and choose the scale of each."""
-    # A sample of each tensor's values on every crop, and its extremes.
-    rng = np.random.default_rng(0)
-    samples: dict[str, Arrays] = {name: [] for name in names}
-    for tensors in _tensors(model, names, feeds):
-        for name, values in zip(names, tensors, strict=True):
-            sample = rng.choice(values.ravel(), _SAMPLES)
-            samples[name].append(np.append(sample, [values.min(), values.max()]))
-    return {name: min_mse_scale(np.concatenate(parts)) for name, parts in samples.items()}
-
-
-def _tensors(
-    model: onnx.ModelProto, names: Sequence[str], feeds: Iterable[Arrays]
-) -> Iterator[Arrays]:
-    """The named tensors of a graph for each of its inputs."""
+    # The same graph with the tensors as outputs.
     probe = _copy(model)
     for name in names:
         probe.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
@@ -201,21 +187,28 @@ def _tensors(
         probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     inputs = [graph_input.name for graph_input in session.get_inputs()]
+
+    # A sample of each tensor's values on every crop, and its extremes.
+    rng = np.random.default_rng(0)
+    samples: dict[str, Arrays] = {name: [] for name in names}
     for arrays in feeds:
-        yield session.run(list(names), dict(zip(inputs, arrays, strict=True)))
+        outputs = session.run(list(names), dict(zip(inputs, arrays, strict=True)))
+        for name, values in zip(names, outputs, strict=True):
+            sample = rng.choice(values.ravel(), _SAMPLES)
+            samples[name].append(np.append(sample, [values.min(), values.max()]))
+    return {name: min_mse_scale(np.concatenate(parts)) for name, parts in samples.items()}
 
 
 def min_mse_scale(values: Float32Array) -> Scale:
     """The scale with the least mean squared error.
 
     0 has a level of its own, because convolutions pad with it: the lowest level if no value is
-    negative, else the one that lets both ends of the range fit. All tensors are unsigned, since
-    ONNX Runtime computes a convolution in 8 bits only if its input and output have the same type.
+    negative, else the middle one. All tensors are unsigned, since ONNX Runtime computes a
+    convolution in 8 bits only if its input and output have the same type.
     """
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    span = max(high - low, 1e-6)
-    zero = round(-low / span * 255)
-    steps = [np.float32(span * fraction / 255) for fraction in _CLIP_FRACTIONS]
+    zero = 0 if values.min() >= 0 else 128
+    largest = max(float(np.abs(values).max()), 1e-6)
+    steps = [np.float32(largest * fraction / (255 - zero)) for fraction in _CLIP_FRACTIONS]
     errors = [
         np.mean((np.clip(np.rint(values / step), -zero, 255 - zero) * step - values) ** 2)
         for step in steps
@@ -240,7 +233,6 @@ _MIN_LARGEST_WEIGHT = 1e-3  # filters without larger weights do nothing
 _WEIGHT_LEVELS = 64  # older CPUs add two products in 16 bits: 2 * 255 * 64 is the most that fits
 _CLIPPING = ("Clip", "Relu")
 _WRITTEN, _READ = "_int8", "_read"  # suffixes of a tensor in 8 bits, and converted back to float
-_STEPS = "_steps"  # suffix of the scales of weights and biases
 
 
 def quantize_graph(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> onnx.ModelProto:
@@ -270,9 +262,6 @@ def quantize_graph(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> onnx.Mode
         editor.quantize_weights(conv, scales[conv.input[0].removesuffix(_READ)])
     editor.finish()
     onnx.checker.check_model(quantized)
-
-    # 4. Correct the biases.
-    correct_biases(quantized, model, feeds)
     return quantized
 
 
@@ -289,23 +278,17 @@ class GraphEditor:
         self._made_by = {out: node for node in self._nodes for out in node.output}
 
     def pixel_convolutions(self) -> list[onnx.NodeProto]:
-        """Convolutions with constant weights that depend on the pixels alone, in order.
-
-        Those behind a convolution that stays in float are left out: they would be the only readers
-        of what it gives.
-        """
+        """Convolutions with constant weights that depend on the pixels alone, in order."""
         pixels = {self._graph.input[0].name}
         others = {graph_input.name for graph_input in self._graph.input} - pixels
-        convolutions = []
         for node in self._nodes:
-            is_convolution = node.op_type == "Conv"
-            has_weights = is_convolution and node.input[1] in self._constants
-            if others.intersection(node.input) or (is_convolution and not has_weights):
+            if others.intersection(node.input):
                 others.update(node.output)
             elif pixels.intersection(node.input):
                 pixels.update(node.output)
-                convolutions += [node] if is_convolution else []
-        return convolutions
+        convolutions = [node for node in self._nodes if node.op_type == "Conv"]
+        with_weights = [node for node in convolutions if node.input[1] in self._constants]
+        return [node for node in with_weights if node.output[0] in pixels]
 
     def is_summed(self, name: str) -> bool:
         """Whether a tensor is an input of a sum."""
@@ -387,52 +370,11 @@ class GraphEditor:
         name = node.input[place]
         parts = [
             self._add_constant(name + _WRITTEN, levels),
-            self._add_constant(name + _STEPS, steps),
+            self._add_constant(name + "_steps", steps),
             self._add_constant(name + "_zeros", np.zeros(len(steps), levels.dtype)),
         ]
         node.input[place] = name + _READ
         self._nodes.insert(0, helper.make_node("DequantizeLinear", parts, [name + _READ], axis=0))
-
-
-# Biases
-
-_CORRECTION_CROPS = 32  # more change the means by little
-
-
-def correct_biases(
-    quantized: onnx.ModelProto, model: onnx.ModelProto, feeds: Sequence[Arrays]
-) -> None:
-    """Move the biases of a quantized graph so that no channel is off in the mean over the crops.
-
-    Rounded weights shift the mean of a channel, which the next layers pass on instead of averaging
-    it out (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
-    Correction", section 4.2). The layers are corrected in their order: those before shift the
-    means of those behind.
-    """
-    feeds = feeds[:: -(-len(feeds) // _CORRECTION_CROPS)]
-    constants = {i.name: i for i in quantized.graph.initializer}
-    biases = {
-        node.output[0]: node.input[2].removesuffix(_READ)
-        for node in quantized.graph.node
-        if node.op_type == "Conv" and len(node.input) > 2 and node.input[2].endswith(_READ)
-    }
-    wanted = _channel_means(model, list(biases), feeds)
-    for name, bias in biases.items():
-        off = wanted[name] - _channel_means(quantized, [name], feeds)[name]
-        levels, steps = constants[bias + _WRITTEN], constants[bias + _STEPS]
-        moved = numpy_helper.to_array(levels) + np.rint(off / numpy_helper.to_array(steps))
-        levels.CopyFrom(numpy_helper.from_array(moved.astype(np.int32), levels.name))
-
-
-def _channel_means(
-    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Arrays]
-) -> dict[str, FloatArray]:
-    """(C,) mean of each channel of some (1, C, H, W) tensors over all inputs."""
-    rows = [
-        [values.mean(axis=(0, 2, 3), dtype=np.float64) for values in tensors]
-        for tensors in _tensors(model, names, feeds)
-    ]
-    return {name: np.mean(means, axis=0) for name, *means in zip(names, *rows, strict=True)}
 
 
 def _copy(message: Any) -> Any:
