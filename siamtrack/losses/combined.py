@@ -51,11 +51,6 @@ class CombinedLoss:
         """Whether a term reads the features of the online filter."""
         return any(term.loss.needs_filter for term in self.terms)
 
-    @property
-    def needs_only_filter(self) -> bool:
-        """Whether every term reads these features and no other output of the network."""
-        return all(term.loss.needs_filter for term in self.terms)
-
     def __call__(self, output: LossInput, target: LossTarget) -> Tensor:
         """Scalar weighted sum."""
         return self.evaluate(output, target)[0]

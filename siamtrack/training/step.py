@@ -23,14 +23,11 @@ class PairForward(nn.Module):
 
     With `cross`, every exemplar is also correlated with the search crop of another pair of the
     batch. The B outputs of these crossed pairs follow the B of the pairs themselves.
-
-    With `filter_only` nothing is embedded or correlated but the windows of the online filter, for
-    losses that read nothing else; scores are 0 then, and there are no boxes.
     """
 
-    def __init__(self, network: SiameseNetwork, *, cross: bool, filter_only: bool = False) -> None:
+    def __init__(self, network: SiameseNetwork, *, cross: bool) -> None:
         super().__init__()
-        self.network, self.cross, self.filter_only = network, cross, filter_only
+        self.network, self.cross = network, cross
 
     def forward(
         self, z: Tensor, x: Tensor, z_box: Tensor, memory: Tensor | None = None
@@ -45,17 +42,9 @@ class PairForward(nn.Module):
 
         Returns:
             The output for B pairs, or 2 B with `cross`; the (B, E) exemplar embeddings of networks
-            that have them, None with `filter_only`; and with `memory` the (B, M + 1, C, R, R)
-            features of the online filter in these windows and, last, in x.
+            that have them; and with `memory` the (B, M + 1, C, R, R) features of the online filter
+            in these windows and, last, in x.
         """
-        if self.filter_only and memory is not None:
-            windows = torch.cat([memory, x[:, None]], dim=1)  # (B, M + 1, 3, T, T)
-            features = self.network.filter_features(
-                self.network.embed_search(windows.flatten(0, 1))
-            )
-            if features is not None:
-                features = features.unflatten(0, windows.shape[:2])
-                return NetworkOutput(torch.zeros_like(features[:, 0, :1])), None, features
         exemplar = self.network.embed_exemplar(z, target_mask(z_box, self.network.config))
         search = self.network.embed_search(x)
         embedding = getattr(exemplar, "embedding", None)

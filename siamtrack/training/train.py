@@ -146,10 +146,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
             if loop.precision == "float32"
             else torch.autocast(device.type, getattr(torch, loop.precision))
         )
-        filter_only = config.optim.only_filter and loss.needs_only_filter
-        forward: nn.Module = PairForward(
-            network, cross=loop.cross_negatives > 0, filter_only=filter_only
-        )
+        forward: nn.Module = PairForward(network, cross=loop.cross_negatives > 0)
         if loop.compile:
             forward.compile()
         if group.size > 1:
