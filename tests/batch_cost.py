@@ -10,12 +10,18 @@ lengthens both clocks differently. The ratio must be at most 1.5.
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from siamtrack.utils.workers import THREAD_VARIABLES
+
+# As in the processes of a batch; read when numpy is imported. Other threads would wait and count.
+os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
 import cv2
 import numpy as np
