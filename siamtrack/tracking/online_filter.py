@@ -13,12 +13,14 @@ D = 9 C the length of a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from siamtrack.crops import crop_square
 from siamtrack.geometry import CropMap
@@ -63,6 +65,22 @@ _BLOCK_ROWS = 32
 # --- The filter ----------------------------------------------------------------------------------
 
 
+_blas_limit = threadpool_limits.wrap(limits=1, user_api="blas")  # may be entered again and again
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Run numpy's matrix products in the block on one thread.
+
+    OpenBLAS splits even a product of a tenth of a millisecond over all cores. Its threads then spin
+    for tens of milliseconds, waiting for another one, and the network, which comes next, takes half
+    as long again beside them. Where blocks of several threads overlap, the first one sets and lifts
+    the limit.
+    """
+    with _blas_limit:
+        yield
+
+
 class FilterResponse(NamedTuple):
     """Response of the filter to one search window; about 1 at the target and 0 elsewhere."""
 
@@ -93,6 +111,7 @@ class OnlineFilter:
     damping: float
 
     @classmethod
+    @one_blas_thread()
     def from_first_frame(cls, features: Float32Array, centers_xy: FloatArray) -> OnlineFilter:
         """Learn windows of the first frame.
 
@@ -125,6 +144,7 @@ class OnlineFilter:
         """Response to the (C, R, R) features of one search window."""
         return respond_each([self], features[None])[0]
 
+    @one_blas_thread()
     def updated(
         self,
         features: Float32Array,

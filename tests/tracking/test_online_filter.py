@@ -5,6 +5,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from siamtrack.tracking import online_filter as of
 from siamtrack.tracking.online_filter import (
@@ -491,3 +492,29 @@ def test_the_guises_differ_and_keep_the_target_in_the_window():
     assert len({crop.tobytes() for crop in crops}) == len(AUGMENTATIONS)
     for augmentation in AUGMENTATIONS:
         assert max(map(abs, augmentation.shift)) < 0.4
+
+
+# --- Threads --------------------------------------------------------------------------------------
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_it_learns_on_one_thread_and_leaves_as_many_as_before(online_filter, features, monkeypatch):
+    """Threads of OpenBLAS that wait for more work would slow down the network."""
+    seen = []
+
+    def spy(*arguments):
+        seen.append(blas_threads())
+        return conjugate_gradients(*arguments)
+
+    monkeypatch.setattr(of, "conjugate_gradients", spy)
+    with threadpool_limits(3, "blas"):
+        if not blas_threads():
+            pytest.skip("the threads of numpy's BLAS cannot be set")
+        OnlineFilter.from_first_frame(features, CENTERS)
+        mixed = online_filter.respond(features[0]).mixed
+        online_filter.updated(features[0], CENTERS[0], mixed, lr=0.1)
+        assert blas_threads() == {3}
+    assert seen == [{1}, {1}]
