@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from siamtrack.errors import SiamTrackError
+from siamtrack.errors import InvalidFrameError, SiamTrackError
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.tracking.tracker import Tracker
@@ -137,7 +137,10 @@ def test_several_targets_in_any_order_of_calls(engine: Any, made: list[Any]) -> 
         except SiamTrackError as error:
             assert "\n" not in str(error)
             assert tracker.targets == before
-    results = tracker.update(scene(3))
+    try:
+        results = tracker.update(scene(3))
+    except InvalidFrameError:  # the only target left was given on a frame of another shape
+        return
     assert tuple(results) == tracker.targets
     for result in results.values():
         check_result(result, scene(3))

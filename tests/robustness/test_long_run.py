@@ -109,11 +109,11 @@ def draw(rows: list[tuple[int, float, float, float]]) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     above.plot(frame, memory)
-    above.set(ylabel="resident memory, MB", ylim=(0, None))
+    above.set(ylabel="resident memory, MB", ylim=(0, 1.2 * memory.max()))
     below.plot(frame, median, color="0.7", label="by the clock, median")
     below.plot(frame, cpu, label="CPU, mean")
     below.set(ylabel="ms per frame", xlabel="frame", ylim=(0, None))
-    below.legend(loc="lower right")
+    below.legend(loc="upper right")
     figure.savefig(FIGURES / "long_run.png", dpi=110)
 
 
