@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from siamtrack.cli import cli
+from siamtrack.cli import cli, main
 from siamtrack.video.tables import CSV_HEADER, read_boxes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,6 +110,31 @@ def test_tables_of_boxes_can_be_read(tmp_path: Path) -> None:
 
 def test_csv_header_is_the_one_written() -> None:
     assert f"`{CSV_HEADER}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_commands_of_batch_and_formats_do_what_their_pages_say(clip: Path) -> None:
+    folder, ran = clip.parent, 0
+    (folder / "clips.csv").write_text('clip,boxes\nclip.mp4,"120,80,60,90;300,90,50,80"\n')
+    for page in ("howto/batch.md", "formats.md"):
+        lines = "".join(code(ROOT / "docs" / page, "sh")).splitlines()
+        for line in (line.split("  #")[0] for line in lines):
+            # Of the batches, the one with --formats; a cluster and the studio have their own tests.
+            if not re.match(r"siamtrack (convert (?!clip)|batch .*(--formats|--status))", line):
+                continue
+            # The size stands for that of the reader's clip, and the files for those of programs.
+            words = shlex.split(line.replace("1280,720", "480,240"))[1:]
+            for made, needed in (
+                ("results/clip.csv", "out.csv"),
+                ("out.xml", "annotations.xml"),
+                ("results/clip.mot/gt/gt.txt", "gt.txt"),
+            ):
+                if needed in words:
+                    shutil.copy(folder / made, folder / needed)
+            assert main(words) == 0, line
+            ran += 1
+    assert ran == 7
+    assert len((folder / "results" / "clip.csv").read_text().splitlines()) == 1 + 4 * 2
+    assert (folder / "mot" / "img1" / "000004.jpg").exists()
 
 
 LINKS = [
