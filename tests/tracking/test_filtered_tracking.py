@@ -654,7 +654,7 @@ def bouncing(step, frames, size=(300, 420)):
 def test_a_target_that_jumps_by_more_than_its_size_in_every_frame_is_followed():
     """By 1.4 of its size, in a clip of few frames per second."""
     places = bouncing((48, 30), 30)
-    results = follow(siamtrack.load(device="cpu"), Film(), places)
+    results = follow(siamtrack.load(device="cpu", engine="onnx"), Film(), places)
     overlaps = [overlap(r, at) for r, at in zip(results, places[1:], strict=True)]
     assert min(overlaps) > 0.4 and np.mean(overlaps) > 0.6
     assert "lost" not in {r.status for r in results} and results[-1].status == "tracked"
@@ -666,7 +666,7 @@ def test_the_second_look_follows_jumps_that_leave_the_window():
     places = [corners[k // 5] for k in range(20)]
 
     def found(**changes):
-        results = follow(siamtrack.load(device="cpu", **changes), Film(), places)
+        results = follow(siamtrack.load(device="cpu", engine="onnx", **changes), Film(), places)
         return [overlap(results[k + 1], places[k + 2]) > 0.5 for k in (4, 9, 14)]
 
     assert found() == [True] * 3
@@ -675,7 +675,7 @@ def test_the_second_look_follows_jumps_that_leave_the_window():
 
 def test_background_does_not_replace_a_hidden_target():
     places = [(60 + 4 * k, 120) for k in range(12)]
-    tracker = siamtrack.load(device="cpu")
+    tracker = siamtrack.load(device="cpu", engine="onnx")
     results = follow(tracker, Film(), [*places, *[None] * 20, *[(108, 120)] * 10])
     hidden, back = results[11:31], results[31:]
     assert "tracked" not in {r.status for r in hidden[2:]}
@@ -685,7 +685,7 @@ def test_background_does_not_replace_a_hidden_target():
 
 def test_a_target_that_leaves_is_lost_and_found_when_it_comes_back():
     away = [(300 + 4 * k, 120) for k in range(45)]  # the frame ends at 420
-    tracker = siamtrack.load(device="cpu")
+    tracker = siamtrack.load(device="cpu", engine="onnx")
     results = follow(tracker, Film(), away)
     assert {r.status for r in results[:15]} == {"tracked"}
     assert results[-1].status == "lost"
@@ -699,7 +699,7 @@ def test_a_target_that_leaves_is_lost_and_found_when_it_comes_back():
 def test_after_a_cut_the_target_is_lost_until_the_shot_comes_back():
     """In the other shot something of its size moves nearby."""
     places = [(60 + 4 * k, 120) for k in range(12)]
-    film, tracker = Film(), siamtrack.load(device="cpu")
+    film, tracker = Film(), siamtrack.load(device="cpu", engine="onnx")
     follow(tracker, film, places)
     x, y = places[-1]
     cut = [
