@@ -1,6 +1,8 @@
 """The tracker with its online filter: what it learns, the second look, cuts, and what is lost.
 
-First with an engine that sees every colored thing alike, then with the bundled weights.
+First with an engine that sees every colored thing alike, then with the bundled weights, in f32 with
+ONNX Runtime: `auto` depends on the CPU, and bf16 decides otherwise where a rule is close to its
+limit.
 """
 
 import pickle
