@@ -29,12 +29,12 @@ from tqdm import tqdm
 
 from siamtrack.crops import crop_window
 from siamtrack.data.datasets import open_dataset
-from siamtrack.data.sequence import Dataset, Stamp, VideoSequence, stamp_files
+from siamtrack.data.sequence import Dataset, VideoSequence, stamp_files
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import Float32Array, FloatArray, Image, IntArray
 from siamtrack.utils.config import build, check_ranges, ranged
-from siamtrack.utils.files import atomic_path, sha256, to_bytes
+from siamtrack.utils.files import Stamp, atomic_path, sha256, to_bytes
 
 logger = logging.getLogger(__name__)
 

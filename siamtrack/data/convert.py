@@ -43,6 +43,7 @@ from siamtrack.data.formats.tracks import (
 )
 from siamtrack.data.formats.voc import read_voc, write_voc
 from siamtrack.data.formats.yolo import read_yolo, write_yolo, write_yolo_tracks
+from siamtrack.data.project_files import SNAPSHOT
 from siamtrack.errors import ConfigError, DatasetError, OutputError, VideoError
 from siamtrack.utils.files import atomic_path, atomic_write, to_bytes
 from siamtrack.utils.images import is_image
@@ -254,7 +255,7 @@ FORMATS: dict[str, TrackFormat] = {
         "project of siamtrack studio",
         read_studio,
         write_studio,
-        "project.json",
+        SNAPSHOT,
         (),
         # A key frame is certain, whatever the score of its row was.
         frozenset({"labels", "occluded", "key frames", "track ids"}),
@@ -750,7 +751,7 @@ _MARKS = {
 """What a folder holds, and the format that it is a mark of."""
 
 _FILES = (
-    "project.json",
+    SNAPSHOT,
     "annotations.xml",
     "annotations.json",
     "tasks.json",

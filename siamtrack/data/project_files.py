@@ -21,6 +21,8 @@ from siamtrack.utils.files import parse_json
 
 FORMAT, FORMAT_VERSION = "siamtrack-project", 1
 SNAPSHOT, JOURNAL, RUNS = "project.json", "journal.jsonl", "runs"
+PROJECT_SUFFIX = ".siamtrack"
+"""What the name of a clip gets for its project, which lies beside it."""
 
 
 @dataclass(slots=True)

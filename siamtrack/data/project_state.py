@@ -19,6 +19,8 @@ choice], ...]], ["run", run, {...}] or ["labels", [...]]; None at the end remove
 
 COLORS = 12
 """Colors of targets, which the page has by number."""
+MAX_TEXT = 200
+"""Characters of a name or a label."""
 
 
 @dataclass(frozen=True, slots=True)

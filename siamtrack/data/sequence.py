@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
 from siamtrack.errors import ConfigError, DatasetError, Problem, dataset_error
 from siamtrack.types import BoolArray, FloatArray, Image
-from siamtrack.utils.files import stamp
+from siamtrack.utils.files import Stamp, stamp
 from siamtrack.video.random_access import Frames
 
 _log = logging.getLogger(__name__)
@@ -106,10 +106,6 @@ class VideoSequence:
     def image_key(self, index: int = 0) -> str:
         """Identity of a frame: equal for all objects of one image, different otherwise."""
         return self.frames.key(index)
-
-
-Stamp: TypeAlias = tuple[str, int, int]
-"""What `siamtrack.utils.files.stamp` returns."""
 
 
 def stamp_files(frames: Frames, known: dict[Path, Stamp] | None = None) -> list[Stamp]:

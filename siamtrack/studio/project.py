@@ -16,6 +16,7 @@ import numpy as np
 
 from siamtrack.data.project_state import (
     COLORS,
+    MAX_TEXT,
     Edit,
     ProjectState,
     RunInfo,
@@ -46,7 +47,6 @@ from siamtrack.types import Box
 
 MIN_SIDE_PX = 2.0
 BOX_DIGITS = 2
-MAX_TEXT = 200
 MAX_LABELS = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _FLAGS = ("hidden", "locked")

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from siamtrack.data.project_files import PROJECT_SUFFIX
 from siamtrack.data.project_state import Edit, RunInfo, apply_edits
 from siamtrack.errors import SiamTrackError, VideoError, shown
 from siamtrack.studio.frames import FrameService, Shot, ShotCache, load_index, save_index
@@ -859,7 +860,7 @@ def project_folder(location: str, parent: Path | None) -> Path:
     path = Path(os.path.expanduser(location)).absolute()
     if parent is None:
         name = "frames" if any(sign in path.name for sign in "*?[%") else path.name
-        return path.with_name(f"{name}.siamtrack")
+        return path.with_name(name + PROJECT_SUFFIX)
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
     stem = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in path.stem)
     return parent.expanduser() / f"{stem or 'clip'}-{digest}"

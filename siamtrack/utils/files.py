@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from uuid import uuid4
 
 from siamtrack.errors import OutputError, shown
@@ -90,8 +90,12 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             yield entry
 
 
-def stamp(path: Path) -> tuple[str, int, int]:
-    """Name, size and time of a file in ns, which tell whether it has changed; -1 if it is gone."""
+Stamp: TypeAlias = tuple[str, int, int]
+"""Name, size and time of a file in ns, which tell whether it has changed; -1 if it is gone."""
+
+
+def stamp(path: Path) -> Stamp:
+    """The stamp of a file as it is now."""
     try:
         found = path.stat()
     except OSError:

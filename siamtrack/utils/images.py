@@ -14,7 +14,7 @@ import numpy as np
 
 from siamtrack.errors import DatasetError
 from siamtrack.types import Image
-from siamtrack.utils.files import stamp
+from siamtrack.utils.files import Stamp, stamp
 from siamtrack.utils.levels import SAMPLES, Levels, RawImage
 from siamtrack.utils.picture_files import (
     StackError,
@@ -139,7 +139,7 @@ def match_pictures(pattern: Path) -> list[Path]:
     return []
 
 
-def stamp_source(source: Path) -> list[tuple[str, int, int]]:
+def stamp_source(source: Path) -> list[Stamp]:
     """Stamps of a file, of all that is in a folder, or of the files of a pattern."""
     files = [source] if source.exists() else match_pictures(source)
     if source.is_dir():

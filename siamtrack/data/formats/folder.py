@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from siamtrack.data.formats.studio import read_project
+from siamtrack.data.project_files import PROJECT_SUFFIX, SNAPSHOT
 from siamtrack.data.sequence import Dataset, DatasetSpec, VideoSequence, fractions_problem
 from siamtrack.errors import DatasetError, Problem, dataset_error
 from siamtrack.types import FloatArray
@@ -194,8 +195,8 @@ def _annotations_of(clip: Path) -> list[Path]:
             if p.suffix.lower() in VIDEO_SUFFIXES or p.is_dir() or _is_stack(p)
         }
         found = [p for p in inside if p.stem not in clips and _holds_boxes(p)]
-    project = clip.with_name(f"{clip.name}.siamtrack")
-    return found or [project] * (project / "project.json").is_file()
+    project = clip.with_name(clip.name + PROJECT_SUFFIX)
+    return found or [project] * (project / SNAPSHOT).is_file()
 
 
 def _targets_of(

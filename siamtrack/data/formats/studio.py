@@ -29,6 +29,7 @@ from siamtrack.data.project_files import (
 )
 from siamtrack.data.project_state import (
     COLORS,
+    MAX_TEXT,
     Edit,
     RunInfo,
     TargetInfo,
@@ -43,7 +44,6 @@ from siamtrack.video.tables import TableRow
 
 IMPORT_IOU = 0.9
 """Key frames of an import: as few as straight lines between them need to overlap so much."""
-MAX_LABEL = 200
 
 
 def read_project(folder: str | Path) -> list[TableRow]:
@@ -170,7 +170,7 @@ def import_edits(
     for old, rows in targets.items():
         number = next_target + len(created)
         created.append(number)
-        info = TargetInfo(f"target {old}", rows[0].label[:MAX_LABEL], number % COLORS)
+        info = TargetInfo(f"target {old}", rows[0].label[:MAX_TEXT], number % COLORS)
         edits.append(["target", number, asdict(info)])
         marks = _key_frames(rows, only_keys=only_keys)
         between = [row for row in rows if row.frame not in marks]

@@ -185,7 +185,7 @@ def pseudo_label(
             _remove_labels(name, clip, out)
             report = None
         if report is None or report["result"] == "unreadable":  # it may have been mended
-            report = _label_clip(name, clip, out, tracker, config)
+            report = _label_clip(name, clip, files, out, tracker, config)
             with defer_interrupts():
                 atomic_write(path, json.dumps(report, indent=1) + "\n")
                 _write_table(out)
@@ -200,12 +200,15 @@ def pseudo_label(
 
 
 def _label_clip(
-    name: str, clip: Path, out: Path, tracker: Tracker, config: PseudoLabelConfig
+    name: str, clip: Path, files: str, out: Path, tracker: Tracker, config: PseudoLabelConfig
 ) -> dict[str, Any]:
-    """Label a clip, write its boxes and sheets, and return its report."""
+    """Label a clip, write its boxes and sheets, and return its report.
+
+    `files` is the `_fingerprint` of the clip.
+    """
     report: dict[str, Any] = {
         "clip": str(clip.resolve()),
-        "files": _fingerprint(clip),
+        "files": files,
         "result": "",
         "start_boxes": [],
     }
