@@ -602,3 +602,22 @@ def test_tracking_is_stopped_and_survives_a_server_that_is_killed(
     expect(moving).to_be_visible()
     person.press("Escape")
     person.tracked()
+
+
+def test_a_server_that_ends_in_the_middle_of_an_answer_is_gone(
+    meet: Callable[..., Person], studio: Studio
+) -> None:
+    person = meet()
+    person.open(studio, "meadow.mp4")
+    # The head of an answer arrives, its body does not.
+    found = person.page.evaluate(
+        """async () => {
+          const { Api } = await import("/page/api.js");
+          const torn = () => new ReadableStream({ start: (c) => c.error(new TypeError("Failed to fetch")) });
+          window.fetch = async () => new Response(torn());
+          const api = new Api();
+          const failures = [api.session(), api.track(0, 0, 0, 1), api.picture(0, 0, "", undefined)];
+          return (await Promise.allSettled(failures)).map(({ reason }) => [reason.status, reason.message]);
+        }"""
+    )
+    assert found == [[0, "siamtrack does not answer"]] * 3

@@ -44,26 +44,29 @@ export class Api {
     this.onLink = () => {};
   }
 
-  /** @param {string} path @param {RequestInit} [options] @returns {Promise<Response>} */
-  async request(path, options = {}) {
+  /**
+   * The body of an answer. A server that ends in the middle of it is gone like one that never answered.
+   * @param {string} path @param {"json" | "blob" | "arrayBuffer"} kind @param {RequestInit} [options] @returns {Promise<any>}
+   */
+  async request(path, kind, options = {}) {
     /** @type {Record<string, string>} */
     const headers = { Authorization: `Bearer ${this.token}`, .../** @type {Record<string, string>} */ (options.headers) };
     if (this.connection) headers["X-Siamtrack-Connection"] = this.connection;
-    let reply;
+    let reply, body;
     try {
       reply = await fetch(path, { ...options, headers });
+      body = await (reply.ok ? reply[kind]() : reply.json().catch(() => ({})));
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
       throw new ApiError(0, "gone", "siamtrack does not answer");
     }
-    if (reply.ok) return reply;
-    const body = await reply.json().catch(() => ({}));
+    if (reply.ok) return body;
     throw new ApiError(reply.status, body.error?.code ?? "unknown", body.error?.message ?? `the server answered ${reply.status}`);
   }
 
   /** @param {string} path @param {RequestInit} [options] */
-  async get(path, options) {
-    return (await this.request(path, options)).json();
+  get(path, options) {
+    return this.request(path, "json", options);
   }
 
   /** @param {string} path @param {unknown} body */
@@ -84,8 +87,8 @@ export class Api {
   }
 
   /** @param {number} clip @param {number} target @param {number} first @param {number} last @returns {Promise<ArrayBuffer>} */
-  async track(clip, target, first, last) {
-    return (await this.request(`/api/clips/${clip}/track?target=${target}&first=${first}&last=${last}&as=binary`)).arrayBuffer();
+  track(clip, target, first, last) {
+    return this.request(`/api/clips/${clip}/track?target=${target}&first=${first}&last=${last}&as=binary`, "arrayBuffer");
   }
 
   /** @param {number} clip @param {number} target @param {number} first @param {number} last */
@@ -104,8 +107,8 @@ export class Api {
   }
 
   /** @param {number} clip @param {number} frame @param {string} query @param {AbortSignal} signal @returns {Promise<Blob>} */
-  async picture(clip, frame, query, signal) {
-    return (await this.request(`/api/clips/${clip}/frames/${frame}?${query}`, { signal })).blob();
+  picture(clip, frame, query, signal) {
+    return this.request(`/api/clips/${clip}/frames/${frame}?${query}`, "blob", { signal });
   }
 
   /** @param {number} clip @param {File} file @param {string} format "" = by content @param {string} thin */
@@ -121,7 +124,7 @@ export class Api {
 
   /** Saves a finished export under `name`. @param {string} id @param {string} name */
   async download(id, name) {
-    save(await (await this.request(`/api/exports/${id}`)).blob(), name);
+    save(await this.request(`/api/exports/${id}`, "blob"), name);
   }
 
   /** Opens the WebSocket, and again two seconds after it closed. */
