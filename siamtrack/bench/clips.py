@@ -1,32 +1,37 @@
 """Whole clips as users run them: the start, every frame, lost ones too; decoding apart.
 
-In order: one tracker over a clip, all trackers in turns, the report and its tables.
+In order: one tracker over a clip, the same in a process of its own, all trackers in turns, the
+report and its tables.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from siamtrack.api import DEFAULT_WEIGHTS, options_for, read_source
+from siamtrack.api import DEFAULT_WEIGHTS
 from siamtrack.bench.report import BenchConfig, OnTurn, align, given_threads
 from siamtrack.bench.stages import Clock, cpu_threads, run_name
 from siamtrack.data.datasets import KINDS, open_dataset
 from siamtrack.data.sequence import VideoSequence
-from siamtrack.engines import make_engine
 from siamtrack.errors import DatasetError, EvaluationError
 from siamtrack.evaluation.runs import TimedTracker
 from siamtrack.evaluation.trackers import EvaluatedTracker, OpenCvTracker, TrackerSpec
 from siamtrack.evaluation.views import PLAIN, view_of
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import Image
+from siamtrack.utils.files import Closing
+from siamtrack.utils.workers import TaskFailure, WorkerPool
 
 FOLLOWED, UNCERTAIN, VERIFIED, LOST = "followed", "uncertain", "verified", "lost"
 FRAME_KINDS = (FOLLOWED, UNCERTAIN, VERIFIED, LOST)
@@ -55,8 +60,22 @@ class ClipTimes:
         return (1 + len(self.frames_s)) / max(self.init_s + sum(self.frames_s), 1e-9)
 
 
+class Run(Protocol):
+    """One tracker on clip after clip, in turns of `TURN_FRAMES` frames."""
+
+    name: str
+    threads: int
+    times: ClipTimes
+
+    def start(self, sequence: VideoSequence) -> None:
+        """Be ready for a clip; what that takes, such as reading a rival's files, is not timed."""
+
+    def turn(self) -> None:
+        """Track the next frames of the clip."""
+
+
 class ClipRun:
-    """One tracker on clip after clip.
+    """A `Run` in this process.
 
     Args:
         name: as the tables show it.
@@ -73,14 +92,15 @@ class ClipRun:
         threads: int,
         clock: Clock = time.perf_counter,
     ) -> None:
-        self.name, self.threads = name, threads
+        self.name, self.threads, self.times = name, threads, ClipTimes()
         self._given, self._clock = tracker, clock
         self._tracker: EvaluatedTracker | None = None
         self._frame = 0
 
     def start(self, sequence: VideoSequence) -> None:
-        """Be ready for a clip; what that takes, such as reading a rival's files, is not timed."""
+        """See `Run`."""
         self._sequence, self._frame = sequence, 0
+        self._images = iter(sequence.iter_frames())
         self.times = ClipTimes()
         with cpu_threads(self.threads):  # some choose their threads when they are built
             given = self._given
@@ -88,6 +108,12 @@ class ClipRun:
             if isinstance(self._tracker, OpenCvTracker):
                 self._tracker.prepare()
         self._timed = TimedTracker(self._tracker, clock=self._clock)
+
+    def turn(self) -> None:
+        """See `Run`."""
+        images = list(islice(self._images, TURN_FRAMES))  # decoded before anything is timed
+        with cpu_threads(self.threads):
+            self.step(images)
 
     def step(self, images: Iterable[Image]) -> None:
         """Track the next frames; the first one of a clip starts the tracker on the true box.
@@ -125,6 +151,82 @@ def _searching(tracker: Tracker | None) -> str:
 def _kind_now(tracker: Tracker) -> str:
     state = tracker.state
     return UNCERTAIN if state and state.status_filter.status != "tracked" else FOLLOWED
+
+
+# -- One tracker in a process of its own
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSetup:
+    """What a process is told of its tracker and of the clips."""
+
+    name: str
+    tracker: TrackerSpec
+    threads: int
+    dataset: str
+    most_frames: int | None
+
+
+class ProcessRun(Closing):
+    """A `Run` in a process of its own, as users run trackers.
+
+    In one process they are slowed down by each other: OpenCV's threads, for one, wait for the next
+    frame by spinning, and take a fifth of the speed of whatever comes next.
+    """
+
+    def __init__(self, setup: ProcessSetup) -> None:
+        self.name, self.threads, self.times = setup.name, setup.threads, ClipTimes()
+        self._pool = WorkerPool(
+            "siamtrack.bench.clips:run_turn", setup, workers=1, threads=None,
+            start_timeout_s=None, task_timeout_s=None,
+        )  # fmt: skip
+
+    def start(self, sequence: VideoSequence) -> None:
+        """See `Run`."""
+        self._clip, self._starts = sequence.name, True
+
+    def turn(self) -> None:
+        """See `Run`."""
+        task = {"clip": self._clip, "starts": self._starts}
+        self._pool.run([[task]], on_result=self._keep)
+        self._starts = False
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.close()
+
+    def _keep(self, worker: int, task: Any, result: Any, failure: TaskFailure | None) -> None:
+        if failure is not None:
+            reason = str(failure)
+            # What the tracker itself raised names tracker and clip.
+            told = failure.kind == "error"
+            raise EvaluationError(reason if told else f"{self.name} on {self._clip}: {reason}")
+        self.times = ClipTimes(**result)
+
+
+def run_turn(
+    setup: Mapping[str, Any], task: Mapping[str, Any], heartbeat: Callable[[int], None]
+) -> ClipTimes:
+    """One turn in the process of a `ProcessRun`: the times of the clip so far."""
+    heartbeat(0)
+    run, clips = _run_of(json.dumps(setup))
+    if task["starts"]:
+        run.start(clips[task["clip"]])
+    run.turn()
+    return run.times
+
+
+@lru_cache(maxsize=1)
+def _run_of(setup_json: str) -> tuple[ClipRun, dict[str, VideoSequence]]:
+    """The run of this process and its clips, kept from turn to turn."""
+    plain = json.loads(setup_json)
+    setup = ProcessSetup(**{**plain, "tracker": TrackerSpec(**plain["tracker"])})
+    spec = setup.tracker
+    # Of ours the network is compiled once; others are built anew for every clip.
+    built = spec.build() if spec.is_ours else None
+    tracker = built if isinstance(built, Tracker) else spec
+    clips = {clip.name: clip for clip in read_clips(setup.dataset, setup.most_frames)}
+    return ClipRun(setup.name, tracker, threads=setup.threads), clips
 
 
 # -- All trackers in turns
@@ -194,19 +296,33 @@ def benchmark_clips(
             read.
     """
     clips = read_clips(dataset, most_frames)
-    runs = _make_runs(config)
-    turns = sum(math.ceil(len(clip) / TURN_FRAMES) for clip in clips) * len(runs)
+    setups = [
+        ProcessSetup(name, spec, threads, dataset, most_frames)
+        for name, spec, threads in name_trackers(config)
+    ]
+    with ExitStack() as processes:
+        runs = [processes.enter_context(ProcessRun(setup)) for setup in setups]
+        return take_turns(runs, dataset, clips, on_turn)
+
+
+def take_turns(
+    runs: Sequence[Run],
+    dataset: str,
+    clips: Sequence[VideoSequence],
+    on_turn: OnTurn = lambda total: None,
+) -> ClipsReport:
+    """Let every run track every clip, in turns, while the others wait."""
+    parts = [math.ceil(len(clip) / TURN_FRAMES) for clip in clips]
     taken: list[list[ClipTimes]] = [[] for _ in runs]
     number = 0
-    for clip in clips:
+    for clip, count in zip(clips, parts, strict=True):
         for run in runs:
             run.start(clip)
-        for images in _parts(clip.iter_frames(), TURN_FRAMES):
+        for _ in range(count):
             # Every other turn goes in reverse order: no tracker always follows the same one.
             for run in reversed(runs) if number % 2 else runs:
-                with cpu_threads(run.threads):
-                    run.step(images)
-                on_turn(turns)
+                run.turn()
+                on_turn(sum(parts) * len(runs))
             number += 1
         for times, run in zip(taken, runs, strict=True):
             times.append(run.times)
@@ -240,39 +356,42 @@ def _trackable(sequence: VideoSequence, most_frames: int | None) -> VideoSequenc
     return part if len(part) > 1 else None
 
 
-def _make_runs(config: BenchConfig) -> list[ClipRun]:
-    """Our tracker on every engine with every number of threads, then the other trackers."""
-    weights = DEFAULT_WEIGHTS if config.weights is None else config.weights
-    source, tuned = read_source(weights)
-    options = options_for(source, tuned)
-    runs = []
-    for name in config.engines or ("auto",):
+def name_trackers(config: BenchConfig) -> list[tuple[str, TrackerSpec, int]]:
+    """Name, tracker and threads of every run: ours on every engine, then the others.
+
+    Each is built once, because only then is known which engine `auto` is, and what is missing.
+
+    Raises:
+        SiamTrackError: the weights, an engine or a tracker cannot be used.
+    """
+    weights = str(DEFAULT_WEIGHTS if config.weights is None else config.weights)
+    named = []
+    for engine in config.engines or ("auto",):
         for threads in config.threads:
-            engine = make_engine(source, engine=name, device=config.device, threads=threads)
-            label = f"{Path(weights).stem} {run_name(engine)}"
-            runs.append(ClipRun(label, Tracker(engine, options), threads=threads))
+            options: dict[str, str | int] = {
+                "engine": engine, "device": config.device, "threads": threads,
+            }  # fmt: skip
+            spec = TrackerSpec(weights, options).with_full_paths()
+            name = f"{Path(weights).stem} {_engine_of(spec.build())}"
+            named.append((name, spec, threads))
     for spec in config.trackers:
         for threads in config.threads:
-            # Of ours the network is compiled once; others are built anew for every clip.
-            built = given_threads(spec, threads).build() if spec.is_ours else spec
-            ours = built if isinstance(built, Tracker) else None
-            label = f"{spec.label} {run_name(ours.engine)}" if ours else spec.label
-            runs.append(ClipRun(label, ours or spec, threads=threads))
-    return runs
+            given = given_threads(spec, threads).with_full_paths()
+            engine = _engine_of(given.build())
+            named.append((f"{spec.label} {engine}" if engine else spec.label, given, threads))
+    return named
 
 
-def _parts(images: Iterable[Image], count: int) -> Iterator[list[Image]]:
-    """Lists of so many decoded frames, the last one perhaps shorter."""
-    images = iter(images)
-    while part := list(islice(images, count)):
-        yield part
+def _engine_of(tracker: EvaluatedTracker) -> str:
+    """Engine and precision of one of our trackers; "" for others."""
+    return run_name(tracker.engine) if isinstance(tracker, Tracker) else ""
 
 
 # -- The report
 
 
 def _rows(
-    runs: Sequence[ClipRun], taken: Sequence[Sequence[ClipTimes]], clips: Sequence[VideoSequence]
+    runs: Sequence[Run], taken: Sequence[Sequence[ClipTimes]], clips: Sequence[VideoSequence]
 ) -> list[ClipsRow]:
     rows = []
     for run, times in zip(runs, taken, strict=True):

@@ -121,7 +121,8 @@ class TrackerSpec:
     @property
     def is_ours(self) -> bool:
         """Whether it is named by weights of ours."""
-        return self.name not in ("identity", NANOTRACK) and ":" not in self.name
+        named = os.path.splitdrive(self.name)[1]  # the colon of a drive is part of a path
+        return self.name not in ("identity", NANOTRACK) and ":" not in named
 
     @property
     def is_nanotrack(self) -> bool:

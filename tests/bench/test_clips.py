@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from dataclasses import replace
 
 import cv2
@@ -11,7 +12,13 @@ import pytest
 import torch
 
 from siamtrack.bench import clips as bench_clips
-from siamtrack.bench.clips import ClipRun, benchmark_clips, median_interval, read_clips
+from siamtrack.bench.clips import (
+    ClipRun,
+    benchmark_clips,
+    median_interval,
+    read_clips,
+    take_turns,
+)
 from siamtrack.bench.report import BenchConfig
 from siamtrack.cli import main
 from siamtrack.data.synthetic import small_scene
@@ -83,18 +90,14 @@ def logged(monkeypatch):
     monkeypatch.setattr(Logged, "now_s", 0.0)
     monkeypatch.setattr(bench_clips, "TURN_FRAMES", 2)
     monkeypatch.setattr(TrackerSpec, "build", lambda spec: Logged(**spec.options))
-    monkeypatch.setattr(
-        bench_clips,
-        "_make_runs",
-        lambda config: [
-            ClipRun(spec.options["name"], spec, threads=1, clock=lambda: Logged.now_s)
-            for spec in config.trackers
-        ],
-    )
-    specs = (("a", 1.0), ("b", 0.5))
-    return BenchConfig(
-        trackers=tuple(TrackerSpec("m:C", {"name": name, "cost": cost}) for name, cost in specs)
-    )
+    return [
+        ClipRun(name, TrackerSpec("m:C", {"name": name, "cost": cost}), threads=1, clock=clock)
+        for name, cost in (("a", 1.0), ("b", 0.5))
+    ]
+
+
+def clock():
+    return Logged.now_s
 
 
 def test_a_clip_starts_at_its_first_box(folder):
@@ -116,7 +119,7 @@ def test_without_a_clip_to_track_it_says_what_is_needed(tmp_path):
 
 def test_trackers_take_turns_on_every_frame_of_every_clip(folder, logged):
     turns = []
-    benchmark_clips(logged, str(folder), on_turn=turns.append)
+    take_turns(logged, "set", read_clips(str(folder)), turns.append)
     assert turns == [2 * (3 + 2)] * 10
     assert Logged.made == 4  # each of them anew for every clip
     names = [name for name, _ in itertools.groupby(entry[0] for entry in Logged.log)]
@@ -128,7 +131,7 @@ def test_trackers_take_turns_on_every_frame_of_every_clip(folder, logged):
 
 
 def test_speed_counts_the_start_and_ratios_are_to_the_first(folder, logged):
-    report = benchmark_clips(logged, str(folder))
+    report = take_turns(logged, "set", read_clips(str(folder)))
     a, b = report.rows
     assert a.clips_fps == {"set/one": 6 / 15, "set/two": 4 / 13}
     assert a.fps == pytest.approx((6 / 15 + 4 / 13) / 2)
@@ -166,7 +169,64 @@ def test_frames_are_told_apart_by_what_the_tracker_did(folder):
 def test_a_tracker_that_fails_is_named_with_its_clip(folder, logged, monkeypatch):
     monkeypatch.setattr(Logged, "update", lambda self, image: None)
     with pytest.raises(EvaluationError, match="a on set/one: frame 1: update returned None"):
-        benchmark_clips(logged, str(folder))
+        take_turns(logged, "set", read_clips(str(folder)))
+
+
+TRACKERS = """
+import os
+
+
+class Still:
+    def __init__(self, log=""):
+        self.log, self.frame = log, 0
+
+    def init(self, image, box):
+        self.box = box
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(f"{os.getpid()}\\n")
+
+    def update(self, image):
+        self.frame += 1
+        return self.box
+
+
+class Fails(Still):
+    def update(self, image):
+        if self.frame == 1:
+            raise RuntimeError("it broke")
+        return super().update(image)
+
+
+class Dies(Still):
+    def update(self, image):
+        os._exit(7)
+"""
+
+
+def test_every_tracker_has_a_process_of_its_own(folder, weights, tmp_path):
+    (tmp_path / "mine.py").write_text(TRACKERS)
+    log = tmp_path / "log.txt"
+    two = (TrackerSpec(f"{tmp_path / 'mine.py'}:Still", {"log": str(log)}),) * 2
+    report = benchmark_clips(BenchConfig(str(weights), trackers=two), str(folder))
+    assert [row.update.calls for row in report.rows] == [8, 8, 8]
+    first, second, again, other = log.read_text().split()  # two clips
+    assert (first, second) in ((again, other), (other, again))
+    assert len({first, second, str(os.getpid())}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Fails", "Fails on set/one: frame 2: .*it broke"),
+        ("Dies", "Dies on set/one: its process died .*exit code 7"),
+    ],
+)
+def test_what_ends_a_tracker_in_its_process_is_told(name, message, folder, weights, tmp_path):
+    (tmp_path / "mine.py").write_text(TRACKERS)
+    broken = TrackerSpec(f"{tmp_path / 'mine.py'}:{name}")
+    with pytest.raises(EvaluationError, match=message):
+        benchmark_clips(BenchConfig(str(weights), trackers=(broken,)), str(folder))
 
 
 def test_the_interval_of_the_median_covers_it_as_often_as_it_says():

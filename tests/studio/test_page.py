@@ -613,11 +613,13 @@ def test_a_server_that_ends_in_the_middle_of_an_answer_is_gone(
     found = person.page.evaluate(
         """async () => {
           const { Api } = await import("/page/api.js");
-          const torn = () => new ReadableStream({ start: (c) => c.error(new TypeError("Failed to fetch")) });
+          const end = (torn) => torn.error(new TypeError("Failed to fetch"));
+          const torn = () => new ReadableStream({ start: end });
           window.fetch = async () => new Response(torn());
           const api = new Api();
-          const failures = [api.session(), api.track(0, 0, 0, 1), api.picture(0, 0, "", undefined)];
-          return (await Promise.allSettled(failures)).map(({ reason }) => [reason.status, reason.message]);
+          const calls = [api.session(), api.track(0, 0, 0, 1), api.picture(0, 0, "", undefined)];
+          const told = ({ reason }) => [reason.status, reason.message];
+          return (await Promise.allSettled(calls)).map(told);
         }"""
     )
     assert found == [[0, "siamtrack does not answer"]] * 3
