@@ -13,7 +13,7 @@ import numpy as np
 from siamtrack.api import load
 from siamtrack.errors import ConfigError
 from siamtrack.tracking.result import Result
-from siamtrack.types import Box, FloatArray, Image
+from siamtrack.types import FloatArray, Image
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -60,20 +60,20 @@ def to_supervision(results: Result | Mapping[int, Result]) -> Detections:
 
 
 class OpenCVTracker:
-    """A tracker with the two calls of `cv2.Tracker`.
+    """A tracker with the two calls of `cv2.Tracker`; its boxes are whole pixels, as theirs.
 
     Example:
         >>> tracker = OpenCVTracker()  # doctest: +SKIP
         >>> tracker.init(frame, cv2.selectROI(frame))  # doctest: +SKIP
-        >>> ok, (x, y, w, h) = tracker.update(frame)  # doctest: +SKIP
-
-    Boxes are not rounded; `cv2.rectangle` wants them as whole numbers.
+        >>> ok, box = tracker.update(frame)  # doctest: +SKIP
+        >>> cv2.rectangle(frame, box, (200, 0, 0))  # doctest: +SKIP
 
     Args:
         **options: arguments of `siamtrack.load`.
 
     Attributes:
-        result: the last `Result`, with score and status; None before the first update.
+        result: the last `Result`, with score, status and the box to fractions of a pixel; None
+            before the first update.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -90,19 +90,22 @@ class OpenCVTracker:
         self._tracker.init(image, boundingBox)
         self.result = None
 
-    def update(self, image: Image) -> tuple[bool, Box]:
+    def update(self, image: Image) -> tuple[bool, tuple[int, int, int, int]]:
         """Track in the next frame.
 
         Returns:
-            Whether the target is there (its status is not lost), and its box, where it was last
-            seen if it is lost.
+            Whether the target is there (its status is not lost), and its box x, y, w, h, where it
+            was last seen if it is lost.
 
         Raises:
             NotInitializedError: before `init`.
             InvalidFrameError: the image is not a frame.
         """
         self.result = self._tracker.update(image)
-        return self.result.status != "lost", self.result.box
+        left, top, right, bottom = map(round, self.result.xyxy)
+        # Edges, not sizes, are rounded: the box stays in the frame.
+        box = (left, top, max(right - left, 1), max(bottom - top, 1))
+        return self.result.status != "lost", box
 
 
 def to_got10k(tracker: Any, name: str = "siamtrack", *, first_pixel: int = 1) -> Any:

@@ -87,6 +87,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 
+def with_notes(error: BaseException, message: str = "") -> str:
+    """The message of an error behind its notes, which say where it happened."""
+    return ": ".join([*getattr(error, "__notes__", ()), message or str(error)])
+
+
 class SiamTrackError(Exception):
     """Root of all deliberate errors."""
 

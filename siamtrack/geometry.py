@@ -37,8 +37,18 @@ def parse_box(box: Sequence[float] | ArrayLike) -> FloatArray:
     Raises:
         InvalidBoxError: not four finite numbers, or a width or height that is not positive.
     """
-    need = "give four numbers x, y, w, h in pixels"
-    given: Any = box
+    array = _four_numbers(box, "box", "give four numbers x, y, w, h in pixels")
+    if array[2] <= 0 or array[3] <= 0:
+        raise InvalidBoxError(
+            f"box {array.tolist()} has no area; width and height (the last two numbers) must be "
+            "positive"
+        )
+    return array
+
+
+def _four_numbers(values: Sequence[float] | ArrayLike, name: str, need: str) -> FloatArray:
+    """(4,) float64 of four finite numbers of any library, or an error that names them."""
+    given: Any = values
     try:
         if hasattr(given, "detach"):  # a tensor; its gradient does not matter
             given = given.detach().cpu()
@@ -53,21 +63,18 @@ def parse_box(box: Sequence[float] | ArrayLike) -> FloatArray:
         with np.errstate(over="ignore"):
             array = np.array(array, dtype=np.float64)
     except Exception as error:  # arrays and tensors of other libraries raise anything
-        raise InvalidBoxError(f"box {shown(box)} is not numeric; {need}") from error
+        raise InvalidBoxError(f"{name} {shown(values)} is not numeric; {need}") from error
     if array.shape != (4,):
-        raise InvalidBoxError(f"box {shown(box)} has shape {array.shape}; {need}")
+        raise InvalidBoxError(f"{name} {shown(values)} has shape {array.shape}; {need}")
     if not np.isfinite(array).all():
-        raise InvalidBoxError(f"box {array.tolist()} is not finite; {need}")
-    if array[2] <= 0 or array[3] <= 0:
-        raise InvalidBoxError(
-            f"box {array.tolist()} has no area; width and height (the last two numbers) must be "
-            "positive"
-        )
+        raise InvalidBoxError(f"{name} {array.tolist()} is not finite; {need}")
     return array
 
 
 def box_from_corners(corners: Sequence[float] | ArrayLike) -> tuple[float, float, float, float]:
     """Turn left, top, right, bottom (px, 0-based, edges) into x, y, w, h.
+
+    Tensors are taken as well, on any device.
 
     Example:
         >>> box_from_corners((36, 150, 84, 210))
@@ -76,16 +83,11 @@ def box_from_corners(corners: Sequence[float] | ArrayLike) -> tuple[float, float
     Raises:
         InvalidBoxError: not four finite numbers, or right and bottom are not beyond left and top.
     """
-    array = np.asarray(corners, dtype=np.float64)
-    if array.shape != (4,):
+    need = "give left, top, right, bottom in pixels, the last two beyond the first two"
+    left, top, right, bottom = _four_numbers(corners, "box of corners", need).tolist()
+    if right <= left or bottom <= top:
         raise InvalidBoxError(
-            f"corners {corners!r} have shape {array.shape}; give left, top, right, bottom in pixels"
-        )
-    left, top, right, bottom = array.tolist()
-    if not (right > left and bottom > top and np.isfinite(array).all()):
-        raise InvalidBoxError(
-            f"corners {array.tolist()} enclose nothing; give left, top, right, bottom in pixels, "
-            "the last two beyond the first two"
+            f"box of corners {[left, top, right, bottom]} encloses nothing; {need}"
         )
     return left, top, right - left, bottom - top
 

@@ -69,6 +69,16 @@ def main(work: Path) -> None:
     two = "--box", "700,100,60,60", "--csv", "two.csv"
     siamtrack("track", "demo/clip.mp4", *flags, *two)
 
+    clips = "".join(f'demo/clip.mp4,"{box}",{name}\n' for name in "abc")
+    (elsewhere / "clips.csv").write_text(f"clip,boxes,name\n{clips}")
+    batch = "batch", "clips.csv", "--out", "results", "--formats", "csv,mot"
+    siamtrack(*batch, "--workers", 2)
+    said = siamtrack(*batch, "--status").stdout
+    expect("3 of 3 clips done" in said, f"all clips done, not {said}")
+    tables = {(elsewhere / f"results/{name}.csv").read_bytes() for name in "abc"}
+    expect(len(tables) == 1 and tables.pop().count(b"\n") == 91, "the same table of every clip")
+    expect((elsewhere / "results/c.mot/gt/gt.txt").is_file(), "a MOT folder of every clip")
+
     # 3. Exported weights, under a name and in a folder of their own.
     bundled = next(site.rglob("weights_files"))
     for file in bundled.glob("siamtrack-nano.*"):

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image as pillow
 
 import siamtrack
@@ -83,10 +85,28 @@ def test_opencv_s_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = np.zeros((80, 60, 3), np.uint8)
     assert tracker.init(frame, (1, 2, 30, 40)) is None
     assert options == {"weights": "siamfc"} and inner.given == (1, 2, 30, 40)
-    ok, (x, y, w, h) = tracker.update(frame)
-    assert ok is True and (x, y, w, h) == HERE.box and tracker.result == HERE
+    ok, box = tracker.update(frame)
+    # As of cv2's trackers: a tuple of int, which cv2.rectangle takes; edges 10.5, 40.5 and 60.25.
+    assert ok is True and box == (10, 20, 30, 40) and tracker.result == HERE
+    assert cv2.rectangle(frame, box, (200, 0, 0))[20, 10].tolist() == [200, 0, 0]
     ok, box = tracker.update(frame)
     assert ok is False and box == GONE.box
+
+
+@pytest.mark.parametrize(
+    ("box", "whole"),
+    [
+        ((1.6, 0.6, 8.3, 9.4), (2, 1, 8, 9)),  # sizes and places by themselves: 2 + 8, 1 + 9
+        ((1.5, 2.5, 3.5, 3.5), (2, 2, 3, 4)),  # 2 + 4 would be beyond the frame of 5
+        ((3.1, 4.1, 0.3, 0.2), (3, 4, 1, 1)),
+    ],
+)
+def test_whole_pixels_stay_in_the_frame(
+    monkeypatch: pytest.MonkeyPatch, box: Any, whole: Any
+) -> None:
+    inner = Scripted(Result(box, 0.9, "tracked"))
+    monkeypatch.setattr(adapters, "load", lambda **given: inner)
+    assert siamtrack.OpenCVTracker().update(np.zeros((80, 60, 3), np.uint8)) == (True, whole)
 
 
 def test_opencv_s_calls_track_a_moving_square() -> None:
@@ -215,6 +235,9 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
 def test_corners_become_a_box_and_back() -> None:
     assert siamtrack.box_from_corners((36, 150, 84, 210)) == (36, 150, 48, 60)
     assert siamtrack.box_from_corners(HERE.xyxy) == HERE.box
-    for corners in ((84, 150, 36, 210), (1, 2, np.nan, 4), (1, 2, 3)):
+    # A detector's, which numpy does not take as it is.
+    tensor = torch.tensor([36.0, 150, 84, 210], requires_grad=True)
+    assert siamtrack.box_from_corners(tensor) == (36, 150, 48, 60)
+    for corners in ((84, 150, 36, 210), (1, 2, np.nan, 4), (1, 2, 3), "abcd"):
         with pytest.raises(siamtrack.errors.InvalidBoxError, match="left, top, right, bottom"):
             siamtrack.box_from_corners(corners)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pytest
+import supervision as sv
+import torch
 
 from siamtrack.cli import cli, main
-from siamtrack.video.tables import CSV_HEADER, read_boxes
+from siamtrack.video.tables import CSV_HEADER, TableRow, read_boxes, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 # The log of experiments quotes commands as they were at the time.
@@ -59,10 +64,40 @@ def test_make_target_exists(line: str) -> None:
     assert re.search(rf"^{line.split()[1]}:", makefile, flags=re.MULTILINE)
 
 
+class Detected:
+    """What ultralytics answers for one picture, as far as the examples use it.
+
+    Its tensors cannot be read without `detach().cpu()`, as those on a GPU.
+    """
+
+    names: ClassVar = {0: "person", 39: "bottle"}
+
+    def __init__(self) -> None:
+        corners = torch.tensor([[120.0, 80, 180, 170], [300, 90, 350, 170]], requires_grad=True)
+        self.boxes = SimpleNamespace(xyxy=corners, cls=torch.tensor([39.0, 0.0]))
+
+
+class Yolo:
+    def __init__(self, weights: str) -> None:
+        assert weights.endswith(".pt")
+
+    def __call__(self, image: np.ndarray) -> list[Detected]:
+        assert image.dtype == np.uint8 and image.shape == (240, 480, 3)
+        return [Detected()]
+
+
 @pytest.fixture
 def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the `clip.mp4` of the examples."""
+    """A working folder with the `clip.mp4` and `tracks.csv` of the examples, and a detector."""
     monkeypatch.chdir(tmp_path)
+    # The package itself downloads the weights that its detectors need.
+    monkeypatch.setitem(sys.modules, "ultralytics", SimpleNamespace(YOLO=Yolo))  # type: ignore[arg-type]
+    rows = [
+        TableRow(frame, target, (10.0 + (5 + target) * frame, 20.0, 30.0, 40.0), frame / 25)
+        for frame in range(20)
+        for target in range(2)
+    ]
+    write_table("tracks.csv", rows)
     rng = np.random.default_rng(0)
     size_wh = (480, 240)
     writer = cv2.VideoWriter("clip.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 25, size_wh)
@@ -95,6 +130,31 @@ def test_readme_examples_print_every_frame(capsys: pytest.CaptureFixture[str]) -
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1", "2", "3"]
     assert "{0: (120.0, 80.0, 180.0, 170.0), 1: (300.0, 90.0, 350.0, 170.0)}" in lines[0]
+
+
+@pytest.mark.usefixtures("clip")
+def test_speeds_with_pandas_are_in_px_per_second(capsys: pytest.CaptureFixture[str]) -> None:
+    (speeds,) = (e for e in code(ROOT / "docs/howto/libraries.md", "python") if "speed" in e)
+    exec(compile(speeds, "libraries.md", "exec"), {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in printed if row[0].isdigit()] == [["0", "125.0"], ["1", "150.0"]]
+
+
+@pytest.mark.usefixtures("clip")
+def test_a_detector_s_boxes_are_tracked_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    annotate = sv.LabelAnnotator.annotate
+
+    def record(self: Any, scene: Any, detections: Any, labels: Any) -> Any:
+        drawn.append((detections.xyxy.tolist(), labels))
+        return annotate(self, scene, detections, labels)
+
+    monkeypatch.setattr(sv.LabelAnnotator, "annotate", record)
+    (example,) = (e for e in code(ROOT / "docs/howto/libraries.md", "python") if "YOLO" in e)
+    exec(compile(example, "libraries.md", "exec"), {})
+    assert drawn[0] == ([[120, 80, 180, 170], [300, 90, 350, 170]], ["0 bottle", "1 person"])
+    capture = cv2.VideoCapture("annotated.mp4")
+    assert len(drawn) == capture.get(cv2.CAP_PROP_FRAME_COUNT) == 4
 
 
 TABLE_OF_BOXES = [

@@ -45,6 +45,8 @@ def test_commands_work_or_say_what_to_install(tmp_path: Path) -> None:
         for frame in frames:
             sink.write(frame.image_bgr)
     box = ",".join(map(str, frames[0].box_xywh.tolist()))
+    clips = tmp_path / "clips.csv"
+    clips.write_text(f'clip,boxes\nclips/clip.mp4,"{box}"\n')
     track = ["track", str(clip), "--box", box, "--no-display"]
     two = [*track, "--box", "10,10,40,40", "--csv", str(tmp_path / "two.csv")]
     sized = ["--size", "96x64", "--clip-frames", "3", "--frames", "2", "--threads", "1"]
@@ -55,7 +57,10 @@ def test_commands_work_or_say_what_to_install(tmp_path: Path) -> None:
         ["bench", "--clips", str(clip.parent), "--clip-frames", "3", "--engine", "onnx", "--json"],
         ["info", "--json"],
         ["compare", str(clip), "--box", box, "--tracker", "siamtrack", "--no-display"],
-    ]
+        ["batch", str(clips), "--out", str(tmp_path / "batch"), "--formats", "csv,mot,coco"],
+        ["convert", str(tmp_path / "batch" / "clip.csv"), str(tmp_path / "cvat"), "--to", "cvat",
+         "--clip", str(clip)],
+    ]  # fmt: skip
     refused = {
         "torch": [
             [*track, "--weights", "siamfc"],
@@ -79,6 +84,7 @@ def test_commands_work_or_say_what_to_install(tmp_path: Path) -> None:
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [result[0] for result in results[: len(works)]] == [0] * len(works), results
     assert len((tmp_path / "two.csv").read_text().splitlines()) == 1 + 2 * 6
+    assert len((tmp_path / "batch" / "clip.csv").read_text().splitlines()) == 1 + 6
     bench, info = json.loads(results[1][1]), json.loads(results[4][1])
     assert bench["macs"] is None and "torch" in bench["skipped"]["limit"]
     assert info["packages"]["torch"] is None and info["engine"]["chosen"] == "onnx"

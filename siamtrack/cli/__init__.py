@@ -32,7 +32,7 @@ import click
 from click.shell_completion import shell_complete
 
 from siamtrack._version import __version__
-from siamtrack.errors import ConfigError, SiamTrackError, missing_package
+from siamtrack.errors import ConfigError, SiamTrackError, missing_package, with_notes
 from siamtrack.utils.config import RenamedWarning
 from siamtrack.utils.opencv import SILENT, set_log_level
 
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             message, exit_code = str(error), getattr(error, "exit_code", SiamTrackError.exit_code)
             if isinstance(error, click.ClickException):
                 message = error.format_message()
-            message = ": ".join([*getattr(error, "__notes__", ()), message])
+            message = with_notes(error, message)
             if isinstance(error, click.UsageError) and error.ctx is not None:
                 message = f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
             if debug:

@@ -327,9 +327,7 @@ def convert(
         VideoError: the clip cannot be read.
     """
     source, out = Path(source).expanduser(), Path(out).expanduser()
-    to = to or _SUFFIXES.get(out.suffix.lower())
-    if to is None:
-        raise ConfigError(f"{out} does not say its format; give --to, one of {', '.join(FORMATS)}")
+    to = to or _format_of_suffix(out)
     target = _known(to)
     _check_images(to, out, clip, images)
     _check_pixels(to, first_pixel, ignore_uncertain)
@@ -337,30 +335,18 @@ def convert(
     _check_out(source, out, target, overwrite)
 
     # 1. Read.
-    facts = ClipTracks((), frame_wh=frame_wh, frame_count=frame_count, fps=fps)
-    if clip is not None:
-        facts = _clip_facts(clip, facts)
-    source_format, tracks = read_for_clip(
-        source, facts, source_format, first_pixel=source_first_pixel
+    stated = ClipTracks((), frame_wh=frame_wh, frame_count=frame_count, fps=fps)
+    source_format, tracks = _read_with_clip(
+        source, stated, clip, source_format, source_first_pixel, with_times=target.write is None
     )
-    for note in tracks.notes:
-        _log.warning("%s: %s", source, note)
-    if clip is not None and target.write is None:
-        tracks = _with_clip_times(tracks, clip)
 
     # 2. Choose what to write, and say what is lost.
     if labels:
         tracks = _with_labels(tracks, labels)
     tracks, lost = choose_tracks(
-        tracks,
-        to,
-        str(source),
-        tolerance=tolerance,
-        keys_only=keys_only,
-        interpolate=interpolate,
-        keep_lost=keep_lost,
-        drop_uncertain=drop_uncertain,
-    )
+        tracks, to, str(source), tolerance=tolerance, keys_only=keys_only,
+        interpolate=interpolate, keep_lost=keep_lost, drop_uncertain=drop_uncertain,
+    )  # fmt: skip
     if strict and lost:
         raise DatasetError(f"{source} holds more than {to} can: {'; '.join(lost)}")
     for line in lost:
@@ -368,15 +354,10 @@ def convert(
 
     # 3. Write.
     write_tracks(
-        tracks,
-        out,
-        to,
-        key_frames_alone=keys_only or tolerance is not None,
-        ignore_uncertain=ignore_uncertain,
-        first_pixel=first_pixel,
-        images_of=clip if images else None,
-        overwrite=overwrite,
-    )
+        tracks, out, to, key_frames_alone=keys_only or tolerance is not None,
+        ignore_uncertain=ignore_uncertain, first_pixel=first_pixel,
+        images_of=clip if images else None, overwrite=overwrite,
+    )  # fmt: skip
     return Conversion(
         source_format, tracks.length, len(tracks.targets), len(tracks.rows), tuple(lost)
     )
@@ -534,6 +515,14 @@ def _known(name: str) -> TrackFormat:
     return FORMATS[name]
 
 
+def _format_of_suffix(out: Path) -> str:
+    """The format that an output's name says, which only our own tables' do."""
+    name = _SUFFIXES.get(out.suffix.lower())
+    if name is None:
+        raise ConfigError(f"{out} does not say its format; give --to, one of {', '.join(FORMATS)}")
+    return name
+
+
 def _check_out(source: Path, out: Path, target: TrackFormat, overwrite: bool) -> None:
     """Check, before anything is read, that the output can be written."""
     if os.path.realpath(source) == os.path.realpath(out):
@@ -642,6 +631,25 @@ def check_inside(source: str, tracks: ClipTracks) -> None:
 
 
 # --- Reading -------------------------------------------------------------------------------------
+
+
+def _read_with_clip(
+    source: Path,
+    stated: ClipTracks,
+    clip: str | Path | None,
+    name: str | None,
+    first_pixel: int | None,
+    *,
+    with_times: bool,
+) -> tuple[str, ClipTracks]:
+    """The format of a source and its tracks, with what its clip says of them and warnings."""
+    facts = stated if clip is None else _clip_facts(clip, stated)
+    name, tracks = read_for_clip(source, facts, name, first_pixel=first_pixel)
+    for note in tracks.notes:
+        _log.warning("%s: %s", source, note)
+    if clip is not None and with_times:
+        tracks = _with_clip_times(tracks, clip)
+    return name, tracks
 
 
 def read_for_clip(

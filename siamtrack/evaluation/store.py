@@ -20,7 +20,7 @@ from siamtrack.evaluation.task import SequenceRun
 from siamtrack.evaluation.trackers import TrackerEntry
 from siamtrack.tracking.old_names import rename_options
 from siamtrack.types import FloatArray
-from siamtrack.utils.files import atomic_write
+from siamtrack.utils.files import append_whole, atomic_write
 
 OUT_ADVICE = "give another folder with --out"
 
@@ -87,7 +87,11 @@ class ResultStore:
     def write(
         self, variant: str, key: str, sequence: str, run: SequenceRun, state: str = ""
     ) -> None:
-        """Store a run over a sequence in this state."""
+        """Store a run over a sequence in this state.
+
+        Raises:
+            OutputError: a file cannot be written; what was there is still there.
+        """
         digits = 4 if self._layout == "vot" else 8
         times = "".join(f"{time:.{digits}f}\n" for time in run.times_s).replace("nan", "NaN")
         boxes = "".join(f"{self._format_row(row)}\n" for row in run.rows)
@@ -95,11 +99,9 @@ class ResultStore:
         atomic_write(self.times_path(variant, key, sequence), times, OUT_ADVICE)
         atomic_write(self.boxes_path(variant, key, sequence), boxes, OUT_ADVICE)
         if state:
+            line = f"{state} {sequence}\n".encode("utf-8", "surrogateescape")
+            append_whole(self._states_path(variant, key), line, OUT_ADVICE)
             self._states_of(variant, key)[sequence] = state
-            with self._states_path(variant, key).open(
-                "a", encoding="utf-8", errors="surrogateescape"
-            ) as file:
-                file.write(f"{state} {sequence}\n")
 
     def _states_path(self, variant: str, key: str) -> Path:
         return self.tracker_folder(variant, key).with_name(f"{key}.states")

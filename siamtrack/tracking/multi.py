@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from siamtrack.crops import check_frame
 from siamtrack.engines.base import Exemplar, Response, track_each
-from siamtrack.errors import ConfigError, NotInitializedError, shown
+from siamtrack.errors import ConfigError, InvalidFrameError, NotInitializedError, shown
 from siamtrack.geometry import CropMap, iou, keep_in_frame
 from siamtrack.tracking.crossings import (
     DOUBT_FRAMES,
@@ -36,7 +36,7 @@ from siamtrack.tracking.decode import decode_ltrb
 from siamtrack.tracking.online_filter import respond_each
 from siamtrack.tracking.redetection import SEPARATE_IOU, TimeBudget
 from siamtrack.tracking.result import Result
-from siamtrack.tracking.tracker import Tracker, TrackState
+from siamtrack.tracking.tracker import Tracker, TrackState, is_same_shape
 from siamtrack.types import Box, FloatArray, Image
 from siamtrack.utils.config import plain_number
 
@@ -159,15 +159,21 @@ class MultiTracker:
 
         Raises:
             ConfigError: there is or was a target of that number.
-            InvalidFrameError, InvalidBoxError: see `Tracker.init`; nothing is added then.
+            InvalidFrameError: not a frame, or one of another aspect than those that the other
+                targets are tracked in; nothing is added then.
+            InvalidBoxError: see `Tracker.init`; nothing is added then.
         """
         number = self._next if target is None else target
         if type(number) is not int or number < 0 or number in self._trackers:
             raise ConfigError(
                 f"target {shown(target)} cannot be added; give a number from 0 that no target has"
             )
+        frame = check_frame(frame_bgr)
+        self._check_shape(
+            frame, "add it on a frame of their shape, or reset() and add all of them on this one"
+        )
         tracker = self._make()
-        first = tracker.init(frame_bgr, box)
+        first = tracker.init(frame, box)
         target, self._next = number, max(self._next, number + 1)
         self._trackers[target] = tracker
         self._note_overlaps(target, first.box)
@@ -175,6 +181,9 @@ class MultiTracker:
 
     def reinit(self, target: int, frame_bgr: Image, box: Sequence[float] | ArrayLike) -> Result:
         """Start a target anew under its number, as `Tracker.init` does.
+
+        On a frame of another aspect than the others' it is the first one to go there: the others
+        must follow before the next `update`.
 
         Raises:
             ConfigError: there is no such target.
@@ -209,7 +218,8 @@ class MultiTracker:
         """Find all targets in the next frame; returns the results by the targets' numbers.
 
         Raises:
-            InvalidFrameError: see `Tracker.update`.
+            InvalidFrameError: not a frame, or one of another aspect than a target was tracked in;
+                all targets stay as they were.
         """
         if not self._trackers:
             return {}
@@ -217,6 +227,7 @@ class MultiTracker:
             return self._update(check_frame(frame_bgr))  # checked once for all targets
 
     def _update(self, frame: Image) -> dict[int, Result]:
+        self._check_shape(frame, "give frames of one size, or reinit all targets on this one")
         maps: list[list[CropMap]] = []
         small = thumbnail(frame)  # the same for all
 
@@ -381,6 +392,17 @@ class MultiTracker:
             self._overlapping_pairs.discard(pair)
             if other != target and iou(box, _state_of(tracker).box_xywh) >= SEPARATE_IOU:
                 self._overlapping_pairs.add(pair)
+
+    def _check_shape(self, frame: Image, advice: str) -> None:
+        """Raise `InvalidFrameError` for a frame of another aspect than a target was tracked in."""
+        frame_wh = (frame.shape[1], frame.shape[0])
+        for target, tracker in self._trackers.items():
+            was_wh = _state_of(tracker).frame_wh
+            if frame_wh != was_wh and not is_same_shape(frame_wh, was_wh):
+                raise InvalidFrameError(
+                    f"frame is {frame_wh[0]}x{frame_wh[1]}, target {target} is tracked in "
+                    f"{was_wh[0]}x{was_wh[1]}, which has another shape; {advice}"
+                )
 
     def _forget_motion(self, target: int) -> None:
         """Forget where a target was and what it crossed."""

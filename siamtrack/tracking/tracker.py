@@ -744,14 +744,20 @@ def _is_leaving(state: TrackState) -> bool:
     return bool(visible < _LEAVING * state.box_xywh[2:].prod())
 
 
+def is_same_shape(frame_wh: tuple[int, int], other_wh: tuple[int, int]) -> bool:
+    """Whether frames of two sizes in px may show the same scene at two resolutions."""
+    ratio = np.array(frame_wh, dtype=np.float64) / np.array(other_wh)
+    return bool(abs(ratio[0] / ratio[1] - 1.0) <= _SAME_ASPECT)
+
+
 def rescale_state(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
     """The same state in a frame of another resolution; another aspect is refused."""
-    ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
-    if abs(ratio[0] / ratio[1] - 1.0) > _SAME_ASPECT:
+    if not is_same_shape(frame_wh, state.frame_wh):
         was, now = "x".join(map(str, state.frame_wh)), "x".join(map(str, frame_wh))
         raise InvalidFrameError(
             f"frame is {now}, the target was tracked in {was}, which has another shape; give "
             "frames of one size, or call init(frame, box) again"
         )
+    ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
     box = state.box_xywh * np.tile(ratio, 2)
     return replace(state, box_xywh=box, frame_wh=frame_wh, refine_center_xy=None)

@@ -16,14 +16,15 @@ from siamtrack.api import DEFAULT_WEIGHTS, options_for, read_source
 from siamtrack.data.datasets import open_dataset, parse_spec
 from siamtrack.data.sequence import VideoSequence, stamp_files
 from siamtrack.errors import ConfigError, DatasetError
-from siamtrack.evaluation.groups import own_groups, read_groups
+from siamtrack.evaluation.groups import SequenceGroup, own_groups, read_groups
 from siamtrack.evaluation.trackers import TRACKING_REVISION
 from siamtrack.evaluation.views import PLAIN, parse_views, view_frames
 from siamtrack.models.weights import find_weights
 from siamtrack.tracking.old_names import rename_options
+from siamtrack.tracking.options import TrackerOptions
 from siamtrack.tuning.crossvalidation import check_folds
 from siamtrack.tuning.objective import AucBySequence, ObjectivePool, TuneConfig
-from siamtrack.tuning.ranges import read_ranges
+from siamtrack.tuning.ranges import Range, read_ranges
 from siamtrack.tuning.report import TABLE, write_report, write_trials
 from siamtrack.tuning.study import Search
 from siamtrack.types import IntArray
@@ -85,14 +86,8 @@ def tune(
         OutputError: the folder cannot be used, or holds a search of something else.
     """
     # 1. Check everything before a process starts.
-    for value, least, name in (
-        (trials, 1, "trials"),
-        (workers, 1, "workers"),
-        (max_frames, 0, "max_frames"),
-        (memory_mb, 0, "memory_mb"),
-    ):
-        if value < least:
-            raise ConfigError(f"{name} is {value}; give {least} or more")
+    _check_at_least(1, trials=trials, workers=workers)
+    _check_at_least(0, max_frames=max_frames, memory_mb=memory_mb)
     fixed = rename_options(parse_assignments(assignments))
     views = parse_views(views)
     config = TuneConfig(weights, sequences, fixed, engine, max_frames, memory_mb, views)
@@ -100,30 +95,12 @@ def tune(
     present = options_for(source, {**tuned, **config.fixed})
     searched = read_ranges(present, ranges_file, ranges)
     usable = _usable_sequences(config)
-    data = parse_spec(sequences)
-    is_folder = data.kind == "folder"
-    groups = read_groups(data.root, list(usable)) if is_folder else own_groups(list(usable))
+    groups = _groups_of(sequences, list(usable))
     check_folds(folds, len(usable), len({found.group for found in groups.values()}))
     frames = {name: sum(map(len, _view_frames(config, s))) for name, s in usable.items()}
 
     with ObjectivePool(config, frames, workers) as pool:
-        # 2. Everything that figures depend on: only trials with the same identity are comparable.
-        identity = {
-            "weights": sha256(find_weights(config.weights)),
-            "options": asdict(present),
-            "ranges": {name: asdict(found) for name, found in searched.items()},
-            "sequences": {
-                name: hashlib.sha256(
-                    sequence.boxes.tobytes() + json.dumps(stamp_files(sequence.frames)).encode()
-                ).hexdigest()[:16]
-                for name, sequence in usable.items()
-            },
-            "max_frames": config.max_frames,
-            "engine": pool.engine,
-            "tracking_revision": TRACKING_REVISION,
-        }
-        if views != (PLAIN,):  # searches of older versions had no views
-            identity["views"] = list(views)
+        identity = _identity_of(config, present, searched, usable, pool.engine)
         search = Search(out, searched, identity, seed=seed)
 
         def evaluate(options: Mapping[str, Any]) -> AucBySequence:
@@ -131,7 +108,7 @@ def tune(
             type(present).from_mapping({**asdict(present), **options})
             return pool.evaluate(options)
 
-        # 3. The present options, then the trials.
+        # 2. The present options, then the trials.
         try:
             search.begin(asdict(present), evaluate)
             before = len(search.trials) - 1
@@ -144,12 +121,45 @@ def tune(
                     bar.update()
 
                 search.run(evaluate, trials, after_each)
-        # 4. The report, however the search ends.
+        # 3. The report, however the search ends.
         finally:
             finished = search.trials
             if finished:
                 write_report(finished, identity, out, folds=folds, groups=groups, seed=seed)
     return out / TABLE
+
+
+def _check_at_least(least: int, **numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < least:
+            raise ConfigError(f"{name} is {value}; give {least} or more")
+
+
+def _identity_of(
+    config: TuneConfig,
+    present: TrackerOptions,
+    searched: Mapping[str, Range],
+    usable: Mapping[str, VideoSequence],
+    engine: str,
+) -> dict[str, Any]:
+    """Everything that figures depend on: only trials with the same identity are comparable."""
+    identity = {
+        "weights": sha256(find_weights(config.weights)),
+        "options": asdict(present),
+        "ranges": {name: asdict(found) for name, found in searched.items()},
+        "sequences": {
+            name: hashlib.sha256(
+                sequence.boxes.tobytes() + json.dumps(stamp_files(sequence.frames)).encode()
+            ).hexdigest()[:16]
+            for name, sequence in usable.items()
+        },
+        "max_frames": config.max_frames,
+        "engine": engine,
+        "tracking_revision": TRACKING_REVISION,
+    }
+    if config.views != (PLAIN,):  # searches of older versions had no views
+        identity["views"] = list(config.views)
+    return identity
 
 
 def _usable_sequences(config: TuneConfig) -> dict[str, VideoSequence]:
@@ -167,6 +177,12 @@ def _usable_sequences(config: TuneConfig) -> dict[str, VideoSequence]:
             f"{config.sequences} shows no target in two frames; give sequences with truth"
         )
     return found
+
+
+def _groups_of(spec: str, names: Sequence[str]) -> dict[str, SequenceGroup]:
+    """Which sequences belong together; those of data sets that do not say it stand alone."""
+    data = parse_spec(spec)
+    return read_groups(data.root, names) if data.kind == "folder" else own_groups(names)
 
 
 def _view_frames(config: TuneConfig, sequence: VideoSequence) -> list[IntArray]:

@@ -36,8 +36,37 @@ def atomic_write(path: Path, content: str | bytes, advice: str = "") -> None:
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
     except OSError as error:
-        problem = f"cannot write {path}: {error.strerror or error}"
-        raise OutputError(f"{problem}; {advice}" if advice else problem) from error
+        raise _cannot_write(path, error, advice) from error
+
+
+def append_whole(path: Path, content: bytes, advice: str = "") -> None:
+    """Add to the end of a file, all of it or nothing.
+
+    Args:
+        path: the file; it is made, its folder is not.
+        content: such as a line with its end.
+        advice: what the user can do about a failure, for the error message.
+
+    Raises:
+        OutputError: it cannot be written; the file is as it was.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                rest = content
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise _cannot_write(path, error, advice) from error
+
+
+def _cannot_write(path: Path, error: OSError, advice: str) -> OutputError:
+    problem = f"cannot write {path}: {error.strerror or error}"
+    return OutputError(f"{problem}; {advice}" if advice else problem)
 
 
 def to_bytes(text: str) -> bytes:

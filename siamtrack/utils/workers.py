@@ -28,7 +28,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any, Literal
 
-from siamtrack.errors import SiamTrackError
+from siamtrack.errors import SiamTrackError, with_notes
 from siamtrack.utils.files import Closing
 
 HEARTBEAT_INTERVAL_S = 0.2  # least time between two: enough for a progress bar
@@ -357,7 +357,7 @@ def main() -> None:
         try:
             answer = {"result": function(greeting["setup"], json.loads(line), heartbeat)}
         except SiamTrackError as error:
-            answer = {"error": str(error)}
+            answer = {"error": with_notes(error)}
         _write_line(answers, answer)
 
 

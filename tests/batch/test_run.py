@@ -7,6 +7,8 @@ import json
 import os
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 
 from siamtrack.batch.run import prepare_batch, read_records, run_batch
@@ -130,6 +132,19 @@ def test_clips_that_hang_or_fail_cost_only_themselves(clips, manifest, config, t
     assert main([*arguments, "--status"]) == 0
     assert capsys.readouterr().out == "2 of 5 clips done, 3 failed\n"
     assert len((out / "batch.jsonl").read_text().splitlines()) == 9
+
+
+def test_a_picture_of_another_shape_is_named(config, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    ground = np.random.default_rng(1).integers(0, 255, (72, 96, 3), np.uint8)
+    for number, picture in enumerate([ground, ground, np.rot90(ground)]):
+        cv2.imwrite(str(tmp_path / f"pictures/{number:02d}.png"), picture)
+    path = tmp_path / "list.csv"
+    path.write_text('clip,boxes\npictures,"20,15,16,12"\n')
+    batch, _ = run(config(path))
+    assert batch.records["pictures"].error.startswith(
+        "frame 2 02.png: frame is 72x96, target 0 is tracked in 96x72, which has another shape"
+    )
 
 
 def test_targets_may_begin_later_and_frames_be_left_out(clips, config, tmp_path):

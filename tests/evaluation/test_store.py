@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +111,28 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"cannot write .*result.txt: No space left"):
         atomic_write(path, "new")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
+
+
+def test_a_full_disk_keeps_the_states_of_before(clips, tmp_path):
+    benchmark = open_benchmark("clips", clips())
+    store = ResultStore(tmp_path / "out", benchmark)
+    for number in range(400):
+        store.write("ope", "k", f"old-{number:03d}", SequenceRun([ROWS[0]], [0.5]), "s0")
+    states = tmp_path / "out/results/ope/clips/k.states"
+    before = states.read_bytes()
+    # Room for the files of a sequence, and for a part of the line of its state.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 4, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*k\.states: File too large; give"):
+            store.write("ope", "k", "walk", SequenceRun(ROWS, TIMES), "s1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert states.read_bytes() == before
+    store.write("ope", "k", "walk", SequenceRun(ROWS, TIMES), "s2")
+    again = ResultStore(tmp_path / "out", benchmark)
+    assert again.has("ope", "k", "walk", "s2") and not again.has("ope", "k", "walk", "s1")
+    assert again.has("ope", "k", "old-399", "s0")
 
 
 def test_an_unusable_output_folder_is_rejected(clips, tmp_path):

@@ -13,7 +13,7 @@ import siamtrack
 from siamtrack.data.synthetic import small_scene
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.engines.torch_engine import TorchEngine
-from siamtrack.errors import ConfigError, InvalidBoxError
+from siamtrack.errors import ConfigError, InvalidBoxError, InvalidFrameError
 from siamtrack.geometry import iou
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFC, SiamFCConfig
@@ -250,6 +250,33 @@ def test_targets_come_and_go(engine):
     assert many.targets == (1, 2)
     many.reset()
     assert many.targets == () and many.add(noise(), (1, 1, 9, 9)) == 0
+
+
+def test_targets_of_two_shapes_are_refused_and_nothing_changes():
+    many, twin = MultiTracker(maker()), MultiTracker(maker())
+    wide, upright = draw(100, 400), np.ascontiguousarray(np.rot90(draw(100, 400)))
+    for tracker in (many, twin):
+        tracker.add(wide, box_at(100))
+        tracker.add(wide, box_at(400))
+    with pytest.raises(
+        InvalidFrameError,
+        match="^frame is 360x640, target 0 is tracked in 640x360, which has another shape; add it "
+        r"on a frame of their shape, or reset\(\) and add all",
+    ):
+        many.add(upright, box_at(100))
+    assert many.targets == (0, 1) and many.state.next_target == 2
+    # One target in another shape: the other one does not see the refused frame either.
+    many.reinit(1, upright, (Y, 200, SIDE, SIDE))
+    with pytest.raises(InvalidFrameError, match="target 1 is tracked in 360x640"):
+        many.update(draw(500, None))
+    many.reinit(1, wide, box_at(400))
+    assert many.update(draw(104, 404)) == twin.update(draw(104, 404))
+    # All of them may go there, and another resolution is no other shape.
+    for target in many.targets:
+        many.reinit(target, upright, (Y, 200, SIDE, SIDE))
+    many.update(upright)
+    assert many.add(cv2.resize(upright, (720, 1280)), (2 * Y, 400, 2 * SIDE, 2 * SIDE)) == 2
+    assert set(many.update(upright)) == {0, 1, 2}
 
 
 def test_siamfc_targets_share_a_batch():
