@@ -507,15 +507,10 @@ class Tracker(OldTrackerNames):
             switched=switched, frames=self._verify_frames,
         )  # fmt: skip
 
-        # 6. Progress of the search grid; the best coarse cell gets a fine window next frame.
+        # 6. Progress of the search elsewhere.
         grid_index, refine_center = 0, None
         if status_filter.status == "lost" or verification is not None:
-            grid_index, refine_center = state.grid_index, state.refine_center_xy
-            if self._is_searching(state) and len(maps) > local:
-                # The fine window at the best coarse cell is not one of the grid.
-                grid_index += len(maps) - local - (refine_center is not None)
-                coarse = best_coarse_center(response[fine_end:], maps[fine_end:], config)
-                refine_center = coarse or (promising if refine_center is None else None)
+            grid_index, refine_center = self._next_search(response, maps, fine_end, promising)
 
         self._state = replace(
             state, box_xywh=box, status_filter=status_filter, verification=verification,
@@ -525,6 +520,26 @@ class Tracker(OldTrackerNames):
             lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
         )  # fmt: skip
         return Result(tuple(visible.tolist()), score, status_filter.status)
+
+    def _next_search(
+        self,
+        response: Response,
+        maps: Sequence[CropMap],
+        fine_end: int,
+        promising: tuple[float, float] | None,
+    ) -> tuple[int, tuple[float, float] | None]:
+        """How far the search grid is, and where the next frame gets a fine window first.
+
+        That is the best cell of the coarse windows, those from `fine_end` on, or else `promising`.
+        """
+        state, local = self._require_state(), self._local_count
+        grid_index, refine_center = state.grid_index, state.refine_center_xy
+        if not self._is_searching(state) or len(maps) == local:
+            return grid_index, refine_center
+        # The fine window at the best coarse cell is not one of the grid.
+        grid_index += len(maps) - local - (refine_center is not None)
+        coarse = best_coarse_center(response[fine_end:], maps[fine_end:], self.engine.config)
+        return grid_index, coarse or (promising if refine_center is None else None)
 
     def _skip_broken_frame(self) -> Result:
         """Keep box, filter and similarity after a response that is not finite; the score is 0."""
