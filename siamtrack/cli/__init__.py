@@ -5,7 +5,7 @@ commands share), then the commands:
 
 - `track`, `batch`, `demo`, `studio`, `compare`, `info`, `bench`, `eval`, `vot` and `export`:
   one command each;
-- `convert`, and `datasets`: prepare, check-dataset, make-synthetic, pseudo-label;
+- `convert`, and `datasets`: prepare, pack-cache, check-dataset, make-synthetic, pseudo-label;
 - `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights;
 - `weights`: import-weights, calibrate, tune, absence, key-frames, gallery.
 
@@ -71,6 +71,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Data": {
         "convert": ("convert.command", "Convert boxes between annotation formats."),
         "prepare": ("datasets.prepare", "Crop data sets once, for training."),
+        "pack-cache": ("datasets.pack_cache", "Pack a training cache into one small file."),
         "check-dataset": ("datasets.check_dataset", "List everything wrong with data sets."),
         "make-synthetic": ("datasets.make_synthetic", "Render clips with exact boxes."),
         "pseudo-label": ("datasets.pseudo_label", "Make boxes for clips that have none."),

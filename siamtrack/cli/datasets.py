@@ -1,4 +1,4 @@
-"""`siamtrack prepare`, `check-dataset`, `make-synthetic` and `pseudo-label`: data for training.
+"""Data for training: `siamtrack prepare`, `pack-cache`, `check-dataset`, `make-synthetic`...
 
 Data sets are named `KIND:ROOT`, as in `folder:clips`; see `siamtrack.data.datasets`.
 """
@@ -6,7 +6,7 @@ Data sets are named `KIND:ROOT`, as in `folder:clips`; see `siamtrack.data.datas
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,12 @@ from siamtrack.cli.options import (
     config_options,
     model_options,
     tracker_options,
+    training_options,
 )
 from siamtrack.errors import DatasetError
+
+if TYPE_CHECKING:
+    from siamtrack.training.config import TrainConfig
 
 
 @click.command("prepare")
@@ -37,6 +41,41 @@ def prepare(out: Path, specs: tuple[str, ...], max_frames: int, partial: bool) -
 
     cache = prepare_cache(specs, out, CacheConfig(max_frames=max_frames), partial=partial)
     click.echo(f"{out}: {len(cache.tracks)} targets, {len(cache)} pictures")
+
+
+@click.command("pack-cache")
+@click.argument("out", type=PATH)
+@training_options
+@click.option(
+    "--megabytes", default=60.0, show_default=True, help="Largest size of OUT, in 1e6 bytes."
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(0, 100),
+    metavar="Q",
+    help="JPEG quality to store the pictures with; lower packs more.  [default: as they are]",
+)
+def pack_cache(out: Path, config: TrainConfig, megabytes: float, quality: int | None) -> None:
+    """Pack as much of a training cache as fits into the one file OUT.
+
+    For a machine that only little can be sent to: --set cache=OUT trains on it. --set cache=DIR
+    names the cache; of each set there are as many pictures as a run of this configuration draws
+    from it, by its set weights.
+    """
+    from siamtrack.data.cache import CropCache
+    from siamtrack.data.packed import pack_cache as pack
+    from siamtrack.data.pairs import track_weights
+
+    cache = CropCache(Path(config.cache))
+    weights = track_weights(cache, config.pairs)
+    packed = pack(cache, weights, out, megabytes=megabytes, quality=quality)
+    for name, crops in sorted(packed.crops.items()):
+        click.echo(f"{name}: {packed.tracks[name]} targets, {crops} pictures", err=True)
+    size = out.stat().st_size / 1e6
+    click.echo(
+        f"{out}: {sum(packed.tracks.values())} of {len(cache.tracks)} targets, "
+        f"{sum(packed.crops.values())} of {len(cache)} pictures, {size:.1f} MB"
+    )
 
 
 @click.command("check-dataset")

@@ -81,17 +81,18 @@ def show_pairs(out: Path, config: TrainConfig, first: int, count: int) -> None:
     """Draw the pairs of a training run with their labels into the PNG file OUT.
 
     When a loss is not finite, the error names its pairs; look at them with --first and --count.
+    With --set loop.device_pairs=true the pairs are those that a run makes on its device.
     """
     import cv2
 
     from siamtrack.data.cache import CropCache
     from siamtrack.data.show import draw_pairs
     from siamtrack.models.weights import build_network
-    from siamtrack.training.batches import make_pair_dataset
+    from siamtrack.training.batches import pairs_to_look_at
     from siamtrack.utils.files import atomic_write
 
     network = build_network(config.network.architecture, config.network.config)
-    pairs = make_pair_dataset(config, CropCache(Path(config.cache)), network.config, "train")
+    pairs = pairs_to_look_at(config, CropCache(Path(config.cache)), network.config)
     picture_bgr = draw_pairs(pairs, first=first, count=count)
     atomic_write(out, cv2.imencode(".png", picture_bgr)[1].tobytes())
 

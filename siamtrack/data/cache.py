@@ -6,12 +6,14 @@ resolution at which it is used. The outside of the image is not stored; training
 
 `prepare` makes a cache from data sets, `CropCache` reads it. A cache is a folder of `crops.bin`
 (JPEGs one after the other), `index.npz` (offset, box, map and checksum of each) and `tracks.json`
-(tracks, configuration, and the state of the data sets when they were cropped).
+(tracks, configuration, and the state of the data sets when they were cropped); or one file, a zip
+archive of these three, stored without compression (`siamtrack.data.packed`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import zipfile
@@ -20,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -28,13 +30,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from siamtrack.crops import crop_window
-from siamtrack.data.datasets import open_dataset
-from siamtrack.data.sequence import Dataset, VideoSequence, stamp_files
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import Float32Array, FloatArray, Image, IntArray
 from siamtrack.utils.config import build, check_ranges, ranged
-from siamtrack.utils.files import Stamp, atomic_path, sha256, to_bytes
+from siamtrack.utils.files import Stamp, atomic_path, to_bytes
+
+# A cache is read, and trained on, where PyAV is not installed: only `prepare` opens data sets.
+if TYPE_CHECKING:
+    from siamtrack.data.sequence import Dataset, VideoSequence
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ FORMAT = 4
 _WITHOUT_CHECKSUMS = 3  # the format before, which still opens for training
 MIN_SIDE_PX = 4.0
 """Smallest width and height of a target; smaller ones have no texture to learn from."""
-_FILES = ("crops.bin", "index.npz", "tracks.json")
+CROPS, INDEX, TRACKS = "crops.bin", "index.npz", "tracks.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ def prepare(
         ConfigError, DatasetError: a data set cannot be opened, none has a usable target, or `out`
             was made from something else.
     """
+    from siamtrack.data.datasets import open_dataset
+
     datasets = [open_dataset(spec, partial=partial) for spec in specs]
     made_from = {"partial": partial, "data_sets": [_state_of(dataset) for dataset in datasets]}
     if out.exists():
@@ -143,6 +149,8 @@ def _state_of(dataset: Dataset) -> dict[str, Any]:
 
     It covers names, classes and boxes as they are read, and size and time of each picture's file.
     """
+    from siamtrack.data.sequence import stamp_files
+
     digest, stamps = hashlib.sha256(), dict[Path, Stamp]()
     for number, name in enumerate(tqdm(dataset.names, unit="target", desc="looking", delay=2)):
         try:
@@ -220,52 +228,74 @@ def build_cache(
     """
     if out.exists():
         raise DatasetError(f"cache {out} exists; remove it or give another folder")
-    # One entry per crop in each list; a crop's JPEG ends where the next one starts.
-    offsets, numbers, checksums = [0], list[int](), list[int]()
-    boxes, maps = list[FloatArray](), list[FloatArray]()
-    rows: list[tuple[str, str, str, str, int, int]] = []  # the fields of CachedTrack
+    index, rows = CropIndex(), list[CachedTrack]()
     quality = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
     with atomic_path(out) as part:
         part.mkdir()
-        with (part / "crops.bin").open("wb") as stream:
+        with (part / CROPS).open("wb") as stream:
             for track in tracks:
-                first = len(boxes)
+                first = len(index.boxes)
                 for number, image, box in track.frames:
                     crop, crop_box, crop_map = crop_surroundings(image, box, config)
                     data = cv2.imencode(".jpg", crop, quality)[1].tobytes()
                     stream.write(data)
-                    offsets.append(offsets[-1] + len(data))
-                    checksums.append(zlib.crc32(data))
-                    numbers.append(number)
-                    boxes.append(crop_box)
-                    maps.append(crop_map)
-                if len(boxes) > first:
+                    index.add(data, number, crop_box, crop_map)
+                if len(index.boxes) > first:
                     described = (track.name, track.set_name, track.label, track.image)
-                    rows.append((*described, first, len(boxes) - first))
+                    rows.append(CachedTrack(*described, first, len(index.boxes) - first))
         if not rows:
             raise DatasetError(
                 f"no usable track for cache {out}: see what siamtrack check-dataset says"
             )
-        np.savez(
-            part / "index.npz",
-            offsets=np.array(offsets, np.int64),  # (N + 1,)
-            boxes=np.array(boxes, np.float32),  # (N, 4)
-            numbers=np.array(numbers, np.int64),  # (N,)
-            maps=np.array(maps, np.float64),  # (N, 4)
-            checksums=np.array(checksums, np.uint32),  # (N,) CRC-32 of each JPEG
-        )
-        meta = {
-            "format": FORMAT,
-            "fingerprint": _fingerprint(made_from, asdict(config)),
-            "made_from": made_from,
-            "config": asdict(config),
-            "tracks": rows,
-            "index_sha256": sha256(part / "index.npz"),
-        }
-        meta = json.loads(json.dumps(meta, default=str))
-        meta["checksum"] = _checksum(meta)
-        (part / "tracks.json").write_text(json.dumps(meta))
+        arrays = index.to_npz()
+        (part / INDEX).write_bytes(arrays)
+        (part / TRACKS).write_text(describe(rows, arrays, config, made_from))
     return CropCache(out)
+
+
+class CropIndex:
+    """What index.npz holds, collected crop by crop."""
+
+    def __init__(self) -> None:
+        # One entry per crop in each list; a crop's JPEG ends where the next one starts.
+        self.offsets, self.numbers, self.checksums = [0], list[int](), list[int]()
+        self.boxes, self.maps = list[FloatArray](), list[FloatArray]()
+
+    def add(self, jpeg: bytes, number: int, box: FloatArray, crop_map: FloatArray) -> None:
+        """Note a crop that was appended to crops.bin, the frame that it shows, its box and map."""
+        self.offsets.append(self.offsets[-1] + len(jpeg))
+        self.checksums.append(zlib.crc32(jpeg))
+        self.numbers.append(number)
+        self.boxes.append(box)
+        self.maps.append(crop_map)
+
+    def to_npz(self) -> bytes:
+        """Content of index.npz."""
+        stream = io.BytesIO()
+        np.savez(
+            stream,
+            offsets=np.array(self.offsets, np.int64),  # (N + 1,)
+            boxes=np.array(self.boxes, np.float32),  # (N, 4)
+            numbers=np.array(self.numbers, np.int64),  # (N,)
+            maps=np.array(self.maps, np.float64),  # (N, 4)
+            checksums=np.array(self.checksums, np.uint32),  # (N,) CRC-32 of each JPEG
+        )
+        return stream.getvalue()
+
+
+def describe(rows: Items[CachedTrack], index: bytes, config: CacheConfig, made_from: Any) -> str:
+    """Content of tracks.json of a cache with this index.npz."""
+    meta = {
+        "format": FORMAT,
+        "fingerprint": _fingerprint(made_from, asdict(config)),
+        "made_from": made_from,
+        "config": asdict(config),
+        "tracks": [list(asdict(row).values()) for row in rows],
+        "index_sha256": hashlib.sha256(index).hexdigest(),
+    }
+    meta = json.loads(json.dumps(meta, default=str))
+    meta["checksum"] = _checksum(meta)
+    return json.dumps(meta)
 
 
 def _checksum(meta: Mapping[str, Any]) -> str:
@@ -310,28 +340,24 @@ def crop_surroundings(
 class CropCache:
     """A finished cache, memory-mapped: processes share its pages.
 
-    With `made_from` the cache must have been made from just that.
+    It is a folder, or the one file that `siamtrack.data.packed` makes of it. With `made_from` the
+    cache must have been made from just that.
 
     Raises:
         DatasetError: not a finished cache, damaged, or made from something else.
     """
 
     def __init__(self, folder: Path, made_from: Any = None) -> None:
-        missing = [name for name in _FILES if not (folder / name).is_file()]
-        if missing:
-            raise DatasetError(
-                f"{folder} is not a finished crop cache ({', '.join(missing)} missing); make it "
-                "with siamtrack prepare"
-            )
+        files = _open_packed(folder) if folder.is_file() else _open_folder(folder)
         # 1. Tracks and configuration.
-        meta = _read_meta(folder / "tracks.json")
+        meta = _read_meta(files.tracks, folder)
         try:
             self.config = build(CacheConfig, meta["config"])
             self.tracks = [CachedTrack(*row) for row in meta["tracks"]]
             self.fingerprint = str(meta["fingerprint"])
             self.made_from = meta["made_from"]
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
-            raise _damaged(folder / "tracks.json", error) from error
+            raise _damaged(folder / TRACKS, error) from error
         if made_from is not None and self.fingerprint != _fingerprint(made_from, meta["config"]):
             raise DatasetError(
                 f"cache {folder} was made from other data sets or settings; remove it and "
@@ -339,29 +365,32 @@ class CropCache:
             )
 
         # 2. Index: (N,) start and checksum of each JPEG, and what belongs to it.
-        index = _read_index(folder / "index.npz", meta)
+        index = _read_index(files.index, folder / INDEX, meta)
         self.folder = folder
         self.offsets: IntArray = index["offsets"]  # (N + 1,) start of each JPEG in crops.bin
         self.boxes: Float32Array = index["boxes"]  # (N, 4) xywh of the target, crop px
         self.numbers: IntArray = index["numbers"]  # (N,) frame number
         self.maps: FloatArray = index["maps"]  # (N, 4) as `crop_surroundings` returns them
         rows = json.dumps(meta["tracks"])
-        digest = hashlib.sha256(f"{sha256(folder / 'index.npz')} {rows}".encode())
+        index_hash = hashlib.sha256(files.index).hexdigest()
+        digest = hashlib.sha256(f"{index_hash} {rows}".encode())
         self.identity = digest.hexdigest()  # of the content, wherever the folder lies
         self._checksums = index.get("checksums")  # (N,) CRC-32, None in an older cache
         for track in self.tracks:
             if not (track.first >= 0 and 0 < track.count <= len(self.boxes) - track.first):
                 wrong = f"track {track.name!r} has crops that index.npz lacks"
-                raise _damaged(folder / "tracks.json", wrong)
+                raise _damaged(folder / TRACKS, wrong)
 
         # 3. Crops.
-        crops = folder / "crops.bin"
-        if (size := crops.stat().st_size) != self.offsets[-1]:
-            raise _damaged(crops, f"{size} bytes instead of {self.offsets[-1]}")
+        if files.crops_bytes != self.offsets[-1]:
+            wrong = f"{files.crops_bytes} bytes instead of {self.offsets[-1]}"
+            raise _damaged(folder / CROPS, wrong)
         try:
-            self._bytes: NDArray[np.uint8] = np.memmap(crops, np.uint8, "r")
-        except OSError as error:
-            raise _damaged(crops, error) from error
+            self._bytes: NDArray[np.uint8] = np.memmap(
+                files.crops, np.uint8, "r", files.crops_start, (files.crops_bytes,)
+            )
+        except (OSError, ValueError) as error:
+            raise _damaged(folder / CROPS, error) from error
 
     def __reduce__(self) -> tuple[type[CropCache], tuple[Path]]:
         """Pickle the folder, not its content."""
@@ -371,15 +400,24 @@ class CropCache:
         """Number of stored crops."""
         return len(self.boxes)
 
+    def jpeg(self, crop: int) -> NDArray[np.uint8]:
+        """Stored bytes of one crop, (bytes,).
+
+        Raises:
+            DatasetError: they are not those that were stored.
+        """
+        data = self._bytes[self.offsets[crop] : self.offsets[crop + 1]]
+        if self._checksums is not None and zlib.crc32(data.tobytes()) != self._checksums[crop]:
+            raise _damaged(self.folder / CROPS, f"crop {crop} has changed")
+        return data
+
     def read(self, crop: int) -> tuple[Image, FloatArray]:
         """Decode one crop: uint8 (h, w, 3) BGR, and the target's box in its px, (4,) xywh.
 
         Raises:
             DatasetError: the stored image cannot be decoded.
         """
-        data = self._bytes[self.offsets[crop] : self.offsets[crop + 1]]
-        if self._checksums is not None and zlib.crc32(data.tobytes()) != self._checksums[crop]:
-            raise _damaged(self.folder / "crops.bin", f"crop {crop} has changed")
+        data = self.jpeg(crop)
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         except cv2.error:
@@ -395,20 +433,81 @@ def _damaged(path: Path, wrong: object) -> DatasetError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _CacheFiles:
+    """Where the three parts of a cache lie; the two small ones are read."""
+
+    tracks: bytes
+    index: bytes
+    crops: Path  # the file that holds the JPEGs
+    crops_start: int  # their first byte in it
+    crops_bytes: int
+
+
+def _open_folder(folder: Path) -> _CacheFiles:
+    missing = [name for name in (CROPS, INDEX, TRACKS) if not (folder / name).is_file()]
+    if missing:
+        raise DatasetError(
+            f"{folder} is not a finished crop cache ({', '.join(missing)} missing); make it "
+            "with siamtrack prepare"
+        )
+    small = dict[str, bytes]()
+    for name in (TRACKS, INDEX):
+        try:
+            small[name] = (folder / name).read_bytes()
+        except (OSError, MemoryError) as error:
+            raise _damaged(folder / name, error) from error
+    crops = folder / CROPS
+    return _CacheFiles(small[TRACKS], small[INDEX], crops, 0, crops.stat().st_size)
+
+
+def _open_packed(path: Path) -> _CacheFiles:
+    """Find the three parts in the archive; that of the crops is memory-mapped where it lies."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {info.filename: info for info in archive.infolist()}
+            if missing := {CROPS, INDEX, TRACKS} - found.keys():
+                raise ValueError(f"{', '.join(sorted(missing))} missing")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in found.values()):
+                raise ValueError("it is compressed")
+            tracks, index = archive.read(TRACKS), archive.read(INDEX)
+        # A member's bytes follow its local header: 30 bytes, its name and an extra field.
+        crops = found[CROPS]
+        with path.open("rb") as stream:
+            stream.seek(crops.header_offset + 26)
+            lengths = np.frombuffer(stream.read(4), "<u2")
+        start = crops.header_offset + 30 + int(lengths.sum())
+        if start + crops.file_size > path.stat().st_size:
+            raise ValueError("it ends early")
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise _not_packed(path, error) from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise _not_packed(path, error) from error
+    return _CacheFiles(tracks, index, path, start, crops.file_size)
+
+
+def _not_packed(path: Path, wrong: Exception) -> DatasetError:
+    return DatasetError(
+        f"{path} is not a packed crop cache, or is damaged ({wrong}); make it with "
+        "siamtrack pack-cache"
+    )
+
+
 _ROW_TYPES = [str, str, str, str, int, int]  # of `CachedTrack`
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def _read_meta(content: bytes, folder: Path) -> dict[str, Any]:
     """Read tracks.json: a table of the right format, with rows for `CachedTrack`."""
+    path = folder / TRACKS
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        meta = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
     if not isinstance(meta, dict):
         raise _damaged(path, "it is not a table")
     if meta.get("format") not in (FORMAT, _WITHOUT_CHECKSUMS):
         raise DatasetError(
-            f"cache {path.parent} has format {meta.get('format')}, {FORMAT} is needed; remove it "
+            f"cache {folder} has format {meta.get('format')}, {FORMAT} is needed; remove it "
             "and make it again"
         )
     if meta["format"] == FORMAT and meta.get("checksum") != _checksum(meta):
@@ -422,21 +521,22 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _read_index(path: Path, meta: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Read the arrays of index.npz, all of which must fit each other."""
+def _read_index(content: bytes, path: Path, meta: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Read the arrays of index.npz, all of which must fit each other; `path` is for messages."""
     shapes = {"offsets": (1, np.int64), "boxes": (2, np.float32), "numbers": (1, np.int64)}
     shapes["maps"] = (2, np.float64)
     if meta["format"] == FORMAT:
         shapes["checksums"] = (1, np.uint32)
     try:
         # 1. Arrays are stored, not compressed: none can unpack to more than the file.
-        size = path.stat().st_size
-        with zipfile.ZipFile(path) as archive:
-            if any(i.compress_type or i.file_size > size for i in archive.infolist()):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any(i.compress_type or i.file_size > len(content) for i in archive.infolist()):
                 raise ValueError("it is compressed")
-        if meta["format"] == FORMAT and sha256(path) != meta.get("index_sha256"):
+        if meta["format"] == FORMAT and hashlib.sha256(content).hexdigest() != meta.get(
+            "index_sha256"
+        ):
             raise ValueError("its checksum is another one")
-        with np.load(path, allow_pickle=False) as index:
+        with np.load(io.BytesIO(content), allow_pickle=False) as index:
             arrays = {name: np.asarray(index[name]) for name in shapes}
     except (OSError, ValueError, LookupError, EOFError, MemoryError) as error:
         raise _damaged(path, error) from error

@@ -156,16 +156,7 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         self.seed = seed
         self._same_image = SameImageObjects(cache)
 
-        # Weight of every track, 0 for those of the other part.
-        weights = track_weights(cache, config)
-        if part != "all":
-            out = held_out_tracks(cache, weights, held_out)
-            weights = np.where(out == (part == "held_out"), weights, 0.0)
-        if weights.sum() <= 0:
-            raise DatasetError(
-                f"no track of cache {cache.folder} is left to draw from ({part}); raise a weight "
-                "in set_weights, or change the share that is held out"
-            )
+        weights = part_weights(cache, config, part, held_out)
         # A uniform number is looked up in here to draw a track.
         self._cumulative = np.cumsum(weights) / weights.sum()  # (tracks,)
 
@@ -419,6 +410,25 @@ def track_weights(cache: CropCache, config: PairConfig) -> FloatArray:
     )
     if (weights < 0).any():
         raise ConfigError("set_weights must not be negative; 0 leaves a set out")
+    return weights
+
+
+def part_weights(cache: CropCache, config: PairConfig, part: Part, held_out: float) -> FloatArray:
+    """(tracks,) sampling weight of each track, 0 for those of the other part.
+
+    Raises:
+        DatasetError: every track has weight 0.
+        ConfigError: a weight is negative.
+    """
+    weights = track_weights(cache, config)
+    if part != "all":
+        out = held_out_tracks(cache, weights, held_out)
+        weights = np.where(out == (part == "held_out"), weights, 0.0)
+    if weights.sum() <= 0:
+        raise DatasetError(
+            f"no track of cache {cache.folder} is left to draw from ({part}); raise a weight "
+            "in set_weights, or change the share that is held out"
+        )
     return weights
 
 

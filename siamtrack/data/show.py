@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from siamtrack.data.batched.pairs import PairsOneByOne
 from siamtrack.data.pairs import Pair, PairDataset
 from siamtrack.errors import ConfigError
 from siamtrack.types import Color, Image
@@ -17,7 +18,9 @@ _GAP_PX = 4
 _HEADER_PX = 18
 
 
-def draw_pairs(pairs: PairDataset, *, first: int = 0, count: int = 64, columns: int = 8) -> Image:
+def draw_pairs(
+    pairs: PairDataset | PairsOneByOne, *, first: int = 0, count: int = 64, columns: int = 8
+) -> Image:
     """Draw pairs with their labels: exemplar, search image, and memory windows, if there are any.
 
     The target's box is green. The object in the search image of a negative pair has a red box, a

@@ -21,16 +21,13 @@ from siamtrack.engines.base import Engine
 from siamtrack.errors import DatasetError
 from siamtrack.evaluation.runs import start_sequence
 from siamtrack.geometry import iou
-from siamtrack.models.weights import find_weights, read_card, write_card
+from siamtrack.models.weights import NOT_CALIBRATED, find_weights, read_card, write_card
 from siamtrack.tracking.options import BoxHeadOptions, TrackerOptions
 from siamtrack.tracking.tracker import Tracker
 from siamtrack.types import BoolArray, FloatArray, IntArray
 
 GOOD_OVERLAP = 0.5
 """A box is on the target when it overlaps the truth by more than this."""
-
-NOT_CALIBRATED = "The score is not calibrated for these weights; siamtrack calibrate fits it."
-"""Note on the card of weights that were just trained."""
 
 _L2_PENALTY = 1e-4  # on squared weights of standardized cues: separable data have a finite fit
 _MIN_GAIN = 0.01  # a higher peak never lowers the score

@@ -40,6 +40,8 @@ EXEMPLAR, TRACK, INT8 = "exemplar", "track", "int8"
 GRAPHS = (EXEMPLAR, TRACK, f"{TRACK}.{INT8}")
 """Names of the graphs that may lie beside weights; see `graph_path`."""
 CARD_FORMAT = 1
+NOT_CALIBRATED = "The score is not calibrated for these weights; siamtrack calibrate fits it."
+"""Note on the card of weights that were just trained."""
 _OWNER = "siamtrack"  # in the metadata of weights files
 
 

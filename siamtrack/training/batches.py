@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import cv2
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from siamtrack.data.batched.pairs import BatchedPairs, PairsOneByOne
 from siamtrack.data.cache import CropCache
 from siamtrack.data.pairs import Pair, PairDataset, Part, held_out_tracks, track_weights
+from siamtrack.engines.devices import resolve_device
 from siamtrack.models.config import NetworkConfig
 from siamtrack.training.config import TrainConfig
 from siamtrack.training.distributed import ProcessGroup
@@ -44,6 +47,58 @@ def make_pair_dataset(
 
     Logs a warning about set weights that name what the cache lacks, except for the held-out part.
     """
+    return PairDataset(cache, config.pairs, **_pair_options(config, cache, network, part))
+
+
+def make_batched_pairs(
+    config: TrainConfig, cache: CropCache, network: NetworkConfig, device: torch.device
+) -> BatchedPairs:
+    """The training pairs of a run, made on a device; those of `make_pair_dataset` differ in luck.
+
+    Logs a warning about set weights that name what the cache lacks.
+    """
+    return BatchedPairs(
+        cache,
+        config.pairs,
+        device,
+        **_pair_options(config, cache, network, "train"),
+        threads=max(config.loop.workers, 1),
+    )
+
+
+def make_batches(
+    config: TrainConfig,
+    cache: CropCache,
+    network: NetworkConfig,
+    sampler: StepSampler,
+    device: torch.device,
+) -> Iterable[Mapping[str, Any]]:
+    """Training batches of the steps of a sampler, from the loader or made on the device."""
+    if not config.loop.device_pairs:
+        return make_loader(
+            make_pair_dataset(config, cache, network, "train"),
+            sampler,
+            workers=config.loop.workers,
+            pin_memory=device.type == "cuda",
+        )
+    pairs = make_batched_pairs(config, cache, network, device)
+    return (pairs.batch(indices[0], len(indices)) for indices in sampler)
+
+
+def pairs_to_look_at(
+    config: TrainConfig, cache: CropCache, network: NetworkConfig
+) -> PairDataset | PairsOneByOne:
+    """The training pairs of a run by their number, of whichever way it makes them."""
+    if not config.loop.device_pairs:
+        return make_pair_dataset(config, cache, network, "train")
+    device = torch.device(resolve_device(config.loop.device))
+    pairs = make_batched_pairs(config, cache, network, device)
+    return PairsOneByOne(pairs, config.loop.batch_size)
+
+
+def _pair_options(
+    config: TrainConfig, cache: CropCache, network: NetworkConfig, part: Part
+) -> dict[str, Any]:
     known = {track.set_name for track in cache.tracks}
     unknown = [name for name in config.pairs.set_weights if name not in known]
     if unknown and part != "held_out":
@@ -53,15 +108,13 @@ def make_pair_dataset(
             f" and {len(unknown) - 5} more sets" if len(unknown) > 5 else "",
             ", ".join(sorted(known)),
         )
-    return PairDataset(
-        cache,
-        config.pairs,
-        exemplar_size_px=network.exemplar_size_px,
-        search_size_px=network.search_size_px,
-        seed=config.loop.seed,
-        part=part if holds_out(config, cache) else "all",
-        held_out=config.validation.held_out,
-    )
+    return {
+        "exemplar_size_px": network.exemplar_size_px,
+        "search_size_px": network.search_size_px,
+        "seed": config.loop.seed,
+        "part": part if holds_out(config, cache) else "all",
+        "held_out": config.validation.held_out,
+    }
 
 
 def holds_out(config: TrainConfig, cache: CropCache) -> bool:

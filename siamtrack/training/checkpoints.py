@@ -112,16 +112,18 @@ def _damage(path: Path) -> str:
 
 # Resuming
 
-_MAY_DIFFER_UNSAID = ("loop.steps",)
+_MAY_DIFFER_UNSAID = ("loop.steps", "loop.max_minutes")
 _MAY_DIFFER = (
     "cache",  # its content is compared
     "network.start",  # the weights are those of the checkpoint
     "loop.batch_size",
     "loop.device",
+    "loop.device_pairs",
     "loop.precision",
     "loop.workers",
     "loop.threads",
     "loop.compile",
+    "loop.channels_last",
     "loop.log_every",
     "loop.checkpoint_every",
     "loop.validate_every",
@@ -186,7 +188,7 @@ def check_same_run(
     if refused:
         raise TrainingError(
             f"the run in {out} cannot be resumed with {', '.join(refused)}; give the same as "
-            "before (loop.steps may differ), or start in another folder"
+            "before (loop.steps and loop.max_minutes may differ), or start in another folder"
         )
     if said := [text for text in said if not text.startswith("cache ")]:
         logger.warning("%s is resumed with %s", out, ", ".join(said))

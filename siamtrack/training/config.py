@@ -102,12 +102,21 @@ class LoopConfig:
         cross_negatives: loss weight of additional negative pairs: each exemplar against the search
             crop of the next pair of the batch. They cost a correlation each, no embedding. 0 leaves
             them out; raising it lowers scores on other objects.
-        workers: loader processes per training process.
+        device_pairs: make the pairs on the training device, a batch at once, instead of in loader
+            processes; the crops of the cache must fit into its memory. Pays on a GPU; on a CPU the
+            loader is faster. Held-out pairs come from the loader in any case.
+        workers: loader processes per training process; with `device_pairs` threads that decode the
+            crops once.
         seed: of pairs and initial weights.
         device: "auto", "cpu", "cuda", "cuda:0", "mps".
         precision: "bfloat16", "float16" (CUDA only) or "float32".
         threads: CPU threads of the network; 0 takes torch's default.
         compile: run the network through torch.compile.
+        channels_last: keep images in memory with the channels of a pixel side by side, the faster
+            order on CPUs and on GPUs with tensor cores.
+        max_minutes: the run ends by itself after this time, as after its last step, with the
+            learning rate fallen as far; 0 is no limit. Resumed runs go on counting. What is
+            validated and written at the end comes on top.
         log_every, checkpoint_every, validate_every: steps from one to the next. Without
             `validate_every` the network is validated only at the end.
         tensorboard: write TensorBoard files too.
@@ -116,12 +125,15 @@ class LoopConfig:
     steps: int = ranged(6000, 1)
     batch_size: int = ranged(32, 1)
     cross_negatives: float = 0.5
+    device_pairs: bool = False
     workers: int = 2
     seed: int = 0
     device: str = "auto"
     precision: str = "bfloat16"
     threads: int = 0
     compile: bool = False
+    channels_last: bool = True
+    max_minutes: float = ranged(0.0, 0.0, below=float("inf"))
     log_every: int = ranged(50, 1)
     checkpoint_every: int = ranged(500, 1)
     validate_every: int = 0

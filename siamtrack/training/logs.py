@@ -94,14 +94,16 @@ class AverageMeter:
     def add(self, terms: Mapping[str, Tensor], skipped: int) -> None:
         """Add a step: its scalars, and the number of stored pictures that could not be read."""
         for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.detach().float().cpu()
+            # On the value's device, which is waited for only when the means are read.
+            value, before = value.detach().float(), self._sums.get(name)
+            self._sums[name] = value if before is None else before + value
         self._steps += 1
         self._skipped += skipped
 
     def read(self, group: ProcessGroup) -> dict[str, float]:
         """Means over steps and processes, then start again; all processes must call it."""
+        sums = group.mean(torch.stack([v.cpu() for v in self._sums.values()])) / self._steps
         seconds = max(time.perf_counter() - self._since_s, 1e-9)
-        sums = group.mean(torch.stack(list(self._sums.values()))) / self._steps
         means = {k: round(v, 6) for k, v in zip(self._sums, sums.tolist(), strict=True)}
         means["pairs_per_s"] = round(self._steps * self._pairs / seconds, 1)
         means["skipped"] = self._skipped

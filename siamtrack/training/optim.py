@@ -16,13 +16,17 @@ from siamtrack.models.network import SiameseNetwork
 from siamtrack.training.config import OptimConfig
 
 
-def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """Learning rate of a step from 0 on: a pure function, so a resumed run has the same."""
+def learning_rate(step: int, steps: int, config: OptimConfig, time_share: float = 0.0) -> float:
+    """Learning rate of a step from 0 on: a pure function, so a resumed run has the same.
+
+    `time_share` is the part of a limit of time that is used up: whichever ends first, the steps or
+    the time, the rate has then fallen as far as the schedule says.
+    """
     # 1. Linear warm-up from 0.
     warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
 
     # 2. Decay from 1 to the final share, or none.
-    progress = min(step / max(steps - 1, 1), 1.0)
+    progress = min(max(step / max(steps - 1, 1), time_share), 1.0)
     if config.schedule == "constant":
         decay = 1.0
     elif config.schedule == "geometric":

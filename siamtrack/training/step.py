@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from siamtrack.errors import TrainingError
 from siamtrack.losses.base import LossInput, LossTarget
 from siamtrack.losses.combined import CombinedLoss
 from siamtrack.losses.labels import box_target, disc_target
@@ -138,6 +139,45 @@ def compute_losses(
     # 6. Losses.
     result = LossInput(output.score_logits, output.ltrb_px, embeddings, filter_features)
     return loss.evaluate(result, target)
+
+
+class FiniteLosses:
+    """Refuses a loss that is not finite, when the next step has begun.
+
+    To look at a loss at once would let a GPU wait in every step until the next one is prepared.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._last: tuple[int, Tensor, Mapping[str, Tensor], Tensor] | None = None
+
+    def add(self, step: int, loss: Tensor, terms: Mapping[str, Tensor], index: Tensor) -> None:
+        """Check the step before, and note this one: its loss, terms and numbers of its pairs.
+
+        Raises:
+            TrainingError: as `check`.
+        """
+        self.check()
+        self._last = step, loss.detach(), terms, index
+
+    def check(self) -> None:
+        """Check the last step that was noted.
+
+        Raises:
+            TrainingError: its loss is not finite.
+        """
+        if self._last is None:
+            return
+        step, loss, terms, index = self._last
+        self._last = None
+        if not torch.isfinite(loss):
+            values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+            pairs = index.tolist()
+            raise TrainingError(
+                f"the loss of step {step} is {loss.item()} ({values}), pairs {pairs[0]} to "
+                f"{pairs[-1]} of seed {self._seed}; lower optim.rate or look at these pairs with "
+                "siamtrack show-pairs"
+            )
 
 
 def _with_crossed_pairs(target: LossTarget, weight: float) -> LossTarget:

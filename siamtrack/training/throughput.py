@@ -9,10 +9,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import torch
+
 from siamtrack.data.cache import CropCache
+from siamtrack.engines.devices import resolve_device
 from siamtrack.errors import ConfigError
 from siamtrack.models.weights import build_network
-from siamtrack.training.batches import StepSampler, make_loader, make_pair_dataset
+from siamtrack.training.batches import StepSampler, make_batches
 from siamtrack.training.config import TrainConfig
 from siamtrack.training.distributed import ProcessGroup
 from siamtrack.training.logs import LOG, read_log
@@ -53,16 +56,20 @@ def as_markdown(rates: dict[str, float]) -> str:
 
 
 def _loading_rate(config: TrainConfig, part: int) -> float:
-    """Pairs per second of the loader alone, timed `part` steps at once."""
+    """Pairs per second of the loader or the device alone, timed `part` steps at once."""
     network = build_network(config.network.architecture, config.network.config)
-    pairs = make_pair_dataset(config, CropCache(Path(config.cache)), network.config, "train")
+    device = torch.device(resolve_device(config.loop.device))
+    if config.loop.threads:
+        torch.set_num_threads(config.loop.threads)
     sampler = StepSampler(0, _PARTS * part, config.loop.batch_size, ProcessGroup())
-    batches = iter(make_loader(pairs, sampler, workers=config.loop.workers))
+    cache = CropCache(Path(config.cache))
+    batches = iter(make_batches(config, cache, network.config, sampler, device))
     taken_s = []
     for _ in range(_PARTS):
         started_s = time.perf_counter()
         for _ in range(part):
-            next(batches)
+            batch = next(batches)
+        batch["x"][0].cpu()  # waits for the device
         taken_s.append(time.perf_counter() - started_s)
     return part * config.loop.batch_size / median(taken_s[1:])
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -25,20 +25,25 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from siamtrack.data.cache import CropCache
-from siamtrack.data.datasets import open_dataset
 from siamtrack.engines.devices import resolve_device
 from siamtrack.errors import ConfigError, OutputError, TrainingError
-from siamtrack.evaluation.calibration import NOT_CALIBRATED
 from siamtrack.losses.combined import build_loss
 from siamtrack.models.network import SiameseNetwork
 from siamtrack.models.weights import (
+    NOT_CALIBRATED,
     build_network,
     config_class,
     load_network,
     open_weights,
     save_network,
 )
-from siamtrack.training.batches import StepSampler, holds_out, make_loader, make_pair_dataset
+from siamtrack.training.batches import (
+    StepSampler,
+    holds_out,
+    make_batches,
+    make_loader,
+    make_pair_dataset,
+)
 from siamtrack.training.checkpoints import (
     BEST,
     FORMAT,
@@ -49,6 +54,7 @@ from siamtrack.training.checkpoints import (
     read_last_checkpoint,
     write_checkpoint,
 )
+from siamtrack.training.clock import RunClock
 from siamtrack.training.config import NetworkChoice, TrainConfig
 from siamtrack.training.distributed import ProcessGroup, process_group
 from siamtrack.training.logs import AverageMeter, RunLog, draw_curves
@@ -62,7 +68,7 @@ from siamtrack.training.optim import (
     set_rate,
     to_training_mode,
 )
-from siamtrack.training.step import PairForward, compute_losses
+from siamtrack.training.step import FiniteLosses, PairForward, compute_losses
 from siamtrack.training.validate import validate
 from siamtrack.utils.files import atomic_write
 
@@ -79,6 +85,9 @@ __all__ = [
     "write_checkpoint",
 ]
 
+if TYPE_CHECKING:
+    from siamtrack.data.sequence import Dataset
+
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
@@ -92,14 +101,15 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         out: its folder. It gets config.json, log.jsonl, curves.png, last.pt and the one before it,
             best.pt, and at the end the averaged weights as `<architecture>.safetensors` with a
             card. The card has figures only of what was held out or tracked.
-        resume: continue from `last.pt`; losses equal those of an uninterrupted run in every bit.
+        resume: continue from `last.pt`; losses equal those of an uninterrupted run in every bit,
+            unless `loop.max_minutes` ends the run and with it the fall of the learning rate.
 
     Raises:
         ConfigError, DatasetError, WeightsError: the configuration asks for what does not exist.
         OutputError: `out` holds a run and `resume` is false, or it cannot be written.
         TrainingError: a loss that is not finite, or a checkpoint that is damaged or of another run.
     """
-    loop = config.loop
+    loop, clock = config.loop, RunClock(config.loop.max_minutes)
 
     # 1. Device and processes.
     device = torch.device(resolve_device(loop.device))
@@ -124,7 +134,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         checkpoint = read_last_checkpoint(out) if resume else None
         origin = checkpoint.get("origin", {}) if checkpoint else read_origin(config.network)
         network = make_network(config.network, random=resume, origin=origin).to(device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        order = torch.channels_last if loop.channels_last else torch.preserve_format
+        network.to(memory_format=order)  # type: ignore[call-overload]
         freeze(network, config.optim, has_filter_loss=loss.needs_filter)
         optimizer = make_optimizer(network, config.optim)
         scaler = torch.amp.GradScaler(device.type, enabled=loop.precision == "float16")
@@ -136,6 +147,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         if checkpoint is not None:
             check_same_run(checkpoint, config, cache.identity, default, out)
             state.restore(checkpoint, config, out)
+            clock.before_s = state.seconds
         else:
             state.origin = origin
             _note_sizes(state.origin, network)
@@ -152,17 +164,14 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         if group.size > 1:
             ids = [device.index] if device.type == "cuda" else None
             forward = DistributedDataParallel(forward, device_ids=ids)
-        batches = make_loader(
-            make_pair_dataset(config, cache, network.config, "train"),
-            StepSampler(state.step, loop.steps, loop.batch_size, group),
-            workers=loop.workers,
-            pin_memory=device.type == "cuda",
-        )
+        sampler = StepSampler(state.step, loop.steps, loop.batch_size, group)
+        used = clock.share(group)  # 1 or more when resumed after its time was over
+        batches = make_batches(config, cache, network.config, sampler, device) if used < 1 else ()
         held_out = _held_out_batches(config, cache, network) if main else ()
-        sequences = config.validation.sequences
-        tracked = open_dataset(sequences) if sequences else None
+        tracked = _open_sequences(config.validation.sequences)
 
         first = state.step
+        finite = FiniteLosses(loop.seed)
         with RunLog(out, tensorboard=loop.tensorboard, resume_at=first, enabled=main) as log:
             if main:
                 atomic_write(out / CONFIG, json.dumps(asdict(config), indent=2) + "\n")
@@ -172,7 +181,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                 batches, initial=first, total=loop.steps, unit="step", disable=not main
             ):
                 # 5. Learning rate of this step.
-                rate = learning_rate(state.step, loop.steps, config.optim)
+                rate = learning_rate(state.step, loop.steps, config.optim, used)
                 set_rate(optimizer, rate)
 
                 # 6. Forward pass and losses.
@@ -187,14 +196,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                         seed=state.step * group.size + group.rank,
                         group=group,
                     )
-                if not torch.isfinite(total):
-                    values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-                    pairs = batch["index"].tolist()
-                    raise TrainingError(
-                        f"the loss of step {state.step} is {total.item()} ({values}), pairs "
-                        f"{pairs[0]} to {pairs[-1]} of seed {loop.seed}; lower optim.rate or look "
-                        "at these pairs with siamtrack show-pairs"
-                    )
+                finite.add(state.step, total, terms, batch["index"])
 
                 # 7. Backward pass, clipping, optimizer step. The scaler acts in float16 only.
                 optimizer.zero_grad(set_to_none=True)
@@ -207,15 +209,19 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                 average.update(network)
                 state.step += 1
                 state.pairs += loop.batch_size * group.size
+                used, state.seconds = clock.share(group), clock.seconds()
+                is_last = state.step == loop.steps or used >= 1
 
                 # 8. Log. The means are over all processes, so each of them takes part.
                 terms |= {"gradient_norm": norm, "rate": torch.tensor(rate)}
                 meter.add({"loss": total, **terms}, int(batch["skipped"].sum()))
-                if _is_due(loop.log_every, state.step, loop.steps):
+                if _is_due(loop.log_every, state.step, is_last):
+                    finite.check()
                     log.write("train", state.step, **meter.read(group))
 
                 # 9. Validate the averaged weights; the other processes wait in the next step.
-                if main and _is_due(loop.validate_every, state.step, loop.steps):
+                if main and _is_due(loop.validate_every, state.step, is_last):
+                    finite.check()
                     with average.applied_to(network):
                         state.scores = validate(network, loss, config, held_out, tracked)
                         log.write("validation", state.step, **state.scores)
@@ -224,8 +230,11 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
                     to_training_mode(network, config.optim)
 
                 # 10. Checkpoint.
-                if main and _is_due(loop.checkpoint_every, state.step, loop.steps):
+                if main and _is_due(loop.checkpoint_every, state.step, is_last):
+                    finite.check()
                     write_checkpoint(out / LAST, state.checkpoint(config, cache))
+                if is_last:
+                    break
 
         # 11. Save the averaged weights.
         weights = out / f"{network.architecture}.safetensors"
@@ -284,9 +293,18 @@ def _save_weights(path: Path, state: TrainState, cache: CropCache) -> None:
     )
 
 
-def _is_due(every: int, step: int, steps: int) -> bool:
+def _is_due(every: int, step: int, is_last: bool) -> bool:
     """Whether something is due after this step: every `every` steps (0: never), and at the end."""
-    return step == steps or (every > 0 and step % every == 0)
+    return is_last or (every > 0 and step % every == 0)
+
+
+def _open_sequences(spec: str) -> Dataset | None:
+    """Sequences that are tracked to validate; without any, PyAV need not be installed."""
+    if not spec:
+        return None
+    from siamtrack.data.datasets import open_dataset
+
+    return open_dataset(spec)
 
 
 # Losses and initial network
@@ -422,6 +440,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     average: MovingAverage
     step: int = 0  # steps done
+    seconds: float = 0.0  # taken for them, as `RunClock` counts
     pairs: int = 0  # seen in these steps
     best: float = float("-inf")  # validation score: success AUC, or else the negative loss
     scores: dict[str, float] = field(default_factory=dict)  # of the last validation
@@ -437,6 +456,7 @@ class TrainState:
         """Plain data and tensors for `write_checkpoint`."""
         return {
             "step": self.step,
+            "seconds": self.seconds,
             "pairs": self.pairs,
             "best": self.best,
             "scores": self.scores,
@@ -472,6 +492,7 @@ class TrainState:
         stored_batch = checkpoint["config"]["loop"]["batch_size"]
         self.pairs = checkpoint.get("pairs", self.step * stored_batch)
         self.scores = dict(checkpoint.get("scores", {}))
+        self.seconds = float(checkpoint.get("seconds", 0.0))
         if "origin" in checkpoint:
             self.origin = checkpoint["origin"]
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,9 +11,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from siamtrack.data.cache import CropCache
-from siamtrack.data.sequence import Dataset
 from siamtrack.engines.torch_engine import TorchEngine
-from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
 from siamtrack.losses.combined import CombinedLoss
 from siamtrack.losses.metric import pool_region
 from siamtrack.models.network import SiameseNetwork, coverage
@@ -24,6 +22,9 @@ from siamtrack.training.batches import StepSampler, make_loader, make_pair_datas
 from siamtrack.training.config import TrainConfig
 from siamtrack.training.distributed import ProcessGroup
 from siamtrack.training.step import PairForward, compute_losses
+
+if TYPE_CHECKING:
+    from siamtrack.data.sequence import Dataset
 
 
 def validate(
@@ -73,6 +74,9 @@ def track_sequences(
         "success_auc" (21 thresholds, as OTB) and "ao" (mean IoU) by name of the sequence; the first
         frame does not count.
     """
+    # Only tracking needs PyAV: a run that tracks nothing trains without it.
+    from siamtrack.evaluation.runs import overlaps_of, success_auc, track_sequence
+
     device = next(network.parameters()).device
     options = ScalePyramidOptions() if isinstance(network, SiamFC) else BoxHeadOptions()
     tracker = Tracker(TorchEngine(network, str(device)), options)

@@ -12,9 +12,9 @@ import pytest
 from siamtrack.cli import main
 from siamtrack.data.cache import CacheConfig, prepare
 from siamtrack.errors import EngineError
-from siamtrack.evaluation.calibration import NOT_CALIBRATED, Observations
+from siamtrack.evaluation.calibration import Observations
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
-from siamtrack.models.weights import read_card, save_network
+from siamtrack.models.weights import NOT_CALIBRATED, read_card, save_network
 from siamtrack.tracking.options import BoxHeadOptions
 from siamtrack.training import finetune as module
 
