@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 import threading
 import webbrowser
 from importlib.util import find_spec
@@ -73,31 +72,30 @@ def command(
     folders = [project_folder(clip, project) for clip in clips]
     if len(set(folders)) < len(folders):
         raise ConfigError("a clip is given twice; give each one once")
-    with tempfile.TemporaryDirectory(prefix="siamtrack-studio-") as logs:
-        with Studio(clips, folders, setup, (named, source.sha256), Path(logs), fps) as studio:
-            studio.prepare()
+    with Studio(clips, folders, setup, (named, source.sha256), fps) as studio:
+        studio.prepare()
 
-            # 2. Serve in a thread; this one waits for Ctrl-C.
-            sock, taken = bind(port)
-            if taken is not None:
-                click.echo(f"siamtrack: port {taken} is taken", err=True)
-            token, ended = secrets.token_urlsafe(32), threading.Event()
-            server = StudioServer(studio, sock, token)
-            serving = threading.Thread(target=server.serve_until, args=(ended,), daemon=True)
-            serving.start()
-            address = f"http://127.0.0.1:{sock.getsockname()[1]}/#token={token}"
-            click.echo(address)
-            if not no_browser:
-                webbrowser.open(address)
-            try:
-                while serving.is_alive():
-                    serving.join(0.5)
-            except KeyboardInterrupt as stop:
-                was_tracking = studio.jobs.is_running
-                # SIGTERM and SIGHUP have codes of their own.
-                return getattr(stop, "exit_code", 130 if was_tracking else 0)
-            finally:
-                studio.close()
-                ended.set()
-                serving.join()
+        # 2. Serve in a thread; this one waits for Ctrl-C.
+        sock, taken = bind(port)
+        if taken is not None:
+            click.echo(f"siamtrack: port {taken} is taken", err=True)
+        token, ended = secrets.token_urlsafe(32), threading.Event()
+        server = StudioServer(studio, sock, token)
+        serving = threading.Thread(target=server.serve_until, args=(ended,), daemon=True)
+        serving.start()
+        address = f"http://127.0.0.1:{sock.getsockname()[1]}/#token={token}"
+        click.echo(address)
+        if not no_browser:
+            webbrowser.open(address)
+        try:
+            while serving.is_alive():
+                serving.join(0.5)
+        except KeyboardInterrupt as stop:
+            was_tracking = studio.jobs.is_running
+            # SIGTERM and SIGHUP have codes of their own.
+            return getattr(stop, "exit_code", 130 if was_tracking else 0)
+        finally:
+            studio.close()
+            ended.set()
+            serving.join()
     return 0

@@ -7,6 +7,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ from siamtrack.tracking.track import (
     resolve,
     stretches_to_check,
 )
-from siamtrack.utils.files import Closing
+from siamtrack.utils.files import TemporaryFolder
 from siamtrack.video.frames import DEFAULT_FPS
 from siamtrack.video.tables import TableRow
 
@@ -116,17 +117,18 @@ class ExportFile:
     name: str
 
 
-class Exchange(Closing):
-    """Files that were exported and can be fetched, in a folder that goes when the studio ends."""
+class Exchange:
+    """Files that were exported and can be fetched, those made last.
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="siamtrack-export-"))
+    Args:
+        scratch: where they are.
+    """
+
+    def __init__(self, scratch: TemporaryFolder) -> None:
+        self._scratch = scratch
         self._files: dict[str, ExportFile] = {}
         self._next = 0
-
-    def close(self) -> None:
-        """Remove the files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock = threading.Lock()
 
     def file(self, number: str) -> ExportFile:
         """A file that was exported.
@@ -164,9 +166,10 @@ class Exchange(Closing):
             return {**answer, "name": name if single else f"{name}.zip"}
         if not chosen.rows:
             raise RefusedError("there is no box to export; draw one, or choose other targets")
-        number = f"{self._next}"
-        self._next += 1
-        folder = self._folder / number
+        with self._lock:
+            number = f"{self._next}"
+            self._next += 1
+        folder = self._folder_of(number)
         out = folder / (name if single else "files")
         write_tracks(
             chosen,
@@ -177,16 +180,21 @@ class Exchange(Closing):
             first_pixel=options.first_pixel,
             images_of=clip.location if options.images else None,
         )
-        self._files[number] = file = _pack(out, folder, name)
-        for old in list(self._files)[:-KEPT_EXPORTS]:
-            del self._files[old]
-            shutil.rmtree(self._folder / old, ignore_errors=True)
+        file = _pack(out, folder, name)
+        with self._lock:
+            self._files[number] = file
+            for old in list(self._files)[:-KEPT_EXPORTS]:
+                del self._files[old]
+                shutil.rmtree(self._folder_of(old), ignore_errors=True)
         return {
             **answer,
             "name": file.name,
             "export": number,
             "bytes": file.path.stat().st_size,
         }
+
+    def _folder_of(self, number: str) -> Path:
+        return self._scratch.path / f"export-{number}"
 
 
 def _pack(out: Path, folder: Path, name: str) -> ExportFile:

@@ -90,14 +90,17 @@ class FrameService(Closing):
 
     Args:
         read: decodes a frame by its number; called from that thread alone.
+        rest: lets go of what decoding needs until the next frame; from that thread, too.
         cache: shared by all clips.
     """
 
-    def __init__(self, read: Callable[[int], Image], cache: ShotCache) -> None:
-        self._read, self._cache = read, cache
+    def __init__(
+        self, read: Callable[[int], Image], rest: Callable[[], object], cache: ShotCache
+    ) -> None:
+        self._read, self._rest, self._cache = read, rest, cache
         self._queue: deque[tuple[Shot, Future[bytes]]] = deque()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._resting = False
         self._thread = threading.Thread(target=self._work, name="studio-frames", daemon=True)
         self._thread.start()
 
@@ -124,6 +127,12 @@ class FrameService(Closing):
             self._changed.notify()
         return future
 
+    def rest(self) -> None:
+        """Let go of the decoder once nobody waits for a picture."""
+        with self._changed:
+            self._resting = True
+            self._changed.notify()
+
     def close(self) -> None:
         """End the thread; what waits is dropped."""
         with self._changed:
@@ -137,10 +146,15 @@ class FrameService(Closing):
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
+                self._changed.wait_for(lambda: self._queue or self._closed or self._resting)
                 if self._closed:
                     return
-                shot, future = self._queue.popleft()
+                waiting = self._queue.popleft() if self._queue else None
+                self._resting &= waiting is not None
+            if waiting is None:
+                self._rest()
+                continue
+            shot, future = waiting
             if not future.set_running_or_notify_cancel():
                 continue
             data = self._cache.get(self, shot)  # meanwhile made for another request

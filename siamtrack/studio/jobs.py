@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from siamtrack.data.project_state import RunInfo
 from siamtrack.errors import SiamTrackError
 from siamtrack.studio.project import UnknownNumberError
 from siamtrack.tracking.track import Rows
-from siamtrack.utils.files import Closing
+from siamtrack.utils.files import Closing, TemporaryFolder
 from siamtrack.utils.workers import TaskFailure, WorkerPool
 
 LOST_FRAMES = 60
@@ -107,29 +108,36 @@ class JobQueue(Closing):
 
     Args:
         setup: arguments of `siamtrack.load`, for the child.
-        logs: folder for the output of the child.
+        scratch: for the output of the child.
         tell: called with every event, from the queue's thread.
     """
 
     def __init__(
-        self, setup: Mapping[str, Any], logs: Path, tell: Callable[[dict[str, Any]], object]
+        self,
+        setup: Mapping[str, Any],
+        scratch: TemporaryFolder,
+        tell: Callable[[dict[str, Any]], object],
     ) -> None:
-        self._tell, self._logs = tell, logs
-        self._pool = WorkerPool(
-            "siamtrack.studio.worker:run_task",
-            dict(setup),
-            workers=1,
-            logs=logs,
-            start_timeout_s=START_S,
-            task_timeout_s=HANG_S,
-            threads=None,  # sums depend on it: the boxes are to be those of `siamtrack track`
-        )
+        self._setup, self._scratch, self._tell = dict(setup), scratch, tell
         self._jobs: list[TrackingJob] = []  # the running one first
         self._next = 1
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="studio-jobs", daemon=True)
         self._thread.start()
+
+    @cached_property
+    def _pool(self) -> WorkerPool:
+        """The child; whoever only looks has none."""
+        return WorkerPool(
+            "siamtrack.studio.worker:run_task",
+            self._setup,
+            workers=1,
+            logs=self._scratch.path,
+            start_timeout_s=START_S,
+            task_timeout_s=HANG_S,
+            threads=None,  # sums depend on it: the boxes are to be those of `siamtrack track`
+        )
 
     @property
     def is_running(self) -> bool:
@@ -199,7 +207,8 @@ class JobQueue(Closing):
                 job.stopping.set()
             self._changed.notify()
         self._thread.join()
-        self._pool.close()
+        if "_pool" in self.__dict__:
+            self._pool.close()
 
     def _find(self, number: int) -> TrackingJob:
         for job in self._jobs:
@@ -286,6 +295,7 @@ class JobQueue(Closing):
             "step": job.runs[0].info.step,
             "passes": passes,
         }
+        pool = self._pool
         answers: list[tuple[dict[str, Any] | None, TaskFailure | None]] = []
 
         def keep(
@@ -294,7 +304,7 @@ class JobQueue(Closing):
             answers.append((answer, failure))
 
         def work() -> None:
-            self._pool.run([[task]], on_result=keep)
+            pool.run([[task]], on_result=keep)
 
         thread = threading.Thread(target=work, name="studio-track", daemon=True)
         thread.start()
@@ -305,7 +315,7 @@ class JobQueue(Closing):
                 stop.touch()
                 thread.join(STOP_GRACE_S)
                 if thread.is_alive():
-                    self._pool.kill()
+                    pool.kill()
                     thread.join()
                 break
             self._tell_rows(job, paths, seen, since_s)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -48,6 +49,8 @@ from siamtrack.types import Box
 MIN_SIDE_PX = 2.0
 BOX_DIGITS = 2
 MAX_LABELS = 1000
+RUNS_BYTES = 64 << 20
+"""Rows of runs that are kept in memory, of four hours; others are read from their files again."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _FLAGS = ("hidden", "locked")
 _SOURCE_OF: dict[int, Choice] = {
@@ -117,7 +120,9 @@ class Project:
         self.frame_count, self.frame_wh = frame_count, frame_wh
         # Runs of an import share a file.
         self._read_rows, self.write_rows = lru_cache(maxsize=1)(read_rows), write_rows
-        self._runs: dict[RunInfo, TrackingRun] = {}
+        self._runs: OrderedDict[RunInfo, TrackingRun] = OrderedDict()  # those used last
+        self._runs_bytes = 0
+        self._lasts: dict[RunInfo, int] = {}
 
     def track(self, target: int) -> TargetTrack:
         """Key frames, runs and picks of a target."""
@@ -126,10 +131,25 @@ class Project:
 
     def run(self, info: RunInfo) -> TrackingRun:
         """A run with its rows, one for every frame."""
-        key = replace(info, target=0, reason="")
-        if key not in self._runs:
-            self._runs[key] = cut_run(info, self._read_rows(info.file))
-        return self._runs[key]
+        key = _rows_of(info)
+        if key in self._runs:
+            self._runs.move_to_end(key)
+            return self._runs[key]
+        run = self._runs[key] = cut_run(info, self._read_rows(info.file))
+        self._lasts[key] = run.last
+        self._runs_bytes += run.rows.nbytes
+        while self._runs_bytes > RUNS_BYTES and len(self._runs) > 1:
+            self._runs_bytes -= self._runs.popitem(last=False)[1].rows.nbytes
+        return run
+
+    def last_of(self, info: RunInfo) -> int:
+        """The frame that a run went to."""
+        key = _rows_of(info)
+        return self._lasts[key] if key in self._lasts else self.run(info).last
+
+    def is_valid(self, info: RunInfo) -> bool:
+        """Whether a run holds, see `siamtrack.tracking.track.TargetTrack`."""
+        return TargetTrack(self.state.keys.get(info.target, {})).is_valid(info)
 
     def target(self, number: object) -> TargetInfo:
         """What is known of a target.
@@ -259,6 +279,11 @@ class Project:
         edits += [["picks", target, []]] if state.picks.get(target) else []
         edits += [["key", target, frame, None] for frame in state.keys.get(target, {})]
         return [*edits, ["target", target, None]]
+
+
+def _rows_of(info: RunInfo) -> RunInfo:
+    """A run as far as its rows depend on it."""
+    return replace(info, target=0, reason="")
 
 
 class _Fields:

@@ -66,7 +66,7 @@ from siamtrack.studio.session import (
 )
 from siamtrack.studio.store import DiskError
 from siamtrack.tracking.track import CHECK_THRESHOLD
-from siamtrack.utils.files import Closing
+from siamtrack.utils.files import Closing, TemporaryFolder
 
 PAGE = Path(__file__).parent / "page"
 MAX_CONNECTIONS = 8
@@ -173,7 +173,6 @@ class Studio(Closing):
         folders: of their projects.
         setup: arguments of `siamtrack.load`.
         weights: name and hash of the weights.
-        logs: folder for the output of the tracking process.
         fps: frames per second of the clips; None: as they say.
     """
 
@@ -183,18 +182,19 @@ class Studio(Closing):
         folders: Sequence[Path],
         setup: Mapping[str, Any],
         weights: tuple[str, str],
-        logs: Path,
         fps: float | None = None,
     ) -> None:
         self.setup, self.weights = setup, weights
+        self._scratch = TemporaryFolder("siamtrack-studio-")
         self.connections = Connections()
         cache = ShotCache()
         self.clips = [
             ClipSession(number, location, folder, weights[1], cache, self._tell, fps)
             for number, (location, folder) in enumerate(zip(locations, folders, strict=True))
         ]
-        self.jobs = JobQueue(setup, logs, self._tell)
-        self.exchange = Exchange()
+        self.jobs = JobQueue(setup, self._scratch, self._tell)
+        self.exchange = Exchange(self._scratch)
+        self._watched: ClipSession | None = None
         self._closing = threading.Event()
         self._opening = threading.Thread(target=self._open, name="studio-open", daemon=True)
 
@@ -234,6 +234,12 @@ class Studio(Closing):
             raise UnknownNumberError(f"there is no clip {number[:20]}")
         return self.clips[int(number[:9])]
 
+    def watch(self, clip: ClipSession) -> None:
+        """Note which clip is looked at: the one before needs no decoder now."""
+        before, self._watched = self._watched, clip
+        if before is not None and before is not clip:
+            before.rest()
+
     def close(self) -> None:
         """Stop tracking, write everything, let the projects go."""
         self.connections.tell({"type": "bye", "text": "siamtrack has stopped"})
@@ -243,7 +249,7 @@ class Studio(Closing):
             self._opening.join()
         for clip in self.clips:
             clip.close()
-        self.exchange.close()
+        self._scratch.close()
 
 
 # --- Requests ------------------------------------------------------------------------------------
@@ -519,6 +525,7 @@ async def _import(request: Request) -> Response:
 
 async def _frame(request: Request) -> Response:
     clip, shot = _clip(request), _shot(request)
+    _studio(request).watch(clip)
     data = await _wait(request, clip.picture(shot))
     headers = {
         "X-Siamtrack-Frame": str(shot.frame),

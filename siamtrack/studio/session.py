@@ -35,6 +35,7 @@ from siamtrack.tracking.track import (
 )
 from siamtrack.types import BoolArray, Box, FloatArray
 from siamtrack.utils.files import Closing
+from siamtrack.utils.images import stamp_source
 from siamtrack.video.frames import DEFAULT_FPS
 from siamtrack.video.random_access import UNKNOWN, ClipFrames, PictureFrames
 from siamtrack.video.source import Source, open_source
@@ -146,21 +147,22 @@ class ClipSession(TrackedClip, Closing):
         return [*self._stamp, round(1000 * (self._given_fps or 0))]
 
     def _open_clip(self) -> None:
-        self._video = self._open_source()
-        self.frame_wh, self.fps = self._video.frame_wh, self._video.fps
-        frames, self._stamp = self._video.numbered, _stamp(self.location)
+        video = self._open_source()
+        self.frame_wh, self.fps, self._listed = video.frame_wh, video.fps, video.frame_count
+        frames, self._stamp = video.into_numbered(), _stamp(self.location)
+        self._frames = frames
         known = load_index(self._folder / INDEX, self._index_stamp)
         if isinstance(frames, ClipFrames) and known is not None and len(known) == len(frames):
             frames.index = known
         self.frame_count = len(frames)
-        self._service = FrameService(lambda frame: self._video[frame].image, self._cache)
+        self._service = FrameService(lambda frame: frames[frame].image, frames.close, self._cache)
         self._note_index()
 
     def _note_index(self) -> None:
         """Say what a person should know of the clip's frames."""
-        frames = self._video.numbered
+        frames = self._frames
         if isinstance(frames, PictureFrames):
-            if missing := (self._video.frame_count or len(frames)) - len(frames):
+            if missing := (self._listed or len(frames)) - len(frames):
                 text = f"{missing} picture(s) of this folder cannot be read and are left out"
                 self.banner("warning", "damaged", f"{text}, as siamtrack track does")
             return
@@ -187,7 +189,7 @@ class ClipSession(TrackedClip, Closing):
         """
         if self.error or not self.is_ready:
             return
-        frames = self._video.numbered
+        frames = self._frames
         total, told_s = len(frames), 0.0
         if isinstance(frames, PictureFrames) and not frames.is_checked:
             passed = frames.check()
@@ -264,13 +266,18 @@ class ClipSession(TrackedClip, Closing):
         picked = np.linspace(0, self.frame_count - 1, FINGERPRINTED).astype(int).tolist()
         value = 0
         for frame in picked:
-            value = zlib.crc32(self._video[frame].image.tobytes(), value)
+            value = zlib.crc32(self._frames[frame].image.tobytes(), value)
         return f"{value:08x}"
 
     @property
     def is_watched(self) -> bool:
         """Whether somebody waits for a picture."""
         return self._service is not None and not self._service.is_idle
+
+    def rest(self) -> None:
+        """Let go of the decoder and its frames: another clip is looked at."""
+        if self._service is not None:
+            self._service.rest()
 
     @property
     def store(self) -> ProjectStore:
@@ -311,7 +318,7 @@ class ClipSession(TrackedClip, Closing):
             was_open, self.is_ready = self.is_ready, False
             if self._service is not None:
                 self._service.close()
-                self._video.close()
+                self._frames.close()
                 self._service = None
             if self._store is not None:
                 if self.read_only or not was_open:
@@ -361,7 +368,7 @@ class ClipSession(TrackedClip, Closing):
 
     def _frames_to_json(self) -> dict[str, Any]:
         """Whether frames are found by their stamps, and how many are known by their pixels."""
-        frames = self._video.numbered
+        frames = self._frames
         if isinstance(frames, PictureFrames):
             is_known = frames.is_checked and len(frames) == self.frame_count
             return {"searchable": True, "scanned": self.frame_count if is_known else 0}
@@ -381,7 +388,7 @@ class ClipSession(TrackedClip, Closing):
         """Time of every frame."""
         with self._lock:
             self.check_ready()
-            times_s: list[float] = self._video.numbered.times_s.tolist()
+            times_s: list[float] = self._frames.times_s.tolist()
             return times_s
 
     def rows(
@@ -449,7 +456,6 @@ class ClipSession(TrackedClip, Closing):
     def _target_to_json(self, number: int) -> dict[str, Any]:
         state = self.store.state
         info, keys = state.targets[number], state.keys.get(number, {})
-        track = self.project.track(number)
         return {
             "id": number,
             "name": info.name,
@@ -477,9 +483,9 @@ class ClipSession(TrackedClip, Closing):
                     "frame": run.frame,
                     "direction": run.direction,
                     "step": run.step,
-                    "first": min(run.frame + run.direction, self.project.run(run).last),
-                    "last": max(run.frame + run.direction, self.project.run(run).last),
-                    "stale": not track.is_valid(self.project.run(run)),
+                    "first": min(run.frame + run.direction, self.project.last_of(run)),
+                    "last": max(run.frame + run.direction, self.project.last_of(run)),
+                    "stale": not self.project.is_valid(run),
                     "reason": run.reason,
                 }
                 for name, run in state.runs.items()
@@ -491,8 +497,8 @@ class ClipSession(TrackedClip, Closing):
     def _gaps(self, number: int) -> list[list[Any]]:
         """Frames between key frames, with what covers them."""
         keys = self.store.state.keys.get(number, {})
-        track = self.project.track(number)
-        going = {(run.frame, run.direction) for run in track.runs if track.is_valid(run)}
+        runs = [run for run in self.store.state.runs.values() if run.target == number]
+        going = {(run.frame, run.direction) for run in runs if self.project.is_valid(run)}
         frames = sorted(keys)
         gaps: list[list[Any]] = []
         for before, after in zip([None, *frames], [*frames, None], strict=True):
@@ -730,12 +736,12 @@ class ClipSession(TrackedClip, Closing):
         # 3. What is there already is not tracked again.
         if (end - start) * direction <= 0:
             return None
-        track = self.project.track(target)
+        wanted = (target, start, direction, step, self._weights)
         for run in self.store.state.runs.values():
-            made, wanted = self.project.run(run), (target, start, direction, step, self._weights)
             is_same = (run.target, run.frame, run.direction, run.step, run.weights) == wanted
-            if is_same and track.is_valid(made) and (made.last - end) * direction >= 0:
-                return None
+            if is_same and self.project.is_valid(run):
+                if (self.project.last_of(run) - end) * direction >= 0:
+                    return None
         lost_limit = LOST_FRAMES if until in ("default", "lost") else None
         planned = RunInfo(
             target, start, cast("Box", keys[start].box), cast("Any", direction), step, "",
@@ -868,8 +874,5 @@ def project_folder(location: str, parent: Path | None) -> Path:
 
 def _stamp(location: str) -> tuple[int, int]:
     """Size in bytes and time of the last change of a clip; of all its files for a folder."""
-    path = Path(os.path.expanduser(location))
-    folder = path if path.is_dir() else path.parent  # that of a pattern
-    files = [path] if path.is_file() else [file for file in folder.glob("*") if file.is_file()]
-    stats = [file.stat() for file in files]
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+    stamps = stamp_source(Path(os.path.expanduser(location)))
+    return sum(size for _, size, _ in stamps), max((time_ns for *_, time_ns in stamps), default=0)

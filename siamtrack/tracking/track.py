@@ -12,10 +12,10 @@ frames, runs and picks; no run ever changes a key frame.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ frames to check."""
 CHECK_THRESHOLD = 0.5
 """Rows whose score, or agreement of the two directions, is below this are to be checked."""
 _MIN_WEIGHT = 1e-6
+_PART = 50_000
+"""Frames that are resolved at once; 20 MB."""
 
 ROW = np.dtype([("frame", "<i4"), ("box", "<f8", 4), ("score", "<f8"), ("status", "u1")])
 """One frame of a run; `box` is x, y, w, h in px."""
@@ -92,6 +94,22 @@ class TrackingRun:
         return int(self.rows["frame"][-1]) if len(self.rows) else self.frame
 
 
+class RunStart(Protocol):
+    """What is known of a run without its rows, as in `TrackingRun`."""
+
+    @property
+    def frame(self) -> int:
+        """Of the key frame."""
+
+    @property
+    def box(self) -> Box:
+        """Of the key frame as it was then."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether it was tracked in another clip."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pick:
     """What a person chose for the frames `first` to `last`."""
@@ -115,7 +133,7 @@ class TargetTrack:
     runs: Sequence[TrackingRun] = ()
     picks: Sequence[Pick] = ()
 
-    def is_valid(self, run: TrackingRun) -> bool:
+    def is_valid(self, run: RunStart) -> bool:
         """Whether the key frame of a run still has exactly the box that it started with."""
         key = self.keys.get(run.frame)
         return key is not None and key.box == run.box and not run.stale
@@ -212,8 +230,8 @@ def resolve(
         if before is not None and before >= first:
             _place_key(out, before, track.keys[before])
         gap = _Gap.of(track, before, after, first, last)
-        if gap is not None:
-            gap.write(out, threshold)
+        for part in gap.parts() if gap is not None else ():
+            part.write(out, threshold)
     return out
 
 
@@ -305,6 +323,11 @@ class _Gap:
         low = first if before is None else max(first, before + 1)
         high = last if after is None else min(last, after - 1)
         return cls(track, before, after, low, high) if low <= high else None
+
+    def parts(self) -> Iterator[_Gap]:
+        """The gap in parts: a frame does not depend on the others, and columns need room."""
+        for low in range(self.low, self.high + 1, _PART):
+            yield replace(self, low=low, high=min(low + _PART - 1, self.high))
 
     def write(self, out: ResolvedRows, threshold: float) -> None:
         """Resolve the gap into its part of the rows."""

@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import stat
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import FileIO
@@ -162,6 +164,48 @@ class Closing:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
+
+
+class TemporaryFolder(Closing):
+    """A folder for files of this process, made when it is first asked for, gone with `close`.
+
+    For several threads. A process that is killed leaves it behind, if it had it.
+
+    Args:
+        prefix: of its name.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix, self._lock = prefix, threading.Lock()
+        self._path: Path | None = None
+        self._closed = False
+
+    @property
+    def path(self) -> Path:
+        """Where it is.
+
+        Raises:
+            OutputError: it cannot be made, or is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise OutputError("the program ends; its temporary files are gone")
+            if self._path is None:
+                try:
+                    self._path = Path(tempfile.mkdtemp(prefix=self._prefix))
+                except OSError as error:
+                    raise OutputError(
+                        f"no temporary folder can be made ({error.strerror}); free some space in "
+                        f"{tempfile.gettempdir()}, or name another place in TMPDIR"
+                    ) from error
+            return self._path
+
+    def close(self) -> None:
+        """Remove it with all that is in it."""
+        with self._lock:
+            self._closed = True
+            if self._path is not None:
+                shutil.rmtree(self._path, ignore_errors=True)
 
 
 _DESCRIPTOR = re.compile(r"-|/dev/stdout|/dev/stderr|(?:/dev/fd|/proc/self/fd)/(\d+)")

@@ -24,6 +24,7 @@ import av.sidedata.sidedata
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import SideDataContainer
 
 from siamtrack.errors import ConfigError, VideoError
 from siamtrack.types import Image
@@ -255,7 +256,10 @@ class FrameConverter:
 
     def _turn(self, image: Image, frame: VideoFrame) -> Image:
         """Turn by quarters and mirror as the display matrix of the frame says."""
-        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+        # `frame.side_data` is the same, but a cycle with the frame, which then holds its room until
+        # the garbage collector runs: hundreds of frames later.
+        side_data: Any = SideDataContainer
+        matrix = side_data(frame).get("DISPLAYMATRIX")
         if matrix is None:
             return image
         a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
@@ -433,9 +437,11 @@ class ContainerReader(Reader):
         )
 
     def close(self) -> None:
-        """Close the file or the connection."""
+        """Close the file or the connection; it can be opened again, but not read."""
         self._frames.close()
         self._container.close()
+        # With the last reference to its stream the decoder goes, and the room of all its frames.
+        vars(self).pop("_stream", None)
 
     @property
     def can_reopen(self) -> bool:

@@ -432,6 +432,22 @@ class Source(Closing):
             self._numbered = self._number_frames()
         return self._numbered
 
+    def into_numbered(self) -> NumberedFrames:
+        """Give the source away for its frames by number, which the caller closes.
+
+        It cannot be read from any more, so that a clip needs one decoder instead of two.
+
+        Raises:
+            NotNumberedError, VideoError: as `numbered`.
+        """
+        self._check_open()
+        file = self._file_reader
+        frames = self._number_frames() if file is None else ClipFrames(file, is_own=True)
+        self._closed = True
+        if file is None:
+            self._release()
+        return frames
+
     @property
     def searchable(self) -> NumberedFrames | None:
         """The frames by number, where reading one does not mean decoding all before it."""
@@ -449,9 +465,14 @@ class Source(Closing):
     def __bool__(self) -> bool:
         return True  # Without this it would depend on the number of frames, which costs time.
 
+    @property
+    def _file_reader(self) -> ContainerReader | None:
+        reader = self._reader
+        return reader if isinstance(reader, ContainerReader) and reader.can_reopen else None
+
     def _number_frames(self) -> NumberedFrames:
-        if isinstance(self._reader, ContainerReader) and self._reader.can_reopen:
-            return ClipFrames(self._reader)
+        if self._file_reader is not None:
+            return ClipFrames(self._file_reader)
         if isinstance(self._reader, ImagesReader):
             return PictureFrames(self._reader)
         if isinstance(self._reader, ArraysReader) and self._reader.is_sequence:

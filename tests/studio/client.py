@@ -166,7 +166,7 @@ def served(
     setup = {"weights": None, "device": "cpu", "engine": "auto", "options": {}}
     folders = [folder / f"project{k}" for k in range(len(clips))]
     locations = [str(clip) for clip in clips]
-    with Studio(locations, folders, setup, ("tests", "hash"), folder / "logs") as studio:
+    with Studio(locations, folders, setup, ("tests", "hash")) as studio:
         studio.prepare()
         sock, _ = bind(0)
         ended = threading.Event()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siamtrack.studio import project as project_module
 from siamtrack.studio.project import (
     MalformedError,
     Project,
@@ -288,3 +289,27 @@ def test_undo_goes_all_the_way_back_and_runs_change_no_key_frame(operations) -> 
     assert {t: p for t, p in again["picks"] if p} == {
         t: p for t, p in json.loads(whole)["picks"] if p
     }
+
+
+def test_rows_that_need_too_much_memory_are_read_again(project, make_rows, monkeypatch) -> None:
+    reads = []
+    read = project._read_rows
+    monkeypatch.setattr(project, "_read_rows", lambda name: reads.append(name) or read(name))
+    targets = [draw(project), draw(project, box=(60, 10, 30, 40))]
+    for target in targets:
+        add_run(project, make_rows(0, project.state.keys[target][0].box, 50), target, 0)
+
+    def all_rows() -> list[bytes]:
+        return [project.resolve(target, 0, 99, 0.5).boxes.tobytes() for target in targets]
+
+    kept = [all_rows() for _ in range(3)]
+    assert len(reads) == 2
+    monkeypatch.setattr(project_module, "RUNS_BYTES", 60 * ROW.itemsize)
+    project._runs.clear()
+    project._runs_bytes = 0
+    assert [all_rows() for _ in range(3)] == kept and len(reads) == 2 + 6
+    # What is known of a run without its rows needs none.
+    (first, _) = project.state.runs.values()
+    assert project.last_of(first) == 50 and project.is_valid(first) and len(reads) == 8
+    draw(project, 0, (21, 10, 30, 40), targets[0])
+    assert not project.is_valid(first)

@@ -7,7 +7,9 @@ import http.client
 import io
 import json
 import shutil
+import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -110,7 +112,7 @@ def test_pictures_are_made_smaller_never_larger_and_kept(client: Client) -> None
         return np.full((300, 1000, 3), number, np.uint8)
 
     cache = ShotCache(limit_bytes=100_000)
-    with FrameService(read, cache) as service:
+    with FrameService(read, lambda: None, cache) as service:
 
         def size(shot: Shot) -> tuple[int, ...]:
             data = service.request(shot).result()
@@ -133,7 +135,7 @@ def test_a_picture_that_nobody_waits_for_any_more_is_not_decoded() -> None:
         assert go.wait(60)
         return np.zeros((4, 4, 3), np.uint8)
 
-    with FrameService(read, ShotCache()) as service:
+    with FrameService(read, lambda: None, ShotCache()) as service:
         first = service.request(Shot(0))
         begun.wait(60)
         given_up, other = service.request(Shot(1)), service.request(Shot(2))
@@ -142,6 +144,23 @@ def test_a_picture_that_nobody_waits_for_any_more_is_not_decoded() -> None:
         for future in (first, other):
             future.result(60)
     assert reads == [0, 2]
+
+
+def test_only_the_clip_that_is_looked_at_keeps_decoded_frames(clip: Path, tmp_path: Path) -> None:
+    other = write_clip(tmp_path / "other.mp4", COUNT)
+    with served([clip, other], tmp_path) as (client, studio):
+        client.wait_until_open(1)
+        client.ask("/api/clips/0/frames/20")
+        assert studio.clips[0]._frames.kept_bytes > 0
+        client.ask("/api/clips/1/frames/5")
+        for _ in range(600):
+            if not studio.clips[0]._frames.kept_bytes:
+                break
+            time.sleep(0.05)
+        assert [one._frames.kept_bytes > 0 for one in studio.clips] == [False, True]
+        with open_source(clip) as video:
+            wanted = cv2.imencode(".jpg", video[21].image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+        assert client.ask("/api/clips/0/frames/21")[1] == wanted.tobytes()
 
 
 # --- Operations ----------------------------------------------------------------------------------
@@ -485,11 +504,26 @@ def test_work_is_there_after_a_restart_and_another_clip_is_not_touched(clip, tmp
 
 def test_a_studio_that_ends_before_the_clip_is_open_leaves_no_trace(clip, tmp_path) -> None:
     folder, setup = tmp_path / "project0", {"weights": None, "engine": "auto", "options": {}}
-    with Studio([str(clip)], [folder], setup, ("tests", "hash"), tmp_path / "logs") as studio:
+    with Studio([str(clip)], [folder], setup, ("tests", "hash")) as studio:
         studio.prepare()
     assert not (folder / "project.json").exists()
     with served([clip], tmp_path) as (client, _):
         assert client.get("/api/clips/0")["read_only"] is None
+
+
+def test_nothing_is_left_in_the_temporary_folder(clip, tmp_path, monkeypatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with served([clip], tmp_path) as (client, _):
+        client.draw(0, box_in(0))
+        # One that is killed now leaves nothing.
+        assert not list(scratch.iterdir())
+        made = client.post("/api/clips/0/export", {"format": "csv"})
+        assert client.ask(f"/api/exports/{made['export']}")[0] == 200
+        (folder,) = scratch.iterdir()
+        assert folder.stat().st_mode & 0o077 == 0  # nobody else may read it
+    assert not list(scratch.iterdir())
 
 
 def test_a_folder_of_pictures_is_a_clip(tmp_path, write_picture) -> None:
@@ -505,14 +539,14 @@ def test_the_pass_over_the_clip_is_kept(clip: Path, tmp_path: Path) -> None:
     with served([clip], tmp_path) as (client, studio):
         page = Events(client)
         try:
-            index = studio.clips[0]._video.numbered.index
+            index = studio.clips[0]._frames.index
             if (index.fingerprints < 0).any():
                 page.wait_for("scan", done=COUNT)
                 page.wait_for("clip")
         finally:
             page.close()
     with served([clip], tmp_path) as (client, studio):
-        assert (studio.clips[0]._video.numbered.index.fingerprints >= 0).all()
+        assert (studio.clips[0]._frames.index.fingerprints >= 0).all()
         with ThreadPoolExecutor(4) as pool:
             paths = [f"/api/clips/0/frames/{k}" for k in (29, 3, 17, 8)]
             assert {reply[0] for reply in pool.map(client.ask, paths)} == {200}

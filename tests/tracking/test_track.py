@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siamtrack.tracking import track as track_module
 from siamtrack.tracking.track import (
     BACKWARD,
     BLEND,
@@ -127,6 +128,25 @@ def test_between_two_key_frames_both_runs_are_blended(offsets_f, offsets_b, scor
     # The key frames are as they were drawn, and a part of the range gives the same.
     assert rows.boxes[[2, 14]].tolist() == [list(BOX), list(end_box)]
     assert resolve(track, 6, 9).boxes.tobytes() == rows.boxes[6:10].tobytes()
+
+
+@pytest.mark.parametrize("part", [1, 4, 7])
+def test_a_long_clip_is_resolved_in_parts_that_join(part, monkeypatch) -> None:
+    steps = np.sin(np.arange(12)).tolist()
+    track = TargetTrack(
+        {2: KeyFrame(BOX), 14: KeyFrame(moved(3))},
+        [
+            run(2, 1, [moved(9 * d) for d in steps], scores=[0.5 + d / 3 for d in steps]),
+            run(14, -1, [moved(3 + 9 * d, d) for d in steps], box=moved(3)),
+            run(14, 1, [moved(d) for d in steps], box=moved(3)),
+        ],
+        [Pick(6, 11, "backward")],
+    )
+    whole = resolve(track, 0, 30)
+    monkeypatch.setattr(track_module, "_PART", part)
+    again = resolve(track, 0, 30)
+    for name in ("boxes", "scores", "agreements", "statuses", "sources", "checks", "picked"):
+        assert getattr(again, name).tobytes() == getattr(whole, name).tobytes()
 
 
 def test_a_run_that_arrives_is_stretched_to_the_key_frame() -> None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
-from siamtrack.utils.files import Closing, atomic_path, atomic_write, sha256, walk_files
+from siamtrack.utils.files import (
+    Closing,
+    TemporaryFolder,
+    atomic_path,
+    atomic_write,
+    sha256,
+    walk_files,
+)
 from siamtrack.video.tables import CsvSink, read_table
 
 
@@ -130,3 +138,20 @@ def test_bytes_of_file_names_that_are_no_text_are_written_in_words(tmp_path: Pat
         table.write(0, 0.0, {0: Result((1.0, 2.0, 3.0, 4.0), 1.0, "tracked")}, name)
     (row,) = read_table(tmp_path / "o.csv")
     assert row.picture == r"K\udcf6ln"
+
+
+def test_a_temporary_folder_is_there_from_its_first_use_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with TemporaryFolder("mine-"), TemporaryFolder("mine-") as folder:
+        assert not list(tmp_path.iterdir())
+        (folder.path / "file").write_text("x")
+        assert list(tmp_path.glob("mine-*/file")) == [folder.path / "file"]
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="ends"):
+        folder.path  # noqa: B018
+    with TemporaryFolder("mine-") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        with pytest.raises(OutputError, match="TMPDIR"):
+            folder.path  # noqa: B018

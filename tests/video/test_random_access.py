@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ import pytest
 from siamtrack.errors import DatasetError, FrameNumberError, NotNumberedError, VideoError
 from siamtrack.video import random_access
 from siamtrack.video.frames import Frame
-from siamtrack.video.random_access import ClipFrames, VideoFile
+from siamtrack.video.random_access import ClipFrames, PictureFrames, VideoFile
 from siamtrack.video.source import open_source
 from tests.video.kinds_of_file import COUNT, HEIGHT, KINDS, WIDTH, pictures, write
 
@@ -39,6 +40,15 @@ def test_frames_by_number_are_those_that_come_in_order(tmp_path: Path, name: str
         if isinstance(source.numbered, ClipFrames):
             counted = {"xvid.avi", "raw.h264"}
             assert source.numbered.index.is_searchable == (name not in counted)
+    given_away = open_source(path)
+    with given_away.into_numbered() as frames:
+        if isinstance(frames, PictureFrames):
+            list(frames.check())  # those that cannot be read do not count
+        for some in (numbers[:3], numbers[-3:]):
+            assert all(same(frames[number], in_order[number]) for number in some)
+            frames.close()  # it is opened again when it is needed
+        with pytest.raises(VideoError, match="is closed"):
+            next(given_away)
 
 
 def with_false_key_frames(path: Path) -> Path:
@@ -115,6 +125,27 @@ def test_reading_backwards_decodes_a_group_once_in_bounded_memory(
         assert isinstance(source.numbered, ClipFrames)
         assert 10 < source.numbered.kept_bytes <= 30 * frame_bytes
     assert len(decoded) == COUNT
+
+
+def test_frames_that_are_not_kept_need_no_garbage_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.mp4", gop=10)
+    monkeypatch.setattr(random_access, "CACHE_BYTES", 5 * WIDTH * HEIGHT * 3 // 2)
+
+    def count() -> int:
+        return sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+
+    gc.collect()
+    before = count()
+    gc.disable()
+    try:
+        with open_source(path) as source:
+            for number in (*range(COUNT), 5, 33, 17, 2):
+                _ = source[number], next(source, None)
+            assert count() - before < 12  # those that are kept, and the decoders' next ones
+    finally:
+        gc.enable()
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
