@@ -62,7 +62,9 @@ def command(
     from siamtrack.studio.server import Studio, StudioServer, bind
     from siamtrack.studio.session import project_folder
     from siamtrack.tracking.old_names import rename_options
+    from siamtrack.utils.memory import return_freed_memory
 
+    return_freed_memory()
     # 1. What tracks, and the clips: what is wrong with them is said before a browser opens.
     options = tracker_options(settings)
     source, tuned = read_source(weights or DEFAULT_WEIGHTS)

@@ -25,6 +25,8 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import SideDataContainer
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from siamtrack.errors import ConfigError, VideoError
 from siamtrack.types import Image
@@ -278,15 +280,23 @@ def _to_raw(frame: VideoFrame) -> RawImage:
     is_float = "f" in name[4:6]
     if depth > 8 and name.startswith(("gray", "ya")):
         wide = "grayf32le" if is_float else f"gray{depth}le"
-        return RawImage(frame.to_ndarray(format=wide), _white_of(depth))
+        return RawImage(_to_array(frame, wide), _white_of(depth))
     if depth > 8 and name.startswith("gbrp"):
         wide = "gbrpf32le" if is_float else f"gbrp{depth}le"
-        return RawImage(frame.to_ndarray(format=wide)[..., ::-1], _white_of(depth))
+        return RawImage(_to_array(frame, wide)[..., ::-1], _white_of(depth))
     # 10 bits are those of cameras and films, which FFmpeg scales; more are those of instruments.
     if depth >= 12 or (depth > 8 and name.startswith(("rgb", "bgr", "gbrap"))):
-        return RawImage(frame.to_ndarray(format="rgb48le")[..., ::-1])
+        return RawImage(_to_array(frame, "rgb48le")[..., ::-1])
     has_alpha = name.startswith(("rgba", "bgra", "argb", "abgr", "yuva", "gbrap", "ya", "pal8"))
-    return RawImage(frame.to_ndarray(format="bgra" if has_alpha else "bgr24"))
+    return RawImage(_to_array(frame, "bgra" if has_alpha else "bgr24"))
+
+
+def _to_array(frame: VideoFrame, pixels: str) -> NDArray[Any]:
+    """Convert a frame, which may be kept, by something that is not.
+
+    `frame.to_ndarray(format=...)` gives the frame a converter for life, with a thread for each CPU.
+    """
+    return VideoReformatter().reformat(frame, format=pixels).to_ndarray()
 
 
 def _white_of(depth: int) -> ValueRange | None:

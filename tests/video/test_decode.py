@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import av
+import av.filter
 import cv2
 import numpy as np
 import pytest
@@ -315,7 +316,7 @@ def test_interlaced_video_shows_one_moment_per_frame_and_says_so(
     converter = FrameConverter("a", Levels("a"))
     with av.open(str(path)) as container:
         for k, frame in enumerate(container.decode(video=0)):
-            image = converter(Interlaced(frame))
+            image = converter(interlaced(frame))
             expected = np.full((48, 64), 60)
             expected[12:36, 4 + 6 * k : 20 + 6 * k] = 220
             wrong = np.abs(image[..., 1] - expected) > 20
@@ -324,16 +325,15 @@ def test_interlaced_video_shows_one_moment_per_frame_and_says_so(
     assert caplog.messages == ["a is interlaced; one field of each frame is shown"]
 
 
-class Interlaced:
-    """A frame that is marked as interlaced."""
-
-    interlaced_frame = True
-
-    def __init__(self, frame: av.VideoFrame) -> None:
-        self._frame = frame
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._frame, name)
+def interlaced(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame, marked as interlaced."""
+    graph = av.filter.Graph()
+    given = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
+    )
+    graph.link_nodes(given, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 def test_fine_patterns_stay_as_they_are_in_interlaced_video(
@@ -344,7 +344,7 @@ def test_fine_patterns_stay_as_they_are_in_interlaced_video(
     path = write_frames(tmp_path / "a.mkv", [picture], "bgr24", "ffv1", stored="bgr0")
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
-        image = FrameConverter("a", Levels("a"))(Interlaced(frame))
+        image = FrameConverter("a", Levels("a"))(interlaced(frame))
     assert (image == picture).all()
 
 
