@@ -49,5 +49,5 @@ def test_texts_of_another_version_are_found(tmp_path, version, changes, said):
 def test_lowest_versions_are_those_of_the_project():
     release = tool("release")
     every, small = release.lowest_requirements(light=False), release.lowest_requirements(light=True)
-    assert "torch==2.2.*" in every and "opencv-python==4.9.*" in small
+    assert "torch==2.3.*" in every and "opencv-python==4.10.*" in small
     assert not any(text.startswith(("torch", "scipy", "got10k")) for text in small)

@@ -8,6 +8,10 @@
 
 With --light the environments get no torch, as in the README's small installation: PyPI's build of
 it for Linux is 6 GB. Nothing is uploaded: the last lines say what to do by hand.
+
+The demo of 40 frames shows that everything runs. Its figures say nothing of a version: its film is
+nine times as fast as usual, and that OpenCV 4 and 5 render it differently, by up to 3 of 255
+levels, makes a mean IoU of 0.304 or 0.404. Over the same frames both versions give the same one.
 """
 
 from __future__ import annotations
