@@ -333,7 +333,7 @@ def interlaced(frame: av.VideoFrame) -> av.VideoFrame:
     )
     graph.link_nodes(given, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
     graph.push(frame)
-    return graph.pull()
+    return graph.vpull()
 
 
 def test_fine_patterns_stay_as_they_are_in_interlaced_video(

@@ -69,6 +69,8 @@ export class Editor {
     this.dirty = new Map();
     /** @type {Set<number>} targets whose rows are on their way */
     this.fetching = new Set();
+    /** @type {Set<string>} boxes that were asked for again */
+    this.missed = new Set();
     /** Counts changes of what is shown for any frame. */
     this.version = 0;
     this.drawn = false;
@@ -110,7 +112,11 @@ export class Editor {
 
   /** What is shown for a target in a frame; an edit on its way comes first. @param {number} id @param {number} [frame] */
   row(id, frame = this.frame) {
-    const track = this.tracks.get(id);
+    const track = this.tracks.get(id), missing = this.running ? null : track?.missing(frame);
+    if (missing && !this.dirty.has(id) && !this.fetching.has(id) && !this.missed.has(`${id} ${missing}`)) {
+      this.missed.add(`${id} ${missing}`); // not again if it fails
+      this.mark(id, ...missing);
+    }
     const row = track?.row(frame) ?? { box: null, score: NaN, agreement: NaN, status: 0, source: 0, flags: 0 };
     const pending = this.pending;
     if (pending && pending.target === id && pending.frame === frame) return { ...row, box: pending.box, status: 1, source: KEY, score: 1 };
@@ -206,6 +212,7 @@ export class Editor {
     for (const banner of project.banners) this.banners.set(banner.code, banner);
     this.tracks = new Map();
     this.dirty = new Map();
+    this.missed = new Set();
     this.pending = null;
     this.armed = null;
     if (!same) {
@@ -255,7 +262,8 @@ export class Editor {
           track.threshold = this.threshold;
           this.tracks.set(id, track);
         }
-        track.fill(first, buffer);
+        track.fill(first, buffer, this.frame);
+        this.missed.delete(`${id} ${[first, last]}`);
         // The edit is shown by its rows from now on.
         if (this.pending?.target === id && this.pending.frame >= first && this.pending.frame <= last && !this.saving && !this.nudge) this.pending = null;
         this.changed();

@@ -5,8 +5,8 @@
 /** @typedef {{w: number | null, q: number, region: [number, number, number, number] | null}} Quality */
 
 const WIDTHS = [640, 960, 1280, 1920];
-/** Pictures kept, in px: four bytes each. */
-const ROOM_PX = 36e6;
+/** Pictures kept, in px: four bytes each. Nine of 1920x1080, so that those ahead fit. */
+const ROOM_PX = 20e6;
 const IN_FLIGHT = 4;
 export const AHEAD = 8;
 

@@ -18,15 +18,17 @@ const SETTLED = 4;
 /** What a frame has; in the pyramid: what any frame of the block has. */
 export const BIT = /** @type {const} */ ({ box: 1, uncertain: 2, lost: 4, outside: 8, occluded: 16, doubt: 32, key: 64, stale: 128 });
 const FAN = 4;
-/** Boxes are kept in pages, so that frames without boxes take no memory. */
-const PAGE = 4096;
+/** Boxes are kept in pages around where the person looks; others come again when they are looked at. */
+const PAGE = 4096, NEAR_PAGES = 4, KEPT_PAGES = 16;
 
 export class Track {
   /** @param {number} frames number of frames of the clip */
   constructor(frames) {
     this.frames = frames;
-    /** @type {Map<number, Float32Array>} x, y, w, h, score, agreement of each frame of a page */
+    /** @type {Map<number, Float32Array>} x, y, w, h of each frame of a page, oldest first */
     this.pages = new Map();
+    this.score = new Float32Array(frames).fill(NaN);
+    this.agreement = new Float32Array(frames).fill(NaN);
     this.status = new Uint8Array(frames);
     this.source = new Uint8Array(frames);
     this.flags = new Uint8Array(frames);
@@ -45,30 +47,41 @@ export class Track {
   page(frame, make) {
     const number = Math.floor(frame / PAGE);
     let page = this.pages.get(number);
-    if (!page && make) this.pages.set(number, (page = new Float32Array(PAGE * 6).fill(NaN)));
+    if (!page && make) {
+      this.pages.set(number, (page = new Float32Array(PAGE * 4).fill(NaN)));
+      for (const oldest of this.pages.keys()) if (this.pages.size > KEPT_PAGES) this.pages.delete(oldest);
+    }
     return page;
+  }
+
+  /** The frames to ask for where a frame has a box that was not kept. @param {number} frame @returns {[number, number] | null} */
+  missing(frame) {
+    if (!this.status[frame] || !Number.isNaN(this.page(frame, false)?.[(frame % PAGE) * 4] ?? NaN)) return null;
+    const first = frame - (frame % PAGE);
+    return [first, Math.min(first + PAGE, this.frames) - 1];
   }
 
   /** @param {number} frame @returns {Row} */
   row(frame) {
-    const page = this.page(frame, false), at = (frame % PAGE) * 6;
-    const known = page && !Number.isNaN(page[at]);
+    const page = this.page(frame, false), at = (frame % PAGE) * 4;
     return {
-      box: known ? [page[at], page[at + 1], page[at + 2], page[at + 3]] : null,
-      score: known ? page[at + 4] : NaN,
-      agreement: page ? page[at + 5] : NaN,
+      box: page && !Number.isNaN(page[at]) ? [page[at], page[at + 1], page[at + 2], page[at + 3]] : null,
+      score: this.score[frame] ?? NaN, agreement: this.agreement[frame] ?? NaN,
       status: this.status[frame] ?? 0, source: this.source[frame] ?? 0, flags: this.flags[frame] ?? 0,
     };
   }
 
-  /** Columns of `GET track?as=binary` for frames from `first`. @param {number} first @param {ArrayBuffer} buffer */
-  fill(first, buffer) {
+  /** Columns of `GET track?as=binary` for frames from `first`. @param {number} first @param {ArrayBuffer} buffer @param {number} near where the person looks */
+  fill(first, buffer, near) {
     const n = buffer.byteLength / 27;
     const columns = [0, 1, 2, 3, 4, 5].map((k) => new Float32Array(buffer, 4 * n * k, n));
     const [status, source, flags] = [0, 1, 2].map((k) => new Uint8Array(buffer, 24 * n + n * k, n));
     for (let k = 0; k < n; k++) {
-      const frame = first + k, page = this.page(frame, !Number.isNaN(columns[0][k]));
-      if (page) for (let c = 0; c < 6; c++) page[(frame % PAGE) * 6 + c] = columns[c][k];
+      const frame = first + k, isNear = Math.abs(frame - near) < NEAR_PAGES * PAGE;
+      const page = this.page(frame, isNear && !Number.isNaN(columns[0][k]));
+      if (page) for (let c = 0; c < 4; c++) page[(frame % PAGE) * 4 + c] = columns[c][k];
+      this.score[frame] = columns[4][k];
+      this.agreement[frame] = columns[5][k];
       this.status[frame] = status[k];
       this.source[frame] = source[k];
       this.flags[frame] = flags[k];
@@ -88,7 +101,9 @@ export class Track {
       if (frame < 0 || frame >= this.frames || this.source[frame] === KEY || this.source[frame] === OUTSIDE) return;
       if (this.flags[frame] & SETTLED) return;
       const page = /** @type {Float32Array} */ (this.page(frame, true));
-      page.set([rows.x[k] ?? NaN, rows.y[k] ?? NaN, rows.w[k] ?? NaN, rows.h[k] ?? NaN, rows.score[k], NaN], (frame % PAGE) * 6);
+      page.set([rows.x[k] ?? NaN, rows.y[k] ?? NaN, rows.w[k] ?? NaN, rows.h[k] ?? NaN], (frame % PAGE) * 4);
+      this.score[frame] = rows.score[k];
+      this.agreement[frame] = NaN;
       this.status[frame] = rows.status[k];
       this.source[frame] = source;
       first = Math.min(first, frame);
@@ -101,10 +116,8 @@ export class Track {
   doubt(frame) {
     const source = this.source[frame];
     if (source < FORWARD || source > BLEND || this.flags[frame] & SETTLED) return NaN;
-    const page = this.page(frame, false), at = (frame % PAGE) * 6;
-    if (!page) return NaN;
-    const agreement = page[at + 5];
-    return Number.isNaN(agreement) ? page[at + 4] : Math.min(page[at + 4], agreement);
+    const score = this.score[frame], agreement = this.agreement[frame];
+    return Number.isNaN(agreement) ? score : Math.min(score, agreement);
   }
 
   /** @param {number} frame */
@@ -122,8 +135,7 @@ export class Track {
     this.found = null;
     const leaf = this.levels[0];
     for (let frame = first; frame <= last; frame++) {
-      const page = this.page(frame, false), score = page ? page[(frame % PAGE) * 6 + 4] : NaN;
-      const bits = this.bitsOf(frame), shown = bits & BIT.box && !Number.isNaN(score);
+      const score = this.score[frame], bits = this.bitsOf(frame), shown = bits & BIT.box && !Number.isNaN(score);
       leaf.bits[frame] = bits;
       leaf.low[frame] = shown ? Math.round(score * 254) : 255;
       leaf.high[frame] = shown ? Math.round(score * 254) : 0;
