@@ -68,7 +68,7 @@ class ClusterPool(Closing):
             from distributed import Client
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"--scheduler needs Dask ({error}); pip install 'siamtrack[distributed]'"
+                f"--scheduler needs Dask ({error}); pip install dask distributed"
             ) from error
         from siamtrack.utils.cluster_worker import ProcessPlugin, installed_version
 

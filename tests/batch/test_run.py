@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from dataclasses import replace
 
 import cv2
@@ -179,6 +180,13 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(manifest, config, tm
     assert main(["batch", str(manifest("ab", {"clip": "x"})), "--out", str(tmp_path / "new")]) == 3
     assert "list.jsonl: line 3: clip x does not exist" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_without_dask_a_batch_says_what_to_install(manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    arguments = ["batch", str(manifest("a")), "--out", str(tmp_path / "out"), *FAST]
+    assert main([*arguments, "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    assert "pip install dask distributed" in capsys.readouterr().err
 
 
 def test_lines_of_other_versions_are_read(tmp_path):
