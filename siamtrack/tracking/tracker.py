@@ -41,7 +41,10 @@ from siamtrack.tracking.box_correction import (
 from siamtrack.tracking.cuts import (
     FRAMES_AFTER_CUT,
     FRAMES_TO_CONFIRM,
+    SAME_COLORS,
     SIMILARITY_AFTER_CUT,
+    color_histogram,
+    color_likeness,
     is_cut,
     thumbnail,
 )
@@ -130,6 +133,7 @@ class TrackState:
     frame_wh: tuple[int, int]  # size of the last frame, px
     fill_bgr: tuple[float, float, float]  # mean color of the first frame, used outside of frames
     status_filter: StatusFilter
+    colors: Float32Array | None = None  # histogram of the first box
     box_correction: BoxCorrection = NO_CORRECTION  # measured on the first frame
     online_filter: OnlineFilter | None = None
     frames: int = 0  # since the first one
@@ -170,6 +174,8 @@ class Tracker(OldTrackerNames):
             budget = TimeBudget(options.budget_ms / 1e3)
         self.engine, self.options, self.budget = engine, options, budget
         self._state: TrackState | None = None
+        # The frame of this update, while a cut is doubted: the colors in it count then.
+        self._doubted_frame: Image | None = None
         # What the filter responded to the last features: both halves of an update need it.
         self._responded: tuple[OnlineFilter, Float32Array, list[FilterResponse]] | None = None
 
@@ -285,8 +291,9 @@ class Tracker(OldTrackerNames):
         crop, crop_map = crop_square(frame, center, side, config.exemplar_size_px, fill_bgr=fill)
         exemplar = self.engine.embed_exemplar([crop], crop_map.to_crop(target)[None])
         state = TrackState(
-            exemplar, target, frame_wh, fill, StatusFilter(), network=_network_of(self.engine)
-        )
+            exemplar, target, frame_wh, fill, StatusFilter(), color_histogram(frame, target),
+            network=_network_of(self.engine),
+        )  # fmt: skip
         if self._box_head:
             state = self._learn_first_frame(state, frame, self._box_head)
         self._state = state
@@ -379,6 +386,7 @@ class Tracker(OldTrackerNames):
         small = thumbnail(frame) if small is None else small
         left = FRAMES_AFTER_CUT if is_cut(state.thumbnail, small) else max(state.cut_frames - 1, 0)
         self._state = state = replace(state, thumbnail=small, cut_frames=left)
+        self._doubted_frame = frame if left else None
 
         # Windows around the last box first; elsewhere while the target is lost or unverified.
         windows = [*self._local_windows(state), *self._redetection_windows(state)]
@@ -475,7 +483,7 @@ class Tracker(OldTrackerNames):
             return self._skip_broken_frame()
 
         # After a cut, only what looks as the target did before it is taken for it.
-        doubted = _is_doubted(found, state)
+        doubted = self._is_doubted(found)
         score, cut_frames = self._score_after_cut(score, doubted)
 
         # 3. Status, and the box: a lost target moves only to a prediction that is good enough, and
@@ -592,7 +600,7 @@ class Tracker(OldTrackerNames):
         if lost and not is_reachable(*place, local_map, state.lost_frames):
             return False, None
         verification = None if lost else state.verification
-        if not _is_doubted(remote, state) and accept_redetection(remote, state.similarity, options):
+        if not self._is_doubted(remote) and accept_redetection(remote, state.similarity, options):
             if should_switch_target(remote, found, verification, options):
                 return True, None
         # A promising place that the window cuts off is looked at again, centered.
@@ -600,6 +608,17 @@ class Tracker(OldTrackerNames):
             return False, None
         x, y, w, h = remote.box_xywh.tolist()
         return False, (x + w / 2, y + h / 2)
+
+    def _is_doubted(self, found: Prediction) -> bool:
+        """Whether there was a cut, and a prediction looks otherwise than the target before it."""
+        state, frame = self._require_state(), self._doubted_frame
+        if not state.cut_frames:
+            return False
+        if found.similarity < SIMILARITY_AFTER_CUT * state.similarity:
+            return True
+        if frame is None or state.colors is None or not np.isfinite(found.box_xywh).all():
+            return False
+        return color_likeness(state.colors, color_histogram(frame, found.box_xywh)) < SAME_COLORS
 
     def _score_after_cut(self, score: float, doubted: bool) -> tuple[float, int]:
         """Score of a frame while a cut is doubted, and the frames left in which it is."""
@@ -746,11 +765,6 @@ def _warn_of_box(given_xywh: FloatArray, target_xywh: FloatArray, frame: Image) 
             "one is black",
             target_xywh.round(1).tolist(), cells.mean(axis=0).round().astype(int).tolist(),
         )  # fmt: skip
-
-
-def _is_doubted(found: Prediction, state: TrackState) -> bool:
-    """Whether there was a cut, and a prediction looks otherwise than the target did before it."""
-    return state.cut_frames > 0 and found.similarity < SIMILARITY_AFTER_CUT * state.similarity
 
 
 def _is_leaving(state: TrackState) -> bool:

@@ -4,7 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrack.tracking.cuts import is_cut, thumbnail
+from siamtrack.tracking.cuts import (
+    SAME_COLORS,
+    color_histogram,
+    color_likeness,
+    is_cut,
+    thumbnail,
+)
 
 
 def texture(seed, size=(240, 480), cells=(8, 14)):
@@ -118,3 +124,48 @@ def test_few_pixels_of_a_large_frame_are_read():
     frame[rows] = 0
     frame[:, columns] = 0
     np.testing.assert_array_equal(thumbnail(frame), same)
+
+
+BOX = np.array([40.0, 30.0, 80.0, 60.0])
+
+
+def likeness(one, other, box=BOX):
+    return color_likeness(color_histogram(one, BOX), color_histogram(other, box))
+
+
+def test_colors_are_the_same_wherever_the_thing_is_and_however_bright():
+    frame = view(0)
+    frame_and_box = np.zeros_like(frame), BOX + np.array([30, 20, 0, 0])
+    frame_and_box[0][50:110, 70:150] = frame[30:90, 40:120]
+    assert likeness(frame, frame_and_box[0], frame_and_box[1]) == pytest.approx(1, abs=0.02)
+    dim = np.clip(0.75 * frame.astype(float), 0, 255).astype(np.uint8)
+    assert likeness(frame, dim) > 0.8
+
+
+def test_other_colors_are_not_the_same():
+    frame = np.full((120, 160, 3), 90, np.uint8)
+    frame[30:90, 40:120] = (40, 60, 200)
+    assert likeness(frame, frame[..., ::-1].copy()) < 0.1 < SAME_COLORS
+    # The border of the box, where the background is, hardly counts.
+    changed = frame.copy()
+    changed[30:34, 40:120] = changed[86:90, 40:120] = (200, 60, 40)
+    assert likeness(frame, changed) > 0.95
+
+
+def test_a_histogram_counts_each_pixel_by_its_distance_from_the_center():
+    """Left half red, right half blue: half of the weight each, in the bins of their Cr and Cb."""
+    frame = np.zeros((64, 64, 3), np.uint8)
+    frame[:, :32], frame[:, 32:] = (0, 0, 255), (255, 0, 0)
+    counts = color_histogram(frame, np.array([0.0, 0.0, 64.0, 64.0]))
+    assert counts.shape == (16, 16) and counts.sum() == pytest.approx(1)
+    for half, (cr, cb) in ((slice(8, 16), (255, 85)), (slice(0, 8), (107, 255))):  # by BT.601
+        part = counts[half]
+        assert part.sum() == pytest.approx(0.5, abs=0.01)
+        near = counts[max(cr // 16 - 1, 0) : cr // 16 + 2, max(cb // 16 - 1, 0) : cb // 16 + 2]
+        assert near.sum() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("box", [(-500, -500, 9, 9), (310, 230, 400, 300), (0, 0, 1e6, 1e6)])
+def test_a_box_outside_the_frame_has_a_histogram(box):
+    counts = color_histogram(view(0), np.array(box, float))
+    assert np.isfinite(counts).all() and counts.sum() == pytest.approx(1)

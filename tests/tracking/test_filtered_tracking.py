@@ -6,6 +6,7 @@ limit.
 """
 
 import pickle
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -696,6 +697,19 @@ def test_a_target_that_leaves_is_lost_and_found_when_it_comes_back():
     film = Film()
     back = [tracker.update(film.frame(at)) for at in reversed(away[5:])]
     assert back[-1].status == "tracked" and overlap(back[-1], away[5]) > 0.5
+
+
+def test_after_a_cut_the_same_thing_in_other_colors_is_not_the_target():
+    """It stands where the target was, and the network does not tell them apart."""
+    places = [(60 + 4 * k, 120) for k in range(12)]
+    film, tracker = Film(), siamtrack.load(device="cpu", engine="onnx")
+    follow(tracker, film, places)
+    tracker.set_state(replace(tracker.state, similarity=0.0))  # anything is as similar
+    other = np.ascontiguousarray(film.thing[..., [1, 0, 2]])  # green where it was red
+    cut = [tracker.update(film.frame(places[-1], ground=1, thing=other)) for _ in range(25)]
+    assert "tracked" not in {r.status for r in cut} and cut[-1].status == "lost"
+    back = [tracker.update(film.frame(places[-1])) for _ in range(15)]
+    assert back[-1].status == "tracked" and overlap(back[-1], places[-1]) > 0.5
 
 
 def test_after_a_cut_the_target_is_lost_until_the_shot_comes_back():
