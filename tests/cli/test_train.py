@@ -70,6 +70,30 @@ def test_training_from_clips_to_weights(clips, tmp_path, capsys):
     assert main(["train", str(run), *settings(out, "loop.steps=2"), "--resume"]) == 0
 
 
+def test_a_packed_cache_is_looked_at_and_trained_on(cache, tmp_path, capsys):
+    packed, run, picture = tmp_path / "six.crops", tmp_path / "run", tmp_path / "pairs.png"
+    assert main(["pack-cache", str(packed), "--set", f"cache={cache}", "--megabytes", "1"]) == 0
+    printed = capsys.readouterr()
+    assert "2 of 2 targets, 6 of 6 pictures, 0.0 MB" in printed.out
+    assert "folder: 2 targets, 6 pictures" in printed.err
+    device = [*settings(packed), "--set", "loop.device_pairs=true"]
+    assert main(["show-pairs", str(picture), *device, "--count", "9"]) == 0
+    assert cv2.imread(str(picture)).shape == (2 * (64 + 22), 8 * (32 + 64 + 4), 3)
+    assert main(["train", str(run), *device]) == 0
+    assert Path(capsys.readouterr().out.strip()).is_file()
+
+
+def test_pack_cache_refuses_in_one_line(cache, tmp_path, capsys):
+    out, of = str(tmp_path / "p"), ["--set", f"cache={cache}"]
+    assert main(["pack-cache", out, *of, "--megabytes", "-1"]) == 2
+    assert "-1.0 MB is nothing" in one_line(capsys)
+    assert main(["pack-cache", str(cache), *of]) == 3
+    assert "exists; remove it or give another name" in one_line(capsys)
+    (tmp_path / "text").write_text("no cache")
+    assert main(["train", str(tmp_path / "run"), *settings(tmp_path / "text")]) == 3
+    assert "text is not a packed crop cache, or is damaged" in one_line(capsys)
+
+
 @pytest.mark.parametrize(
     ("more", "code", "says"),
     [
