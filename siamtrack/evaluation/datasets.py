@@ -24,6 +24,7 @@ from siamtrack.data.formats.benchmarks import LAYOUTS, BenchmarkTarget
 from siamtrack.data.sequence import stamp_files
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.evaluation import protocols
+from siamtrack.evaluation.chosen_frames import ViewFrames
 from siamtrack.evaluation.got10k_toolkit import toolkit_module
 from siamtrack.evaluation.groups import SequenceGroup, own_groups, read_groups
 from siamtrack.evaluation.protocols import Protocol
@@ -195,13 +196,19 @@ class ClipBenchmark(Benchmark):
         return read_groups(self.root, self.names)
 
     def load(self, name: str) -> EvalSequence:
-        """Read one clip's truth."""
+        """Read one clip's truth, from the first frame on that shows its target."""
         clip = self.dataset[name]
+        # A target may come later than its clip begins: nothing can be tracked before.
+        shown = np.flatnonzero(clip.visible & frames_with_box(clip.boxes))
+        first = int(shown[0]) if len(shown) else 0
+        numbers = np.arange(first, len(clip.boxes))
+        frames = ViewFrames(clip.frames, numbers) if first else clip.frames
+        boxes = clip.boxes[numbers]
         return EvalSequence(
             name=name,
-            frames=clip.frames,
-            truth=Truth(clip.boxes, clip.visible),
-            attributes=computed_attributes(clip.boxes) | self.annotated.get(name, frozenset()),
+            frames=frames,
+            truth=Truth(boxes, clip.visible[numbers]),
+            attributes=computed_attributes(boxes) | self.annotated.get(name, frozenset()),
         )
 
 

@@ -61,6 +61,21 @@ def test_attributes_json_is_added(clips, tmp_path):
     assert "occlusion" in sequence.attributes and "low resolution" in sequence.attributes
 
 
+def test_a_target_that_comes_later_is_evaluated_from_there_on(clips):
+    root = clips({"walk": 6})
+    whole = open_benchmark("clips", root).load("walk")
+    lines = (root / "walk.txt").read_text().splitlines()
+    (root / "walk.txt").write_text("\n".join(["nan,nan,nan,nan"] * 2 + lines[2:]))
+    benchmark = open_benchmark("clips", root)
+    usable, problems = benchmark.check(["walk"])
+    assert problems == [] and len(usable["walk"]) == len(usable["walk"].frames) == 4
+    assert (usable["walk"].boxes_xywh == whole.boxes_xywh[2:]).all()
+    assert (usable["walk"].frames.read(1) == whole.frames.read(3)).all()
+    (root / "walk.txt").write_text("\n".join(["nan,nan,nan,nan"] * 6))
+    _, (problem,) = open_benchmark("clips", root).check(["walk"])
+    assert "nothing to start from" in problem
+
+
 @pytest.mark.parametrize("content", ["[1]", '{"walk": 3}', "not json"])
 def test_malformed_attributes_json_is_rejected(content, tmp_path):
     (tmp_path / "attributes.json").write_text(content)

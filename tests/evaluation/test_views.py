@@ -8,14 +8,15 @@ import pytest
 from siamtrack.data.datasets import open_dataset
 from siamtrack.data.sequence import VideoSequence
 from siamtrack.errors import ConfigError, DatasetError
-from siamtrack.evaluation import views as module
+from siamtrack.evaluation import chosen_frames
+from siamtrack.evaluation.chosen_frames import ViewFrames
 from siamtrack.evaluation.datasets import open_benchmark
 from siamtrack.evaluation.evaluate import prepare, run
 from siamtrack.evaluation.runs import TimedTracker, run_variant, variant_named, variants_of
 from siamtrack.evaluation.scores import score_all
 from siamtrack.evaluation.task import RunConfig
 from siamtrack.evaluation.trackers import TrackerSpec
-from siamtrack.evaluation.views import VIEWS, ViewFrames, parse_views, view_frames, view_of
+from siamtrack.evaluation.views import VIEWS, parse_views, view_frames, view_of
 from siamtrack.video.video_writer import VideoSink
 
 SEEN = np.array([True] * 3 + [False] * 3 + [True] * 4)
@@ -71,7 +72,7 @@ class Numbered:
 
 
 def test_backwards_is_decoded_forwards_in_blocks(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK_FRAMES", 3)
+    monkeypatch.setattr(chosen_frames, "BLOCK_FRAMES", 3)
     frames = Numbered(7)
     view = ViewFrames(frames, np.arange(7)[::-1])
     assert [int(image[0, 0, 0]) for image in view.iterate(range(7))] == [6, 5, 4, 3, 2, 1, 0]
