@@ -109,6 +109,8 @@ _ERRORS: tuple[tuple[type[Exception], int, str], ...] = (
     (OSError, 507, "disk"),
 )
 """Status and code of each error; the first that fits."""
+_GONE = (RuntimeError, WebSocketDisconnect, OSError)
+"""What a WebSocket raises whose page is not there any more."""
 
 
 class Connections:
@@ -575,19 +577,21 @@ async def _events(socket_: WebSocket) -> None:
     studio: Studio = socket_.app.state.studio
     added = studio.connections.add()
     if added is None:
-        await socket_.close(1013)
+        with contextlib.suppress(*_GONE):
+            await socket_.close(1013)
         return
     name, queue = added
-    await socket_.accept(PROTOCOL)
-    hello = {
-        "type": "hello",
-        "connection": name,
-        "writer": studio.connections.writer == name,
-        "version": __version__,
-        "jobs": studio.jobs.to_json(),
-    }
-    sending = asyncio.ensure_future(_send_events(socket_, hello, queue))
+    sending: asyncio.Future[None] | None = None
     try:
+        await socket_.accept(PROTOCOL)
+        hello = {
+            "type": "hello",
+            "connection": name,
+            "writer": studio.connections.writer == name,
+            "version": __version__,
+            "jobs": studio.jobs.to_json(),
+        }
+        sending = asyncio.ensure_future(_send_events(socket_, hello, queue))
         while not sending.done():
             message = await socket_.receive_text()
             kind = parse_body(message.encode()).get("type")
@@ -597,12 +601,13 @@ async def _events(socket_: WebSocket) -> None:
                 queue.put_nowait({"type": "pong"})
             else:
                 break
-    except (MalformedError, RuntimeError, KeyError, WebSocketDisconnect):
+    except (MalformedError, KeyError, *_GONE):
         pass  # closed by the page, or about to be by us
     finally:
         studio.connections.remove(name)
-        sending.cancel()
-        with contextlib.suppress(RuntimeError):
+        if sending is not None:
+            sending.cancel()
+        with contextlib.suppress(*_GONE):
             await socket_.close(1008)
 
 
@@ -610,7 +615,7 @@ async def _send_events(
     socket_: WebSocket, first: dict[str, Any], queue: asyncio.Queue[dict[str, Any]]
 ) -> None:
     event = first
-    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+    with contextlib.suppress(*_GONE):
         while True:
             await socket_.send_text(json.dumps(event))
             if event["type"] == "bye":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -209,6 +210,19 @@ def test_sockets_are_few_and_their_messages_small(client: Client) -> None:
             page.socket.send(message)
             with pytest.raises(ConnectionError):
                 page.wait_for("never")
+
+
+def test_a_page_that_vanishes_is_no_error(client: Client, caplog) -> None:
+    for _ in range(5):
+        page = Events(client)
+        sock = page.socket.socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.shutdown(socket.SHUT_RD)
+        sock.close()  # no goodbye: the connection is reset
+    with contextlib.closing(Events(client)) as page:
+        page.socket.send('{"type": "ping"}')
+        page.wait_for("pong")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_one_page_writes_and_another_may_take_over(client: Client) -> None:
