@@ -618,8 +618,12 @@ def test_a_server_that_ends_in_the_middle_of_an_answer_is_gone(
           window.fetch = async () => new Response(torn());
           const api = new Api();
           const calls = [api.session(), api.track(0, 0, 0, 1), api.picture(0, 0, "", undefined)];
+          // A body that was cut off without a word.
+          const half = { headers: { "Content-Length": "20" } };
+          window.fetch = async () => new Response(new Uint8Array(10), half);
+          calls.push(api.track(0, 0, 0, 1), api.picture(0, 0, "", undefined));
           const told = ({ reason }) => [reason.status, reason.message];
           return (await Promise.allSettled(calls)).map(told);
         }"""
     )
-    assert found == [[0, "siamtrack does not answer"]] * 3
+    assert found == [[0, "siamtrack does not answer"]] * 5

@@ -56,6 +56,9 @@ export class Api {
     try {
       reply = await fetch(path, { ...options, headers });
       body = await (reply.ok ? reply[kind]() : reply.json().catch(() => ({})));
+      // Not every browser says that a body was cut off.
+      const size = kind === "blob" ? body.size : body.byteLength;
+      if (reply.ok && kind !== "json" && size !== Number(reply.headers.get("Content-Length"))) throw new TypeError("cut off");
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
       throw new ApiError(0, "gone", "siamtrack does not answer");
