@@ -113,7 +113,7 @@ def draw(rows: list[tuple[int, float, float, float]]) -> None:
     below.plot(frame, median, color="0.7", label="by the clock, median")
     below.plot(frame, cpu, label="CPU, mean")
     below.set(ylabel="ms per frame", xlabel="frame", ylim=(0, None))
-    below.legend(loc="upper right")
+    below.legend(loc="lower right")
     figure.savefig(FIGURES / "long_run.png", dpi=110)
 
 
