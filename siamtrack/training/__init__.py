@@ -9,6 +9,7 @@ Reading order:
     batches: which pairs are in which batch.
     optim: learning rate, frozen layers, optimizer, moving average of the weights.
     validate: held-out loss, tracking of held-out sequences, separation of embeddings.
+    clock: how much of its time a run has used.
     logs: log.jsonl, curves, TensorBoard.
     distributed: the processes that torchrun started.
     compare_losses: the same run with different losses, and the table.
