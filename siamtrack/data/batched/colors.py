@@ -12,11 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from siamtrack.data.augment import AugmentConfig
-from siamtrack.data.batched.crops import to_device, to_rows
+from siamtrack.data.batched.crops import as_index, to_device, to_rows
 from siamtrack.data.batched.dice import Dice
 from siamtrack.data.batched.jpeg import compress
-
-_LUMINANCE_RGB = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +65,14 @@ class ColorChanges:
 
 def to_gray(images: Tensor) -> Tensor:
     """Gray (B, S, S, 1)."""
-    return (images @ images.new_tensor(_LUMINANCE_RGB)[:, None]).round()
+    red, green, blue = images.unbind(dim=-1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).round()[..., None]
 
 
 def turn_gray(images: Tensor, rows: Tensor) -> None:
     """Take the color from rows of images, in place."""
     if len(rows):
-        rows = rows.to(images.device)
+        rows = as_index(rows, images.device)
         gray = to_gray(images.index_select(0, rows))
         images.index_copy_(0, rows, gray.expand(-1, -1, -1, 3).contiguous())
 
@@ -107,7 +106,7 @@ def degrade(images: Tensor, config: AugmentConfig, dice: Dice) -> None:
     quality = 15 + dice.below(torch.full((count,), 55))
     rows = dice.chance(config.jpeg, count).nonzero()[:, 0]
     if len(rows):
-        on_device = rows.to(images.device)
+        on_device = as_index(rows, images.device)
         compressed = compress(
             images.index_select(0, on_device), to_device(quality[rows], images.device)
         )
@@ -118,7 +117,7 @@ def add_noise(images: Tensor, rows: Tensor, sigma: Tensor, seed: int) -> None:
     """Add noise of this standard deviation (R,), gray levels, to rows of images, in place."""
     generator = torch.Generator(images.device).manual_seed(seed)
     noise = torch.randn((len(rows), *images.shape[1:]), generator=generator, device=images.device)
-    rows = rows.to(images.device)
+    rows = as_index(rows, images.device)
     noisy = images.index_select(0, rows) + noise * to_rows(sigma, images.device)
     images.index_copy_(0, rows, noisy.clamp(0, 255).floor())
 
@@ -126,7 +125,7 @@ def add_noise(images: Tensor, rows: Tensor, sigma: Tensor, seed: int) -> None:
 def blur(images: Tensor, rows: Tensor, kernels: Tensor) -> None:
     """Blur rows of images with a kernel each, (R, K, K), in place; the border is mirrored."""
     device, radius = images.device, kernels.shape[-1] // 2
-    on_device = rows.to(device)
+    on_device = as_index(rows, device)
     planes = images.index_select(0, on_device).permute(0, 3, 1, 2)  # (R, 3, S, S)
     planes = F.pad(planes, (radius,) * 4, mode="reflect").flatten(0, 1)[None]  # (1, R * 3, ...)
     weights = to_device(kernels, device).repeat_interleave(3, dim=0)[:, None]
@@ -170,21 +169,21 @@ def resample_through(images: Tensor, rows: Tensor, small_px: Tensor) -> None:
     if not len(rows):
         return
     size, device = images.shape[1], images.device
-    matrix = to_device(_there_and_back(size, small_px), device)  # (R, S, S)
-    on_device = rows.to(device)
+    matrix = _there_and_back(size, small_px, device)  # (R, S, S)
+    on_device = as_index(rows, device)
     planes = images.index_select(0, on_device)  # (R, S, S, 3)
     planes = (matrix @ planes.flatten(2)).unflatten(2, (size, 3))  # rows
     planes = torch.einsum("rij,rhjc->rhic", matrix, planes)  # columns
     images.index_copy_(0, on_device, planes.round().clamp(0, 255).contiguous())
 
 
-def _there_and_back(size_px: int, small_px: Tensor) -> Tensor:
+def _there_and_back(size_px: int, small_px: Tensor, device: torch.device) -> Tensor:
     """(B, S, S) what shrinking an axis to `small_px` (B,) and enlarging it again does."""
     most = int(small_px.max())
-    small = small_px[:, None, None].double()  # (B, 1, 1)
+    small = to_device(small_px, device)[:, None, None]  # (B, 1, 1)
     factor = size_px / small
-    pixel = torch.arange(size_px, dtype=torch.float64)
-    cell = torch.arange(most, dtype=torch.float64)[:, None]  # (most, 1)
+    pixel = torch.arange(size_px, device=device).float()
+    cell = torch.arange(most, device=device).float()[:, None]  # (most, 1)
 
     # 1. A small pixel is the mean of what it covers: (B, most, S).
     low, high = torch.maximum(pixel, cell * factor), torch.minimum(pixel + 1, (cell + 1) * factor)

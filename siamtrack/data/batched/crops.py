@@ -131,8 +131,8 @@ class DeviceCrops:
         """
         # 1. The level whose pixels are smaller than those of the output, and those of it.
         level = torch.log2(step_xy.amin(dim=1).clamp_min(1.0)).floor().long()
-        level = level.clamp_max(LEVELS - 1).to(self.device, non_blocking=True)
-        crop = crop.to(self.device, non_blocking=True)
+        level = as_index(level.clamp_max(LEVELS - 1), self.device)
+        crop = as_index(crop, self.device)
         start = self._starts[level, crop][:, None, None]  # (B, 1, 1)
         size = self._sizes[level, crop]  # (B, 2)
         width, height = size[:, 0, None, None], size[:, 1, None, None]
@@ -183,6 +183,11 @@ _COS, _SIN = torch.cos, torch.sin
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Numbers as float32 on a device, without waiting for what it is at."""
     return values.float().to(device, non_blocking=True)
+
+
+def as_index(rows: Tensor, device: torch.device) -> Tensor:
+    """Rows or masks on a device, without waiting for what it is at."""
+    return rows.to(device, non_blocking=True)
 
 
 def to_rows(values: Tensor, device: torch.device) -> Tensor:

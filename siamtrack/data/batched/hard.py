@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from siamtrack.data.batched.colors import blur, line_kernels, resample_through
-from siamtrack.data.batched.crops import DeviceCrops, to_device
+from siamtrack.data.batched.crops import DeviceCrops, as_index, to_device
 from siamtrack.data.batched.dice import Dice
 from siamtrack.data.batched.draws import CropDraws
 from siamtrack.data.batched.objects import (
@@ -143,8 +143,8 @@ def take_out(images: Tensor, rows: Tensor, boxes: Tensor, dice: Dice) -> Tensor:
         left_top = (boxes[:, :2] + (boxes[:, 2:] - wh) / 2).round()
         way = (corner - left_top).long()
         along = torch.arange(size)
-        source = _mirror(along + way[..., None], size).to(images.device)  # (R, 2, S)
-        image = rows.to(images.device)[:, None, None]
+        source = as_index(_mirror(along + way[..., None], size), images.device)  # (R, 2, S)
+        image = as_index(rows, images.device)[:, None, None]
         over = images[image, source[:, 1, :, None], source[:, 0, None, :]]
         patches = Patches(left_top, wh, torch.zeros(len(rows), dtype=torch.bool))
         blend(images, rows, over, patch_alpha(patches, size, images.device))

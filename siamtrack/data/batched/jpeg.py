@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from siamtrack.data.batched.crops import to_device
+
 # Annex K.1: quantization tables of quality 50.
 _LUMINANCE = (
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
@@ -57,7 +59,7 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
 def _quantize(planes: Tensor, table: tuple[int, ...], scale: Tensor) -> Tensor:
     """Planes (B, C, H, W) after rounding the coefficients of their blocks."""
     basis = _cosines(planes.device)  # (8, 8)
-    step = torch.tensor(table, device=planes.device, dtype=planes.dtype).view(8, 8)
+    step = to_device(torch.tensor(table), planes.device).view(8, 8)
     step = ((step * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)
     step = step[:, None, None, None]  # (B, 1, 1, 1, 8, 8)
     blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from siamtrack.data.batched.crops import DeviceCrops, to_device
+from siamtrack.data.batched.crops import DeviceCrops, as_index, to_device
 from siamtrack.data.batched.dice import Dice
 from siamtrack.data.batched.draws import CropDraws, first_allowed
 
@@ -135,7 +135,7 @@ def paste_objects(
 
 def blend(images: Tensor, rows: Tensor, over: Tensor, alpha: Tensor) -> None:
     """Put R images over rows of images (B, S, S, 3), in place, where alpha (R, S, S, 1) is 1."""
-    on_device = rows.to(images.device, non_blocking=True)
+    on_device = as_index(rows, images.device)
     under = images.index_select(0, on_device)
     images.index_copy_(0, on_device, torch.lerp(under, over, alpha).floor())
 
@@ -164,7 +164,7 @@ def patch_alpha(patches: Patches, size_px: int, device: torch.device) -> Tensor:
     ellipse = ellipse_alpha(center, axes, soft, size_px)
 
     # 3. Nothing outside of the patch.
-    elliptic = patches.elliptic.to(device, non_blocking=True)[:, None, None]
+    elliptic = as_index(patches.elliptic, device)[:, None, None]
     alpha = torch.where(elliptic, ellipse, rectangle)
     return (alpha * inside[:, 1, :, None] * inside[:, 0, None, :])[..., None]
 

@@ -8,7 +8,7 @@ from numpy.random import SeedSequence
 from torch import Tensor
 
 from siamtrack.data.batched.colors import ColorChanges, degrade, turn_gray
-from siamtrack.data.batched.crops import DeviceCrops
+from siamtrack.data.batched.crops import DeviceCrops, as_index
 from siamtrack.data.batched.dice import Dice
 from siamtrack.data.batched.draws import CropDraws
 from siamtrack.data.batched.hard import as_tiny, draw_tiny, harden
@@ -233,5 +233,5 @@ def flip_boxes(boxes: Tensor, flip: Tensor, width: int) -> Tensor:
 
 def _flip(images: Tensor, flip: Tensor) -> Tensor:
     """Images (B, S, S, 3), mirrored where `flip` (B,) is true."""
-    where = flip.to(images.device, non_blocking=True)[:, None, None, None]
+    where = as_index(flip, images.device)[:, None, None, None]
     return torch.where(where, images.flip(2), images)

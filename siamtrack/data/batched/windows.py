@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from siamtrack.data.batched.crops import DeviceCrops, to_rows
+from siamtrack.data.batched.crops import DeviceCrops, as_index, to_rows
 from siamtrack.data.batched.dice import Dice
 from siamtrack.data.batched.draws import CropDraws
 from siamtrack.data.pairs import PairConfig
@@ -94,7 +94,7 @@ def cut_windows(
     # 1. Outside the mean color, or the repeated border. One draw decides between three fillings.
     draw = dice.uniform(0, 1, count)
     repeated = to_rows(draw < c.fill_replicate, crops.device)
-    mean = crops.mean_rgb[crop.to(crops.device)][:, None, None]  # (B, 1, 1, 3)
+    mean = crops.mean_rgb[as_index(crop, crops.device)][:, None, None]  # (B, 1, 1, 3)
     out = torch.where(repeated, pixels, torch.lerp(mean.expand_as(pixels), pixels, inside))
 
     # 2. What lies inside the crop, onto a random square of another crop.
@@ -109,9 +109,10 @@ def cut_windows(
     if len(rows):
         behind = cut_squares(crops, other[rows], squares[rows], size_px)
         along = torch.arange(size_px)
-        shown = (along >= first[rows, :, None]) & (along < last[rows, :, None])  # (R, 2, S)
-        shown = (shown[:, 0, None, :] & shown[:, 1, :, None])[..., None].to(crops.device)
-        on_device = rows.to(crops.device)
+        shown = (along >= first[rows, :, None]) & (along < last[rows, :, None])
+        shown = as_index(shown, crops.device)  # (R, 2, S)
+        shown = (shown[:, 0, None, :] & shown[:, 1, :, None])[..., None]
+        on_device = as_index(rows, crops.device)
         out[on_device] = torch.where(shown, out[on_device], behind)
     return out, torch.cat([(box[:, :2] - origin) * scale, box[:, 2:] * scale], dim=1)
 
