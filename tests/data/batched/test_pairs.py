@@ -166,6 +166,28 @@ def test_a_batch_depends_on_seed_and_number_alone(pictures):
         assert not torch.equal(a["x"], other["x"])
 
 
+def test_nothing_waits_for_the_device_and_everything_is_on_it(pictures):
+    """A device without data cannot answer: whoever asks it, or mixes devices, gets an error.
+
+    Noise is left out, because there are no random numbers on such a device.
+    """
+    often = dict.fromkeys(("blur", "downsample", "jpeg", "gray", "distractor", "occluder"), 0.5)
+    changes = ("background", "absent", "old_place", "occluder", "motion_blur", "tiny")
+    config = PairConfig(
+        memory=2,
+        rotation=0.5,
+        augment=AugmentConfig(**often, noise=0.0),
+        hard=HardConfig(**dict.fromkeys(changes, 0.5)),
+    )
+    pairs = BatchedPairs(pictures, config, torch.device("meta"), **SIZES)
+    batch = pairs.batch(0, 16)
+    assert batch["memory"].shape == (16, 2, 3, 64, 64)
+    assert {name for name, value in batch.items() if value.device.type == "cpu"} == {
+        "index",
+        "skipped",
+    }
+
+
 def test_pairs_one_by_one_are_those_of_the_batches(pictures):
     pairs = BatchedPairs(pictures, PairConfig(memory=2), CPU, **SIZES)
     singly, batch = PairsOneByOne(pairs, 6), pairs.batch(6, 6)
