@@ -25,7 +25,7 @@ from siamtrack.types import Image
 from siamtrack.utils.files import Closing, atomic_write
 from siamtrack.video.random_access import ClipIndex
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 96 << 20
 WIDTHS = (640, 960, 1280, 1920)
 QUALITIES = (75, 85, 92)
 MAX_REGION_WH = (1920, 1080)

@@ -6,9 +6,9 @@ import ctypes
 import sys
 from contextlib import suppress
 
-LARGE_BYTES = 1 << 20
+LARGE_BYTES = 128 << 10
 """Blocks from this size on are the system's again as soon as they are freed. Lowering it costs time
-for every picture."""
+for every array."""
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
