@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
+from inspect import signature
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -21,6 +22,7 @@ from siamtrack.tracking.old_names import rename_options
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.redetection import TimeBudget
 from siamtrack.tracking.tracker import Tracker
+from siamtrack.utils.config import whole_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,13 +148,21 @@ def track(
             f"both a tracker and {', '.join(options)} are given; give options to load_multi"
         )
 
+    if tracker is not None and not isinstance(tracker, MultiTracker):
+        raise ConfigError(f"tracker is {shown(tracker)}; give one that load_multi made")
+    opening = _opening(source_options)
+    if opening and isinstance(source, Source):
+        raise ConfigError(
+            f"source is open already and {', '.join(opening)} is given; give it to open_source"
+        )
+
     def frames_and_results() -> Generator[tuple[Frame, dict[int, Result]], None, None]:
         many = load_multi(**options) if tracker is None else tracker
         many.reset()
         with ExitStack() as stack:
             video = source
             if not isinstance(video, Source):
-                video = stack.enter_context(open_source(video, **(source_options or {})))
+                video = stack.enter_context(open_source(video, **opening))
             # A camera's frames must not age in a queue.
             frames = part.frames_of(video)
             ahead = nullcontext(frames) if video.is_live else prefetch(frames)
@@ -171,7 +181,7 @@ def _given_boxes(
         what = "neither box nor boxes is" if box is None else "both box and boxes are"
         raise ConfigError(f"{what} given; give one of them")
     first: Sequence[Sequence[float]] = [] if box is None else [box]
-    later: Mapping[int, Mapping[int, Sequence[float]]] = {}
+    later: Mapping[Any, Mapping[Any, Sequence[float]]] = {}
     if isinstance(boxes, str | PathLike):
         from siamtrack.video.tables import read_boxes
 
@@ -185,14 +195,36 @@ def _given_boxes(
         raise ConfigError(
             f"boxes is {shown(boxes)}; give at least one box, or {{frame: {{target: box}}}}"
         )
-    numbers: Iterable[object] = later
-    for frame in numbers:
-        if not isinstance(frame, Real) or frame % 1 != 0:
-            raise ConfigError(
-                f"boxes has the frame {shown(frame)}; give whole numbers from 0: "
-                "{frame: {target: box}}"
-            )
-    return first, later
+    numbered: dict[int, dict[int, Sequence[float]]] = {}
+    for frame, by_target in later.items():
+        numbered[_number("frame", frame)] = {
+            _number("target", target): one for target, one in by_target.items()
+        }
+    return first, numbered
+
+
+def _number(what: str, value: Any) -> int:
+    """A frame or target of `boxes`, of any type that counts."""
+    number = whole_number(value) if isinstance(value, Real) else None
+    if number is None or number < 0:
+        raise ConfigError(
+            f"boxes has the {what} {shown(value)}; give whole numbers from 0: "
+            "{frame: {target: box}}"
+        )
+    return number
+
+
+def _opening(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Arguments of `open_source`, all of which it has."""
+    from siamtrack.video.source import open_source
+
+    if not isinstance(given, Mapping | None):
+        raise ConfigError(f'source_options is {shown(given)}; give a dict such as {{"fps": 30}}')
+    _, *known = signature(open_source).parameters
+    for name in given or ():
+        if name not in known:
+            raise ConfigError.unknown("argument of open_source", name, known)
+    return dict(given or {})
 
 
 def _prepare(

@@ -208,6 +208,12 @@ def pictures_of(*given: Any) -> Iterator[Any]:
         ({"boxes": {0.5: {0: BOX}}}, ConfigError, "has the frame 0.5; give whole numbers"),
         ({"box": BOX, "every": 0}, ConfigError, "every is 0"),
         ({"box": BOX, "tracker": 1, "engine": "onnx"}, ConfigError, "tracker and engine are given"),
+        ({"box": BOX, "tracker": 1}, ConfigError, "tracker is 1; give one that load_multi made"),
+        ({"boxes": {-1: {0: BOX}}}, ConfigError, "has the frame -1; give whole numbers"),
+        ({"boxes": {True: {0: BOX}}}, ConfigError, "has the frame True; give whole numbers"),
+        ({"boxes": {0: {"1": BOX}}}, ConfigError, "has the target '1'; give whole numbers"),
+        ({"box": BOX, "source_options": {"fp": 3}}, ConfigError, "'fp'; did you mean 'fps'?"),
+        ({"box": BOX, "source_options": [3]}, ConfigError, r"source_options is \[3\]; give a dict"),
         ({"boxes": "gone.csv"}, DatasetError, r"gone\.csv cannot be read"),
     ],
 )
@@ -216,6 +222,27 @@ def test_arguments_that_make_no_sense_are_refused_at_once(
 ) -> None:
     with pytest.raises(error, match=told):
         siamtrack.track("clip.mp4", **arguments)
+
+
+def test_numbers_of_a_data_frame_are_numbers(clip: Path, many: Any) -> None:
+    boxes = {np.int64(0): {np.int64(2): BOX, np.uint8(5): OTHER}, np.float64(1): {np.int64(2): BOX}}
+    plain = {0: {2: BOX, 5: OTHER}, 1: {2: BOX}}
+    found = [
+        list(siamtrack.track(clip, boxes=given, end_frame=2, tracker=many))
+        for given in (boxes, plain)
+    ]
+    assert [results for _, results in found[0]] == [results for _, results in found[1]]
+    assert {type(target) for target in found[0][0][1]} == {int}
+    many.reset()
+    assert many.add(found[0][0][0].image, BOX, target=np.int64(3)) == 3
+
+
+def test_options_of_a_source_that_is_open_are_refused(clip: Path, many: Any) -> None:
+    with (
+        siamtrack.open_source(clip) as source,
+        pytest.raises(ConfigError, match="source is open already and fps is given"),
+    ):
+        siamtrack.track(source, BOX, source_options={"fps": 10}, tracker=many)
 
 
 def test_what_is_wrong_with_the_video_is_said_by_the_first_step(clip: Path, many: Any) -> None:

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from siamtrack.errors import DatasetError, InvalidBoxError, Problem, shown
 from siamtrack.geometry import parse_box
 from siamtrack.types import Box
+from siamtrack.utils.config import whole_number
 from siamtrack.utils.images import match_pictures
-from siamtrack.video.tables import TableRow, read_table, separator_of
+from siamtrack.video.tables import TableRow, column_names, read_table, separator_of
 
 COLUMNS = ("clip", "boxes", "name", "start_frame", "end_frame", "step", "labels")
 RESERVED = ("batch", "summary")
@@ -104,7 +105,7 @@ def read_manifest(path: Path) -> list[BatchClip]:
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     """Line and cells of every row, or what is wrong with it."""
     reader = csv.DictReader(io.StringIO(text), delimiter=separator_of(text.partition("\n")[0]))
-    names = [name.strip() for name in reader.fieldnames or ()]
+    names = column_names(path, reader.fieldnames or (), COLUMNS)
     for needed in ("clip", "boxes"):
         if needed not in names:
             raise DatasetError(
@@ -193,13 +194,10 @@ def _whole(cells: Mapping[str, Any], column: str, otherwise: int | None) -> int 
     value = cells.get(column, otherwise)
     if value is None:
         return None
-    try:
-        number = float(value)
-    except (OverflowError, TypeError, ValueError):
-        number = -0.5
-    if isinstance(value, bool) or number < 0 or not number.is_integer():
+    number = whole_number(value)
+    if number is None or number < 0:
         raise ValueError(f"{column} is {shown(value)}; give a whole number, from 0")
-    return int(number)
+    return number
 
 
 def _starts_of(given: Any, folder: Path, start_frame: int | None) -> tuple[tuple[int, Box], ...]:

@@ -36,7 +36,7 @@ from siamtrack.tracking.decode import decode_ltrb
 from siamtrack.tracking.online_filter import respond_each
 from siamtrack.tracking.redetection import SEPARATE_IOU, TimeBudget
 from siamtrack.tracking.result import Result
-from siamtrack.tracking.tracker import Tracker, TrackState, is_same_shape
+from siamtrack.tracking.tracker import Tracker, TrackState, is_same_shape, rescale_state
 from siamtrack.types import Box, FloatArray, Image
 from siamtrack.utils.config import plain_number
 
@@ -150,7 +150,7 @@ class MultiTracker:
     ) -> int:
         """Start on one more target, as `Tracker.init` does, and return its number.
 
-        Numbers are never reused.
+        Numbers that are not the caller's are never reused.
 
         Args:
             frame_bgr: the frame that the box is on.
@@ -158,12 +158,12 @@ class MultiTracker:
             target: its number, where the caller has numbers of its own; None for the next one.
 
         Raises:
-            ConfigError: there is or was a target of that number.
+            ConfigError: there is a target of that number, or it is no number from 0.
             InvalidFrameError: not a frame, or one of another aspect than those that the other
                 targets are tracked in; nothing is added then.
             InvalidBoxError: see `Tracker.init`; nothing is added then.
         """
-        number = self._next if target is None else target
+        number = self._next if target is None else plain_number(target)
         if type(number) is not int or number < 0 or number in self._trackers:
             raise ConfigError(
                 f"target {shown(target)} cannot be added; give a number from 0 that no target has"
@@ -386,11 +386,14 @@ class MultiTracker:
         return crossing if crossing.frames_apart < DOUBT_FRAMES else None
 
     def _note_overlaps(self, target: int, box: Box) -> None:
-        """Note which other targets a new box overlaps."""
+        """Note which other targets a new box overlaps; theirs may be of another resolution."""
+        frame_wh = _state_of(self._trackers[target]).frame_wh
         for other, tracker in self._trackers.items():
-            pair = frozenset((target, other))
+            pair, state = frozenset((target, other)), _state_of(tracker)
             self._overlapping_pairs.discard(pair)
-            if other != target and iou(box, _state_of(tracker).box_xywh) >= SEPARATE_IOU:
+            if other == target or not is_same_shape(frame_wh, state.frame_wh):
+                continue
+            if iou(box, rescale_state(state, frame_wh).box_xywh) >= SEPARATE_IOU:
                 self._overlapping_pairs.add(pair)
 
     def _check_shape(self, frame: Image, advice: str) -> None:

@@ -14,6 +14,7 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,9 @@ from typing import Any, TypeVar
 from siamtrack.errors import ConfigError, shown
 
 T = TypeVar("T")
+
+_EXACT = 2.0**53
+"""From here on not every whole number is a float."""
 
 
 # Parsing
@@ -192,6 +196,28 @@ def plain_number(value: Any) -> Any:
         return float(value) if isinstance(value, numbers.Real) else value
     except OverflowError:
         return value
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number of a file, to its last digit; None for anything else.
+
+    Some programs write all columns as floats, so 3.0 is one. A float that is too large to tell two
+    neighbors apart is none: it need not be the number that was meant.
+
+    Example:
+        >>> whole_number("9007199254740993"), whole_number("3.0"), whole_number("1e300")
+        (9007199254740993, 3, None)
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return int(value)
+    if type(value) is int:
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() and abs(number) < _EXACT else None
 
 
 def check_number(

@@ -12,7 +12,7 @@ import math
 import re
 import select
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 from siamtrack.errors import DatasetError, OutputError
 from siamtrack.tracking.result import Result, Status
 from siamtrack.types import Box
+from siamtrack.utils.config import whole_number
 from siamtrack.utils.files import Closing, GrowingFile, to_bytes
 
 CSV_HEADER = "frame,time_s,target,x,y,w,h,score,status"
@@ -381,11 +382,25 @@ def separator_of(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
+def column_names(path: Path, header: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Names of a table's columns, without the spaces around them.
+
+    Raises:
+        DatasetError: one of the columns that are `known` is there twice.
+    """
+    names = [name.strip() for name in header]
+    if twice := [name for name in known if names.count(name) > 1]:
+        raise DatasetError(
+            f"{path} has the column {' and '.join(twice)} twice; leave the one that is meant"
+        )
+    return names
+
+
 def _parse_csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Number of the line and cells of every row."""
     separator = separator_of(text.partition("\n")[0])
     reader = csv.DictReader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
-    names = [name.strip() for name in reader.fieldnames or ()]
+    names = column_names(path, reader.fieldnames or (), (*_NEEDED, "time_s", "score", "status"))
     if missing := [name for name in _NEEDED if name not in names]:
         raise DatasetError(
             f"{path} lacks the column {' and '.join(missing)}; give the CSV of siamtrack track, "
@@ -455,13 +470,10 @@ def _row_of(cells: Mapping[str, Any]) -> TableRow | None:
 
 
 def _whole(value: Any, name: str) -> int:
-    """A whole number, also as 3.0: some programs write all columns as floats."""
-    try:
-        number = float(value)
-    except (OverflowError, TypeError, ValueError):
-        number = math.nan
-    if not number.is_integer():
+    """A number that counts from 0."""
+    number = whole_number(value)
+    if number is None:
         raise ValueError(f"{name} {value!r} is not a whole number")
     if number < 0:
         raise ValueError(f"{name} {value} is negative; frames and targets are counted from 0")
-    return int(number)
+    return number

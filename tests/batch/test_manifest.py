@@ -131,6 +131,7 @@ def test_everything_wrong_is_named_with_its_line(folder: Path) -> None:
         ("", "lacks the column clip"),
         ("clip,boxes\n", "has no rows"),
         ("clip,box\na.mp4,1\n", "lacks the column boxes"),
+        ("clip,boxes,boxes \na.mp4,1 2 3 4,5 6 7 8\n", "has the column boxes twice"),
         ('{"clip": "a.mp4"', "line 1: is not JSON"),
         ('{"clip": "a.mp4", "boxes": [[1,2,3,4]]}\n[1]\n', "line 2: is [1]; give an object"),
         ('{"clip": "a.mp4", "boxes": ["1,2,3,x"]}', "line 1: box"),

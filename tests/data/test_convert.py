@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from siamtrack.data.convert import FORMATS, convert, detect_format, read_tracks
 from siamtrack.data.formats.tracks import ClipTracks
 from siamtrack.errors import ConfigError, DatasetError, OutputError
-from siamtrack.video.tables import TableRow
+from siamtrack.video.tables import TableRow, read_table
 
 TABLE = """\
 frame,time_s,target,x,y,w,h,score,status
@@ -713,6 +713,27 @@ def test_pictures_and_semicolons_of_tables(tmp_path: Path) -> None:
     assert detect_format(tmp_path / "s.csv") == "csv"
     (row,) = rows_of(tmp_path / "s.csv", "csv").values()
     assert (row.box, row.score) == ((1.5, 2, 3, 4), 0.25)
+
+
+def test_long_numbers_of_targets_keep_their_last_digit(tmp_path: Path) -> None:
+    """Two neighbors that are one and the same float."""
+    numbers = 2**53, 2**53 + 1
+    table, coco = tmp_path / "ids.csv", tmp_path / "ids.json"
+    lines = [f"{frame},{number},1,2,3,4\n" for frame, number in enumerate(numbers)]
+    table.write_text("frame,target,x,y,w,h\n" + "".join(lines))
+    assert {row.target for row in read_table(table)} == set(numbers)
+    convert(table, coco, to="coco", frame_wh=SIZE)
+    assert {target for _, target in rows_of(coco, "coco")} == set(numbers)
+    (tmp_path / "r.txt").write_text(f"1,{numbers[1]},9,9,8,9,1,-1,-1,-1\n")
+    with pytest.raises(DatasetError, match=r"id in line 1 is .* not a whole number"):
+        read_tracks(tmp_path / "r.txt", "mot-results")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "twice.csv"
+    table.write_text("frame,target,x, x,y,w,h,note,note\n0,0,20,99,40,30,24,a,b\n")
+    with pytest.raises(DatasetError, match=r"twice\.csv has the column x twice; leave the one"):
+        read_table(table)
 
 
 @pytest.mark.parametrize(

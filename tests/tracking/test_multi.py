@@ -279,6 +279,16 @@ def test_targets_of_two_shapes_are_refused_and_nothing_changes():
     assert set(many.update(upright)) == {0, 1, 2}
 
 
+@pytest.mark.parametrize(("half_box", "overlap"), [((50, 150, 20, 20), 0), ((100, 300, 40, 40), 1)])
+def test_overlaps_are_those_in_frames_of_one_resolution(half_box, overlap):
+    """The second target is given on a frame of twice the size; the first is at 50, 150 there."""
+    many = MultiTracker(maker())
+    small = draw(100, 400)
+    many.add(small, (50, 150, 20, 20))
+    many.add(cv2.resize(small, (1280, 720)), half_box)
+    assert len(many.state.overlapping_pairs) == overlap
+
+
 def test_siamfc_targets_share_a_batch():
     torch.manual_seed(0)
     engine = TorchEngine(SiamFC(), "cpu")

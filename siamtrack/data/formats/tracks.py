@@ -25,6 +25,7 @@ import numpy as np
 from siamtrack.errors import DatasetError
 from siamtrack.geometry import clip_to_frame, iou
 from siamtrack.types import Box
+from siamtrack.utils.config import whole_number
 from siamtrack.video.tables import TableRow
 
 DEFAULT_LABEL = "object"
@@ -287,8 +288,9 @@ def with_ids(
     if len(ids) < len(found):
         raise ValueError(f"{len(found) - len(ids)} of {len(found)} boxes have no track id")
     texts = [str(track) for track in ids]
-    are_numbers = all(re.fullmatch(r"-?\d+(\.0)?", text) for text in texts)
-    keys = [int(float(text)) if are_numbers else text for text in texts]
+    wholes = [whole_number(text) for text in texts if re.fullmatch(r"-?\d+(\.0)?", text)]
+    numbered = [number for number in wholes if number is not None]
+    keys: Sequence[int | str] = numbered if len(numbered) == len(texts) else texts
     numbers = number_targets(keys, first)
     return [replace(row, target=numbers[key]) for key, (_, row) in zip(keys, found, strict=True)]
 
@@ -365,10 +367,10 @@ def whole(value: Any, what: str) -> int:
     Raises:
         ValueError: it is none.
     """
-    number = finite(value, what)
-    if not number.is_integer():
+    number = whole_number(value)
+    if number is None:
         raise ValueError(f"{what} is {value!r}, which is not a whole number")
-    return int(number)
+    return number
 
 
 def score_of(value: Any) -> float:
