@@ -72,7 +72,10 @@ def color_histogram(frame_bgr: Image, box_xywh: FloatArray) -> Float32Array:
     picture = cv2.cvtColor(crop_window(frame_bgr, visible, size), cv2.COLOR_BGR2YCrCb)
     along = np.linspace(-1, 1, _COLOR_SIDE, dtype=np.float32)
     kernel = np.maximum(1 - along**2 - along[:, None] ** 2, 0)  # Epanechnikov's
-    red, blue = np.moveaxis(picture[..., 1:] // (256 // _COLOR_BINS), -1, 0).astype(int)
+    # Gray, which is 128, is in the middle of a bin: at the border of two, noise would change it.
+    width = 256 // _COLOR_BINS
+    bins_of = np.minimum((picture[..., 1:].astype(int) + width // 2) // width, _COLOR_BINS - 1)
+    red, blue = bins_of[..., 0], bins_of[..., 1]
     bins = (red * _COLOR_BINS + blue).ravel()
     counts = np.bincount(bins, kernel.ravel(), _COLOR_BINS**2).reshape(_COLOR_BINS, _COLOR_BINS)
     # A color between two bins is in both of them.

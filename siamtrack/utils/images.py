@@ -153,11 +153,16 @@ def choose_images(found: Iterable[Path]) -> list[Path]:
     GIFs and files without a picture's suffix count where no others are: an animation often lies
     beside the pictures it was made of.
     """
-    files = [path for path in found if not path.name.startswith(".")]
+    files = [path for path in found if not (path.name.startswith(".") or _is_device(path))]
     images = [path for path in files if is_image(path)]
     if not images:
         images = [p for p in files if p.is_file() and kind_of_picture(read_head(p)) is not None]
     return sorted(images, key=natural_key)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a file is a pipe, socket or device, which may never end."""
+    return path.is_fifo() or path.is_socket() or path.is_char_device() or path.is_block_device()
 
 
 def list_images(folder: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from siamtrack.errors import OutputError
 from siamtrack.tracking.result import Result
 from siamtrack.utils.files import atomic_write
 from siamtrack.video.frames import Frame
+
+_log = logging.getLogger(__name__)
 
 
 class CropSink:
@@ -39,6 +42,7 @@ class CropSink:
                 f"{folder} has files in it; choose another folder, or allow that files in it are "
                 "replaced (--overwrite)"
             )
+        self._warn_of_others()
 
     def write(self, frame: Frame, results: Mapping[int, Result]) -> None:
         """Write the targets of one frame.
@@ -56,3 +60,14 @@ class CropSink:
             path = self.path / f"target_{target}" / f"frame_{frame.index:06d}.png"
             atomic_write(path, cv2.imencode(".png", crop)[1].tobytes(), "choose another folder")
             self.count += 1
+
+    def _warn_of_others(self) -> None:
+        """Say that a folder already holds crops: those that this run does not replace stay."""
+        others = sum(1 for _ in self.path.glob("target_*/frame_*.png"))
+        if others:
+            _log.warning(
+                "%s holds %d crop(s) of an earlier run; those of frames and targets that this run "
+                "does not write stay there: choose another folder to have this run's alone",
+                self.path,
+                others,
+            )

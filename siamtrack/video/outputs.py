@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from siamtrack.errors import OutputError, VideoError
 from siamtrack.tracking.result import Result
 from siamtrack.utils.files import descriptor_of
+from siamtrack.utils.images import choose_images, is_pattern, match_pictures
 from siamtrack.video.crop_files import CropSink
 from siamtrack.video.draw import draw_results, fit_image
 from siamtrack.video.frames import Frame
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 def check_output_paths(sources: Sequence[str], *paths: Path | None) -> None:
     """Check that no file is written twice, or is one to be read; None is not written.
 
+    A picture in a folder or pattern that is read is one of these.
+
     Raises:
         OutputError: two outputs in one file, or an output that is the source.
     """
@@ -43,6 +46,20 @@ def check_output_paths(sources: Sequence[str], *paths: Path | None) -> None:
     for source in sources:
         if clash := seen.get(_real_path(source)):
             raise OutputError(f"{clash} is the video to be read; write to another file")
+        for picture in _pictures_of(source) if seen else ():
+            if clash := seen.get(_real_path(picture)):
+                raise OutputError(f"{clash} is a picture to be read; write to another file")
+
+
+def _pictures_of(source: str) -> list[Path]:
+    """The files of a folder or pattern of pictures; none of what is neither."""
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            return choose_images(path.iterdir())
+        return [] if path.exists() or not is_pattern(source) else match_pictures(path)
+    except (OSError, ValueError):  # which is said where it is opened
+        return []
 
 
 def _real_path(path: str | Path) -> str:

@@ -118,6 +118,20 @@ def test_mot_results_and_crops_are_written(
     assert "has files in it; choose another folder" in last_line(capsys)
     assert main([*line, str(mot)]) == 3
     assert "is a file; give the name of a folder" in last_line(capsys)
+    assert main([*line, str(crops), "--end-frame", "0", "--overwrite"]) == 0
+    assert "holds 3 crop(s) of an earlier run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["", "*.png", "%03d.png"])
+def test_a_picture_to_be_read_is_not_written(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "000.png"
+    cv2.imwrite(str(picture), np.full((120, 160, 3), 90, np.uint8))
+    before, line = picture.read_bytes(), ["track", str(tmp_path / given), "--box", BOX]
+    assert main([*line, "--no-display", "--overwrite", "--csv", str(picture)]) == 3
+    assert "000.png is a picture to be read; write to another file" in last_line(capsys)
+    assert picture.read_bytes() == before
 
 
 def test_reconnecting_to_a_file_is_wrong_usage(

@@ -158,10 +158,11 @@ def test_a_histogram_counts_each_pixel_by_its_distance_from_the_center():
     frame[:, :32], frame[:, 32:] = (0, 0, 255), (255, 0, 0)
     counts = color_histogram(frame, np.array([0.0, 0.0, 64.0, 64.0]))
     assert counts.shape == (16, 16) and counts.sum() == pytest.approx(1)
-    for half, (cr, cb) in ((slice(8, 16), (255, 85)), (slice(0, 8), (107, 255))):  # by BT.601
+    for half, (cr, cb) in ((slice(10, 16), (255, 85)), (slice(0, 10), (107, 255))):  # by BT.601
         part = counts[half]
         assert part.sum() == pytest.approx(0.5, abs=0.01)
-        near = counts[max(cr // 16 - 1, 0) : cr // 16 + 2, max(cb // 16 - 1, 0) : cb // 16 + 2]
+        red, blue = min((cr + 8) // 16, 15), min((cb + 8) // 16, 15)  # 128 is in a bin's middle
+        near = counts[red - 1 : red + 2, blue - 1 : blue + 2]
         assert near.sum() == pytest.approx(0.5, abs=0.01)
 
 
@@ -169,3 +170,13 @@ def test_a_histogram_counts_each_pixel_by_its_distance_from_the_center():
 def test_a_box_outside_the_frame_has_a_histogram(box):
     counts = color_histogram(view(0), np.array(box, float))
     assert np.isfinite(counts).all() and counts.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("tint", [(-2, 0, -2), (4, 0, 2), (-2, 2, 0)])
+def test_a_slight_tint_of_gray_is_no_other_color(tint):
+    """Every camera tints gray a little, and 128 is a border between bins of 16."""
+    gray = np.full((60, 80, 3), 120, np.uint8)
+    tinted = (gray + np.array(tint)).astype(np.uint8)
+    box = np.array([10.0, 10.0, 30.0, 30.0])
+    likeness = color_likeness(color_histogram(gray, box), color_histogram(tinted, box))
+    assert likeness == pytest.approx(1, abs=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -224,3 +225,14 @@ def test_a_page_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_paths_are_ordered_folder_by_folder() -> None:
     paths = [Path("a/2.png"), Path("a/10.png"), Path("a-b/1.png"), Path("B/1.png")]
     assert sorted(reversed(paths), key=natural_key) == paths
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(20)  # what opens it waits for ever
+@pytest.mark.parametrize("name", ["001.png", "pipe"])
+def test_a_named_pipe_is_no_picture(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    PIL.Image.new("RGB", (5, 3)).save(tmp_path / "000.png")
+    assert list_images(tmp_path) == ("000.png",)
+    (tmp_path / "000.png").rename(tmp_path / "picture")  # the content decides
+    assert list_images(tmp_path) == ("picture",)
