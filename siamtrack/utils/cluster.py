@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any, TypeVar
 
@@ -190,7 +191,8 @@ class ClusterPool(Closing):
                 future.release()
                 fill()
         finally:
-            self._client.cancel(list(sent))
+            with suppress(Exception):  # Dask's errors without a scheduler have no common class
+                self._client.cancel(list(sent))
 
     def _wait(self, take: Callable[[float], Waited]) -> Waited:
         """What `take(seconds)` returns, for as long as the cluster can still give it.
@@ -229,7 +231,7 @@ class ClusterPool(Closing):
         """
         try:
             return sum(self._client.nthreads().values())
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Dask's errors without a scheduler have no common class
             raise self._gone() from error
 
     def _gone(self) -> ClusterError:
@@ -241,8 +243,7 @@ class ClusterPool(Closing):
     def close(self) -> None:
         """End the processes on all workers, and leave the cluster."""
         try:
-            self._client.unregister_worker_plugin(self._name)
-        except (OSError, RuntimeError, TimeoutError, ValueError):
-            pass  # the cluster is gone, and with it the processes
+            with suppress(Exception):  # the cluster is gone, and with it the processes
+                self._client.unregister_worker_plugin(self._name)
         finally:
             self._client.close()
