@@ -5,6 +5,7 @@ Shift, scale, aspect ratio, rotation and flip are drawn in `pairs`, because they
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from numpy.random import Generator
 
 from siamtrack.crops import crop_window
 from siamtrack.types import Float32Array, FloatArray, Image
+from siamtrack.utils.config import check_ranges, ranged
 
 # Keys of `AugmentConfig` in configurations written before they became American.
 OLD_NAMES = {"colour": "color", "colour_joint": "color_joint", "grey": "gray"}
@@ -42,15 +44,18 @@ class AugmentConfig:
             Raising it trains more on partly hidden targets.
     """
 
-    color: float = 0.25
-    color_joint: float = 0.5
-    gray: float = 0.15
-    blur: float = 0.25
-    downsample: float = 0.12
-    jpeg: float = 0.2
-    noise: float = 0.1
-    distractor: float = 0.35
-    occluder: float = 0.15
+    color: float = ranged(0.25, 0.0, below=math.inf)
+    color_joint: float = ranged(0.5, 0.0, 1.0)
+    gray: float = ranged(0.15, 0.0, 1.0)
+    blur: float = ranged(0.25, 0.0, 1.0)
+    downsample: float = ranged(0.12, 0.0, 1.0)
+    jpeg: float = ranged(0.2, 0.0, 1.0)
+    noise: float = ranged(0.1, 0.0, 1.0)
+    distractor: float = ranged(0.35, 0.0, 1.0)
+    occluder: float = ranged(0.15, 0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "pairs.augment.")
 
 
 def augment_pair(

@@ -31,6 +31,7 @@ from siamtrack.data.hard_pairs import HardConfig, as_tiny, harden
 from siamtrack.errors import ConfigError, DatasetError
 from siamtrack.geometry import context_side
 from siamtrack.types import BoolArray, FloatArray, Image
+from siamtrack.utils.config import check_ranges, ranged
 from siamtrack.utils.files import to_bytes
 
 logger = logging.getLogger(__name__)
@@ -90,22 +91,25 @@ class PairConfig:
 
     set_weights: Mapping[str, float] = field(default_factory=dict)
     other_weight: float = 1.0
-    max_gap: int = 100
-    negative: float = 0.08
-    same_picture: float = 0.5
-    exemplar_shift_px: float = 8.0
-    exemplar_scale: float = 0.08
-    search_shift_px: float = 72.0
-    search_scale: float = 0.3
-    search_aspect: float = 0.08
-    rotation: float = 0.25
-    rotation_deg: float = 40.0
-    flip: float = 0.5
-    fill_replicate: float = 0.1
-    fill_photo: float = 0.4
-    memory: int = 0
+    max_gap: int = ranged(100, 0)
+    negative: float = ranged(0.08, 0.0, 1.0)
+    same_picture: float = ranged(0.5, 0.0, 1.0)
+    exemplar_shift_px: float = ranged(8.0, 0.0, below=math.inf)
+    exemplar_scale: float = ranged(0.08, 0.0, below=math.inf)
+    search_shift_px: float = ranged(72.0, 0.0, below=math.inf)
+    search_scale: float = ranged(0.3, 0.0, below=math.inf)
+    search_aspect: float = ranged(0.08, 0.0, below=math.inf)
+    rotation: float = ranged(0.25, 0.0, 1.0)
+    rotation_deg: float = ranged(40.0, 0.0, below=math.inf)
+    flip: float = ranged(0.5, 0.0, 1.0)
+    fill_replicate: float = ranged(0.1, 0.0, 1.0)
+    fill_photo: float = ranged(0.4, 0.0, 1.0)
+    memory: int = ranged(0, 0)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     hard: HardConfig = field(default_factory=HardConfig)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "pairs.")
 
 
 class Pair(TypedDict):
@@ -403,13 +407,13 @@ def track_weights(cache: CropCache, config: PairConfig) -> FloatArray:
     """(tracks,) sampling weight of each track; names of sets that the cache lacks change nothing.
 
     Raises:
-        ConfigError: a weight is negative.
+        ConfigError: a weight is negative or not finite.
     """
     weights = np.array(
         [config.set_weights.get(track.set_name, config.other_weight) for track in cache.tracks]
     )
-    if (weights < 0).any():
-        raise ConfigError("set_weights must not be negative; 0 leaves a set out")
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ConfigError("set_weights must be finite and not negative; 0 leaves a set out")
     return weights
 
 
@@ -418,7 +422,7 @@ def part_weights(cache: CropCache, config: PairConfig, part: Part, held_out: flo
 
     Raises:
         DatasetError: every track has weight 0.
-        ConfigError: a weight is negative.
+        ConfigError: a weight is negative or not finite.
     """
     weights = track_weights(cache, config)
     if part != "all":

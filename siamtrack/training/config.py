@@ -124,19 +124,19 @@ class LoopConfig:
 
     steps: int = ranged(6000, 1)
     batch_size: int = ranged(32, 1)
-    cross_negatives: float = 0.5
+    cross_negatives: float = ranged(0.5, 0.0, below=float("inf"))
     device_pairs: bool = False
-    workers: int = 2
-    seed: int = 0
+    workers: int = ranged(2, 0)
+    seed: int = ranged(0, 0, 2**63 - 1)
     device: str = "auto"
     precision: str = "bfloat16"
-    threads: int = 0
+    threads: int = ranged(0, 0)
     compile: bool = False
     channels_last: bool = True
     max_minutes: float = ranged(0.0, 0.0, below=float("inf"))
     log_every: int = ranged(50, 1)
     checkpoint_every: int = ranged(500, 1)
-    validate_every: int = 0
+    validate_every: int = ranged(0, 0)
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -162,9 +162,9 @@ class ValidationConfig:
     """
 
     held_out: float = ranged(0.02, 0.0, below=1.0)
-    batches: int = 8
+    batches: int = ranged(8, 0)
     sequences: str = ""
-    max_frames: int = 0
+    max_frames: int = ranged(0, 0)
 
     def __post_init__(self) -> None:
         check_ranges(self, "validation.")

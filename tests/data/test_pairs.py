@@ -192,6 +192,8 @@ def test_augmented_pairs_stay_images(squares):
 def test_bad_weights_are_refused(squares):
     with pytest.raises(ConfigError, match="negative"):
         PairDataset(squares, PairConfig(set_weights={"clips": -1.0}))
+    with pytest.raises(ConfigError, match="must be finite"):
+        PairDataset(squares, PairConfig(other_weight=float("nan")))
     with pytest.raises(DatasetError, match="left to draw from"):
         PairDataset(squares, PairConfig(other_weight=0.0))
 
