@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ def _parse_targets(
     if not all(count.isdecimal() and int(count) > 0 for count in counts):
         raise click.BadParameter(f"{text!r}; give numbers of targets, such as 1,2,4", context)
     return tuple(map(int, counts))
+
+
+def _refuse_unused(instead: Mapping[str, str], reason: str) -> None:
+    """Raise for an option that was given and would change nothing; by name what to give instead."""
+    context = click.get_current_context()
+    for name, other in instead.items():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name} would change nothing: {reason}; give {other}", context
+            )
 
 
 @click.command("bench")
@@ -125,6 +136,11 @@ def command(
         raise click.UsageError(
             f"--clips and {other} are two benchmarks; give one", click.get_current_context()
         )
+    _refuse_unused(
+        {"frames": "--clip-frames", "size": "no size"} if dataset is not None else {},
+        "--clips measures every frame of the clips that it is given",
+    )
+    _refuse_unused({"size": "no size"} if clip is not None else {}, "CLIP has a size of its own")
     if clip is not None and box is None:
         raise click.UsageError(
             "CLIP needs a target; add --box x,y,w,h", click.get_current_context()

@@ -36,7 +36,7 @@ from siamtrack.evaluation.task import RunConfig
 from siamtrack.evaluation.trackers import TrackerSpec
 from siamtrack.types import Box
 from siamtrack.utils.files import atomic_write
-from siamtrack.utils.images import stamp_source
+from siamtrack.utils.images import choose_images, list_pages, stamp_source
 from siamtrack.utils.workers import TaskFailure, WorkerPool
 from siamtrack.video.tables import TableRow, read_table
 
@@ -107,6 +107,13 @@ def open_mot(root: Path, only: Sequence[str] = ()) -> list[MotSequence]:
             raise DatasetError(f"{folder} has no target that counts; leave it out with --only")
         if not (folder / "img1").is_dir():
             raise DatasetError(f"{folder} has no folder img1 with its pictures")
+        count = len(list_pages(choose_images((folder / "img1").iterdir())))
+        last = max(row.frame for row in truth.rows)
+        if 0 < count <= last:  # without any, tracking fails
+            raise DatasetError(
+                f"{folder} has boxes up to frame {last + 1}, but img1 has {count} picture(s); the "
+                "missing ones would count as misses"
+            )
         sequences.append(MotSequence(folder.name, folder / "img1", truth))
     names = [sequence.name for sequence in sequences]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -257,3 +257,13 @@ def test_the_command_prints_tables_and_json(folder, weights, capsys):
 def test_clips_and_another_benchmark_are_not_mixed(other, folder, capsys):
     assert main(["bench", "--clips", str(folder), *other]) == 2
     assert "give one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["--clips", "d", "--frames", "3"], ["--clips", "d", "--size", "9x9"],
+     ["a.mp4", "--box", "1,2,3,4", "--size", "9x9"]],
+)  # fmt: skip
+def test_options_that_would_change_nothing_are_refused(line, capsys):
+    assert main(["bench", *line]) == 2
+    assert f"{line[-2]} would change nothing" in capsys.readouterr().err

@@ -160,6 +160,12 @@ def test_what_cannot_be_evaluated_is_said(mot, tmp_path, monkeypatch):
     (empty / "gt" / "gt.txt").write_text("1,1,0,0,9,9,1,1,1\n")
     with pytest.raises(DatasetError, match="none has no folder img1"):
         open_mot(tmp_path / "set")
+    (empty / "img1").mkdir()
+    cv2.imwrite(str(empty / "img1" / "000001.png"), np.zeros((20, 30, 3), np.uint8))
+    assert len(open_mot(tmp_path / "set")) == 1
+    (empty / "gt" / "gt.txt").write_text("1,1,0,0,9,9,1,1,1\n2,1,0,0,9,9,1,1,1\n")
+    with pytest.raises(DatasetError, match=r"boxes up to frame 2, but img1 has 1 picture"):
+        open_mot(tmp_path / "set")
     for copy in ("a", "b"):
         shutil.copytree(mot, tmp_path / "twice" / copy)
     with pytest.raises(DatasetError, match="has two sequences named walk"):
