@@ -71,7 +71,8 @@ class Stretch:
             source: an open source, or any frames in order.
 
         Raises:
-            VideoError: the video ends before the start, or reading it fails.
+            VideoError: the video ends before the start, no frame is between start and end, or
+                reading it fails.
             NotNumberedError: backwards, and the frames come in order only.
         """
         numbered = self._numbered(source)
@@ -101,7 +102,7 @@ class Stretch:
         """Numbers of the frames of this part, in the order in which they are looked at.
 
         Raises:
-            VideoError: the video ends before the start.
+            VideoError: the video ends before the start, or no frame is between start and end.
         """
         count = len(frames)
         by_time = np.searchsorted(frames.times_s, self.start_s - SAME_TIME_S)
@@ -110,6 +111,8 @@ class Stretch:
         last = last if self.end_frame is None else min(last, self.end_frame)
         if first >= count:
             raise self._begins_too_late(count)
+        if last < first:
+            raise self._falls_between()
         if self.reverse:
             return range(last, first - 1, -self.every)
         return range(first, last + 1, self.every)
@@ -127,17 +130,30 @@ class Stretch:
         seen, first = 0, None
         for frame in frames:
             seen = frame.index + 1
+            # The last one may be missing, or lie before the time of the start.
+            is_after = self.end_frame is not None and frame.index > self.end_frame
+            if is_after or frame.time_s > self.end_s + SAME_TIME_S:
+                break
             if frame.index < self.start_frame or frame.time_s < self.start_s - SAME_TIME_S:
                 continue
-            if frame.time_s > self.end_s + SAME_TIME_S:
-                return
             first = frame.index if first is None else first
             if (frame.index - first) % self.every == 0:
                 yield frame
             if frame.index == self.end_frame:
                 return
+        else:
+            if first is None:
+                raise self._begins_too_late(seen)
         if first is None:
-            raise self._begins_too_late(seen)
+            raise self._falls_between()
+
+    def _falls_between(self) -> VideoError:
+        ends = [f"{self.end_s:g} s"] if self.end_s < math.inf else []
+        ends += [] if self.end_frame is None else [f"frame {self.end_frame}"]
+        return VideoError(
+            f"no frame of the video lies between the start and the end, {' and '.join(ends)}; give "
+            "a later end"
+        )
 
     def _begins_too_late(self, count: int) -> VideoError:
         start = f"frame {self.start_frame}" if self.start_s <= 0 else f"{self.start_s:g} s"

@@ -12,6 +12,7 @@ import pytest
 
 from siamtrack.errors import ConfigError, NotNumberedError, VideoError
 from siamtrack.video import stretch
+from siamtrack.video.frames import Frame
 from siamtrack.video.random_access import ClipFrames
 from siamtrack.video.source import open_source
 from siamtrack.video.stretch import Stretch
@@ -109,3 +110,25 @@ def test_backwards_needs_numbers() -> None:
 def test_parts_that_make_no_sense_are_refused(part: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Stretch(**part)
+
+
+@pytest.mark.parametrize("more", [{}, {"every": 2}, {"reverse": True}])
+@pytest.mark.parametrize(
+    ("part", "end"),
+    [({"start_s": 0.41, "end_s": 0.43}, "0.43 s"), ({"start_s": 0.41, "end_frame": 3}, "frame 3")],
+)
+def test_a_part_that_holds_no_frame_is_an_error(
+    clip: Path, part: dict[str, Any], end: str, more: dict[str, Any]
+) -> None:
+    with (
+        open_source(clip) as source,
+        pytest.raises(VideoError, match=f"no frame of the video lies between .* {end}; give a"),
+    ):
+        list(Stretch(**part, **more).frames_of(source))
+
+
+def test_a_last_frame_that_is_missing_ends_the_part_too() -> None:
+    """Any frames in order are taken, also some of a video."""
+    image = np.zeros((2, 2, 3), np.uint8)
+    frames = [Frame(image, index, index / 25) for index in (0, 1, 3, 4)]
+    assert [frame.index for frame in Stretch(end_frame=2).frames_of(frames)] == [0, 1]
