@@ -353,9 +353,9 @@ def write_table(
 
     Raises:
         OutputError: the file exists and `overwrite` is False, or cannot be written.
-        DatasetError: a row has no time, or is there twice.
+        DatasetError: a row has no time, is there twice, or could not be read again.
     """
-    ordered = sorted(rows, key=lambda row: row.frame)
+    ordered = sorted(map(_writable, rows), key=lambda row: row.frame)
     frames: list[tuple[int, float, dict[int, Result], str]] = []
     for frame, of_frame in groupby(ordered, key=lambda row: row.frame):
         time_s, results, picture = None, dict[int, Result](), ""
@@ -375,6 +375,18 @@ def write_table(
     with sink_type(path, overwrite=overwrite, pictures=has_pictures) as sink:
         for frame, time_s, results, picture in frames:
             sink.write(frame, time_s, results, picture)
+
+
+def _writable(row: TableRow) -> TableRow:
+    """A row of plain numbers, as reading it would give it."""
+    try:
+        x, y, w, h = row.box
+        cells: dict[str, Any] = {"frame": row.frame, "target": row.target, "picture": row.picture}
+        cells |= {"x": x, "y": y, "w": w, "h": h, "score": row.score, "status": row.status}
+        read = _row_of(cells if row.time_s is None else {**cells, "time_s": row.time_s})
+    except (OverflowError, TypeError, ValueError) as error:
+        raise DatasetError(f"row of frame {row.frame}, target {row.target}: {error}") from error
+    return row if read is None else read
 
 
 def separator_of(header: str) -> str:

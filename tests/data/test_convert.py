@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from siamtrack.data.convert import FORMATS, convert, detect_format, read_tracks
 from siamtrack.data.formats.tracks import ClipTracks
 from siamtrack.errors import ConfigError, DatasetError, OutputError
-from siamtrack.video.tables import TableRow, read_table
+from siamtrack.video.tables import TableRow, read_table, write_table
 
 TABLE = """\
 frame,time_s,target,x,y,w,h,score,status
@@ -727,6 +729,23 @@ def test_long_numbers_of_targets_keep_their_last_digit(tmp_path: Path) -> None:
     (tmp_path / "r.txt").write_text(f"1,{numbers[1]},9,9,8,9,1,-1,-1,-1\n")
     with pytest.raises(DatasetError, match=r"id in line 1 is .* not a whole number"):
         read_tracks(tmp_path / "r.txt", "mot-results")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [({"score": 7.0}, "score 7"), ({"status": "gone"}, "status 'gone'"), ({"box": (1, 2, 3)}, ""),
+     ({"frame": -1}, "negative"), ({"frame": 0.5}, "not a whole number")],
+)  # fmt: skip
+def test_what_could_not_be_read_again_is_not_written(
+    tmp_path: Path, more: dict[str, Any], told: str
+) -> None:
+    row = TableRow(np.int64(0), np.int64(1), (1.0, 2.0, 3.0, 4.0), 0.5)
+    for name in ("a.csv", "a.jsonl"):
+        write_table(tmp_path / name, [row])
+        assert read_table(tmp_path / name) == [TableRow(0, 1, (1, 2, 3, 4), 0.5)]
+        with pytest.raises(DatasetError, match=f"^row of frame .*{told}"):
+            write_table(tmp_path / name, [replace(row, **more)], overwrite=True)
+        assert len(read_table(tmp_path / name)) == 1
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
