@@ -211,6 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     raise
                 error = missing_package(error.name, f"siamtrack {command or ''}".strip())
             message, exit_code = str(error), getattr(error, "exit_code", SiamTrackError.exit_code)
+            if isinstance(error.__cause__, BrokenPipeError):  # of a table written into a pipe
+                exit_code = NOBODY_READS
             if isinstance(error, click.ClickException):
                 message = error.format_message()
             message = with_notes(error, message)
