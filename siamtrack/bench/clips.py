@@ -313,6 +313,7 @@ def take_turns(
 ) -> ClipsReport:
     """Let every run track every clip, in turns, while the others wait."""
     parts = [math.ceil(len(clip) / TURN_FRAMES) for clip in clips]
+    turns = sum(parts) * len(runs)
     taken: list[list[ClipTimes]] = [[] for _ in runs]
     number = 0
     for clip, count in zip(clips, parts, strict=True):
@@ -322,7 +323,7 @@ def take_turns(
             # Every other turn goes in reverse order: no tracker always follows the same one.
             for run in reversed(runs) if number % 2 else runs:
                 run.turn()
-                on_turn(sum(parts) * len(runs))
+                on_turn(turns)
             number += 1
         for times, run in zip(taken, runs, strict=True):
             times.append(run.times)

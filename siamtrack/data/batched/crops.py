@@ -152,7 +152,9 @@ class DeviceCrops:
 
         # 4. Turn: the turned crop shows at a point what the crop shows at the point turned back.
         if angle is not None and pivot_xy is not None:
-            cos, sin = (to_device(f(angle), self.device)[:, None, None] for f in (_COS, _SIN))
+            cos, sin = (
+                to_device(part, self.device)[:, None, None] for part in (angle.cos(), angle.sin())
+            )
             pivot = to_device(pivot_xy, self.device) * ratio - 0.5
             px, py = pivot[:, 0, None, None], pivot[:, 1, None, None]
             dx, dy = x - px, y - py
@@ -175,9 +177,6 @@ class DeviceCrops:
         """Pixels as float32 (..., 4)."""
         words = self._pixels[address]
         return words.view(torch.uint8).unflatten(-1, (words.shape[-1], 4)).float()
-
-
-_COS, _SIN = torch.cos, torch.sin
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

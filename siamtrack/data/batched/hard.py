@@ -83,7 +83,7 @@ def harden(
         other = draws.others(dice, track[rows])
         patches, free = draw_in_old_place(boxes[rows], draws.boxes[other], size, dice)
         rows = rows[free]
-        paste_objects(images, rows, crops, draws, other[free], _some(patches, free))
+        paste_objects(images, rows, crops, draws, other[free], patches.of(free))
         distractors[rows] = patches.boxes[free]
 
     # 4. Another object comes in from a side.
@@ -104,10 +104,6 @@ def harden(
         if len(rows):
             blur(images, rows, line_kernels(length, torch.atan2(way[:, 1], way[:, 0])))
     return HardSearches(shows, distractors)
-
-
-def _some(patches: Patches, which: Tensor) -> Patches:
-    return Patches(patches.corner_xy[which], patches.size_wh[which], patches.elliptic[which])
 
 
 def swap_backgrounds(

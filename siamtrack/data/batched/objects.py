@@ -40,6 +40,10 @@ class Patches:
         """(B, 4) xywh."""
         return torch.cat([self.corner_xy, self.size_wh], dim=1)
 
+    def of(self, which: Tensor) -> Patches:
+        """Some of them: a mask (B,) bool, or rows (R,) int64."""
+        return Patches(self.corner_xy[which], self.size_wh[which], self.elliptic[which])
+
 
 def draw_beside(
     boxes: Tensor, other_boxes: Tensor, size_px: int, dice: Dice

@@ -8,11 +8,11 @@ from numpy.random import SeedSequence
 from torch import Tensor
 
 from siamtrack.data.batched.colors import ColorChanges, degrade, turn_gray
-from siamtrack.data.batched.crops import DeviceCrops, as_index
+from siamtrack.data.batched.crops import DeviceCrops, to_rows
 from siamtrack.data.batched.dice import Dice
 from siamtrack.data.batched.draws import CropDraws
 from siamtrack.data.batched.hard import as_tiny, draw_tiny, harden
-from siamtrack.data.batched.objects import Patches, draw_beside, draw_on_outline, paste_objects
+from siamtrack.data.batched.objects import draw_beside, draw_on_outline, paste_objects
 from siamtrack.data.batched.windows import (
     CropWindows,
     cut_windows,
@@ -171,8 +171,7 @@ class BatchedPairs:
         rows = dice.chance(a.distractor, count).nonzero()[:, 0]
         other = draws.others(dice, track[rows])
         patches, room = draw_beside(x_box[rows], draws.boxes[other], size, dice)
-        rows, other = rows[room], other[room]
-        patches = Patches(patches.corner_xy[room], patches.size_wh[room], patches.elliptic[room])
+        rows, other, patches = rows[room], other[room], patches.of(room)
         paste_objects(x, rows, self._crops, draws, other, patches)
         labels = ~draws.same_track(other, crop[rows])
         found[rows[labels]] = patches.boxes[labels]
@@ -233,5 +232,4 @@ def flip_boxes(boxes: Tensor, flip: Tensor, width: int) -> Tensor:
 
 def _flip(images: Tensor, flip: Tensor) -> Tensor:
     """Images (B, S, S, 3), mirrored where `flip` (B,) is true."""
-    where = as_index(flip, images.device)[:, None, None, None]
-    return torch.where(where, images.flip(2), images)
+    return torch.where(to_rows(flip, images.device), images.flip(2), images)
