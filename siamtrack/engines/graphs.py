@@ -225,3 +225,8 @@ def to_response(outputs: Sequence[Float32Array]) -> Response:
     """Outputs of a track graph as a response; graphs without boxes or embeddings have fewer."""
     logits, ltrb, similarity, features = [*outputs, None, None, None][:4]
     return Response(logits, ltrb, similarity, features)  # type: ignore[arg-type]
+
+
+def row_of(arrays: Sequence[NDArray[Any]], row: int) -> list[NDArray[Any]]:
+    """One row of every array, as a batch of 1; arrays of a single row serve all."""
+    return [array[row : row + 1] if len(array) > 1 else array for array in arrays]

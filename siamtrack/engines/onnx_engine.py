@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from siamtrack.engines.graphs import Graph, GraphEngine, default_threads
+from siamtrack.engines.graphs import Graph, GraphEngine, default_threads, row_of
 from siamtrack.errors import ConfigError, EngineError
 from siamtrack.types import Float32Array
 
@@ -19,9 +22,12 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def open_session(
-    path: Path, *, threads: int, provider: str = _PROVIDERS["cpu"]
+    graph: Path | bytes, *, threads: int, provider: str = _PROVIDERS["cpu"]
 ) -> ort.InferenceSession:
-    """Read a graph into ONNX Runtime, whose exceptions have no public class."""
+    """Read a graph, its file or what is in it, into ONNX Runtime.
+
+    Its exceptions have no public class.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -29,7 +35,7 @@ def open_session(
     # Its threads wait for the next call by spinning: beside the other graph, the decoder or a
     # second engine, calls would take up to three times as long.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    return ort.InferenceSession(path, options, providers=[provider])
+    return ort.InferenceSession(graph, options, providers=[provider])
 
 
 class OnnxEngine(GraphEngine):
@@ -84,12 +90,51 @@ class OnnxEngine(GraphEngine):
                 'engine "torch"'
             )
         try:
-            session = open_session(path, threads=self._threads, provider=provider)
+            runner = _Runner(path.read_bytes(), threads=self._threads, provider=provider)
         except Exception as error:  # ONNX Runtime has no public class for what it raises here.
             raise EngineError(f"graph {path} is damaged ({error}); export it again") from error
-        names = [i.name for i in session.get_inputs()]
+        return Graph(len(runner.inputs), runner.metadata, runner)
 
-        def run(arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:
-            return session.run(None, dict(zip(names, arrays, strict=True)))
 
-        return Graph(len(names), session.get_modelmeta().custom_metadata_map, run)
+class _Runner:
+    """Runs one graph; on a CPU, of several crops each is a run of its own, on one thread.
+
+    Threads that share every layer of a batch wait for each other, and what is between the layers of
+    a large batch does not stay in the cache. The threads live as long as a call, so that a process
+    may be forked between two calls.
+    """
+
+    def __init__(self, graph: bytes, *, threads: int, provider: str) -> None:
+        self._graph, self._threads = graph, threads
+        self._batches = provider != _PROVIDERS["cpu"]
+        self._session = open_session(graph, threads=threads, provider=provider)
+        self.inputs = [i.name for i in self._session.get_inputs()]
+        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+        # For several crops: opened at first use, unless the one for a single crop does.
+        self._one_thread = self._session if threads == 1 else None
+        self._lock = Lock()
+
+    def __call__(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:
+        crops = len(arrays[0])
+        if crops == 1 or self._batches:
+            return self._run(self._session, arrays)
+        with self._lock:
+            if self._one_thread is None:
+                self._one_thread = open_session(self._graph, threads=1)
+        session = self._one_thread
+
+        def run(row: int) -> Sequence[Float32Array]:
+            return self._run(session, row_of(arrays, row))
+
+        if self._threads == 1:
+            rows = [run(row) for row in range(crops)]
+        else:
+            with ThreadPoolExecutor(min(self._threads, crops)) as threads:
+                rows = list(threads.map(run, range(crops)))
+        return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+
+    def _run(
+        self, session: ort.InferenceSession, arrays: Sequence[NDArray[Any]]
+    ) -> Sequence[Float32Array]:
+        return session.run(None, dict(zip(self.inputs, arrays, strict=True)))
