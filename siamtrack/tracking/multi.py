@@ -255,15 +255,13 @@ class MultiTracker:
                 maps[k] += cut[k][1]
 
         # 4. Update every tracker by itself; its filter learns to reject the others' last boxes.
-        seen = {
-            target: _state_of(tracker).box_xywh
-            for target, tracker in self._trackers.items()
-            if _state_of(tracker).status_filter.status != "lost"
-        }
+        before = [_state_of(tracker) for tracker in trackers]
+        boxes = np.array([state.box_xywh for state in before])  # (N, 4)
+        seen = np.array([state.status_filter.status != "lost" for state in before])
         updates: dict[int, TargetUpdate] = {}
-        for k, (target, tracker) in enumerate(self._trackers.items()):
-            others = [box for other, box in seen.items() if other != target]
-            updates[target] = update_target(tracker, responses[k], maps[k], others)
+        for k, target in enumerate(self._trackers):
+            others = boxes[seen & (np.arange(len(boxes)) != k)]
+            updates[target] = update_target(trackers[k], responses[k], maps[k], others)
 
         # 5. Resolve duplicates, then tell targets apart that crossed.
         results = self._resolve_duplicates(updates)
@@ -428,7 +426,7 @@ class TargetUpdate:
     before: TrackState
     response: Response  # to the tracker's windows
     maps: Sequence[CropMap]
-    others_xywh: Sequence[FloatArray]  # last boxes of the other targets
+    others_xywh: FloatArray  # (M, 4) last boxes of the other targets
     after: TrackState
     result: Result
 
@@ -453,7 +451,7 @@ def update_target(
     tracker: Tracker,
     response: Response,
     maps: Sequence[CropMap],
-    others_xywh: Sequence[FloatArray],
+    others_xywh: FloatArray,
 ) -> TargetUpdate:
     """Update a tracker from the response to its windows, and keep both states."""
     before = _state_of(tracker)

@@ -354,7 +354,7 @@ def augmented_window(
     return crop, np.array([x, y])
 
 
-def center_in_crop(box_xywh: FloatArray, crop_map: CropMap) -> FloatArray:
-    """(2,) center of a box of the frame, crop px."""
-    x, y, w, h = crop_map.to_crop(box_xywh)
-    return np.array([x + w / 2, y + h / 2])
+def center_in_crop(boxes_xywh: FloatArray, crop_map: CropMap) -> FloatArray:
+    """(..., 2) centers of (..., 4) boxes of the frame, crop px."""
+    boxes = crop_map.to_crop(boxes_xywh)
+    return boxes[..., :2] + boxes[..., 2:] / 2

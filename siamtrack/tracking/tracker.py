@@ -442,11 +442,12 @@ class Tracker(OldTrackerNames):
         self,
         response: Response,
         maps: Sequence[CropMap],
-        others_xywh: Sequence[FloatArray] = (),
+        others_xywh: FloatArray | Sequence[FloatArray] = (),
     ) -> Result:
         """Second half of `update`, with the response to the crops of `crop_search_windows`.
 
-        `others_xywh` are the last boxes of other targets, which the filter learns to reject.
+        `others_xywh` are the last boxes of N other targets, (N, 4), which the filter learns to
+        reject.
         """
         state, config = self._require_state(), self.engine.config
         if not response.is_finite:
@@ -659,7 +660,7 @@ class Tracker(OldTrackerNames):
         found: Prediction,
         box_xywh: FloatArray,
         crop_map: CropMap,
-        others_xywh: Sequence[FloatArray],
+        others_xywh: FloatArray | Sequence[FloatArray],
     ) -> OnlineFilter | None:
         """The online filter after one more window; the same one if the window is not learned."""
         state, options, config = self._require_state(), self._box_head, self.engine.config
@@ -673,12 +674,12 @@ class Tracker(OldTrackerNames):
         # Distractors: other targets in the window, and a second peak.
         cells, stride = len(filtered.mixed), config.total_stride
 
-        def center_in_cells(box: FloatArray) -> FloatArray:
-            center = center_in_crop(box, crop_map)
-            return to_cells(center, cells, stride, config.search_size_px)
+        def center_in_cells(boxes: FloatArray) -> FloatArray:
+            centers = center_in_crop(boxes, crop_map)
+            return to_cells(centers, cells, stride, config.search_size_px)
 
-        others = (center_in_cells(other) for other in others_xywh)
-        distractors = [xy for xy in others if (np.abs(xy - (cells - 1) / 2) < cells / 2).all()]
+        others = center_in_cells(np.reshape(others_xywh, (-1, 4)))  # (N, 2)
+        distractors = [*others[(np.abs(others - (cells - 1) / 2) < cells / 2).all(axis=1)]]
         size_cells = state.box_xywh[2:] / crop_map.scale / stride
         row, column = second_peak(filtered.mixed, found.cell, size_cells)
         if filtered.mixed[row, column] > DISTRACTOR_RATIO * found.filter_peak:
