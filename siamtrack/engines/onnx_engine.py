@@ -90,13 +90,13 @@ class OnnxEngine(GraphEngine):
                 'engine "torch"'
             )
         try:
-            runner = _Runner(path.read_bytes(), threads=self._threads, provider=provider)
+            opened = _OnnxGraph(path.read_bytes(), threads=self._threads, provider=provider)
         except Exception as error:  # ONNX Runtime has no public class for what it raises here.
             raise EngineError(f"graph {path} is damaged ({error}); export it again") from error
-        return Graph(len(runner.inputs), runner.metadata, runner)
+        return Graph(len(opened.inputs), opened.metadata, opened)
 
 
-class _Runner:
+class _OnnxGraph:
     """Runs one graph; on a CPU, of several crops each is a run of its own, on one thread.
 
     Threads that share every layer of a batch wait for each other, and what is between the layers of
