@@ -11,7 +11,7 @@ import numpy as np
 
 from siamtrack.errors import EngineError, SiamTrackError
 from siamtrack.models.config import NetworkConfig
-from siamtrack.types import Float32Array, FloatArray, Image
+from siamtrack.types import BoolArray, Float32Array, FloatArray, Image
 
 
 class Exemplar(NamedTuple):
@@ -45,13 +45,17 @@ class Response:
     @property
     def is_finite(self) -> bool:
         """Whether all values are finite; logits of -inf are excluded cells."""
-        logits = self.score_logits
-        if np.isnan(logits).any() or np.isposinf(logits).any():
-            return False
-        others = (self.ltrb_px, self.similarity, self.features)
-        return all(values is None or bool(np.isfinite(values).all()) for values in others)
+        return bool(self.finite_crops.all())
 
-    def __getitem__(self, crops: slice) -> Response:
+    @property
+    def finite_crops(self) -> BoolArray:
+        """(B,) whether all values of each crop are finite; logits of -inf are excluded cells."""
+        others = (self.ltrb_px, self.similarity, self.features)
+        finite = [self.score_logits < np.inf]  # which NaN is not
+        finite += [np.isfinite(values) for values in others if values is not None]
+        return np.all([one.all(axis=tuple(range(1, one.ndim))) for one in finite], axis=0)
+
+    def __getitem__(self, crops: slice | list[int]) -> Response:
         return Response(
             self.score_logits[crops],
             None if self.ltrb_px is None else self.ltrb_px[crops],
@@ -61,12 +65,19 @@ class Response:
 
     def __add__(self, other: Response) -> Response:
         """The responses to the crops of both, in order."""
+        return Response.joined([self, other])
 
-        def joined(name: str) -> Any:
-            parts = getattr(self, name), getattr(other, name)
+    @classmethod
+    def joined(cls, responses: Sequence[Response]) -> Response:
+        """The responses to the crops of all, in order."""
+        if len(responses) == 1:
+            return responses[0]
+
+        def join(name: str) -> Any:
+            parts = [getattr(response, name) for response in responses]
             return None if parts[0] is None else np.concatenate(parts)
 
-        return Response(*map(joined, ("score_logits", "ltrb_px", "similarity", "features")))
+        return cls(*map(join, ("score_logits", "ltrb_px", "similarity", "features")))
 
 
 class Engine(Protocol):

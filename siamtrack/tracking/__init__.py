@@ -7,6 +7,7 @@ crops              search windows cut from a frame
 models/network     what the network takes and returns
 options            every option, with what raising and lowering it does
 decode             from a response map to a box and its score
+reading            the responses to the windows of all targets of a frame, read at once
 tracker            `Tracker.update`: crop, run the network, decode, decide, update the state
 result             what `update` returns
 

@@ -57,19 +57,31 @@ class BoxCorrection(NamedTuple):
 
     def apply(self, response: Response) -> Response:
         """The response with the bias removed from its boxes."""
-        if response.ltrb_px is None or not any(self):
-            return response
-        left, top, right, bottom = response.ltrb_px.swapaxes(0, 1)  # (B, R, R) each
-        width, height = left + right, top + bottom
-        x = (right - left) / 2 - self.shift_x * width  # center, from that of the cell
-        y = (bottom - top) / 2 - self.shift_y * height
-        half_w = width * (math.exp(-self.log_scale_w) / 2)
-        half_h = height * (math.exp(-self.log_scale_h) / 2)
-        ltrb = np.stack([half_w - x, half_h - y, half_w + x, half_h + y], axis=1)
-        return replace(response, ltrb_px=ltrb.astype(np.float32, copy=False))
+        return correct_boxes(response, [self] * len(response.score_logits))
 
 
 NO_CORRECTION = BoxCorrection()
+
+
+def correct_boxes(response: Response, corrections: Sequence[BoxCorrection]) -> Response:
+    """A response with the bias removed from the boxes of its B crops, each by its own correction.
+
+    Boxes without a bias stay as they are, to the bit.
+    """
+    biased = [k for k, correction in enumerate(corrections) if any(correction)]
+    if response.ltrb_px is None or not biased:
+        return response
+    biases = np.array([corrections[k] for k in biased])[..., None, None]  # (N, 4, 1, 1)
+    shift = biases[:, :2].astype(np.float32)
+    half_scale = (np.exp(-biases[:, 2:]) / 2).astype(np.float32)
+
+    before, after = response.ltrb_px[biased, :2], response.ltrb_px[biased, 2:]  # (N, 2, R, R)
+    sides = before + after
+    center = (after - before) / 2 - shift * sides  # from that of the cell
+    half = sides * half_scale
+    ltrb = response.ltrb_px.astype(np.float32)  # a copy
+    ltrb[biased] = np.concatenate([half - center, half + center], axis=1)
+    return replace(response, ltrb_px=ltrb)
 
 
 def measure_box_correction(

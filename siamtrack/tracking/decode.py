@@ -75,6 +75,49 @@ def window_sides(
     return [config.search_scale * side]
 
 
+class RankedCells(NamedTuple):
+    """How good the cells of search windows are: of B of them, (B, R, R), or of one, (R, R)."""
+
+    score: Float32Array  # the network's, from 0 to 1
+    ltrb_px: Float32Array  # (B, 4, R, R) or (4, R, R): predicted distances, see `Response`
+    penalty: Float32Array  # on changes of size and aspect
+    ranked: Float32Array  # the best cell has the highest; -inf is excluded
+
+    def of(self, window: int) -> RankedCells:
+        """Those of one of the windows."""
+        return RankedCells(*(values[window] for values in self))
+
+
+def rank_cells(
+    response: Response,
+    last_wh_px: Float32Array,
+    options: BoxHeadOptions,
+    mixed: Float32Array | None = None,
+) -> RankedCells:
+    """Rank the cells of B windows, of one target or of many (SiamRPN, section 4.4).
+
+    Args:
+        response: of a network with a box head.
+        last_wh_px: (B, 2) last width and height of each window's target, crop px.
+        options: of all targets.
+        mixed: (B, R, R) response of the online filters, which ranks the cells instead of the
+            network's score.
+    """
+    if response.ltrb_px is None:
+        raise TypeError("this network has no box head; give ScalePyramidOptions")
+    logits = response.score_logits
+    sides = response.ltrb_px[:, :2] + response.ltrb_px[:, 2:]
+    score = (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32, copy=False)  # sigmoid
+
+    # Penalize changes of size and aspect, then add the cosine window.
+    penalty = shape_penalty(sides, last_wh_px, options.shape_penalty)
+    window, influence = cosine_window(logits.shape[-1]), options.window_influence
+    ranked = (score if mixed is None else mixed) * penalty
+    ranked = ranked * (1.0 - influence) + window * influence  # (B, R, R)
+    ranked[logits == -np.inf] = -np.inf  # the window has lifted excluded cells too
+    return RankedCells(score, response.ltrb_px, penalty, ranked)
+
+
 def decode(
     response: Response,
     maps: Sequence[CropMap],
@@ -82,15 +125,17 @@ def decode(
     config: NetworkConfig,
     options: BoxHeadOptions | ScalePyramidOptions,
     filtered: FilterResponse | None = None,
+    cells: RankedCells | None = None,
 ) -> Prediction:
     """Decode the windows around the last box, those of `window_sides` in order.
 
     The class of the options selects the method. Cells of -inf in the response are excluded.
-    `filtered` is the online filter's response to the one window of a box head.
+    `filtered` is the online filter's response to the one window of a box head, and `cells` are the
+    cells of this window; None to rank them here.
     """
     if isinstance(options, ScalePyramidOptions):
         return decode_scale_pyramid(response, maps, last_xywh, config, options)
-    return decode_box_head(response, maps[0], last_xywh, config, options, filtered)
+    return decode_box_head(response, maps[0], last_xywh, config, options, filtered, cells)
 
 
 def decode_box_head(
@@ -100,31 +145,21 @@ def decode_box_head(
     config: NetworkConfig,
     options: BoxHeadOptions,
     filtered: FilterResponse | None = None,
+    cells: RankedCells | None = None,
 ) -> Prediction:
-    """Take the box predicted at the best cell of one window (SiamRPN, section 4.4).
+    """Take the box predicted at the best cell of one window; the arguments are those of `decode`.
 
     The network's score ranks the cells, or the online filter's response, if there is one.
     """
-    if response.ltrb_px is None:
-        raise TypeError("this network has no box head; give ScalePyramidOptions")
+    last_wh = crop_size(last_xywh, crop_map)
+    if cells is None:
+        mixed = None if filtered is None else filtered.mixed[None]
+        cells = rank_cells(response[:1], last_wh[None], options, mixed).of(0)
     logits = response.score_logits[0]  # (R, R)
-    ltrb = response.ltrb_px[0]  # (4, R, R), crop px
-    sides = ltrb[:2] + ltrb[2:]  # (2, R, R): width, height
-    last_wh = (last_xywh[2:] / crop_map.scale).astype(np.float32)  # crop px
-    score = (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32, copy=False)  # sigmoid
+    score, ltrb, penalty, ranked = cells
 
-    # Penalize changes of size and aspect, then add the cosine window.
-    penalty = shape_penalty(sides, last_wh, options.shape_penalty)
-    window, influence = cosine_window(len(logits)), options.window_influence
-    ranked = (score if filtered is None else filtered.mixed) * penalty
-    ranked = ranked * (1.0 - influence) + window * influence  # (R, R)
-
-    # Best cell. The window lifts excluded cells too, so they are taken out if one of them wins.
-    best = divmod(int(ranked.argmax()), ranked.shape[1])
-    if logits[best] == -np.inf:
-        ranked[logits == -np.inf] = -np.inf
-        best = divmod(int(ranked.argmax()), ranked.shape[1])
-    row, column = best
+    # Best cell.
+    row, column = best = divmod(int(ranked.argmax()), ranked.shape[1])
     around = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
 
     # Cues of the score. Targets are seldom centered on a cell: take the best similarity around it.
@@ -153,27 +188,35 @@ def decode_box_head(
     center_x = centers[column] + (right - left) / 2
     center_y = centers[row] + (bottom - top) / 2
     rate = float(penalty[row, column]) * float(score[row, column]) * options.size_lr
-    size = last_wh * (1.0 - rate) + sides[:, row, column] * rate
+    size = last_wh * (1.0 - rate) + np.array([left + right, top + bottom]) * rate
     box = np.array([center_x - size[0] / 2, center_y - size[1] / 2, *size])
     return found._replace(box_xywh=crop_map.to_frame(box))
 
 
-def shape_penalty(sides: Float32Array, last_wh: Float32Array, k: float) -> Float32Array:
-    """(R, R) exp(-k (s r - 1)): s and r are the relative changes of size and aspect, both >= 1.
+def crop_size(box_xywh: FloatArray, crop_map: CropMap) -> Float32Array:
+    """(2,) width and height of a box of the frame, crop px."""
+    return (box_xywh[2:] / crop_map.scale).astype(np.float32)
 
-    `sides` are the predicted width and height, (2, R, R), `last_wh` the last ones in the same unit.
+
+def shape_penalty(sides: Float32Array, last_wh: Float32Array, k: float) -> Float32Array:
+    """(B, R, R) exp(-k (s r - 1)): s and r are the relative changes of size and aspect, both >= 1.
+
+    `sides` are the predicted width and height, (B, 2, R, R), `last_wh` the last ones in the same
+    unit, (B, 2).
 
     Example:
-        >>> same = np.full((2, 1, 1), 40, np.float32)
-        >>> shape_penalty(same, np.float32([40, 40]), k=0.1).tolist()
-        [[1.0]]
-        >>> round(shape_penalty(2 * same, np.float32([40, 40]), k=0.1).item(), 3)  # exp(-0.1)
+        >>> same = np.full((1, 2, 1, 1), 40, np.float32)
+        >>> shape_penalty(same, np.float32([[40, 40]]), k=0.1).tolist()
+        [[[1.0]]]
+        >>> round(shape_penalty(2 * same, np.float32([[40, 40]]), k=0.1).item(), 3)  # exp(-0.1)
         0.905
     """
-    width, height = sides
-    padded = sides + (width + height) * 0.5
-    size = np.sqrt(padded[0] * padded[1]) / float(context_side(*last_wh))
-    aspect = width / height * float(last_wh[1] / last_wh[0])
+    width, height = sides[:, 0], sides[:, 1]
+    last_w, last_h = last_wh[:, 0, None, None], last_wh[:, 1, None, None]
+    pad = (width + height) * 0.5
+    size = np.sqrt((width + pad) * (height + pad))
+    size /= context_side(last_w, last_h).astype(np.float32)
+    aspect = width / height * (last_h / last_w)
     change = np.maximum(size, 1 / size) * np.maximum(aspect, 1 / aspect)
     return np.exp((1.0 - change) * np.float32(k))
 

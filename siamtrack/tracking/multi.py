@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import islice, starmap
+from itertools import starmap
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,7 +33,7 @@ from siamtrack.tracking.crossings import (
 )
 from siamtrack.tracking.cuts import thumbnail
 from siamtrack.tracking.decode import decode_ltrb
-from siamtrack.tracking.online_filter import respond_each
+from siamtrack.tracking.reading import read_each
 from siamtrack.tracking.redetection import SEPARATE_IOU, TimeBudget
 from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker, TrackState, is_same_shape, rescale_state
@@ -243,9 +243,12 @@ class MultiTracker:
         single = len(self._trackers) == 1
         responses = list(starmap(engine.track, jobs()) if single else track_each(engine, jobs()))
 
-        # 3. A second look where the filters do not see enough, in one more batch.
+        # 3. Read all responses at once; a second look where the filters do not see enough, in one
+        #    more batch.
         trackers = list(self._trackers.values())
-        _filter_all(trackers, responses)
+        readings = read_each([t.unread(responses[k], maps[k]) for k, t in enumerate(trackers)])
+        for tracker, response, reading in zip(trackers, responses, readings, strict=True):
+            tracker.take_reading(response, reading)
         cut = [t.crop_second_look(frame, responses[k], maps[k]) for k, t in enumerate(trackers)]
         looks = [k for k, (crops, _) in enumerate(cut) if crops]
         if looks:
@@ -606,22 +609,6 @@ def connected_groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
         groups = [group for group in groups if group not in touched]
         groups.append(set(pair).union(*touched))
     return [sorted(group) for group in groups]
-
-
-def _filter_all(trackers: Sequence[Tracker], responses: Sequence[Response]) -> None:
-    """Let the filters of all targets respond in one go, and give each tracker its part."""
-    owners, filters, features = [], [], []
-    for tracker, response in zip(trackers, responses, strict=True):
-        online_filter = _state_of(tracker).online_filter
-        if online_filter is not None and response.features is not None:
-            owners.append((tracker, response))
-            filters += [online_filter] * len(response.features)
-            features.append(response.features)
-    if not owners:
-        return
-    filtered = iter(respond_each(filters, np.concatenate(features)))
-    for tracker, response in owners:
-        tracker.take_filtered(response, list(islice(filtered, len(response.score_logits))))
 
 
 def _state_of(tracker: Tracker) -> TrackState:

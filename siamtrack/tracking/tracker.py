@@ -66,9 +66,9 @@ from siamtrack.tracking.online_filter import (
     OnlineFilter,
     augmented_window,
     center_in_crop,
-    respond_each,
 )
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
+from siamtrack.tracking.reading import Reading, Unread, read_each
 from siamtrack.tracking.redetection import (
     AROUND,
     TimeBudget,
@@ -176,8 +176,8 @@ class Tracker(OldTrackerNames):
         self._state: TrackState | None = None
         # The frame of this update, while a cut is doubted: the colors in it count then.
         self._doubted_frame: Image | None = None
-        # What the filter responded to the last features: both halves of an update need it.
-        self._responded: tuple[OnlineFilter, Float32Array, list[FilterResponse]] | None = None
+        # What was read in the last response, in which state: both halves of an update need it.
+        self._read: tuple[TrackState, Response, Reading | None] | None = None
 
         # Only box heads can correct boxes and search elsewhere: SiamFC predicts no box, and its
         # responses cannot be compared between places.
@@ -405,10 +405,11 @@ class Tracker(OldTrackerNames):
         state, box_head = self._require_state(), self._box_head
         if box_head is None or state.online_filter is None or self._is_searching(state):
             return [], []
-        if not response.is_finite:
+        reading = self._reading(response, maps)
+        if reading is None or not reading.filtered:
             return [], []
         ((center, side),) = self._local_windows(state)
-        filtered = self._filtered(response)[0]
+        filtered = reading.filtered[0]
         cells = len(filtered.mixed)
         row, column = divmod(int(filtered.mixed.argmax()), cells)
         # Plain floats, which take a third of the time of arrays in every frame.
@@ -422,8 +423,8 @@ class Tracker(OldTrackerNames):
         elif abs(offset_x) + w / 2 > side / 2 or abs(offset_y) + h / 2 > side / 2:
             # The place that is taken may be another one than the peak, which is nearer.
             found = decode(
-                state.box_correction.apply(response[:1]), maps[:1], state.box_xywh,
-                self.engine.config, self.options, filtered,
+                reading.response[:1], maps[:1], state.box_xywh, self.engine.config, self.options,
+                filtered, reading.cells,
             )  # fmt: skip
             if found.cell != (row, column):
                 return [], []
@@ -432,11 +433,17 @@ class Tracker(OldTrackerNames):
             return [], []
         return self._cut(frame, [(c, side) for c in centers], state)
 
-    def take_filtered(self, response: Response, filtered: list[FilterResponse]) -> None:
-        """Take the filter's responses to a response that is about to be given, already computed."""
+    def unread(self, response: Response, maps: Sequence[CropMap]) -> Unread:
+        """The response to the crops of `crop_search_windows`, for `read_each`."""
         state = self._require_state()
-        if state.online_filter is not None and response.features is not None:
-            self._responded = state.online_filter, response.features, filtered
+        return Unread(
+            response, maps[0], state.box_xywh, state.box_correction, state.online_filter,
+            self.options,
+        )  # fmt: skip
+
+    def take_reading(self, response: Response, reading: Reading | None) -> None:
+        """Take what `read_each` has read in a response that is about to be given."""
+        self._read = self._require_state(), response, reading
 
     def update_from_response(
         self,
@@ -450,18 +457,18 @@ class Tracker(OldTrackerNames):
         reject.
         """
         state, config = self._require_state(), self.engine.config
-        if not response.is_finite:
+        reading = self._reading(response, maps)
+        if reading is None:
             return self._skip_broken_frame()
+        response, filtered, cells = reading
         options, box_head = self.options, self._box_head
         before = state.status_filter.status
-        response = state.box_correction.apply(response)
-        filtered = self._filtered(response)
 
         # 1. Decode the windows around the last box. They come first, then the fine and the coarse
         #    windows elsewhere.
         local = self._local_count
         here = filtered[0] if filtered else None
-        found = decode(response[:local], maps[:local], state.box_xywh, config, options, here)
+        found = decode(response[:local], maps[:local], state.box_xywh, config, options, here, cells)
 
         # 2. Decode the fine windows elsewhere, and decide between here and there.
         fine_end, switched = local + count_fine(maps[0], maps[local:]), False
@@ -641,17 +648,14 @@ class Tracker(OldTrackerNames):
         leaves = state.online_filter is not None and _is_leaving(state)
         return leaves and found.filter_peak < options.look_around_below
 
-    def _filtered(self, response: Response) -> list[FilterResponse]:
-        """The online filter's response to every window; none without a filter."""
-        online_filter = self._require_state().online_filter
-        if online_filter is None or response.features is None:
-            return []
-        known = self._responded
-        if known and known[0] is online_filter and known[1] is response.features:
-            return known[2]
-        filtered = respond_each([online_filter], response.features)
-        self._responded = online_filter, response.features, filtered
-        return filtered
+    def _reading(self, response: Response, maps: Sequence[CropMap]) -> Reading | None:
+        """What a response shows in this state; None if it is not finite."""
+        known = self._read
+        if known is None or known[0] is not self._state or known[1] is not response:
+            (reading,) = read_each([self.unread(response, maps)])
+            self.take_reading(response, reading)
+            return reading
+        return known[2]
 
     def _learned(
         self,

@@ -101,7 +101,8 @@ def test_shape_penalty_prefers_the_box_of_unchanged_shape():
 
 
 def test_shape_penalty_by_hand():
-    penalty = shape_penalty(np.array([[80.0], [40.0]], np.float32), np.array([40.0, 40.0]), 0.1)
+    sides = np.array([80.0, 40.0], np.float32).reshape(1, 2, 1, 1)
+    penalty = shape_penalty(sides, np.array([[40.0, 40.0]], np.float32), 0.1)
     size = np.sqrt((80 + 60) * (40 + 60)) / 80
     np.testing.assert_allclose(penalty, np.exp(-0.1 * (size * 2 - 1)), rtol=1e-5)
 

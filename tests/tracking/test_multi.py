@@ -234,6 +234,34 @@ def test_many_targets_equal_separate_trackers(engine):
             assert both[target].status == one.status
 
 
+def test_targets_far_apart_have_the_same_bits_as_separate_trackers(rng):
+    """With the filter and ONNX Runtime; they differ in size, and one is hidden for a while."""
+    ground = cv2.resize(noise(size=(9, 16)), FRAME_WH, interpolation=cv2.INTER_CUBIC)
+    starts, steps = [(60, 50), (320, 250), (560, 60)], [(3, 1), (-2, -3), (-1, 4)]
+    pictures = [np.kron(rng.integers(0, 256, (4, 4, 3), np.uint8), np.ones((s, s, 1), np.uint8))
+                for s in (6, 9, 12)]  # fmt: skip
+    frames = []
+    for k in range(14):
+        frames.append(ground.copy())
+        for n, (picture, (x, y), (dx, dy)) in enumerate(zip(pictures, starts, steps, strict=True)):
+            side, left, top = len(picture), x + k * dx, y + k * dy
+            if n != 1 or k not in (6, 7, 8):
+                frames[-1][top : top + side, left : left + side] = picture
+    boxes = [(*start, len(p), len(p)) for start, p in zip(starts, pictures, strict=True)]
+
+    settings = {"weights": "siamtrack-nano", "engine": "onnx", "threads": 2}
+    many = siamtrack.load_multi(**settings)
+    for box in boxes:
+        many.add(frames[0], box)
+    together = [many.update(frame) for frame in frames[1:]]
+    for target, box in enumerate(boxes):
+        alone = siamtrack.load(**settings)
+        alone.init(frames[0], box)
+        assert [results[target] for results in together] == [alone.update(f) for f in frames[1:]]
+    statuses = [[results[target].status for results in together] for target in range(3)]
+    assert set(statuses[0] + statuses[2]) == {"tracked"} and "uncertain" in statuses[1]
+
+
 def test_targets_come_and_go(engine):
     many = MultiTracker(lambda: Tracker(engine, BoxHeadOptions()))
     assert many.update(noise()) == {}
