@@ -6,7 +6,7 @@ commands share), then the commands:
 - `track`, `batch`, `demo`, `studio`, `compare`, `info`, `bench`, `eval`, `vot` and `export`:
   one command each;
 - `convert`, and `datasets`: prepare, pack-cache, check-dataset, make-synthetic, pseudo-label;
-- `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights;
+- `train`: finetune, train, show-pairs, compare-losses, throughput, average-weights, slim;
 - `weights`: import-weights, calibrate, tune, absence, key-frames, gallery.
 
 A module is imported when its command is asked for. It imports numpy, torch and OpenCV inside its
@@ -65,6 +65,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("export.command", "Write the ONNX graphs of weights, for the fast engines."),
         "import-weights": ("weights.import_weights", "Convert a SiamFC checkpoint."),
         "average-weights": ("train.average_weights", "Average the weights of several runs."),
+        "slim": ("train.slim", "Make the backbone of weights narrower and faster."),
         "calibrate": ("weights.calibrate", "Fit the score to sequences with ground truth."),
         "tune": ("weights.tune", "Search the tracker options on sequences with ground truth."),
     },

@@ -169,8 +169,9 @@ def pseudo_label(
 
     CLIPS are videos, folders of images, folders of those, or patterns in quotes. What moves against
     the camera, or stands out from the border, is tracked there and back and kept where both agree.
-    Look at the contact sheets in DIR/sheets before training on the boxes. DIR/reports/report.csv has a
-    line per start box. Clips that are in DIR already are kept, and only the missing ones labeled.
+    Look at the contact sheets in DIR/sheets before training on the boxes. DIR/reports/report.csv
+    has a line per start box. Clips that are in DIR already are kept, and only the missing ones
+    labeled.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""`siamtrack finetune`, `train`, `show-pairs`, `compare-losses`, `throughput` and averaging."""
+"""`siamtrack finetune`, `train`, `show-pairs`, `compare-losses`, `throughput`, `slim` and more."""
 
 from __future__ import annotations
 
@@ -152,3 +152,45 @@ def average_weights(out: Path, sources: tuple[str, ...], search_size: int) -> No
     from siamtrack.training.average import average_weights as average
 
     click.echo(average(out, sources, search_size_px=search_size))
+
+
+@click.command("slim")
+@click.argument("out", type=PATH)
+@click.option(
+    "--weights", default="siamtrack-lite0", show_default=True, metavar="W", help="Slim these."
+)
+@click.option(
+    "--channels",
+    required=True,
+    metavar="N,N,...",
+    help="Channels inside the first blocks of the backbone, that of the stem first; the default "
+    "network has 32,96,144,144,240,...",
+)
+@training_options
+@click.option("--resume", is_flag=True, help="Go on from the weights in OUT.")
+def slim(out: Path, weights: str, channels: str, config: TrainConfig, resume: bool) -> None:
+    """Write weights with a narrower, faster backbone that gives the same features, into OUT.
+
+    Of each block the channels that its output needs most are kept, and trained on search crops of
+    the cache until the features are those of the wide network. No boxes are learned: the rest of
+    the network, the tracker options and the score stay as they are. Export OUT afterwards.
+    """
+    from tqdm import tqdm
+
+    from siamtrack.training.slim import slim_weights
+
+    try:
+        inner_channels = [int(number) for number in channels.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"{channels!r} is no list of whole numbers; give for example 16,48,80",
+            param_hint="--channels",
+        ) from None
+    with tqdm(total=config.loop.steps, desc="slimming", unit="step", disable=None) as bar:
+
+        def show(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update()
+
+        path = slim_weights(config, out, weights, inner_channels, resume=resume, on_step=show)
+    click.echo(path)

@@ -71,6 +71,10 @@ def _check_bounds(config: NetworkConfig, widths: tuple[str, ...]) -> None:
         raise ConfigError(f"input_std is {config.input_std}; give positive numbers")
 
 
+LITE0_BLOCKS = 11
+"""Blocks of EfficientNet-Lite0 up to stride 16."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lite0Config(NetworkConfig):
     """Geometry and widths of `SiamTrackLite0`.
@@ -86,6 +90,10 @@ class Lite0Config(NetworkConfig):
         filter_channels: width of the features of the online filter; 0 gives it those that are
             correlated. Raising it separates more distractors; the filter's time and memory grow
             with its square.
+        inner_channels: channels that the first blocks of the backbone filter, one number a block,
+            that of the stem first; the blocks that are not named have those of EfficientNet-Lite0
+            (32, 96, 144, 144, 240, ...). Lowering them saves time at the largest resolutions;
+            `siamtrack slim` makes weights for it.
     """
 
     neck_channels: int = 96
@@ -93,9 +101,16 @@ class Lite0Config(NetworkConfig):
     kernel_cells: int = 4
     fine_detail: bool = True
     filter_channels: int = 0
+    inner_channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_bounds(self, ("neck_channels", "head_channels"))
+        inner = self.inner_channels
+        if len(inner) > LITE0_BLOCKS or not all(1 <= width <= _MAX_CHANNELS for width in inner):
+            raise ConfigError(
+                f"inner_channels is {inner}; give at most {LITE0_BLOCKS} numbers from 1 to "
+                f"{_MAX_CHANNELS}, one for each block of the backbone"
+            )
         for name in ("exemplar_size_px", "search_size_px"):
             size = getattr(self, name)
             if size <= 0 or size % 16:

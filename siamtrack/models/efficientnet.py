@@ -8,7 +8,7 @@ output, trains 20 to 30 % faster on a CPU and leaves nothing to fold at export.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,15 +41,29 @@ FINE_STAGE = 2  # the last stage at stride 8
 IMAGENET_BN_EPS = 1e-3
 
 
+def lite0_inner_channels() -> list[int]:
+    """The channels that each block of Lite0 filters; the first block those of the stem.
+
+    Example:
+        >>> lite0_inner_channels()[:5]
+        [32, 96, 144, 144, 240]
+    """
+    found, width = [], STEM_CHANNELS
+    for stage in STAGES:
+        for _ in range(stage.blocks):
+            found.append(width * stage.expand)
+            width = stage.channels
+    return found
+
+
 class MBConv(nn.Module):
     """Inverted residual (Sandler et al. 2018): expand, filter each channel, project."""
 
-    def __init__(self, in_channels: int, stage: Stage, stride: int) -> None:
+    def __init__(self, in_channels: int, inner_channels: int, stage: Stage, stride: int) -> None:
         super().__init__()
-        wide = in_channels * stage.expand
-        self.expand = nn.Conv2d(in_channels, wide, 1) if stage.expand > 1 else None
-        self.depthwise = DepthwiseConv2d(wide, stage.kernel, stride)
-        self.project = nn.Conv2d(wide, stage.channels, 1)
+        self.expand = nn.Conv2d(in_channels, inner_channels, 1) if stage.expand > 1 else None
+        self.depthwise = DepthwiseConv2d(inner_channels, stage.kernel, stride)
+        self.project = nn.Conv2d(inner_channels, stage.channels, 1)
         self.residual = stride == 1 and in_channels == stage.channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,26 +79,32 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Backbone: (B, 3, S, S) to stride-8 features (40 channels) and stride-16 ones (112)."""
+    """Backbone: (B, 3, S, S) to stride-8 features (40 channels) and stride-16 ones (112).
+
+    `inner_channels` are the channels that the first blocks filter, one number a block; the others
+    have those of Lite0. The first block has no expansion: its number is the width of the stem.
+    """
 
     fine_channels = STAGES[FINE_STAGE].channels
     out_channels = STAGES[-1].channels
 
-    def __init__(self) -> None:
+    def __init__(self, inner_channels: Sequence[int] = ()) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, STEM_CHANNELS, 3, stride=2, padding=1)
-        stages, width = [], STEM_CHANNELS
+        inner = [*inner_channels, *lite0_inner_channels()[len(inner_channels) :]]
+        self.stem = nn.Conv2d(3, inner[0], 3, stride=2, padding=1)
+        stages, width, block = [], inner[0], 0
         for stage in STAGES:
             blocks = []
             for index in range(stage.blocks):
-                blocks.append(MBConv(width, stage, stage.stride if index == 0 else 1))
-                width = stage.channels
+                stride = stage.stride if index == 0 else 1
+                blocks.append(MBConv(width, inner[block], stage, stride))
+                width, block = stage.channels, block + 1
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return (stride 8, stride 16) features of a normalized RGB batch."""
-        x = F.relu6(self.stem(image), inplace=True)  # (B, 32, S / 2, S / 2)
+        x = F.relu6(self.stem(image), inplace=True)  # (B, 32 or less, S / 2, S / 2)
         for stage in self.stages[: FINE_STAGE + 1]:
             x = stage(x)
         fine = x  # (B, 40, S / 8, S / 8)
@@ -92,13 +112,20 @@ class EfficientNetLite0(nn.Module):
             x = stage(x)
         return fine, x  # x: (B, 112, S / 16, S / 16)
 
+    def blocks(self) -> list[MBConv]:
+        """All blocks in the order they run."""
+        return [
+            block
+            for stage in self.stages
+            for block in stage.children()
+            if isinstance(block, MBConv)
+        ]
+
     def convolutions(self) -> Iterator[nn.Conv2d]:
         """All convolutions in the order they run."""
         yield self.stem
-        for stage in self.stages:
-            for block in stage.children():
-                if isinstance(block, MBConv):
-                    yield from block.convolutions()
+        for block in self.blocks():
+            yield from block.convolutions()
 
     def freeze_below(self, stages: int) -> None:
         """Stop training the stem and the first `stages` stages (3 freezes up to stride 8)."""

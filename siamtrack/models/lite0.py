@@ -180,7 +180,7 @@ class Branch(nn.Module):
 
     def __init__(self, config: Lite0Config) -> None:
         super().__init__()
-        self.backbone = EfficientNetLite0()
+        self.backbone = EfficientNetLite0(config.inner_channels)
         self.fine_detail = config.fine_detail
         channels = self.backbone.out_channels
         if config.fine_detail:

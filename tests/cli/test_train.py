@@ -170,7 +170,28 @@ def test_show_pairs_and_compare_losses_refuse_in_one_line(cache, clips, tmp_path
 def test_the_configurations_that_come_along_are_valid(path):
     from siamtrack.losses.combined import build_loss
     from siamtrack.models.weights import build_network
+    from siamtrack.training.train import default_loss
 
     config = load_config(path)
-    build_loss(config.loss)
+    build_loss(config.loss or default_loss(config.network.architecture))
     build_network(config.network.architecture, config.network.config)
+
+
+def test_slim_prints_the_path_of_weights_that_can_be_tracked_with(cache, tmp_path, capsys):
+    assert main(["train", str(tmp_path / "run"), *settings(cache)]) == 0
+    start = capsys.readouterr().out.strip()
+    out = tmp_path / "slim.safetensors"
+    slim = ["slim", str(out), "--weights", start, *settings(cache)]
+    assert main([*slim, "--channels", "16,40"]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert main(["info", "--weights", str(out)]) == 0
+    assert "[16, 40]" in capsys.readouterr().out
+
+    # Weights that are there are not written over; the numbers must be numbers, and fewer.
+    assert main([*slim, "--channels", "16,40"]) == 3
+    assert "give --resume to go on" in capsys.readouterr().err
+    assert main([*slim, "--channels", "16,wide"]) == 2
+    assert "no list of whole numbers" in capsys.readouterr().err
+    slim[1] = str(tmp_path / "other.safetensors")
+    assert main([*slim, "--channels", "64"]) == 2
+    assert "inner channels [64]" in capsys.readouterr().err
