@@ -11,7 +11,7 @@ import numpy as np
 
 from siamtrack.errors import EngineError, SiamTrackError
 from siamtrack.models.config import NetworkConfig
-from siamtrack.types import BoolArray, Float32Array, FloatArray, Image
+from siamtrack.types import Float32Array, FloatArray, Image
 
 
 class Exemplar(NamedTuple):
@@ -45,17 +45,12 @@ class Response:
     @property
     def is_finite(self) -> bool:
         """Whether all values are finite; logits of -inf are excluded cells."""
-        return bool(self.finite_crops.all())
-
-    @property
-    def finite_crops(self) -> BoolArray:
-        """(B,) whether all values of each crop are finite; logits of -inf are excluded cells."""
+        if not (self.score_logits < np.inf).all():  # nor is NaN below
+            return False
         others = (self.ltrb_px, self.similarity, self.features)
-        finite = [self.score_logits < np.inf]  # which NaN is not
-        finite += [np.isfinite(values) for values in others if values is not None]
-        return np.all([one.all(axis=tuple(range(1, one.ndim))) for one in finite], axis=0)
+        return all(values is None or bool(np.isfinite(values).all()) for values in others)
 
-    def __getitem__(self, crops: slice | list[int]) -> Response:
+    def __getitem__(self, crops: slice) -> Response:
         return Response(
             self.score_logits[crops],
             None if self.ltrb_px is None else self.ltrb_px[crops],

@@ -68,19 +68,20 @@ def correct_boxes(response: Response, corrections: Sequence[BoxCorrection]) -> R
 
     Boxes without a bias stay as they are, to the bit.
     """
-    biased = [k for k, correction in enumerate(corrections) if any(correction)]
-    if response.ltrb_px is None or not biased:
+    unbiased = [k for k, correction in enumerate(corrections) if not any(correction)]
+    if response.ltrb_px is None or len(unbiased) == len(corrections):
         return response
-    biases = np.array([corrections[k] for k in biased])[..., None, None]  # (N, 4, 1, 1)
+    biases = np.array(corrections)[..., None, None]  # (B, 4, 1, 1)
     shift = biases[:, :2].astype(np.float32)
     half_scale = (np.exp(-biases[:, 2:]) / 2).astype(np.float32)
 
-    before, after = response.ltrb_px[biased, :2], response.ltrb_px[biased, 2:]  # (N, 2, R, R)
+    before, after = response.ltrb_px[:, :2], response.ltrb_px[:, 2:]  # (B, 2, R, R)
     sides = before + after
     center = (after - before) / 2 - shift * sides  # from that of the cell
     half = sides * half_scale
-    ltrb = response.ltrb_px.astype(np.float32)  # a copy
-    ltrb[biased] = np.concatenate([half - center, half + center], axis=1)
+    ltrb = np.concatenate([half - center, half + center], axis=1, dtype=np.float32)
+    if unbiased:
+        ltrb[unbiased] = response.ltrb_px[unbiased]
     return replace(response, ltrb_px=ltrb)
 
 

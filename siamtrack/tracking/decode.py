@@ -89,7 +89,8 @@ class RankedCells(NamedTuple):
 
 
 def rank_cells(
-    response: Response,
+    logits: Float32Array,
+    ltrb_px: Float32Array | None,
     last_wh_px: Float32Array,
     options: BoxHeadOptions,
     mixed: Float32Array | None = None,
@@ -97,16 +98,16 @@ def rank_cells(
     """Rank the cells of B windows, of one target or of many (SiamRPN, section 4.4).
 
     Args:
-        response: of a network with a box head.
+        logits: (B, R, R), see `Response`.
+        ltrb_px: (B, 4, R, R), see `Response`.
         last_wh_px: (B, 2) last width and height of each window's target, crop px.
         options: of all targets.
         mixed: (B, R, R) response of the online filters, which ranks the cells instead of the
             network's score.
     """
-    if response.ltrb_px is None:
+    if ltrb_px is None:
         raise TypeError("this network has no box head; give ScalePyramidOptions")
-    logits = response.score_logits
-    sides = response.ltrb_px[:, :2] + response.ltrb_px[:, 2:]
+    sides = ltrb_px[:, :2] + ltrb_px[:, 2:]
     score = (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32, copy=False)  # sigmoid
 
     # Penalize changes of size and aspect, then add the cosine window.
@@ -115,7 +116,7 @@ def rank_cells(
     ranked = (score if mixed is None else mixed) * penalty
     ranked = ranked * (1.0 - influence) + window * influence  # (B, R, R)
     ranked[logits == -np.inf] = -np.inf  # the window has lifted excluded cells too
-    return RankedCells(score, response.ltrb_px, penalty, ranked)
+    return RankedCells(score, ltrb_px, penalty, ranked)
 
 
 def decode(
@@ -154,7 +155,8 @@ def decode_box_head(
     last_wh = crop_size(last_xywh, crop_map)
     if cells is None:
         mixed = None if filtered is None else filtered.mixed[None]
-        cells = rank_cells(response[:1], last_wh[None], options, mixed).of(0)
+        here = response[:1]
+        cells = rank_cells(here.score_logits, here.ltrb_px, last_wh[None], options, mixed).of(0)
     logits = response.score_logits[0]  # (R, R)
     score, ltrb, penalty, ranked = cells
 

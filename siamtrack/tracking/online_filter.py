@@ -191,10 +191,9 @@ class OnlineFilter:
 def respond_each(filters: Sequence[OnlineFilter], features: Float32Array) -> list[FilterResponse]:
     """Responses to the (B, C, R, R) features of B windows: of one filter, or of B of them."""
     vote = np.float32(FIRST_WEIGHTS_VOTE)
-    first = np.stack([one.first_weights for one in filters])  # (N, D)
-    mixed = vote * first + (1 - vote) * np.stack([one.weights for one in filters])
-    both = correlate(features, np.stack([first, mixed], axis=1))
-    return [FilterResponse(*one) for one in both]
+    weights = np.array([(one.first_weights, one.weights) for one in filters])  # (N, 2, D)
+    weights[:, 1] = vote * weights[:, 0] + (1 - vote) * weights[:, 1]
+    return [FilterResponse(*one) for one in correlate(features, weights)]
 
 
 # --- Rows, labels, weights ------------------------------------------------------------------------

@@ -7,6 +7,7 @@ together. A single tracker reads one target.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,7 @@ def _read_alike(targets: Sequence[Unread], response: Response) -> list[Reading]:
     """Read targets with the same options, all with a filter or none; `response` is that of all."""
     windows = [len(target.response.score_logits) for target in targets]
     owners = [target for target, count in zip(targets, windows, strict=True) for _ in range(count)]
-    stops = np.cumsum(windows).tolist()
+    stops = list(accumulate(windows))
     first = [stop - count for stop, count in zip(stops, windows, strict=True)]
 
     # 1. Remove the bias of the boxes.
@@ -76,9 +77,10 @@ def _read_alike(targets: Sequence[Unread], response: Response) -> list[Reading]:
     ranked: list[RankedCells | None] = [None] * len(targets)
     options = targets[0].options
     if isinstance(options, BoxHeadOptions):
-        last_wh = np.stack([crop_size(target.last_xywh, target.local_map) for target in targets])
-        mixed = np.stack([filtered[k].mixed for k in first]) if filtered else None
-        cells = rank_cells(response[first], last_wh, options, mixed)
+        last_wh = np.array([crop_size(target.last_xywh, target.local_map) for target in targets])
+        mixed = np.array([filtered[k].mixed for k in first]) if filtered else None
+        ltrb = None if response.ltrb_px is None else response.ltrb_px[first]
+        cells = rank_cells(response.score_logits[first], ltrb, last_wh, options, mixed)
         ranked = [cells.of(k) for k in range(len(targets))]
     return [
         Reading(response[start:stop], filtered[start:stop], cells)

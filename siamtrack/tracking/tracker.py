@@ -682,8 +682,10 @@ class Tracker(OldTrackerNames):
             centers = center_in_crop(boxes, crop_map)
             return to_cells(centers, cells, stride, config.search_size_px)
 
-        others = center_in_cells(np.reshape(others_xywh, (-1, 4)))  # (N, 2)
-        distractors = [*others[(np.abs(others - (cells - 1) / 2) < cells / 2).all(axis=1)]]
+        distractors: list[FloatArray] = []
+        if len(others_xywh):
+            others = center_in_cells(np.asarray(others_xywh))  # (N, 2)
+            distractors += [*others[(np.abs(others - (cells - 1) / 2) < cells / 2).all(axis=1)]]
         size_cells = state.box_xywh[2:] / crop_map.scale / stride
         row, column = second_peak(filtered.mixed, found.cell, size_cells)
         if filtered.mixed[row, column] > DISTRACTOR_RATIO * found.filter_peak:
