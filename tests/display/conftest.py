@@ -6,6 +6,7 @@ import ctypes
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +17,11 @@ from pathlib import Path
 import pytest
 
 NEEDED = ("Xvfb", "xdotool")
-PATIENCE_S = 120
-"""Nothing waits longer than this for a sign of life."""
+PATIENCE_S = 300
+"""Every wait ends with its condition; this only bounds the wait for one that never comes.
+
+A busy virtual machine has been seen to leave a process without its CPU for minutes.
+"""
 
 
 class Desk:
@@ -45,6 +49,19 @@ class Desk:
         self.do("windowfocus", "--sync", window)
         return window
 
+    def find_listening_window(self, program: Program, title: str) -> int:
+        """Wait for a window of `siamtrack track --debug` that takes keys and clicks.
+
+        It is on the screen before that, and OpenCV drops what comes while it opens it: a key
+        without a meaning is typed until it is told.
+        """
+        window = self.find_window(title)
+        while True:
+            self.do("key", "x")
+            with suppress(TimeoutError):
+                program.read_to("Key(name='x')", patience_s=5)
+                return window
+
     def drag(
         self, program: Program, window: int, start: tuple[int, int], end: tuple[int, int]
     ) -> list[str]:
@@ -62,12 +79,13 @@ class Desk:
     def press(self, program: Program, key: str, *told: str) -> list[str]:
         """Type a key, by its X name, until the program says one of `told`; returns what it said.
 
-        Once in hundreds of times a busy machine loses a key on its way through X.
+        Of two keys that it finds at once OpenCV gives the last one. A slow answer is waited for:
+        the same key again may undo what it did.
         """
         for _ in range(3):
             self.do("key", key)
             with suppress(TimeoutError):
-                return program.read_to(*told, patience_s=15)
+                return program.read_to(*told, patience_s=PATIENCE_S / 3)
         raise AssertionError(f"{key} was pressed three times without an answer: {told}")
 
     def ask_to_close(self, window: int) -> None:
@@ -102,7 +120,7 @@ class Program:
 
     def __init__(self, desk: Desk, arguments: list[str], folder: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [sys.executable, "-X", "faulthandler", *arguments],
             cwd=folder,
             env={**desk.environment, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
@@ -128,11 +146,28 @@ class Program:
     def read_to(self, *texts: str, patience_s: float = PATIENCE_S) -> list[str]:
         """Wait for a line with one of `texts`; returns the lines up to it and with it."""
         read: list[str] = []
-        while (line := self._line(patience_s)) is not None:
+        while True:
+            try:
+                line = self._line(patience_s)
+            except TimeoutError as error:
+                if patience_s < PATIENCE_S:
+                    raise
+                raise TimeoutError(f"{error} after {read}; {self._dump()}") from None
+            if line is None:
+                break
             read.append(line)
             if any(text in line for text in texts):
                 return read
         raise AssertionError(f"ended without saying {texts}: {read}")
+
+    def _dump(self) -> str:
+        """What a silent program does: CPU seconds until now, and where it is. It ends by this."""
+        with suppress(OSError):
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+            cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            self._process.send_signal(signal.SIGABRT)  # told by faulthandler
+            return f"it has used {cpu_s:.1f} s of CPU and is {fields[0]} at {self.end()[1]}"
+        return "it is gone"
 
     def end(self) -> tuple[int, list[str]]:
         """Wait for its end; returns its exit code and the lines not read before."""

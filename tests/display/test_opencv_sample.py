@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.display
+pytestmark = [pytest.mark.display, pytest.mark.timeout(1800)]
 
 FRAMES, STEP, SIDE = 8, 3, 40
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.display
+pytestmark = [pytest.mark.display, pytest.mark.timeout(1800)]
 
 FRAMES, WIDTH, HEIGHT = 20, 640, 480
 SIDE = 60
@@ -66,8 +66,8 @@ def square(k: int, which: int = 0) -> tuple[int, int, int, int]:
     return (100 + 6 * k, 100, SIDE, SIDE) if which == 0 else (400, 200 + 6 * k, SIDE, SIDE)
 
 
-def make_clip(folder: Path, fps: int = 25) -> None:
-    """Noise, and on it two textured squares, each with its own texture and way."""
+def make_clip(folder: Path, fps: int = 25, frames: int = FRAMES) -> None:
+    """Noise, and on it two textured squares, each with its own texture and way, then at rest."""
     rng = np.random.default_rng(3)
     noise = rng.integers(0, 120, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
     background = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
@@ -76,10 +76,10 @@ def make_clip(folder: Path, fps: int = 25) -> None:
     ]
     path = str(folder / "clip.mp4")
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), fps, (WIDTH, HEIGHT))
-    for k in range(FRAMES):
+    for k in range(frames):
         image = background.copy()
         for which, texture in enumerate(textures):
-            x, y, w, h = square(k, which)
+            x, y, w, h = square(min(k, FRAMES - 1), which)
             image[y : y + h, x : x + w] = texture
         writer.write(image)
     writer.release()
@@ -104,7 +104,7 @@ def test_drag_a_box_and_get_the_boxes_of_the_whole_clip(
 ) -> None:
     make_clip(tmp_path)
     program = start("-c", TRACK, "--csv", "b.csv", "--save", "v.mp4")
-    window = desk.find_window(TITLE)
+    window = desk.find_listening_window(program, TITLE)
     top_left, bottom_right = corners(square(0))
     desk.drag(program, window, bottom_right, top_left)
     code, told = program.end()
@@ -122,7 +122,7 @@ def test_every_key_does_what_the_banner_says(
 ) -> None:
     make_clip(tmp_path)
     program = start("-c", TRACK, "--csv", "b.csv")
-    window = desk.find_window(TITLE)
+    window = desk.find_listening_window(program, TITLE)
 
     def press(key: str, told: str) -> None:
         desk.press(program, key, told)
@@ -161,13 +161,14 @@ def test_every_key_does_what_the_banner_says(
 def test_a_given_box_is_shown_and_closing_the_window_ends_it(
     desk: Any, start: Callable[..., Any], tmp_path: Path
 ) -> None:
-    make_clip(tmp_path, fps=1)  # a window that stays open for 20 s
+    count = 600  # at 1 frame per second the window would stay open for ten minutes
+    make_clip(tmp_path, fps=1, frames=count)
     box = ",".join(map(str, square(0)))
     program = start("-c", TRACK, "--box", box, "--csv", "b.csv")
-    window = desk.find_window(TITLE)
+    window = desk.find_listening_window(program, TITLE)
     desk.press(program, "space", "PAUSED")
     desk.ask_to_close(window)
     code, told = program.end()
     assert code == 0, told
     frames = [k for k, _ in read_boxes(tmp_path / "b.csv")]
-    assert frames == list(range(len(frames))) and 1 <= len(frames) < FRAMES
+    assert frames == list(range(len(frames))) and 1 <= len(frames) < count

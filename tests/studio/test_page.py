@@ -194,6 +194,11 @@ class Person:
         self.shown(frame)
 
     def saved(self) -> None:
+        """Wait until the server has what was done last.
+
+        The page says that it saves from its next drawing on; until then it says what was before.
+        """
+        self.page.evaluate("() => new Promise(requestAnimationFrame)")
         expect(self.see("#saved")).to_have_text(re.compile("^Saved"))
 
     def tracked(self) -> None:
