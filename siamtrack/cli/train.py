@@ -166,9 +166,14 @@ def average_weights(out: Path, sources: tuple[str, ...], search_size: int) -> No
     help="Channels inside the first blocks of the backbone, that of the stem first; the default "
     "network has 32,96,144,144,240,...",
 )
+@click.option(
+    "--teacher", metavar="W", help="Learn the features of these.  [default: those of --weights]"
+)
 @training_options
 @click.option("--resume", is_flag=True, help="Go on from the weights in OUT.")
-def slim(out: Path, weights: str, channels: str, config: TrainConfig, resume: bool) -> None:
+def slim(
+    out: Path, weights: str, channels: str, teacher: str | None, config: TrainConfig, resume: bool
+) -> None:
     """Write weights with a narrower, faster backbone that gives the same features, into OUT.
 
     Of each block the channels that its output needs most are kept, and trained on search crops of
@@ -192,5 +197,7 @@ def slim(out: Path, weights: str, channels: str, config: TrainConfig, resume: bo
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update()
 
-        path = slim_weights(config, out, weights, inner_channels, resume=resume, on_step=show)
+        path = slim_weights(
+            config, out, weights, inner_channels, teacher=teacher, resume=resume, on_step=show
+        )
     click.echo(path)

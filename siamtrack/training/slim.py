@@ -50,17 +50,19 @@ def slim_weights(
     weights: str,
     inner_channels: Sequence[int],
     *,
+    teacher: str | None = None,
     resume: bool = False,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Path:
-    """Write weights with a narrower backbone that gives the features of others.
+    """Write weights with a narrower backbone that gives the features they gave.
 
     Args:
         config: its cache and pairs are the pictures, of which the search crops are used; its
             `optim` and `loop` say how long and how fast they are learned.
         out: the weights file to write; replaced every `loop.checkpoint_every` steps.
-        weights: name or file of a siamtrack-lite0 network.
+        weights: name or file of a siamtrack-lite0 network; it may be slimmed already.
         inner_channels: as in `Lite0Config`.
+        teacher: name or file of the network whose features are learned; None for `weights`.
         resume: go on from the weights in `out`, with all the steps of `config` once more.
         on_step: as for `distill`.
 
@@ -76,40 +78,41 @@ def slim_weights(
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
     device = torch.device(resolve_device(config.loop.device))
-    teacher = load_network(weights)
+    wide = load_network(teacher or weights)
     cache = CropCache(Path(config.cache))
-    pairs = make_pair_dataset(config, cache, teacher.config, "train")
+    pairs = make_pair_dataset(config, cache, wide.config, "train")
     steps, batch_size = config.loop.steps, config.loop.batch_size
     if resume:
         student = load_network(out)
-        wanted = {**asdict(teacher.config), "inner_channels": tuple(inner_channels)}
-        if asdict(student.config) != wanted:
+        if not isinstance(student, SiamTrackLite0) or student.config != replace(
+            student.config, inner_channels=tuple(inner_channels)
+        ):
             raise ConfigError(
-                f"{out} holds a network with {student.config}, which is not {weights} with inner "
-                f"channels {list(inner_channels)}; give another file"
+                f"{out} holds {student.architecture} {student.config} without the inner channels "
+                f"{list(inner_channels)}; give another file"
             )
     else:
-        student = slimmed(teacher, inner_channels, search_crops(pairs, steps * batch_size))
-    if not isinstance(student, SiamTrackLite0):
-        raise ConfigError(f"{out} holds {student.architecture}, not a slimmed siamtrack-lite0")
+        crops = search_crops(pairs, steps * batch_size)
+        student = slimmed(load_network(weights), inner_channels, crops)
+    if asdict(wide.config) != {**asdict(student.config), "inner_channels": wide_channels(wide)}:
+        raise ConfigError(
+            f"{teacher or weights} is {wide.architecture} {wide.config}, which differs from "
+            f"{student.config} in more than the inner channels; give a teacher of the same network"
+        )
 
     # 2. Distillation; what there is, is saved on the way.
-    loader = make_loader(
-        pairs, StepSampler(0, steps, batch_size, ProcessGroup()), workers=config.loop.workers
-    )
     file, sets = open_weights(weights), sorted({track.set_name for track in cache.tracks})
     card = file.card
 
     def save(figures: dict[str, float]) -> None:
-        known = card.training_data if card else ()
         save_network(
             student, out, overwrite=True, figures=figures, license="not stated",
-            training_data=list(dict.fromkeys([*known, *sets])),
+            training_data=list(dict.fromkeys([*(card.training_data if card else ()), *sets])),
             pairs=card.pairs if card else None, tracker=card.tracker if card else None,
             notes=(
                 f"{Path(weights).name} (sha256 {file.sha256[:12]}) with {list(inner_channels)} "
                 f"inner channels: chosen by least squares, then {steps} steps of {batch_size} "
-                "search crops of distillation."
+                f"search crops, to the features of {Path(teacher or weights).name}."
             ),
         )  # fmt: skip
 
@@ -119,15 +122,21 @@ def slim_weights(
         if on_step is not None:
             on_step(step, loss)
 
-    distill(
-        student.to(device), teacher.to(device), (batch["x"].to(device) for batch in loader),
-        config.optim, steps=steps, on_step=after_step,
-    )  # fmt: skip
+    sampler = StepSampler(0, steps, batch_size, ProcessGroup())
+    loader = make_loader(pairs, sampler, workers=config.loop.workers)
+    images = (batch["x"].to(device) for batch in loader)
+    student, wide = student.to(device), wide.to(device)
+    distill(student, wide, images, config.optim, steps=steps, on_step=after_step)
 
     # 3. What is left of the difference, on pictures that were not trained on.
-    held_out = make_pair_dataset(config, cache, teacher.config, "held_out")
-    save(compare_features(student, teacher, search_crops(held_out, 0).to(device)))
+    held_out = make_pair_dataset(config, cache, wide.config, "held_out")
+    save(compare_features(student, wide, search_crops(held_out, 0).to(device)))
     return out
+
+
+def wide_channels(network: SiameseNetwork) -> tuple[int, ...]:
+    """`inner_channels` of a network's configuration; none for other networks."""
+    return getattr(network.config, "inner_channels", ())
 
 
 def search_crops(pairs: PairDataset, first: int) -> Tensor:
@@ -241,7 +250,7 @@ def distill(
     steps: int,
     on_step: Callable[[int, float], None] | None = None,
 ) -> SiamTrackLite0:
-    """Train the slimmed blocks until the backbone's features are those of the teacher.
+    """Train backbone and necks until the features are those of the teacher.
 
     Args:
         student: of `slimmed`; trained in place.
@@ -250,19 +259,18 @@ def distill(
         config: its rate, schedule and clipping are used.
         steps: how many.
         on_step: called with the number of each step and its loss: the mean squared error of the
-            features at stride 8 and of those at stride 16, each over its variance, added.
+            features that are correlated and of those of the online filter, each over its variance,
+            added.
 
     Returns:
         The student with the moving average of its weights.
     """
     if not isinstance(teacher, SiamTrackLite0):
-        raise ConfigError(f"{teacher.architecture} has no backbone to distill")
-    backbone, wanted = student.search_branch.backbone, teacher.search_branch.backbone
-    trained = _slim_blocks(student)
+        raise ConfigError(f"{teacher.architecture} has no features to distill")
+    branch, wanted = student.search_branch, teacher.search_branch
     student.requires_grad_(False)
-    for module in trained:
-        module.requires_grad_(True)
-    parameters = [p for module in trained for p in module.parameters()]
+    branch.requires_grad_(True)
+    parameters = list(branch.parameters())
     optimizer = torch.optim.AdamW(parameters, config.rate, weight_decay=config.weight_decay)
     average = MovingAverage(student, config.ema_decay)
     for step, images in zip(range(steps), batches, strict=False):
@@ -272,11 +280,13 @@ def distill(
         with torch.autocast(x.device.type, torch.bfloat16):
             with torch.no_grad():
                 targets = wanted(x)
-            features = backbone(x)
-        loss = sum(
-            (feature_loss(found, target) for found, target in zip(features, targets, strict=True)),
-            torch.zeros((), device=x.device),
-        )
+            features = branch(x)
+        losses = [
+            feature_loss(found, target)
+            for found, target in zip(features, targets, strict=True)
+            if found is not None and target is not None
+        ]
+        loss = torch.stack(losses).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))
@@ -295,29 +305,26 @@ def feature_loss(found: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(found, target) / variance.clamp_min(1e-12)
 
 
-def _slim_blocks(network: SiamTrackLite0) -> list[nn.Module]:
-    """Stem and blocks that `inner_channels` names."""
-    backbone = network.search_branch.backbone
-    return [backbone.stem, *backbone.blocks()[: len(network.config.inner_channels)]]
-
-
 def _inner_moments(
     backbone: EfficientNetLite0, images: Tensor, blocks: int
 ) -> list[tuple[Tensor, Tensor]]:
     """Mean (C,) and covariance (C, C) of the channels that each of the first blocks filters."""
-    samples: list[list[Tensor]] = [[] for _ in range(blocks)]
-    generator = torch.Generator().manual_seed(0)
+    moments: list[Tensor] = [torch.zeros(())] * blocks  # sums of (C + 1, C + 1), a 1 appended
 
-    def keep(block: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def add(block: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            cells = inputs[0].permute(0, 2, 3, 1).flatten(0, 2)  # (cells, C)
-            some = torch.randint(len(cells), (_SAMPLES,), generator=generator)
-            samples[block].append(cells[some.to(cells.device)].double().cpu())
+            cells = (
+                inputs[0]
+                .permute(0, 2, 3, 1)
+                .flatten(0, 2)[:: 1 + inputs[0][0, 0].numel() // _SAMPLES]
+            )
+            with_one = F.pad(cells.double().cpu(), (0, 1), value=1.0)
+            moments[block] = moments[block] + with_one.T @ with_one
 
         return hook
 
     handles = [
-        block.project.register_forward_pre_hook(keep(number))
+        block.project.register_forward_pre_hook(add(number))
         for number, block in enumerate(backbone.blocks()[:blocks])
     ]
     with torch.inference_mode():
@@ -325,8 +332,11 @@ def _inner_moments(
             backbone(image[None])
     for handle in handles:
         handle.remove()
-    together = [torch.cat(found) for found in samples]
-    return [(cells.mean(dim=0), torch.cov(cells.T, correction=0)) for cells in together]
+    found = []
+    for total in moments:
+        mean = total[-1, :-1] / total[-1, -1]
+        found.append((mean, total[:-1, :-1] / total[-1, -1] - torch.outer(mean, mean)))
+    return found
 
 
 @torch.no_grad()

@@ -91,6 +91,17 @@ def test_distillation_brings_the_features_nearer_and_leaves_the_rest(wide):
         assert torch.equal(slim.state_dict()[name], value)
 
 
+def test_what_was_slimmed_is_slimmed_further_after_the_first_teacher(wide, tmp_path, clips_cache):
+    start, first, second = (tmp_path / f"{name}.safetensors" for name in ("wide", "one", "two"))
+    save_network(wide, start, training_data=["clips"], license="CC0-1.0")
+    loop = LoopConfig(steps=1, batch_size=2, workers=0, device="cpu")
+    config = TrainConfig(cache=str(clips_cache), loop=loop)
+    slim_weights(config, first, str(start), [16, 48])
+    slim_weights(config, second, str(first), [16, 40, 64], teacher=str(start))
+    assert load_network(second).config.inner_channels == (16, 40, 64)
+    assert "features of wide.safetensors" in read_card(second).notes
+
+
 def test_slim_weights_writes_a_network_that_loads_with_its_card(wide, tmp_path, clips_cache):
     start, out = tmp_path / "wide.safetensors", tmp_path / "slim.safetensors"
     save_network(
@@ -123,5 +134,5 @@ def test_other_networks_are_refused(wide):
         slimmed(SiamFC(), [16], pictures(1))
     with pytest.raises(ConfigError, match="one branch"):
         slimmed(SiamTrackLite0(replace(SMALL, pseudo_siamese=True)), [16], pictures(1))
-    with pytest.raises(ConfigError, match="no backbone"):
+    with pytest.raises(ConfigError, match="no features to distill"):
         distill(wide, SiamFC(), [], OptimConfig(), steps=1)
