@@ -670,7 +670,7 @@ def test_the_second_look_follows_jumps_that_leave_the_window():
 
     def found(**changes):
         results = follow(siamtrack.load(device="cpu", engine="onnx", **changes), Film(), places)
-        return [overlap(results[k + 1], places[k + 2]) > 0.5 for k in (4, 9, 14)]
+        return [overlap(results[k + 1], places[k + 2]) > 0.4 for k in (4, 9, 14)]
 
     assert found() == [True] * 3
     assert found(look_around_below=0.0)[0] is False
