@@ -227,6 +227,6 @@ def to_response(outputs: Sequence[Float32Array]) -> Response:
     return Response(logits, ltrb, similarity, features)  # type: ignore[arg-type]
 
 
-def row_of(arrays: Sequence[NDArray[Any]], row: int) -> list[NDArray[Any]]:
-    """One row of every array, as a batch of 1; arrays of a single row serve all."""
-    return [array[row : row + 1] if len(array) > 1 else array for array in arrays]
+def rows_of(arrays: Sequence[NDArray[Any]], start: int, stop: int) -> list[NDArray[Any]]:
+    """Some rows of every array; arrays of a single row serve all."""
+    return [array[start:stop] if len(array) > 1 else array for array in arrays]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamtrack.engines.base import Exemplar, Response, engine_errors
-from siamtrack.engines.graphs import Graph, GraphEngine, default_threads, row_of, to_response
+from siamtrack.engines.graphs import Graph, GraphEngine, default_threads, rows_of, to_response
 from siamtrack.errors import ConfigError, EngineError, OutputError
 from siamtrack.types import Float32Array, Image
 from siamtrack.utils.files import atomic_write, sha256
@@ -267,7 +267,7 @@ class _Runner:
     def __call__(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:
         if len(arrays[0]) > 1:
             if self.is_forked:
-                rows = [self(row_of(arrays, row)) for row in range(len(arrays[0]))]
+                rows = [self(rows_of(arrays, row, row + 1)) for row in range(len(arrays[0]))]
                 return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
             return self.finish(self.start(arrays))
         with self._lock:
@@ -285,7 +285,7 @@ class _Runner:
         arrays = [np.ascontiguousarray(array) for array in arrays]
         started = []
         for row in range(len(arrays[0])):
-            inputs = row_of(arrays, row)
+            inputs = rows_of(arrays, row, row + 1)
             with self._lock:
                 if self._concurrent is None:
                     streams = self._settings["INFERENCE_NUM_THREADS"]

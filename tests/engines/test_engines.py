@@ -101,21 +101,22 @@ def test_each_of_many_targets_gets_its_own_response(jobs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
-def test_in_onnx_runtime_a_crop_has_the_same_bits_alone_and_among_others(
+def test_in_onnx_runtime_a_crop_has_the_same_response_alone_and_among_others(
     exported, photographs, threads
 ):
     alone = OnnxEngine(exported, sha256(exported), threads=1)
     engine = OnnxEngine(exported, sha256(exported), threads=threads)
     boxes = np.array([[16.0, 16.0, 32.0, 32.0]])
-    exemplars = [alone.embed_exemplar([p[:64, :64]], boxes) for p in photographs] * 2
-    crops = [np.ascontiguousarray(p[40:168, 40:168]) for p in (*photographs[1:], *photographs)]
-    together = engine.track(engine.stack(exemplars[:5]), crops)
+    exemplars = [alone.embed_exemplar([p[:64, :64]], boxes) for p in photographs] * 6
+    pictures = (*photographs[1:], *photographs * 5, photographs[0])  # 18, more than one run takes
+    crops = [np.ascontiguousarray(p[40:168, 40:168]) for p in pictures]
+    together = engine.track(engine.stack(exemplars), crops)
     one_exemplar = engine.track(exemplars[0], crops)
     for k, crop in enumerate(crops):
         own, first = (alone.track(exemplar, [crop]) for exemplar in (exemplars[k], exemplars[0]))
         for found, expected in ((together, own), (one_exemplar, first)):
             for a, b in zip(astuple(found[k : k + 1]), astuple(expected), strict=True):
-                np.testing.assert_array_equal(a, b)
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
