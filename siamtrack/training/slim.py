@@ -104,24 +104,25 @@ def slim_weights(
     file, sets = open_weights(weights), sorted({track.set_name for track in cache.tracks})
     card = file.card
 
-    def save(figures: dict[str, float]) -> None:
+    def save(done: int, figures: dict[str, float]) -> None:
         save_network(
             student, out, overwrite=True, figures=figures, license="not stated",
             training_data=list(dict.fromkeys([*(card.training_data if card else ()), *sets])),
             pairs=card.pairs if card else None, tracker=card.tracker if card else None,
             notes=(
                 f"{Path(weights).name} (sha256 {file.sha256[:12]}) with {list(inner_channels)} "
-                f"inner channels: chosen by least squares, then {steps} steps of {batch_size} "
-                f"search crops, to the features of {Path(teacher or weights).name}."
+                f"inner channels: chosen by least squares, then {done} steps of {batch_size} search "
+                f"crops (of {steps}), to the features of {Path(teacher or weights).name}."
             ),
         )  # fmt: skip
 
     def after_step(step: int, loss: float) -> None:
         if (step + 1) % config.loop.checkpoint_every == 0:
-            save({})
+            save(step + 1, {})
         if on_step is not None:
             on_step(step, loss)
 
+    save(0, {})  # a file that cannot be written is noticed now
     sampler = StepSampler(0, steps, batch_size, ProcessGroup())
     loader = make_loader(pairs, sampler, workers=config.loop.workers)
     images = (batch["x"].to(device) for batch in loader)
@@ -130,7 +131,7 @@ def slim_weights(
 
     # 3. What is left of the difference, on pictures that were not trained on.
     held_out = make_pair_dataset(config, cache, wide.config, "held_out")
-    save(compare_features(student, wide, search_crops(held_out, 0).to(device)))
+    save(steps, compare_features(student, wide, search_crops(held_out, 0).to(device)))
     return out
 
 

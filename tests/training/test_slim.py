@@ -113,7 +113,11 @@ def test_slim_weights_writes_a_network_that_loads_with_its_card(wide, tmp_path, 
     network, card = load_network(out), read_card(out)
     assert network.config == replace(SMALL, inner_channels=(16, 48))
     assert card.tracker == {"window_influence": 0.2} and card.training_data[0] == "clips"
-    assert 0 < card.figures["feature_cosine_neck"] <= 1
+    assert 0 < card.figures["feature_cosine_neck"] <= 1 and "2 steps of 2" in card.notes
+
+    # A name that cannot be is noticed before anything is learned.
+    with pytest.raises(OutputError, match="must end in"):
+        slim_weights(config, tmp_path / "slim.bin", str(start), [16], on_step=pytest.fail)
 
     # Nothing is written over, but one may go on from it; with other channels it is another network.
     with pytest.raises(OutputError, match="--resume"):
