@@ -111,8 +111,8 @@ def slim_weights(
             pairs=card.pairs if card else None, tracker=card.tracker if card else None,
             notes=(
                 f"{Path(weights).name} (sha256 {file.sha256[:12]}) with {list(inner_channels)} "
-                f"inner channels: chosen by least squares, then {done} steps of {batch_size} search "
-                f"crops (of {steps}), to the features of {Path(teacher or weights).name}."
+                f"inner channels: chosen by least squares, then {done} steps of {batch_size} "
+                f"search crops (of {steps}), to the features of {Path(teacher or weights).name}."
             ),
         )  # fmt: skip
 
