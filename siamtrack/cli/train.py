@@ -163,8 +163,9 @@ def average_weights(out: Path, sources: tuple[str, ...], search_size: int) -> No
     "--channels",
     required=True,
     metavar="N,N,...",
-    help="Channels inside the first blocks of the backbone, that of the stem first; the default "
-    "network has 32,96,144,144,240,...",
+    help="Channels inside the first blocks of the backbone, that of the stem first; the wide "
+    "network has 32,96,144,144,240,240,480,480,480,672,672, and siamtrack info --weights W says "
+    "what W has.",
 )
 @click.option(
     "--teacher", metavar="W", help="Learn the features of these.  [default: those of --weights]"
@@ -182,6 +183,7 @@ def slim(
     """
     from tqdm import tqdm
 
+    from siamtrack.models.weights import read_card
     from siamtrack.training.slim import slim_weights
 
     try:
@@ -200,4 +202,6 @@ def slim(
         path = slim_weights(
             config, out, weights, inner_channels, teacher=teacher, resume=resume, on_step=show
         )
+    for name, value in read_card(path).figures.items():
+        click.echo(f"siamtrack: {name} {value:.3f} (1: as before)", err=True)
     click.echo(path)

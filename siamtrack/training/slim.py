@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from siamtrack.data.cache import CropCache
 from siamtrack.data.pairs import PairDataset
 from siamtrack.engines.devices import resolve_device
-from siamtrack.errors import ConfigError, OutputError
+from siamtrack.errors import ConfigError, OutputError, TrainingError
 from siamtrack.models.config import Lite0Config
 from siamtrack.models.efficientnet import EfficientNetLite0, MBConv, lite0_inner_channels
 from siamtrack.models.lite0 import SiamTrackLite0
@@ -70,6 +70,7 @@ def slim_weights(
         ConfigError: another kind of network, more channels than it has, or none.
         DatasetError, WeightsError: cache or weights are missing or damaged.
         OutputError: `out` exists and `resume` is false, or it cannot be written.
+        TrainingError: a loss that is not finite; `out` is what was saved last, as its card says.
     """
     # 1. Teacher and student.
     if out.exists() and not resume:
@@ -78,27 +79,15 @@ def slim_weights(
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
     device = torch.device(resolve_device(config.loop.device))
-    wide = load_network(teacher or weights)
+    source, wide = load_network(weights), load_network(teacher or weights)
     cache = CropCache(Path(config.cache))
     pairs = make_pair_dataset(config, cache, wide.config, "train")
     steps, batch_size = config.loop.steps, config.loop.batch_size
     if resume:
-        student = load_network(out)
-        if not isinstance(student, SiamTrackLite0) or student.config != replace(
-            student.config, inner_channels=tuple(inner_channels)
-        ):
-            raise ConfigError(
-                f"{out} holds {student.architecture} {student.config} without the inner channels "
-                f"{list(inner_channels)}; give another file"
-            )
+        student = _narrow_network_in(out, source, weights, inner_channels)
     else:
-        crops = search_crops(pairs, steps * batch_size)
-        student = slimmed(load_network(weights), inner_channels, crops)
-    if asdict(wide.config) != {**asdict(student.config), "inner_channels": wide_channels(wide)}:
-        raise ConfigError(
-            f"{teacher or weights} is {wide.architecture} {wide.config}, which differs from "
-            f"{student.config} in more than the inner channels; give a teacher of the same network"
-        )
+        student = slimmed(source, inner_channels, search_crops(pairs, steps * batch_size))
+    _check_teacher(wide, student, teacher or weights)
 
     # 2. Distillation; what there is, is saved on the way.
     file, sets = open_weights(weights), sorted({track.set_name for track in cache.tracks})
@@ -110,9 +99,10 @@ def slim_weights(
             training_data=list(dict.fromkeys([*(card.training_data if card else ()), *sets])),
             pairs=card.pairs if card else None, tracker=card.tracker if card else None,
             notes=(
-                f"{Path(weights).name} (sha256 {file.sha256[:12]}) with {list(inner_channels)} "
-                f"inner channels: chosen by least squares, then {done} steps of {batch_size} "
-                f"search crops (of {steps}), to the features of {Path(teacher or weights).name}."
+                f"{Path(weights).name} (sha256 {file.sha256[:12]}) with inner channels "
+                f"{list(student.config.inner_channels)}: chosen by least squares, then {done} "
+                f"steps (of {steps}) of {batch_size} search crops, to the features of "
+                f"{Path(teacher or weights).name}."
             ),
         )  # fmt: skip
 
@@ -135,9 +125,41 @@ def slim_weights(
     return out
 
 
-def wide_channels(network: SiameseNetwork) -> tuple[int, ...]:
-    """`inner_channels` of a network's configuration; none for other networks."""
-    return getattr(network.config, "inner_channels", ())
+def _narrow_network_in(
+    path: Path, source: SiameseNetwork, weights: str, inner_channels: Sequence[int]
+) -> SiamTrackLite0:
+    """The network in a file, if it is that of `weights`, the source, with these inner channels."""
+    found, wanted = load_network(path), source.config
+    if isinstance(wanted, Lite0Config):
+        wanted = narrower(wanted, inner_channels)
+    if not isinstance(found, SiamTrackLite0) or found.config != wanted:
+        has = getattr(found.config, "inner_channels", ())
+        raise ConfigError(
+            f"{path} holds {found.architecture} with inner channels {list(has)}, not {weights} "
+            f"with {list(inner_channels)}; give the weights and channels that it was made with, or "
+            "another file"
+        )
+    return found
+
+
+def _check_teacher(teacher: SiameseNetwork, student: SiamTrackLite0, name: str) -> None:
+    """Refuse a teacher that differs in more than the inner channels."""
+    theirs, ours = asdict(teacher.config), asdict(student.config)
+    if teacher.architecture != student.architecture:
+        theirs, ours = (
+            {"architecture": teacher.architecture},
+            {"architecture": student.architecture},
+        )
+    differing = [
+        f"{field} {theirs[field]}, not {ours[field]}"
+        for field in theirs
+        if field != "inner_channels" and theirs[field] != ours.get(field)
+    ]
+    if differing:
+        raise ConfigError(
+            f"the teacher {name} has {'; '.join(differing)}: give one that differs from the "
+            "weights in the inner channels only"
+        )
 
 
 def search_crops(pairs: PairDataset, first: int) -> Tensor:
@@ -185,7 +207,7 @@ def slimmed(
             f"inner channels {list(inner_channels)} for a network that has {has}; give as many or "
             "fewer for its first blocks"
         )
-    config = replace(network.config, inner_channels=tuple(inner_channels))  # checks their number
+    config = narrower(network.config, inner_channels)  # checks their number
     slim = SiamTrackLite0(config)
     _copy_equal(network, slim)
     backbone, narrow = network.search_branch.backbone, slim.search_branch.backbone
@@ -200,6 +222,12 @@ def slimmed(
             if wide.expand is None:
                 _take_rows(backbone.stem, narrow.stem, channels)
     return slim.eval()
+
+
+def narrower(config: Lite0Config, inner_channels: Sequence[int]) -> Lite0Config:
+    """The configuration with these channels; blocks that are not named keep what they have."""
+    kept = config.inner_channels[len(inner_channels) :]
+    return replace(config, inner_channels=(*inner_channels, *kept))
 
 
 def inner_channels_of(config: Lite0Config) -> list[int]:
@@ -265,6 +293,10 @@ def distill(
 
     Returns:
         The student with the moving average of its weights.
+
+    Raises:
+        ConfigError: the teacher is another kind of network.
+        TrainingError: a loss that is not finite.
     """
     if not isinstance(teacher, SiamTrackLite0):
         raise ConfigError(f"{teacher.architecture} has no features to distill")
@@ -288,6 +320,11 @@ def distill(
             if found is not None and target is not None
         ]
         loss = torch.stack(losses).sum()
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss of step {step} is {loss.item()}; lower optim.rate, which is "
+                f"{config.rate:g}"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))

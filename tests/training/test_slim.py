@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from siamtrack.errors import ConfigError, OutputError
+from siamtrack.errors import ConfigError, OutputError, TrainingError
 from siamtrack.models.efficientnet import lite0_inner_channels
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFC
@@ -101,6 +101,33 @@ def test_what_was_slimmed_is_slimmed_further_after_the_first_teacher(wide, tmp_p
     assert load_network(second).config.inner_channels == (16, 40, 64)
     assert "features of wide.safetensors" in read_card(second).notes
 
+    # Blocks that are not named keep what they have.
+    third = tmp_path / "three.safetensors"
+    slim_weights(config, third, str(second), [8])
+    assert load_network(third).config.inner_channels == (8, 40, 64)
+    narrow, source = load_network(third).state_dict(), load_network(second).state_dict()
+    alike = [name for name in source if narrow[name].shape == source[name].shape]
+    assert {name.split(".")[2] for name in source if name not in alike} <= {"stem", "stages"}
+    assert not [name for name in source if ".stages.1." in name and name not in alike]
+
+    # Teachers of another kind or size teach nothing.
+    save_network(SiamFC(), tmp_path / "fc.safetensors", training_data=[], license="CC0-1.0")
+    with pytest.raises(ConfigError, match="has architecture siamfc, not siamtrack-lite0"):
+        slim_weights(
+            config,
+            tmp_path / "x.safetensors",
+            str(first),
+            [8],
+            teacher=str(tmp_path / "fc.safetensors"),
+        )
+
+
+def test_a_loss_that_is_not_finite_ends_it(wide):
+    slim = slimmed(wide, [16], pictures(2))
+    broken = (torch.full((2, 3, 96, 96), float("nan")) for _ in range(3))
+    with pytest.raises(TrainingError, match=r"step 0 is nan; lower optim\.rate"):
+        distill(slim, wide, broken, OptimConfig(), steps=3)
+
 
 def test_slim_weights_writes_a_network_that_loads_with_its_card(wide, tmp_path, clips_cache):
     start, out = tmp_path / "wide.safetensors", tmp_path / "slim.safetensors"
@@ -113,7 +140,7 @@ def test_slim_weights_writes_a_network_that_loads_with_its_card(wide, tmp_path, 
     network, card = load_network(out), read_card(out)
     assert network.config == replace(SMALL, inner_channels=(16, 48))
     assert card.tracker == {"window_influence": 0.2} and card.training_data[0] == "clips"
-    assert 0 < card.figures["feature_cosine_neck"] <= 1 and "2 steps of 2" in card.notes
+    assert 0 < card.figures["feature_cosine_neck"] <= 1 and "2 steps (of 2) of 2" in card.notes
 
     # A name that cannot be is noticed before anything is learned.
     with pytest.raises(OutputError, match="must end in"):
@@ -123,7 +150,7 @@ def test_slim_weights_writes_a_network_that_loads_with_its_card(wide, tmp_path, 
     with pytest.raises(OutputError, match="--resume"):
         slim_weights(config, out, str(start), [16, 48])
     slim_weights(config, out, str(start), [16, 48], resume=True)
-    with pytest.raises(ConfigError, match="give another file"):
+    with pytest.raises(ConfigError, match="another file"):
         slim_weights(config, out, str(start), [16, 32], resume=True)
 
 
