@@ -20,12 +20,9 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def open_session(
-    graph: Path | bytes, *, threads: int, provider: str = _PROVIDERS["cpu"]
+    path: Path, *, threads: int, provider: str = _PROVIDERS["cpu"]
 ) -> ort.InferenceSession:
-    """Read a graph, its file or what is in it, into ONNX Runtime.
-
-    Its exceptions have no public class.
-    """
+    """Read a graph into ONNX Runtime, whose exceptions have no public class."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -33,7 +30,7 @@ def open_session(
     # Its threads wait for the next call by spinning: beside the other graph, the decoder or a
     # second engine, calls would take up to three times as long.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    return ort.InferenceSession(graph, options, providers=[provider])
+    return ort.InferenceSession(path, options, providers=[provider])
 
 
 class OnnxEngine(GraphEngine):
@@ -88,7 +85,7 @@ class OnnxEngine(GraphEngine):
                 'engine "torch"'
             )
         try:
-            opened = _OnnxGraph(path.read_bytes(), threads=self._threads, provider=provider)
+            opened = _OnnxGraph(path, threads=self._threads, provider=provider)
         except Exception as error:  # ONNX Runtime has no public class for what it raises here.
             raise EngineError(f"graph {path} is damaged ({error}); export it again") from error
         return Graph(len(opened.inputs), opened.metadata, opened)
@@ -102,18 +99,17 @@ crops of the default network take 0.9 of the time of one batch."""
 class _OnnxGraph:
     """Runs one graph."""
 
-    def __init__(self, graph: bytes, *, threads: int, provider: str) -> None:
-        self._batch = _BATCH if provider == _PROVIDERS["cpu"] else 0
-        self._session = open_session(graph, threads=threads, provider=provider)
+    def __init__(self, path: Path, *, threads: int, provider: str) -> None:
+        self._on_cpu = provider == _PROVIDERS["cpu"]
+        self._session = open_session(path, threads=threads, provider=provider)
         self.inputs = [i.name for i in self._session.get_inputs()]
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:
         crops = len(arrays[0])
-        size = self._batch or crops
-        if crops <= size:
+        if crops <= _BATCH or not self._on_cpu:
             return self._run(arrays)
-        parts = [self._run(rows_of(arrays, k, k + size)) for k in range(0, crops, size)]
+        parts = [self._run(rows_of(arrays, k, k + _BATCH)) for k in range(0, crops, _BATCH)]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def _run(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:

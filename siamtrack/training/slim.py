@@ -32,13 +32,19 @@ from siamtrack.models.weights import load_network, open_weights, save_network
 from siamtrack.training.batches import StepSampler, make_loader, make_pair_dataset
 from siamtrack.training.config import OptimConfig, TrainConfig
 from siamtrack.training.distributed import ProcessGroup
-from siamtrack.training.optim import MovingAverage, learning_rate
+from siamtrack.training.optim import (
+    MovingAverage,
+    gradient_norm,
+    learning_rate,
+    make_optimizer,
+    set_rate,
+)
 
 _IMAGES = 96
 """Pictures that the channels are chosen on, and as many that the result is measured on."""
 
 _SAMPLES = 4096
-"""Cells per picture and block that the channels are chosen on."""
+"""Most cells per picture and block that the channels are chosen on."""
 
 _RIDGE = 1e-6
 """Of the mean variance of a channel: keeps channels that never change from dividing by zero."""
@@ -168,7 +174,7 @@ def search_crops(pairs: PairDataset, first: int) -> Tensor:
 
 
 def compare_features(
-    student: SiamTrackLite0, teacher: SiamTrackLite0 | SiameseNetwork, images: Tensor
+    student: SiamTrackLite0, teacher: SiameseNetwork, images: Tensor
 ) -> dict[str, float]:
     """How near the features of two networks are: mean cosine of the cells of search crops."""
     neck = student.config.neck_channels
@@ -211,16 +217,15 @@ def slimmed(
     slim = SiamTrackLite0(config)
     _copy_equal(network, slim)
     backbone, narrow = network.search_branch.backbone, slim.search_branch.backbone
-    inputs = _inner_moments(backbone, network.normalize(images), len(inner_channels))
-    for block, (wide, thin) in enumerate(zip(backbone.blocks(), narrow.blocks(), strict=True)):
-        if block < len(inner_channels):
-            channels, projection, bias = choose_channels(
-                wide.project.weight[:, :, 0, 0], _bias(wide.project), *inputs[block],
-                count=inner_channels[block],
-            )  # fmt: skip
-            _narrow(wide, thin, channels, projection, bias)
-            if wide.expand is None:
-                _take_rows(backbone.stem, narrow.stem, channels)
+    moments = _inner_moments(backbone, network.normalize(images), len(inner_channels))
+    blocks = zip(backbone.blocks(), narrow.blocks(), strict=True)
+    for (wide, thin), count, of_inputs in zip(blocks, inner_channels, moments, strict=False):
+        channels, projection, bias = choose_channels(
+            wide.project.weight[:, :, 0, 0], _bias(wide.project), *of_inputs, count=count
+        )
+        _narrow(wide, thin, channels, projection, bias)
+        if wide.expand is None:
+            _take_rows(backbone.stem, narrow.stem, channels)
     return slim.eval()
 
 
@@ -285,7 +290,7 @@ def distill(
         student: of `slimmed`; trained in place.
         teacher: the network that it was made of.
         batches: (B, 3, S, S) RGB in 0 to 255, one a step.
-        config: its rate, schedule and clipping are used.
+        config: its optimizer, rate, schedule and clipping; the backbone has the whole rate.
         steps: how many.
         on_step: called with the number of each step and its loss: the mean squared error of the
             features that are correlated and of those of the online filter, each over its variance,
@@ -303,12 +308,10 @@ def distill(
     branch, wanted = student.search_branch, teacher.search_branch
     student.requires_grad_(False)
     branch.requires_grad_(True)
-    parameters = list(branch.parameters())
-    optimizer = torch.optim.AdamW(parameters, config.rate, weight_decay=config.weight_decay)
+    optimizer = make_optimizer(student, replace(config, backbone_factor=1.0))
     average = MovingAverage(student, config.ema_decay)
     for step, images in zip(range(steps), batches, strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, config)
+        set_rate(optimizer, learning_rate(step, steps, config))
         x = student.normalize(images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16):
             with torch.no_grad():
@@ -327,7 +330,7 @@ def distill(
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))
+        gradient_norm(branch.parameters(), config.clip_norm)  # clips
         optimizer.step()
         average.update(student)
         if on_step is not None:
@@ -351,12 +354,9 @@ def _inner_moments(
 
     def add(block: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            cells = (
-                inputs[0]
-                .permute(0, 2, 3, 1)
-                .flatten(0, 2)[:: 1 + inputs[0][0, 0].numel() // _SAMPLES]
-            )
-            with_one = F.pad(cells.double().cpu(), (0, 1), value=1.0)
+            cells = inputs[0].permute(0, 2, 3, 1).flatten(0, 2)  # (cells, C)
+            some = cells[:: 1 + len(cells) // _SAMPLES].double().cpu()
+            with_one = F.pad(some, (0, 1), value=1.0)
             moments[block] = moments[block] + with_one.T @ with_one
 
         return hook
