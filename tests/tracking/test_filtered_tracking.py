@@ -670,7 +670,9 @@ def test_the_second_look_follows_jumps_that_leave_the_window():
 
     def found(**changes):
         results = follow(siamtrack.load(device="cpu", engine="onnx", **changes), Film(), places)
-        return [overlap(results[k + 1], places[k + 2]) > 0.4 for k in (4, 9, 14)]
+        # The narrow network's third box is rough in the frame of the jump: overlap 0.49, then 0.97.
+        jumps = ((4, 0.5), (9, 0.5), (14, 0.4))
+        return [overlap(results[k + 1], places[k + 2]) > least for k, least in jumps]
 
     assert found() == [True] * 3
     assert found(look_around_below=0.0)[0] is False
