@@ -107,7 +107,8 @@ class Engine(Protocol):
 
         Args:
             exemplar: one target, or as many as there are crops.
-            crops: B images, uint8 (search_size_px, search_size_px, 3) BGR.
+            crops: B images, uint8 (S, S, 3) BGR. S is `search_size_px`; or, for an engine that
+                `takes_any_size`, any multiple of the total stride from the exemplar's side on.
         """
         ...
 
@@ -118,6 +119,15 @@ class Engine(Protocol):
     def infer(self, exemplar: Exemplar, batch: Any) -> Response:
         """Second half of `track`: run the network on what `prepare` returned."""
         ...
+
+
+def takes_any_size(engine: Engine) -> bool:
+    """Whether search crops may be smaller than `search_size_px`, and larger.
+
+    Such an engine has `any_search_size = True`: those of siamtrack for networks with a box head,
+    unless their graphs were exported before the networks took crops of any size.
+    """
+    return bool(getattr(engine, "any_search_size", False))
 
 
 @contextmanager
@@ -168,16 +178,25 @@ class ConcurrentEngine(Protocol):
 def track_each(
     engine: Engine, jobs: Iterable[tuple[Exemplar, Sequence[Image]]]
 ) -> Iterator[Response]:
-    """Yield the response of each (exemplar, search crops): concurrently, or all in one batch."""
+    """Yield the response of each (exemplar, search crops): concurrently, or in one batch per size.
+
+    The crops of one target have one size.
+    """
     if isinstance(engine, ConcurrentEngine):
         yield from engine.track_each(jobs)
         return
     targets = list(jobs)
-    # One row of the batch for each crop, with its target's exemplar.
-    exemplars = [exemplar for exemplar, crops in targets for _ in crops]
-    batch = [crop for _, crops in targets for crop in crops]
-    response = engine.track(engine.stack(exemplars), batch)
-    start = 0
-    for _, crops in targets:
-        yield response[start : start + len(crops)]
-        start += len(crops)
+    by_size: dict[int, list[int]] = {}
+    for k, (_, crops) in enumerate(targets):
+        by_size.setdefault(len(crops[0]), []).append(k)
+    responses: dict[int, Response] = {}
+    for chosen in by_size.values():
+        # One row of the batch for each crop, with its target's exemplar.
+        exemplars = [targets[k][0] for k in chosen for _ in targets[k][1]]
+        batch = [crop for k in chosen for crop in targets[k][1]]
+        response = engine.track(engine.stack(exemplars), batch)
+        start = 0
+        for k in chosen:
+            stop = start + len(targets[k][1])
+            responses[k], start = response[start:stop], stop
+    yield from (responses[k] for k in range(len(targets)))

@@ -75,6 +75,7 @@ class Graph(NamedTuple):
     """One graph, ready to run: `run` maps its input arrays, in order, to its outputs."""
 
     inputs: int  # how many
+    any_size: bool  # whether pictures of other sides than those of the export are taken
     metadata: Mapping[str, str]  # texts in the graph's file, by key
     run: Callable[[Sequence[NDArray[Any]]], Sequence[Float32Array]]
 
@@ -84,6 +85,7 @@ class GraphEngine(ABC):
 
     name: str
     precision: str = "f32"
+    any_search_size: bool
     _arguments: tuple[tuple[Path, str], dict[str, Any]]
     """What a child class was made with, its path absolute."""
 
@@ -116,6 +118,7 @@ class GraphEngine(ABC):
                     f"graph {path} was exported from other weights than {weights}; export it again "
                     f"with `{export_command(self.precision)} --overwrite --weights {weights}`"
                 )
+        self.any_search_size = self._track.any_size
         try:
             self.architecture: str = metadata["architecture"]
             self.config = build_config(self.architecture, metadata["config"])

@@ -88,7 +88,7 @@ class OnnxEngine(GraphEngine):
             opened = _OnnxGraph(path, threads=self._threads, provider=provider)
         except Exception as error:  # ONNX Runtime has no public class for what it raises here.
             raise EngineError(f"graph {path} is damaged ({error}); export it again") from error
-        return Graph(len(opened.inputs), opened.metadata, opened)
+        return Graph(len(opened.inputs), opened.any_size, opened.metadata, opened)
 
 
 _BATCH = 16
@@ -102,7 +102,9 @@ class _OnnxGraph:
     def __init__(self, path: Path, *, threads: int, provider: str) -> None:
         self._on_cpu = provider == _PROVIDERS["cpu"]
         self._session = open_session(path, threads=threads, provider=provider)
-        self.inputs = [i.name for i in self._session.get_inputs()]
+        inputs = self._session.get_inputs()
+        self.inputs = [i.name for i in inputs]
+        self.any_size = isinstance(inputs[0].shape[1], str)  # a number is fixed
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, arrays: Sequence[NDArray[Any]]) -> Sequence[Float32Array]:

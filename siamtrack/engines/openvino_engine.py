@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -107,6 +107,11 @@ class OpenVinoEngine(GraphEngine):
             },
         )
         super().__init__(weights, weights_sha256, device=device, graph_sha256=graph_sha256)
+        # Now, and not in the middle of a video.
+        if self.any_search_size:
+            for side in {self.config.search_size_px, self.config.near_size_px}:
+                with engine_errors(self.name):
+                    cast(_Runner, self._track.run).compile_for(side)
 
     def _open(self, path: Path) -> Graph:
         try:
@@ -119,7 +124,8 @@ class OpenVinoEngine(GraphEngine):
         metadata: dict[str, Any] = {}
         if model.has_rt_info(["framework"]):
             metadata = model.get_rt_info(["framework"]).value
-        return Graph(len(model.inputs), {k: str(v) for k, v in metadata.items()}, runner)
+        texts = {k: str(v) for k, v in metadata.items()}
+        return Graph(len(model.inputs), runner.any_size, texts, runner)
 
     def track_each(self, jobs: Iterable[tuple[Exemplar, Sequence[Image]]]) -> Iterator[Response]:
         """Start a request as soon as its crops are there; yield the responses in order."""
@@ -190,7 +196,9 @@ class _Compiler:
         if self._folder is None:
             return self._core.compile_model(model, "CPU", dict(settings))
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        facts = [self._graph_sha256, ov.__version__, cpu, *sorted(map(str, settings.items()))]
+        shapes = [str(i.get_partial_shape()) for i in model.inputs]
+        facts = [self._graph_sha256, ov.__version__, cpu, *shapes]
+        facts += sorted(map(str, settings.items()))
         name = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
         path = self._folder / f"{name}.blob"
         if (kept := _read_checked(path)) is not None:
@@ -227,37 +235,63 @@ class _Running(NamedTuple):
 
     request: ov.InferRequest
     inputs: Sequence[NDArray[Any]]
+    idle: list[ov.InferRequest]  # where the request goes when it is done
 
 
-class _Runner:
-    """Runs one graph on crops of batch size 1, for which a compiled graph takes 3/4 of the time.
+class _OneSize:
+    """A graph compiled for crops of one size, and its requests."""
 
-    One crop gets all threads. Of several crops each gets one thread, so that none waits for
-    another's layers. Threads of the caller may share a runner. In a child that the process forked,
-    the threads for several crops do not exist: one after another is run.
-    """
-
-    def __init__(self, compiler: _Compiler, model: ov.Model, settings: dict[str, Any]) -> None:
-        self._compiler, self._settings = compiler, settings
-
-        # Fix the batch size.
-        self._model = model.clone()
-        shapes = {i: i.get_partial_shape() for i in self._model.inputs}
-        for shape in shapes.values():
-            shape[0] = 1
-        self._model.reshape(shapes)
+    def __init__(self, model: ov.Model, compile_model: Callable[..., ov.CompiledModel]) -> None:
+        self.model, self._compile_model = model, compile_model
 
         # For one crop: a request, and the arrays that it reads now.
-        self._request = self._compile({"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
-        self._inputs: list[NDArray[Any] | None] = [None] * len(model.inputs)
+        compiled = compile_model(model, {"PERFORMANCE_HINT": "LATENCY"})
+        self.request = compiled.create_infer_request()
+        self.inputs: list[NDArray[Any] | None] = [None] * len(model.inputs)
 
         # For several crops: compiled at first use, and requests that are not running.
         self._concurrent: ov.CompiledModel | None = None
-        self._idle: list[ov.InferRequest] = []
+        self.idle: list[ov.InferRequest] = []
 
+    def concurrent_request(self, streams: int) -> ov.InferRequest:
+        """A request that runs beside others."""
+        if self._concurrent is None:
+            self._concurrent = self._compile_model(self.model, {"NUM_STREAMS": streams})
+        return self.idle.pop() if self.idle else self._concurrent.create_infer_request()
+
+
+class _Runner:
+    """Runs one graph on crops of fixed sizes, for which a compiled graph takes 3/4 of the time.
+
+    Each size is compiled by itself, for batches of 1. One crop gets all threads. Of several crops
+    each gets one thread, so that none waits for another's layers. Threads of the caller may share a
+    runner. In a child that the process forked, the threads for several crops do not exist: one
+    after another is run.
+    """
+
+    def __init__(self, compiler: _Compiler, model: ov.Model, settings: dict[str, Any]) -> None:
+        self._compiler, self._graph, self._settings = compiler, model, settings
         # A request holds its inputs and outputs, and trackers in several threads may share it.
         self._lock = Lock()
         self._process = os.getpid()
+        self._sizes: dict[int, _OneSize] = {}
+        side = model.inputs[0].get_partial_shape()[1]
+        self.any_size = bool(side.is_dynamic)
+        if not self.any_size:
+            self.compile_for(side.get_length())
+
+    def compile_for(self, side: int) -> _OneSize:
+        """Compile the graph for crops of `side` px, unless it is."""
+        if side not in self._sizes:
+            model = self._graph.clone()
+            shapes = {i: i.get_partial_shape() for i in model.inputs}
+            for shape in shapes.values():
+                shape[0] = 1
+            if self.any_size:
+                shapes[model.inputs[0]][1] = shapes[model.inputs[0]][2] = side
+            model.reshape(shapes)
+            self._sizes[side] = _OneSize(model, self._compile)
+        return self._sizes[side]
 
     @property
     def is_forked(self) -> bool:
@@ -271,14 +305,15 @@ class _Runner:
                 return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
             return self.finish(self.start(arrays))
         with self._lock:
+            one = self.compile_for(arrays[0].shape[1])
             for k, array in enumerate(arrays):
                 # Exemplars stay the same from frame to frame; shared memory is only read.
-                if self._inputs[k] is not array:
-                    self._inputs[k] = array = np.ascontiguousarray(array)
-                    self._request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
-            self._request.infer(share_outputs=True)
-            outputs = range(len(self._model.outputs))
-            return [self._request.get_output_tensor(k).data.copy() for k in outputs]
+                if one.inputs[k] is not array:
+                    one.inputs[k] = array = np.ascontiguousarray(array)
+                    one.request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
+            one.request.infer(share_outputs=True)
+            outputs = range(len(one.model.outputs))
+            return [one.request.get_output_tensor(k).data.copy() for k in outputs]
 
     def start(self, arrays: Sequence[NDArray[Any]]) -> list[_Running]:
         """Start one request for each row of the first array; single rows of others serve all."""
@@ -287,16 +322,12 @@ class _Runner:
         for row in range(len(arrays[0])):
             inputs = rows_of(arrays, row, row + 1)
             with self._lock:
-                if self._concurrent is None:
-                    streams = self._settings["INFERENCE_NUM_THREADS"]
-                    self._concurrent = self._compile({"NUM_STREAMS": streams})
-                request = (
-                    self._idle.pop() if self._idle else self._concurrent.create_infer_request()
-                )
+                one = self.compile_for(inputs[0].shape[1])
+                request = one.concurrent_request(self._settings["INFERENCE_NUM_THREADS"])
             for k, array in enumerate(inputs):
                 request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
             request.start_async()
-            started.append(_Running(request, inputs))
+            started.append(_Running(request, inputs, one.idle))
         return started
 
     def finish(self, started: Sequence[_Running]) -> list[Float32Array]:
@@ -305,11 +336,12 @@ class _Runner:
             running.request.wait()
         outputs = [
             np.concatenate([running.request.get_output_tensor(k).data for running in started])
-            for k in range(len(self._model.outputs))
+            for k in range(len(self._graph.outputs))
         ]
         with self._lock:
-            self._idle += [running.request for running in started]
+            for running in started:
+                running.idle.append(running.request)
         return outputs
 
-    def _compile(self, options: dict[str, Any]) -> ov.CompiledModel:
-        return self._compiler(self._model, {**self._settings, **options})
+    def _compile(self, model: ov.Model, options: dict[str, Any]) -> ov.CompiledModel:
+        return self._compiler(model, {**self._settings, **options})

@@ -38,6 +38,7 @@ class TorchEngine:
         self.device = resolve_device(device)
         self.architecture = network.architecture
         self.config = network.config
+        self.any_search_size = network.any_search_size
         self._network = network.eval().to(self.device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._file_sha256, self._process = weights_sha256, os.getpid()

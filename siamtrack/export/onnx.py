@@ -31,6 +31,9 @@ from siamtrack.models.weights import (
 from siamtrack.utils.files import atomic_write
 
 
+_MAX_CELLS = 128  # along a side of a search crop: 2048 px at stride 16
+
+
 def export_weights(weights: Path, overwrite: bool) -> list[Path]:
     """Write the two graphs of a weights file beside it, their hashes into its card.
 
@@ -80,6 +83,9 @@ def refuse_existing(targets: Sequence[Path], overwrite: bool) -> None:
 def export_graphs(network: SiameseNetwork, targets: dict[str, Path], weights_sha256: str) -> None:
     """Write both graphs as ONNX, with a dynamic batch size and batch norm folded.
 
+    The track graph of a network with a box head takes search crops of any multiple of the total
+    stride: the tracker looks at a smaller window while the target is steady.
+
     Args:
         network: in evaluation mode, on the CPU.
         targets: of `graph_paths`.
@@ -102,9 +108,14 @@ def export_graphs(network: SiameseNetwork, targets: dict[str, Path], weights_sha
 
     # Each graph with its inputs, all of whose first axis is the batch.
     batch = {0: torch.export.Dim("batch")}
+    crops = dict(batch)
+    if network.any_search_size:
+        for axis, cells in ((1, "rows"), (2, "columns")):
+            least = config.exemplar_cells
+            crops[axis] = config.total_stride * torch.export.Dim(cells, min=least, max=_MAX_CELLS)
     graphs: dict[str, tuple[nn.Module, tuple[Any, ...], Any]] = {
         EXEMPLAR: (ExemplarGraph(network), (z, mask), (batch, batch)),
-        TRACK: (TrackGraph(network), (x, exemplar), (batch, tuple(batch for _ in exemplar))),
+        TRACK: (TrackGraph(network), (x, exemplar), (crops, tuple(batch for _ in exemplar))),
     }
     metadata = {
         "format": FORMAT,

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from siamtrack.errors import ConfigError
 
 
+_NEAR_SCALE = 1.125  # side of a near search crop over that of the exemplar
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """Geometry shared by all networks; sizes in px of the crop.
@@ -34,6 +37,17 @@ class NetworkConfig:
     def search_scale(self) -> float:
         """Side of the search window divided by the side of the exemplar window."""
         return self.search_size_px / self.exemplar_size_px
+
+    @property
+    def near_size_px(self) -> int:
+        """Side of the search crop for a steady target (see `siamtrack.tracking.near_window`).
+
+        It is 1/8 larger than the exemplar's, so that a target of the usual size moves by a quarter
+        of it and still lies inside; its cells are the middle ones of the whole crop.
+        """
+        cells = math.ceil(_NEAR_SCALE * self.exemplar_size_px / self.total_stride)
+        cells += (self.response_size - cells) % 2
+        return min(cells * self.total_stride, self.search_size_px)
 
     @property
     def exemplar_cells(self) -> int:

@@ -42,6 +42,7 @@ class SiamTrackLite0(SiameseNetwork):
 
     architecture: ClassVar[str] = "siamtrack-lite0"
     crop_fields: ClassVar[frozenset[str]] = SiameseNetwork.crop_fields | {"kernel_cells"}
+    any_search_size: ClassVar[bool] = True
     config: Lite0Config
 
     def __init__(self, config: Lite0Config | None = None) -> None:
@@ -82,7 +83,7 @@ class SiamTrackLite0(SiameseNetwork):
         return Lite0Exemplar(F.normalize(coded, dim=1), kernel, embedding)
 
     def embed_search(self, x: Tensor) -> Tensor:
-        """(B, 3, search_size_px, search_size_px) RGB in 0 to 255 to (B, neck + filter, R, R).
+        """(B, 3, S, S) RGB in 0 to 255 to (B, neck + filter, R, R); R is S / total_stride.
 
         The features that are correlated, then those of the online filter, if it has its own.
         """

@@ -47,6 +47,10 @@ class SiameseNetwork(nn.Module):
     """Fields of the configuration that may change under the same weights (see
     `resized_state_dict`): convolutions fit crops of any size."""
 
+    any_search_size: ClassVar[bool] = False
+    """Whether search crops may have any multiple of the total stride as their side, from that of
+    the exemplar on, not only `search_size_px`."""
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
@@ -77,7 +81,7 @@ class SiameseNetwork(nn.Module):
         raise NotImplementedError
 
     def embed_search(self, x: Tensor) -> Tensor:
-        """Embed search crops, (B, 3, S, S) RGB in 0 to 255."""
+        """Embed search crops, (B, 3, S, S) RGB in 0 to 255; see `any_search_size`."""
         raise NotImplementedError
 
     def correlate(self, z: Any, x: Tensor) -> NetworkOutput:

@@ -142,11 +142,11 @@ def prefers_own_box(
     if online_filter is None or response.features is None:
         return None
     filtered = online_filter.respond(response.features[0]).mixed  # (R, R)
-    centers = cell_centers(len(filtered), config.total_stride, config.search_size_px)
+    centers = cell_centers(len(filtered), config.total_stride, crop_map.size_px)
     peaks = []
     for box in (own_xywh, other_xywh):
         x, y, w, h = crop_map.to_crop(box).tolist()
-        if min(x, y) < 0 or max(x + w, y + h) > config.search_size_px:
+        if min(x, y) < 0 or max(x + w, y + h) > crop_map.size_px:
             return None
         # Best of 3 x 3 cells: targets are seldom centered on one.
         column, row = (int(np.abs(centers - c).argmin()) for c in (x + w / 2, y + h / 2))

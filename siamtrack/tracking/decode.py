@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from siamtrack.tracking.online_filter import FilterResponse
 
 _MAX_REACH = 4.0  # cells that a target's neighborhood extends at most
+_CLIMB_STEPS = 2  # cells from the best place, with its cosine window, to the peak
+_LEAST_RESPONSE = 0.02  # has a logarithm
 
 
 class Prediction(NamedTuple):
@@ -94,6 +96,7 @@ def rank_cells(
     last_wh_px: Float32Array,
     options: BoxHeadOptions,
     mixed: Float32Array | None = None,
+    response_size: int = 0,
 ) -> RankedCells:
     """Rank the cells of B windows, of one target or of many (SiamRPN, section 4.4).
 
@@ -104,6 +107,8 @@ def rank_cells(
         options: of all targets.
         mixed: (B, R, R) response of the online filters, which ranks the cells instead of the
             network's score.
+        response_size: of the whole search window, in cells, if this is the middle of it; 0 if it is
+            the whole one.
     """
     if ltrb_px is None:
         raise TypeError("this network has no box head; give ScalePyramidOptions")
@@ -112,7 +117,7 @@ def rank_cells(
 
     # Penalize changes of size and aspect, then add the cosine window.
     penalty = shape_penalty(sides, last_wh_px, options.shape_penalty)
-    window, influence = cosine_window(logits.shape[-1]), options.window_influence
+    window, influence = cosine_window(logits.shape[-1], response_size), options.window_influence
     ranked = (score if mixed is None else mixed) * penalty
     ranked = ranked * (1.0 - influence) + window * influence  # (B, R, R)
     ranked[logits == -np.inf] = -np.inf  # the window has lifted excluded cells too
@@ -156,7 +161,9 @@ def decode_box_head(
     if cells is None:
         mixed = None if filtered is None else filtered.mixed[None]
         here = response[:1]
-        cells = rank_cells(here.score_logits, here.ltrb_px, last_wh[None], options, mixed).of(0)
+        cells = rank_cells(
+            here.score_logits, here.ltrb_px, last_wh[None], options, mixed, config.response_size
+        ).of(0)
     logits = response.score_logits[0]  # (R, R)
     score, ltrb, penalty, ranked = cells
 
@@ -185,14 +192,57 @@ def decode_box_head(
         row, column = divmod(int(near.argmax()), len(near))
     # Center from the four distances, size smoothed with a rate of penalty, score and size_lr.
     left, top, right, bottom = ltrb[:, row, column]
-    centers = cell_centers(len(logits), config.total_stride, config.search_size_px)
+    centers = cell_centers(len(logits), config.total_stride, crop_map.size_px)
     centers = centers.astype(np.float32)
-    center_x = centers[column] + (right - left) / 2
-    center_y = centers[row] + (bottom - top) / 2
+    center_x = float(centers[column] + (right - left) / 2)
+    center_y = float(centers[row] + (bottom - top) / 2)
+    # The filter's peak tells the center, too. The two are wrong in different ways: take both.
+    if filtered is not None and filter_peak >= options.filter_min_peak:
+        share = options.filter_center
+        if (between := peak_between_cells(filtered.mixed, best)) is not None:
+            peak_x, peak_y = (float(centers[0]) + config.total_stride * place for place in between)
+            center_x += share * (peak_x - center_x)
+            center_y += share * (peak_y - center_y)
     rate = float(penalty[row, column]) * float(score[row, column]) * options.size_lr
     size = last_wh * (1.0 - rate) + np.array([left + right, top + bottom]) * rate
     box = np.array([center_x - size[0] / 2, center_y - size[1] / 2, *size])
     return found._replace(box_xywh=crop_map.to_frame(box))
+
+
+def peak_between_cells(
+    response: Float32Array, cell: tuple[int, int]
+) -> tuple[float, float] | None:
+    """The highest point near a cell of a (R, R) response, x and y in cells; None at the border.
+
+    Through the peak's cell and its neighbors goes a parabola in the logarithm, along each axis: the
+    label of the online filter is a Gaussian, for which that is exact.
+
+    Example:
+        >>> along = np.exp(-0.5 * (np.arange(5) - 2.2) ** 2)
+        >>> x, y = peak_between_cells(np.outer(along[::-1], along), (2, 3))
+        >>> round(x, 2), round(y, 2)
+        (2.2, 1.8)
+    """
+    # Climb to the peak's cell.
+    row, column = cell
+    for _ in range(_CLIMB_STEPS):
+        top, left = max(row - 1, 0), max(column - 1, 0)
+        around = response[top : row + 2, left : column + 2]
+        down, right = divmod(int(around.argmax()), around.shape[1])
+        row, column = top + down, left + right
+    last = len(response) - 1
+    if not (0 < row < last and 0 < column < last):
+        return None
+    x = column + _vertex(response[row, column - 1 : column + 2].tolist())
+    y = row + _vertex(response[row - 1 : row + 2, column].tolist())
+    return x, y
+
+
+def _vertex(values: list[float]) -> float:
+    """Place of the vertex of the parabola through three logarithms, from the middle one."""
+    before, peak, after = (math.log(max(value, _LEAST_RESPONSE)) for value in values)
+    bend = before - 2 * peak + after
+    return min(max(0.5 * (before - after) / bend, -0.5), 0.5) if bend < -1e-6 else 0.0
 
 
 def crop_size(box_xywh: FloatArray, crop_map: CropMap) -> Float32Array:
@@ -364,14 +414,17 @@ def second_peak(
 
 
 @lru_cache(maxsize=8)
-def cosine_window(size: int) -> Float32Array:
+def cosine_window(size: int, whole: int = 0) -> Float32Array:
     """(size, size) outer product of Hann windows without their zero ends; read-only.
+
+    With `whole` above `size`, the middle of the (whole, whole) one.
 
     Example:
         >>> cosine_window(3).round(2).tolist()
         [[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]]
     """
-    hann = np.hanning(size + 2)[1:-1]
+    whole = max(size, whole)
+    hann = np.hanning(whole + 2)[1:-1][(whole - size) // 2 :][:size]
     window = np.outer(hann, hann).astype(np.float32)
     window.flags.writeable = False
     return window

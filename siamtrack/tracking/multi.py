@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siamtrack.crops import check_frame
-from siamtrack.engines.base import Exemplar, Response, track_each
+from siamtrack.engines.base import Engine, Exemplar, Response, track_each
 from siamtrack.errors import ConfigError, InvalidFrameError, NotInitializedError, shown
 from siamtrack.geometry import CropMap, iou, keep_in_frame
 from siamtrack.tracking.crossings import (
@@ -231,40 +231,41 @@ class MultiTracker:
         maps: list[list[CropMap]] = []
         small = thumbnail(frame)  # the same for all
 
+        trackers = list(self._trackers.values())
+
         # 1. Cut the search windows of every target, lazily: the engine may start on the first.
+        #    A filter learns the other targets from the whole window.
         def jobs() -> Iterator[tuple[Exemplar, Sequence[Image]]]:
-            for tracker in self._trackers.values():
-                crops, crop_maps = tracker.crop_search_windows(frame, small)
+            for tracker, others in zip(trackers, _boxes_of_others(trackers), strict=True):
+                whole = tracker.has_in_window(others)
+                crops, crop_maps = tracker.crop_search_windows(frame, small, whole=whole)
                 maps.append(crop_maps)
                 yield tracker.exemplar, crops
 
         # 2. Run the network. A single target gets all threads.
-        engine = next(iter(self._trackers.values())).engine
-        single = len(self._trackers) == 1
+        engine = trackers[0].engine
+        single = len(trackers) == 1
         responses = list(starmap(engine.track, jobs()) if single else track_each(engine, jobs()))
 
-        # 3. Read all responses at once; a second look where the filters do not see enough, in one
-        #    more batch.
-        trackers = list(self._trackers.values())
+        # 3. Read all responses at once; look again where the filters do not see enough: in the
+        #    whole window instead of the near one, then around it.
         readings = read_each([t.unread(responses[k], maps[k]) for k, t in enumerate(trackers)])
         for tracker, response, reading in zip(trackers, responses, readings, strict=True):
             tracker.take_reading(response, reading)
-        cut = [t.crop_second_look(frame, responses[k], maps[k]) for k, t in enumerate(trackers)]
-        looks = [k for k, (crops, _) in enumerate(cut) if crops]
-        if looks:
-            second = track_each(engine, [(trackers[k].exemplar, cut[k][0]) for k in looks])
-            for k, response in zip(looks, second, strict=True):
-                responses[k] += response
-                maps[k] += cut[k][1]
+        whole = [t.crop_whole_window(frame, responses[k], maps[k]) for k, t in enumerate(trackers)]
+        for k, response in _track_crops(engine, trackers, whole):
+            responses[k], maps[k] = response, whole[k][1]
+        more = [t.crop_second_look(frame, responses[k], maps[k]) for k, t in enumerate(trackers)]
+        for k, response in _track_crops(engine, trackers, more):
+            responses[k] += response
+            maps[k] += more[k][1]
 
         # 4. Update every tracker by itself; its filter learns to reject the others' last boxes.
-        before = [_state_of(tracker) for tracker in trackers]
-        boxes = np.array([state.box_xywh for state in before])  # (N, 4)
-        seen = np.array([state.status_filter.status != "lost" for state in before])
-        updates: dict[int, TargetUpdate] = {}
-        for k, target in enumerate(self._trackers):
-            others = boxes[seen & (np.arange(len(boxes)) != k)]
-            updates[target] = update_target(trackers[k], responses[k], maps[k], others)
+        others = _boxes_of_others(trackers)
+        updates = {
+            target: update_target(trackers[k], responses[k], maps[k], others[k])
+            for k, target in enumerate(self._trackers)
+        }
 
         # 5. Resolve duplicates, then tell targets apart that crossed.
         results = self._resolve_duplicates(updates)
@@ -609,6 +610,24 @@ def connected_groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
         groups = [group for group in groups if group not in touched]
         groups.append(set(pair).union(*touched))
     return [sorted(group) for group in groups]
+
+
+def _boxes_of_others(trackers: Sequence[Tracker]) -> list[FloatArray]:
+    """For each target the last boxes of the others that are not lost, (M, 4)."""
+    states = [_state_of(tracker) for tracker in trackers]
+    boxes = np.array([state.box_xywh for state in states])  # (N, 4)
+    seen = np.array([state.status_filter.status != "lost" for state in states])
+    return [boxes[seen & (np.arange(len(boxes)) != k)] for k in range(len(boxes))]
+
+
+def _track_crops(
+    engine: Engine, trackers: Sequence[Tracker], cut: Sequence[tuple[list[Image], list[CropMap]]]
+) -> Iterator[tuple[int, Response]]:
+    """Responses of the trackers that crops were cut for, with their places in `trackers`."""
+    chosen = [k for k, (crops, _) in enumerate(cut) if crops]
+    if chosen:
+        jobs = [(trackers[k].exemplar, cut[k][0]) for k in chosen]
+        yield from zip(chosen, track_each(engine, jobs), strict=True)
 
 
 def _state_of(tracker: Tracker) -> TrackState:

@@ -100,13 +100,18 @@ class BoxHeadOptions(TrackerOptions):
         filter_lr: learning rate of the filter. Raising it follows changes of appearance faster, and
             learns an occluder faster.
         filter_min_peak: lowest response of the filter, about 1 at the target, at which it is
-            updated. Raising it learns fewer wrong frames, and fewer right ones.
+            updated, and its peak moves the box. Raising it learns fewer wrong frames, and fewer right ones.
         filter_min_score: lowest score of the network at which the filter is updated.
+        filter_center: share of the filter's peak in the center of the box; the rest is the
+            network's. The mean of both is nearer to the target than either.
         filter_score_gain: slope of the score over the peak logit with the filter on; `siamtrack
             calibrate` fits the three `filter_score_` options.
         filter_score_offset: peak logit at which the score is 1/2 if the margin is 0.
         filter_score_margin: weight of the margin: how much more the filter's first weights respond
             at the target than anywhere else in the window.
+        whole_window_every: frames from one look at the whole search window to the next while the
+            target is steady; the others look at its middle alone. Raising it saves time and learns
+            less of what is around; 1 always looks at the whole window.
         look_around_below: filter peak below which the places around the search window are looked at
             in the same frame; 0 never looks. Raising it loses fewer fast targets, at the cost of
             four more forward passes in such a frame.
@@ -127,9 +132,11 @@ class BoxHeadOptions(TrackerOptions):
     filter_lr: float = ranged(0.026, 0.0, 1.0)
     filter_min_peak: float = ranged(0.3, above=-INF, below=INF)
     filter_min_score: float = ranged(0.5, 0.0, 1.0)
+    filter_center: float = ranged(0.5, 0.0, 1.0)
     filter_score_gain: float = ranged(0.4, 1e-6, below=INF)
     filter_score_offset: float = ranged(-0.7, above=-INF, below=INF)
     filter_score_margin: float = ranged(6.1, 0.0, below=INF)
+    whole_window_every: int = ranged(12, 1, below=INF)
     look_around_below: float = ranged(0.3, 0.0, 1.0)
     look_around_accept: float = ranged(0.5, 0.0, 1.0)
 

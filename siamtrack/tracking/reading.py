@@ -6,7 +6,7 @@ together. A single tracker reads one target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ class Unread(NamedTuple):
 
     response: Response
     local_map: CropMap  # of the first window, which is around the last box
+    response_size: int  # of the whole search window, cells
     last_xywh: FloatArray  # (4,) last box, frame px
     correction: BoxCorrection
     online_filter: OnlineFilter | None
@@ -43,22 +44,30 @@ class Reading(NamedTuple):
 def read_each(targets: Sequence[Unread]) -> list[Reading | None]:
     """Read the responses of targets of one network; None for one with a value that is not finite.
 
-    Targets that are read alike, as nearly always, are read at once.
+    Targets that are read alike are read at once.
     """
+    alike: dict[Hashable, list[int]] = {}
+    for k, target in enumerate(targets):
+        alike.setdefault(_kind(target), []).append(k)
+    readings: list[Reading | None] = [None] * len(targets)
+    for chosen in alike.values():
+        for k, reading in zip(chosen, _read_alike([targets[k] for k in chosen]), strict=True):
+            readings[k] = reading
+    return readings
+
+
+def _kind(target: Unread) -> Hashable:
+    size = target.response.score_logits.shape[-1]
+    return target.online_filter is not None, id(target.options), size
+
+
+def _read_alike(targets: Sequence[Unread]) -> Sequence[Reading | None]:
+    """Read targets of one `_kind`."""
     response = Response.joined([target.response for target in targets])
-    if response.is_finite and len({_kind(target) for target in targets}) == 1:
-        return [*_read_alike(targets, response)]
-    if len(targets) == 1:
-        return [None]
-    return [read_each([target])[0] for target in targets]
-
-
-def _kind(target: Unread) -> tuple[bool, int]:
-    return target.online_filter is not None, id(target.options)
-
-
-def _read_alike(targets: Sequence[Unread], response: Response) -> list[Reading]:
-    """Read targets with the same options, all with a filter or none; `response` is that of all."""
+    if not response.is_finite:
+        if len(targets) == 1:
+            return [None]
+        return [_read_alike([target])[0] for target in targets]
     windows = [len(target.response.score_logits) for target in targets]
     owners = [target for target, count in zip(targets, windows, strict=True) for _ in range(count)]
     stops = list(accumulate(windows))
@@ -80,7 +89,9 @@ def _read_alike(targets: Sequence[Unread], response: Response) -> list[Reading]:
         last_wh = np.array([crop_size(target.last_xywh, target.local_map) for target in targets])
         mixed = np.array([filtered[k].mixed for k in first]) if filtered else None
         ltrb = None if response.ltrb_px is None else response.ltrb_px[first]
-        cells = rank_cells(response.score_logits[first], ltrb, last_wh, options, mixed)
+        cells = rank_cells(
+            response.score_logits[first], ltrb, last_wh, options, mixed, targets[0].response_size
+        )
         ranked = [cells.of(k) for k in range(len(targets))]
     return [
         Reading(response[start:stop], filtered[start:stop], cells)

@@ -43,6 +43,10 @@ REACH_GROWTH = 0.02
 ANYWHERE_AFTER = 60
 """Lost frames after which the target may be anywhere."""
 
+FOLLOWED_PEAK = 0.1
+"""Response of the online filter from which on the box of a lost target goes along with the best
+place in the window around it, until it may be anywhere. Its size stays, and nothing is learned."""
+
 SEPARATE_IOU = 0.3
 """Boxes that overlap by less lie on different objects."""
 
@@ -124,7 +128,7 @@ def best_coarse_center(
         return None
     logits = response.score_logits  # (B, R, R)
     best, row, column = np.unravel_index(int(logits.argmax()), logits.shape)
-    centers = cell_centers(logits.shape[-1], config.total_stride, config.search_size_px)
+    centers = cell_centers(logits.shape[-1], config.total_stride, maps[int(best)].size_px)
     centers = centers.astype(np.float32)
     x, y = maps[int(best)].to_frame([centers[column], centers[row], 0.0, 0.0])[:2].tolist()
     return x, y

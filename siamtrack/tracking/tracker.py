@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siamtrack.crops import check_frame, crop_square
-from siamtrack.engines.base import Engine, Exemplar, Response
+from siamtrack.engines.base import Engine, Exemplar, Response, takes_any_size
 from siamtrack.errors import (
     ConfigError,
     EngineError,
@@ -57,6 +57,7 @@ from siamtrack.tracking.decode import (
     to_cells,
     window_sides,
 )
+from siamtrack.tracking.near_window import LOOK_ALIKE_FRAMES, is_clear, is_steady, motion_of_late
 from siamtrack.tracking.old_names import OldTrackerNames
 from siamtrack.tracking.online_filter import (
     AUGMENTATIONS,
@@ -70,7 +71,9 @@ from siamtrack.tracking.online_filter import (
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.reading import Reading, Unread, read_each
 from siamtrack.tracking.redetection import (
+    ANYWHERE_AFTER,
     AROUND,
+    FOLLOWED_PEAK,
     TimeBudget,
     Verification,
     Window,
@@ -136,6 +139,8 @@ class TrackState:
     colors: Float32Array | None = None  # histogram of the first box
     box_correction: BoxCorrection = NO_CORRECTION  # measured on the first frame
     online_filter: OnlineFilter | None = None
+    motion: float = 0.0  # of late, see `motion_of_late`
+    look_alike_frames: int = 0  # frames left in which the whole window is looked at
     frames: int = 0  # since the first one
     thumbnail: Float32Array | None = None  # of the last frame, to notice cuts
     cut_frames: int = 0  # frames left in which a cut is doubted
@@ -245,7 +250,7 @@ class Tracker(OldTrackerNames):
         check_sides(target, state.frame_wh)
         self._state = replace(
             state, box_xywh=target, status_filter=StatusFilter(),
-            cut_frames=0, verification=None, grid_index=0, refine_center_xy=None,
+            look_alike_frames=LOOK_ALIKE_FRAMES, cut_frames=0, verification=None, grid_index=0, refine_center_xy=None,
         )  # fmt: skip
 
     @property
@@ -364,17 +369,26 @@ class Tracker(OldTrackerNames):
         frame = check_frame(frame_bgr)
         crops, maps = self.crop_search_windows(frame)
         response = self.engine.track(self.exemplar, crops)
+        crops, whole = self.crop_whole_window(frame, response, maps)
+        if crops:
+            response, maps = self.engine.track(self.exemplar, crops), whole
         crops, more = self.crop_second_look(frame, response, maps)
         if not crops:
             return response, maps
         return response + self.engine.track(self.exemplar, crops), [*maps, *more]
 
     def crop_search_windows(
-        self, frame_bgr: Image, small: Float32Array | None = None
+        self, frame_bgr: Image, small: Float32Array | None = None, *, whole: bool = False
     ) -> tuple[list[Image], list[CropMap]]:
         """First half of `update`; `MultiTracker` batches the crops of several trackers.
 
-        `small` is the frame's `thumbnail` where it is known, None to make it.
+        Args:
+            frame_bgr: as in `update`.
+            small: the frame's `thumbnail` where it is known, None to make it.
+            whole: look at the whole search window also where the near one would do.
+
+        Returns:
+            Crops of one size, and their maps.
         """
         state = self._require_state()
         frame = check_frame(frame_bgr)
@@ -388,9 +402,58 @@ class Tracker(OldTrackerNames):
         self._state = state = replace(state, thumbnail=small, cut_frames=left)
         self._doubted_frame = frame if left else None
 
-        # Windows around the last box first; elsewhere while the target is lost or unverified.
-        windows = [*self._local_windows(state), *self._redetection_windows(state)]
-        return self._cut(frame, windows, state)
+        # The near window suffices for a steady target.
+        windows, config = self._local_windows(state), self.engine.config
+        if not whole and self._looks_near(state):
+            ((center, side),) = windows
+            side *= config.near_size_px / config.search_size_px
+            return self._cut(frame, [(center, side)], state, config.near_size_px)
+        # Else windows around the last box first; elsewhere while it is lost or unverified.
+        return self._cut(frame, [*windows, *self._redetection_windows(state)], state)
+
+    def _looks_near(self, state: TrackState) -> bool:
+        """Whether the next frame is looked at in the near window first."""
+        found, options, config = state.last_prediction, self._box_head, self.engine.config
+        if options is None or state.online_filter is None or found is None:
+            return False
+        if (state.frames + 1) % options.whole_window_every == 0:
+            return False
+        if state.look_alike_frames or state.cut_frames:
+            return False
+        if state.status_filter.status != "tracked" or state.verification is not None:
+            return False
+        smaller = takes_any_size(self.engine) and config.near_size_px < config.search_size_px
+        return (
+            smaller
+            and is_steady(found.filter_peak, state.motion, state.box_xywh, config)
+            and not _is_leaving(state)
+        )
+
+    def has_in_window(self, boxes_xywh: FloatArray) -> bool:
+        """Whether the center of one of (N, 4) boxes, frame px, lies in the next search window."""
+        ((center, side), *_) = self._local_windows(self._require_state())
+        away = np.abs(boxes_xywh[:, :2] + boxes_xywh[:, 2:] / 2 - center)  # (N, 2)
+        return bool((away < side / 2).all(axis=1).any())
+
+    def crop_whole_window(
+        self, frame: Image, response: Response, maps: Sequence[CropMap]
+    ) -> tuple[list[Image], list[CropMap]]:
+        """The whole search window, where the near one was cropped and does not show the target.
+
+        `response` and `maps` are those of `crop_search_windows`; the response to the whole window
+        takes their place. None is needed in most frames.
+        """
+        if not self._is_near(maps):
+            return [], []
+        reading = self._reading(response, maps)
+        if reading is not None and is_clear(reading):
+            return [], []
+        state = self._require_state()
+        return self._cut(frame, self._local_windows(state), state)
+
+    def _is_near(self, maps: Sequence[CropMap]) -> bool:
+        """Whether the maps are those of a near window."""
+        return maps[0].size_px < self.engine.config.search_size_px
 
     def crop_second_look(
         self, frame: Image, response: Response, maps: Sequence[CropMap]
@@ -399,11 +462,13 @@ class Tracker(OldTrackerNames):
 
         A target that the window's border cuts off is looked at again, centered. One that is seen
         nowhere is looked for in four windows around. `response` and `maps` are those of
-        `crop_search_windows`; the response to these windows is to be appended to theirs. None are
+        `crop_search_windows`, or of `crop_whole_window` where that looked again; the response to these windows is to be appended to theirs. None are
         needed in most frames, nor while the target is searched for in the whole frame.
         """
         state, box_head = self._require_state(), self._box_head
         if box_head is None or state.online_filter is None or self._is_searching(state):
+            return [], []
+        if self._is_near(maps):  # in which the target was clearly seen
             return [], []
         reading = self._reading(response, maps)
         if reading is None or not reading.filtered:
@@ -437,8 +502,8 @@ class Tracker(OldTrackerNames):
         """The response to the crops of `crop_search_windows`, for `read_each`."""
         state = self._require_state()
         return Unread(
-            response, maps[0], state.box_xywh, state.box_correction, state.online_filter,
-            self.options,
+            response, maps[0], self.engine.config.response_size, state.box_xywh,
+            state.box_correction, state.online_filter, self.options,
         )  # fmt: skip
 
     def take_reading(self, response: Response, reading: Reading | None) -> None:
@@ -501,16 +566,22 @@ class Tracker(OldTrackerNames):
             score = min(score, math.nextafter(options.tracked_above, 0.0))
         status_filter = state.status_filter.step(score, options)
         box = state.box_xywh if held else found.box_xywh
+        if held and status_filter.status == "lost" and self._is_followed(found):
+            box = np.concatenate([_center(found.box_xywh) - box[2:] / 2, box[2:]])
         if box_head and box is not state.box_xywh:  # one that stays is as it was, to the bit
             box = keep_hidden_part(box, state.box_xywh[2:], state.frame_wh)
         visible = keep_in_frame(box, state.frame_wh)
 
         # 4. Update the online filter.
         online_filter, window = state.online_filter, found.window
+        look_alike = self._look_alike(filtered[window], found, maps[window]) if filtered else None
         learns = online_filter is not None and not held and status_filter.status != "lost"
         if learns and response.features is not None:
+            distractors = [*self._others_in_window(others_xywh, maps[window])]
+            if look_alike is not None:
+                distractors.append(look_alike)
             online_filter = self._learned(
-                response.features[window], filtered[window], found, box, maps[window], others_xywh
+                response.features[window], filtered[window], found, box, maps[window], distractors
             )
 
         # 5. Running mean of the similarity, from the first prediction on, while the target is
@@ -533,6 +604,10 @@ class Tracker(OldTrackerNames):
             similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
             last_prediction=found, online_filter=online_filter, frames=state.frames + 1,
             cut_frames=cut_frames,
+            motion=motion_of_late(state.motion, state.box_xywh, box, config),
+            look_alike_frames=(
+                LOOK_ALIKE_FRAMES if look_alike is not None else max(state.look_alike_frames - 1, 0)
+            ),
             lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
         )  # fmt: skip
         return Result(tuple(visible.tolist()), score, status_filter.status)
@@ -570,10 +645,10 @@ class Tracker(OldTrackerNames):
         return Result(tuple(visible.tolist()), 0.0, status_filter.status)
 
     def _cut(
-        self, frame: Image, windows: Sequence[Window], state: TrackState
+        self, frame: Image, windows: Sequence[Window], state: TrackState, size_px: int = 0
     ) -> tuple[list[Image], list[CropMap]]:
-        """Search crops of windows, and their maps."""
-        size, fill = self.engine.config.search_size_px, state.fill_bgr
+        """Crops of windows, of the search crop's size if no other is given, and their maps."""
+        size, fill = size_px or self.engine.config.search_size_px, state.fill_bgr
         cut = [crop_square(frame, center, side, size, fill_bgr=fill) for center, side in windows]
         return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
 
@@ -648,6 +723,17 @@ class Tracker(OldTrackerNames):
         leaves = state.online_filter is not None and _is_leaving(state)
         return leaves and found.filter_peak < options.look_around_below
 
+    def _is_followed(self, found: Prediction) -> bool:
+        """Whether the box of a lost target goes where the target may be, as it is for a while.
+
+        Most targets that are lost have turned or are half hidden. One that moves on is soon out of
+        reach of a box that waits.
+        """
+        state = self._require_state()
+        here = found.window == 0 and found.filter_peak >= FOLLOWED_PEAK
+        lately = state.lost_frames < ANYWHERE_AFTER and not state.cut_frames
+        return here and lately and not _is_leaving(state)
+
     def _reading(self, response: Response, maps: Sequence[CropMap]) -> Reading | None:
         """What a response shows in this state; None if it is not finite."""
         known = self._read
@@ -657,6 +743,35 @@ class Tracker(OldTrackerNames):
             return reading
         return known[2]
 
+    def _look_alike(
+        self, filtered: FilterResponse, found: Prediction, crop_map: CropMap
+    ) -> FloatArray | None:
+        """Cell (column, row) of a second peak of the filter; None where there is none."""
+        size_cells = self._require_state().box_xywh[2:] / self._cell_px(crop_map)
+        row, column = second_peak(filtered.mixed, found.cell, size_cells)
+        if filtered.mixed[row, column] > DISTRACTOR_RATIO * found.filter_peak:
+            return np.array([column, row])
+        return None
+
+    def _others_in_window(
+        self, others_xywh: FloatArray | Sequence[FloatArray], crop_map: CropMap
+    ) -> Iterable[FloatArray]:
+        """Centers of other targets in a window, in cells."""
+        if not len(others_xywh):
+            return ()
+        half = crop_map.size_px / self.engine.config.total_stride / 2
+        others = self._centers_in_cells(np.asarray(others_xywh), crop_map)  # (N, 2)
+        return others[(np.abs(others - (half - 0.5)) < half).all(axis=1)]
+
+    def _centers_in_cells(self, boxes_xywh: FloatArray, crop_map: CropMap) -> FloatArray:
+        """(..., 2) centers of boxes of the frame, in cells of a window's response."""
+        stride, size = self.engine.config.total_stride, crop_map.size_px
+        return to_cells(center_in_crop(boxes_xywh, crop_map), size // stride, stride, size)
+
+    def _cell_px(self, crop_map: CropMap) -> float:
+        """Side of a cell of a window's response, frame px."""
+        return self.engine.config.total_stride * crop_map.scale
+
     def _learned(
         self,
         features: Float32Array,
@@ -664,39 +779,25 @@ class Tracker(OldTrackerNames):
         found: Prediction,
         box_xywh: FloatArray,
         crop_map: CropMap,
-        others_xywh: FloatArray | Sequence[FloatArray],
+        distractors_xy: Sequence[FloatArray],
     ) -> OnlineFilter | None:
-        """The online filter after one more window; the same one if the window is not learned."""
-        state, options, config = self._require_state(), self._box_head, self.engine.config
+        """The online filter after one more window; the same one if the window is not learned.
+
+        `distractors_xy` are the centers of other targets and of a look-alike, in cells.
+        """
+        state, options = self._require_state(), self._box_head
         if state.online_filter is None or options is None:
             return None
         # Learn only where both filter and network are sure: an occluder is not the target.
         network_score = sigmoid(found.peak_logit)
         if found.filter_peak < options.filter_min_peak or network_score < options.filter_min_score:
             return state.online_filter
-
-        # Distractors: other targets in the window, and a second peak.
-        cells, stride = len(filtered.mixed), config.total_stride
-
-        def center_in_cells(boxes: FloatArray) -> FloatArray:
-            centers = center_in_crop(boxes, crop_map)
-            return to_cells(centers, cells, stride, config.search_size_px)
-
-        distractors: list[FloatArray] = []
-        if len(others_xywh):
-            others = center_in_cells(np.asarray(others_xywh))  # (N, 2)
-            distractors += [*others[(np.abs(others - (cells - 1) / 2) < cells / 2).all(axis=1)]]
-        size_cells = state.box_xywh[2:] / crop_map.scale / stride
-        row, column = second_peak(filtered.mixed, found.cell, size_cells)
-        if filtered.mixed[row, column] > DISTRACTOR_RATIO * found.filter_peak:
-            distractors.append(np.array([column, row]))
-
-        # They are learned at once, and faster.
-        if not distractors and (state.frames + 1) % UPDATE_INTERVAL:
+        # Distractors are learned at once, and faster.
+        if not distractors_xy and (state.frames + 1) % UPDATE_INTERVAL:
             return state.online_filter
         return state.online_filter.updated(
-            features, center_in_cells(box_xywh), filtered.mixed,
-            lr=options.filter_lr * (2.0 if distractors else 1.0), distractors_xy=distractors,
+            features, self._centers_in_cells(box_xywh, crop_map), filtered.mixed,
+            lr=options.filter_lr * (2.0 if distractors_xy else 1.0), distractors_xy=distractors_xy,
         )  # fmt: skip
 
     def _is_searching(self, state: TrackState) -> bool:
@@ -772,6 +873,11 @@ def _warn_of_box(given_xywh: FloatArray, target_xywh: FloatArray, frame: Image) 
             "one is black",
             target_xywh.round(1).tolist(), cells.mean(axis=0).round().astype(int).tolist(),
         )  # fmt: skip
+
+
+def _center(box_xywh: FloatArray) -> FloatArray:
+    """(2,) center of a box."""
+    return box_xywh[:2] + box_xywh[2:] / 2
 
 
 def _is_leaving(state: TrackState) -> bool:

@@ -41,7 +41,7 @@ def target(rng, windows=1, *, correction=None, options=OPTIONS, has_filter=True)
         online_filter = OnlineFilter.from_first_frame(unit_features(rng, 2), centers)
     box = rng.uniform(20, 90, 4)
     crop_map = CropMap.around(box[:2] + box[2:] / 2, rng.uniform(80, 400), 208)
-    return Unread(response, crop_map, box, correction, online_filter, options)
+    return Unread(response, crop_map, CELLS, box, correction, online_filter, options)
 
 
 def assert_read_as_alone(targets):
@@ -118,8 +118,8 @@ def test_a_network_without_box_head_has_no_ranked_cells(rng):
     logits = rng.standard_normal((3, 17, 17)).astype(np.float32)
     crop_map = CropMap.around((50, 50), 100, SiamFCConfig().search_size_px)
     one = Unread(
-        Response(logits, None, None), crop_map, np.array([40.0, 40, 20, 20]), NO_CORRECTION, None,
-        ScalePyramidOptions(),
+        Response(logits, None, None), crop_map, 17, np.array([40.0, 40, 20, 20]),
+        NO_CORRECTION, None, ScalePyramidOptions(),
     )  # fmt: skip
     (reading,) = read_each([one])
     assert reading.cells is None and reading.filtered == []
