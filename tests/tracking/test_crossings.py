@@ -83,7 +83,8 @@ def draw(corners):
 
 
 def make(looks):
-    return MultiTracker(lambda: Tracker(SeesSquares(looks), BoxHeadOptions()))
+    # The boxes of this network are exact, its features are not.
+    return MultiTracker(lambda: Tracker(SeesSquares(looks), BoxHeadOptions(filter_center=0.0)))
 
 
 def follow(paths, looks):

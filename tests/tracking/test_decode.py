@@ -219,7 +219,7 @@ def test_excluded_cells_are_never_the_peak():
 
 BOX = np.array([100.0, 80.0, 40.0, 40.0])
 CROP_MAP = CropMap.around((120, 100), 160, 256)
-BARE = {"window_influence": 0.0, "shape_penalty": 0.0, "size_lr": 1.0}
+BARE = {"window_influence": 0.0, "shape_penalty": 0.0, "size_lr": 1.0, "filter_center": 0.0}
 
 
 def filter_response(mixed, first=None):
@@ -250,6 +250,35 @@ def test_the_filter_ranks_the_places_and_the_network_draws_the_box():
     assert found.cell == (9, 4) and found.window == 0
     assert found.peak_logit == 1.0  # of the network, at the filter's peak
     assert found.filter_peak == pytest.approx(0.9)
+
+
+def gaussian(column, row, sigma=0.85):
+    """(16, 16) response that is highest at a point, in cells."""
+    along = np.arange(16)
+    x, y = (np.exp(-0.5 * ((along - at) / sigma) ** 2) for at in (column, row))
+    return np.outer(y, x).astype(np.float32)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_peak_of_the_filter_moves_the_center_by_its_share(share):
+    """It lies between cells, beside the cell that the cosine window prefers."""
+    response = response_with({(9, 4): 3.0}, ltrb=(20, 30, 40, 50))
+    peak = gaussian(4.3, 8.6)
+    found = decode_filtered(response, FilterResponse(peak, peak), filter_center=share)
+    network = np.array([72 + 10, 152 + 10])  # of the cell (9, 4), px of the crop
+    filters = 8 + 16 * np.array([4.3, 8.6])
+    expected = CROP_MAP.to_frame([*(network + share * (filters - network)), 0, 0])[:2]
+    center = found.box_xywh[:2] + found.box_xywh[2:] / 2
+    np.testing.assert_allclose(center, expected, atol=0.01)
+
+
+def test_a_weak_peak_of_the_filter_or_one_at_the_border_moves_nothing():
+    response = response_with({(9, 4): 3.0, (0, 7): 3.0}, ltrb=(20, 30, 40, 50))
+    for peak in (0.29 * gaussian(4.3, 9.2), gaussian(7.2, 0.0)):
+        filtered = FilterResponse(peak, peak)
+        free = decode_filtered(response, filtered, filter_center=1.0)
+        bound = decode_filtered(response, filtered, filter_center=0.0)
+        np.testing.assert_array_equal(free.box_xywh, bound.box_xywh)
 
 
 def test_without_the_filter_the_network_ranks_the_places():

@@ -94,7 +94,7 @@ def options(**changes):
         "redetect_windows": 0, "redetect_score": 0.6, "redetect_similarity": 0.7,
         "filter_lr": 0.05, "filter_min_peak": 0.3, "filter_min_score": 0.5,
         "filter_score_gain": 1.0, "filter_score_offset": 0.0, "filter_score_margin": 2.0,
-        "look_around_below": 0.3, "look_around_accept": 0.5,
+        "look_around_below": 0.3, "look_around_accept": 0.5, "filter_center": 0.0,
     }  # fmt: skip
     return BoxHeadOptions(**chosen | changes)
 
