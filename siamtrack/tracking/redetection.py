@@ -47,6 +47,10 @@ FOLLOWED_PEAK = 0.1
 """Response of the online filter from which on the box of a lost target goes along with the best
 place in the window around it, until it may be anywhere. Its size stays, and nothing is learned."""
 
+FOLLOWED_STEP = 0.5
+"""How far it goes in a frame at most, in sides of a square of its area: further away is another
+thing. Raising it follows faster targets, and more distractors."""
+
 SEPARATE_IOU = 0.3
 """Boxes that overlap by less lie on different objects."""
 

@@ -74,6 +74,7 @@ from siamtrack.tracking.redetection import (
     ANYWHERE_AFTER,
     AROUND,
     FOLLOWED_PEAK,
+    FOLLOWED_STEP,
     TimeBudget,
     Verification,
     Window,
@@ -730,9 +731,12 @@ class Tracker(OldTrackerNames):
         reach of a box that waits.
         """
         state = self._require_state()
-        here = found.window == 0 and found.filter_peak >= FOLLOWED_PEAK
-        lately = state.lost_frames < ANYWHERE_AFTER and not state.cut_frames
-        return here and lately and not _is_leaving(state)
+        if found.window or found.filter_peak < FOLLOWED_PEAK or _is_leaving(state):
+            return False
+        if state.lost_frames >= ANYWHERE_AFTER or state.cut_frames:
+            return False
+        step = np.hypot(*(_center(found.box_xywh) - _center(state.box_xywh)))
+        return bool(step <= FOLLOWED_STEP * math.sqrt(state.box_xywh[2:].prod()))
 
     def _reading(self, response: Response, maps: Sequence[CropMap]) -> Reading | None:
         """What a response shows in this state; None if it is not finite."""
