@@ -218,7 +218,7 @@ def score_tracks(
         tracker: its name in the figures.
         sequences: with their truth.
         found: rows of every sequence, with the target numbers of the truth. A lost target has no
-            box in HOTA, MOTA and IDF1; in the AO it stays where it was last seen.
+            box in HOTA, MOTA and IDF1; in the AO it has the tracker's guess.
 
     Raises:
         EvaluationError: TrackEval cannot score them.

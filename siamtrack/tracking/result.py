@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from siamtrack.types import Box
 
 Status = Literal["tracked", "uncertain", "lost"]
-"""tracked: the box is probably right; uncertain: it may be off; lost: last seen there."""
+"""tracked: the box is probably right; uncertain: it may be off; lost: a guess."""
 
 
 @dataclass(frozen=True, slots=True)
