@@ -190,7 +190,7 @@ def decode_box_head(
         near = np.full_like(score, -1.0)
         near[around] = score[around]
         row, column = divmod(int(near.argmax()), len(near))
-    # Center from the four distances, size smoothed with a rate of penalty, score and size_lr.
+    # Center from the four distances, size smoothed with a rate of penalty, certainty and size_lr.
     left, top, right, bottom = ltrb[:, row, column]
     centers = cell_centers(len(logits), config.total_stride, crop_map.size_px)
     centers = centers.astype(np.float32)
@@ -203,7 +203,8 @@ def decode_box_head(
             peak_x, peak_y = (float(centers[0]) + config.total_stride * place for place in between)
             center_x += share * (peak_x - center_x)
             center_y += share * (peak_y - center_y)
-    rate = float(penalty[row, column]) * float(score[row, column]) * options.size_lr
+    sure = max(float(score[row, column]), min(filter_peak, 1.0))  # whichever of both is surer
+    rate = float(penalty[row, column]) * sure * options.size_lr
     size = last_wh * (1.0 - rate) + np.array([left + right, top + bottom]) * rate
     box = np.array([center_x - size[0] / 2, center_y - size[1] / 2, *size])
     return found._replace(box_xywh=crop_map.to_frame(box))

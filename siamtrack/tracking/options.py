@@ -75,7 +75,7 @@ class BoxHeadOptions(TrackerOptions):
     Attributes:
         shape_penalty: penalty on changes of size and aspect between frames (k in SiamRPN). Raising
             it steadies the box and delays real changes of shape.
-        size_lr: learning rate of the size, before penalty and score reduce it. Raising it follows
+        size_lr: learning rate of the size, before penalty and a low score reduce it. Raising it follows
             changes of size faster, with more jitter.
         box_correction: fraction of the first-frame box bias that is removed from later boxes. 1
             follows the drawn box exactly, including its errors; 0 disables the correction.
