@@ -30,7 +30,6 @@ from siamtrack.models.weights import (
 )
 from siamtrack.utils.files import atomic_write
 
-
 _MAX_CELLS = 128  # along a side of a search crop: 2048 px at stride 16
 
 

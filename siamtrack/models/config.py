@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from siamtrack.errors import ConfigError
 
-
 _NEAR_SCALE = 1.125  # side of a near search crop over that of the exemplar
 
 

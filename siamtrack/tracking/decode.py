@@ -210,9 +210,7 @@ def decode_box_head(
     return found._replace(box_xywh=crop_map.to_frame(box))
 
 
-def peak_between_cells(
-    response: Float32Array, cell: tuple[int, int]
-) -> tuple[float, float] | None:
+def peak_between_cells(response: Float32Array, cell: tuple[int, int]) -> tuple[float, float] | None:
     """The highest point near a cell of a (R, R) response, x and y in cells; None at the border.
 
     Through the peak's cell and its neighbors goes a parabola in the logarithm, along each axis: the

@@ -248,17 +248,18 @@ class MultiTracker:
         responses = list(starmap(engine.track, jobs()) if single else track_each(engine, jobs()))
 
         # 3. Read all responses at once; look again where the filters do not see enough: in the
-        #    whole window instead of the near one, then around it.
+        #    whole window instead of the near one, then around it, then closer.
         readings = read_each([t.unread(responses[k], maps[k]) for k, t in enumerate(trackers)])
         for tracker, response, reading in zip(trackers, responses, readings, strict=True):
             tracker.take_reading(response, reading)
         whole = [t.crop_whole_window(frame, responses[k], maps[k]) for k, t in enumerate(trackers)]
         for k, response in _track_crops(engine, trackers, whole):
             responses[k], maps[k] = response, whole[k][1]
-        more = [t.crop_second_look(frame, responses[k], maps[k]) for k, t in enumerate(trackers)]
-        for k, response in _track_crops(engine, trackers, more):
-            responses[k] += response
-            maps[k] += more[k][1]
+        for crop_more in (Tracker.crop_second_look, Tracker.crop_third_look):
+            more = [crop_more(t, frame, responses[k], maps[k]) for k, t in enumerate(trackers)]
+            for k, response in _track_crops(engine, trackers, more):
+                responses[k] += response
+                maps[k] += more[k][1]
 
         # 4. Update every tracker by itself; its filter learns to reject the others' last boxes.
         others = _boxes_of_others(trackers)

@@ -75,8 +75,8 @@ class BoxHeadOptions(TrackerOptions):
     Attributes:
         shape_penalty: penalty on changes of size and aspect between frames (k in SiamRPN). Raising
             it steadies the box and delays real changes of shape.
-        size_lr: learning rate of the size, before penalty and a low score reduce it. Raising it follows
-            changes of size faster, with more jitter.
+        size_lr: learning rate of the size, before penalty and a low score reduce it. Raising it
+            follows changes of size faster, with more jitter.
         box_correction: fraction of the first-frame box bias that is removed from later boxes. 1
             follows the drawn box exactly, including its errors; 0 disables the correction.
         min_peak: lowest response, after the sigmoid, that moves the box. Raising it makes the box
@@ -100,7 +100,8 @@ class BoxHeadOptions(TrackerOptions):
         filter_lr: learning rate of the filter. Raising it follows changes of appearance faster, and
             learns an occluder faster.
         filter_min_peak: lowest response of the filter, about 1 at the target, at which it is
-            updated, and its peak moves the box. Raising it learns fewer wrong frames, and fewer right ones.
+            updated, and its peak moves the box. Raising it learns fewer wrong frames, and fewer
+            right ones.
         filter_min_score: lowest score of the network at which the filter is updated.
         filter_center: share of the filter's peak in the center of the box; the rest is the
             network's. The mean of both is nearer to the target than either.

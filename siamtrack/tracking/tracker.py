@@ -51,6 +51,7 @@ from siamtrack.tracking.cuts import (
 from siamtrack.tracking.decode import (
     Prediction,
     calibrated_score,
+    cell_centers,
     decode,
     second_peak,
     sigmoid,
@@ -251,7 +252,8 @@ class Tracker(OldTrackerNames):
         check_sides(target, state.frame_wh)
         self._state = replace(
             state, box_xywh=target, status_filter=StatusFilter(),
-            look_alike_frames=LOOK_ALIKE_FRAMES, cut_frames=0, verification=None, grid_index=0, refine_center_xy=None,
+            look_alike_frames=LOOK_ALIKE_FRAMES, cut_frames=0, verification=None, grid_index=0,
+            refine_center_xy=None,
         )  # fmt: skip
 
     @property
@@ -373,10 +375,13 @@ class Tracker(OldTrackerNames):
         crops, whole = self.crop_whole_window(frame, response, maps)
         if crops:
             response, maps = self.engine.track(self.exemplar, crops), whole
-        crops, more = self.crop_second_look(frame, response, maps)
-        if not crops:
-            return response, maps
-        return response + self.engine.track(self.exemplar, crops), [*maps, *more]
+        for crop_more in (self.crop_second_look, self.crop_third_look):
+            crops, more = crop_more(frame, response, maps)
+            if not crops:
+                break
+            response += self.engine.track(self.exemplar, crops)
+            maps = [*maps, *more]
+        return response, maps
 
     def crop_search_windows(
         self, frame_bgr: Image, small: Float32Array | None = None, *, whole: bool = False
@@ -463,8 +468,9 @@ class Tracker(OldTrackerNames):
 
         A target that the window's border cuts off is looked at again, centered. One that is seen
         nowhere is looked for in four windows around. `response` and `maps` are those of
-        `crop_search_windows`, or of `crop_whole_window` where that looked again; the response to these windows is to be appended to theirs. None are
-        needed in most frames, nor while the target is searched for in the whole frame.
+        `crop_search_windows`, or of `crop_whole_window` where that looked again; the response to
+        these windows is to be appended to theirs. None are needed in most frames, nor while the
+        target is searched for in the whole frame.
         """
         state, box_head = self._require_state(), self._box_head
         if box_head is None or state.online_filter is None or self._is_searching(state):
@@ -498,6 +504,29 @@ class Tracker(OldTrackerNames):
         else:
             return [], []
         return self._cut(frame, [(c, side) for c in centers], state)
+
+    def crop_third_look(
+        self, frame: Image, response: Response, maps: Sequence[CropMap]
+    ) -> tuple[list[Image], list[CropMap]]:
+        """One more window where a window of the second look shows something at its border.
+
+        It is centered on the highest response around, if that is not yet high enough to be taken.
+        """
+        state, box_head = self._require_state(), self._box_head
+        if box_head is None or len(maps) != 1 + len(AROUND) or self._is_searching(state):
+            return [], []
+        reading = self._reading(response, maps)
+        if reading is None or not reading.filtered:
+            return [], []
+        mixed = np.stack([one.mixed for one in reading.filtered])  # (1 + 4, R, R)
+        window, row, column = (int(k) for k in np.unravel_index(mixed.argmax(), mixed.shape))
+        peak = mixed[window, row, column]
+        if not window or not box_head.look_around_below <= peak <= box_head.look_around_accept:
+            return [], []
+        ((_, side),) = self._local_windows(state)
+        stride, size = self.engine.config.total_stride, maps[window].size_px
+        x, y = cell_centers(mixed.shape[-1], stride, size)[[column, row]]
+        return self._cut(frame, [(maps[window].to_frame([x, y, 0.0, 0.0])[:2], side)], state)
 
     def unread(self, response: Response, maps: Sequence[CropMap]) -> Unread:
         """The response to the crops of `crop_search_windows`, for `read_each`."""

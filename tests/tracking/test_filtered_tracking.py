@@ -664,15 +664,13 @@ def test_a_target_that_jumps_by_more_than_its_size_in_every_frame_is_followed():
 
 
 def test_the_second_look_follows_jumps_that_leave_the_window():
-    """From corner to corner, every fifth frame."""
+    """From corner to corner, every fifth frame; to the last one between two windows around."""
     corners = [(100, 60), (210, 160), (100, 60), (215, 60)]
     places = [corners[k // 5] for k in range(20)]
 
     def found(**changes):
         results = follow(siamtrack.load(device="cpu", engine="onnx", **changes), Film(), places)
-        # The narrow network's third box is rough in the frame of the jump: overlap 0.49, then 0.97.
-        jumps = ((4, 0.5), (9, 0.5), (14, 0.4))
-        return [overlap(results[k + 1], places[k + 2]) > least for k, least in jumps]
+        return [overlap(results[k], places[k + 1]) > 0.8 for k in (4, 9, 14)]
 
     assert found() == [True] * 3
     assert found(look_around_below=0.0)[0] is False
