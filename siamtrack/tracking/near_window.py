@@ -18,7 +18,7 @@ from siamtrack.tracking.reading import Reading
 from siamtrack.types import FloatArray
 
 STEADY_PEAK = 0.5
-"""Lowest response of the online filter in the last frame. Raising it looks more at whole windows."""
+"""Lowest response of the online filter in the last frame; raising it takes more whole windows."""
 
 STEADY_MOTION = 0.1
 """Largest motion of late, from frame to frame, in sides of the exemplar window, which is twice as
