@@ -47,7 +47,7 @@ FOLLOWED_PEAK = 0.1
 """Response of the online filter from which on the box of a lost target goes along with the best
 place in the window around it, until it may be anywhere. Its size stays, and nothing is learned."""
 
-FOLLOWED_STEP = 0.5
+FOLLOWED_STEP = 1.0
 """How far it goes in a frame at most, in sides of a square of its area: further away is another
 thing. Raising it follows faster targets, and more distractors."""
 
