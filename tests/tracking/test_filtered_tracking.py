@@ -481,6 +481,47 @@ def test_a_target_lost_for_long_may_be_anywhere():
     assert tracker.state.lost_frames == 0
 
 
+OLIVE = (30, 120, 140)  # little like the target: the filter responds by 0.26
+STRICT = {
+    "tracked_above": 1.0,
+    "lost_below": 1.0,
+    "redetect_score": 1.0,
+    "size": (240, 480),
+    "filter_center": 0.5,
+}
+
+
+def test_the_box_of_a_lost_target_goes_along_with_what_is_like_it():
+    """Its size stays, and nothing is learned."""
+    tracker = started(**STRICT)
+    path = [(100 + 4 * k, 120) for k in range(1, 40)]
+    results = [tracker.update(scene((OLIVE, *at), size=(240, 480))) for at in path]
+    lost = [(r, at) for r, at in zip(results, path, strict=True) if r.status == "lost"]
+    assert len(lost) > 30 and lost[-1][1] == path[-1]
+    assert all(iou(r.box, box_at(*at)) > 0.8 for r, at in lost)
+    assert len({r.box[2:] for r, _ in lost}) == 1
+    assert tracker.state.online_filter.weights is tracker.state.online_filter.first_weights
+
+
+@pytest.mark.parametrize("why", ["it is far away", "it is not like it at all", "it was long ago"])
+def test_the_box_of_a_lost_target_stays(why):
+    tracker = started(**STRICT)
+    for _ in range(4):  # lost_after
+        result = tracker.update(scene((OLIVE, 100, 120), size=(240, 480)))
+    assert result.status == "lost"
+    color, at = OLIVE, (110, 120)
+    if why == "it is far away":
+        at = (145, 120)
+    elif why == "it is not like it at all":
+        color = (110, 40, 200)
+    else:
+        for _ in range(ANYWHERE_AFTER):
+            tracker.update(scene((OLIVE, 100, 120), size=(240, 480)))
+    result = tracker.update(scene((color, *at), size=(240, 480)))
+    assert result.status == "lost"
+    assert iou(result.box, box_at(100, 120)) > 0.9
+
+
 def test_something_else_does_not_replace_a_lost_target():
     tracker = started(redetect_windows=3)
     for _ in range(8):
