@@ -18,15 +18,17 @@ from siamtrack.geometry import iou
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.tracking.multi import MultiTracker
 from siamtrack.tracking.near_window import LOOK_ALIKE_FRAMES, is_clear, is_steady, motion_of_late
-from siamtrack.tracking.online_filter import FilterResponse
+from siamtrack.tracking.online_filter import UPDATE_INTERVAL, FilterResponse
 from siamtrack.tracking.reading import Reading, read_each
-from siamtrack.tracking.tracker import Tracker
+from siamtrack.tracking.tracker import StatusFilter, Tracker
 from tests.tracking.test_filtered_tracking import (
+    BLUE,
     GREEN,
     OTHER_SEED,
     RED,
     SIZE_PX,
     Film,
+    after_update,
     box_at,
     ground,
     options,
@@ -146,12 +148,13 @@ def test_an_engine_that_does_not_say_that_it_takes_other_sizes_gets_the_whole_on
         assert iou(result.box, box_at(259, 240)) > 0.9
 
 
-def test_a_network_with_a_search_crop_that_is_hardly_larger_has_no_near_one():
+@pytest.mark.parametrize("search", [128, 144])
+def test_a_network_with_a_search_crop_that_is_hardly_larger_has_no_near_one(search):
     engine = Notes()
-    engine.config = Lite0Config(exemplar_size_px=128, search_size_px=144)
+    engine.config = Lite0Config(exemplar_size_px=128, search_size_px=search)
     tracker = started(engine)
     for _ in range(12):
-        assert looks(tracker, scene((GREEN, *HERE), size=LARGE))[0] == [144]
+        assert looks(tracker, scene((GREEN, *HERE), size=LARGE))[0] == [search]
 
 
 @pytest.mark.parametrize(("step", "near"), [(4, True), (12, False)])
@@ -237,6 +240,18 @@ def test_a_lost_target_gets_whole_windows():
     back = [looks(tracker, scene((GREEN, *HERE), size=LARGE)) for _ in range(30)]
     assert back[0][0] == [WHOLE]
     assert back[-1][0] == [NEAR] and back[-1][1].status == "tracked"
+
+
+@pytest.mark.parametrize("status", ["uncertain", "lost"])
+def test_a_target_that_is_not_tracked_for_sure_gets_the_whole_window(status):
+    """However clear it was in the last frame: so it is after targets crossed."""
+    tracker = steady(whole_window_every=100)
+    frame = scene((GREEN, *HERE), size=LARGE)
+    tracker.set_state(replace(tracker.state, status_filter=StatusFilter(status)))
+    assert looks(tracker, frame)[0] == [WHOLE]
+    while tracker.state.status_filter.status != "tracked" or tracker.state.verification:
+        tracker.update(frame)
+    assert looks(tracker, frame)[0] == [NEAR]
 
 
 def test_a_recovered_target_gets_whole_windows_while_it_is_verified():
@@ -371,6 +386,29 @@ def test_a_frame_of_another_resolution_is_looked_at_in_the_near_window_too():
     assert sides == [NEAR]
     x, y, w, h = box_at(243, 240)
     assert iou(result.box, (2 * x, 2 * y, 2 * w, 2 * h)) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("others", "places"),
+    [
+        ((), ()),
+        (((270, 225), (215, 260)), ((270, 225), (215, 260))),
+        (((300, 240), (270, 225)), ((270, 225),)),  # the first is in the whole window alone
+    ],
+)
+def test_what_is_learned_in_a_near_window_is_where_things_are_in_it(others, places):
+    """Without others in every few frames, with them at once."""
+    tracker = steady(frames=2 if others else 2 * UPDATE_INTERVAL - 1, whole_window_every=100)
+    frame, before = scene((GREEN, 245, 237), size=LARGE), tracker.state.online_filter
+    crops, maps = tracker.crop_search_windows(frame)
+    assert maps[0].size_px == NEAR
+    response = tracker.engine.track(tracker.exemplar, crops)
+    tracker.update_from_response(response, maps, [np.array(box_at(*at)) for at in others])
+    expected = after_update(before, response, maps, 0, tracker.state.box_xywh, places)
+    np.testing.assert_allclose(
+        tracker.state.online_filter.weights, expected.weights, rtol=0, atol=1e-6
+    )
+    assert np.abs(expected.weights - before.weights).max() > 1e-4
 
 
 # --- The state ------------------------------------------------------------------------------------
@@ -549,16 +587,16 @@ def test_targets_near_each_other_get_whole_windows():
     assert iou(results[1].box, box_at(x, 200)) > 0.9
 
 
-def test_one_target_with_a_neighbor_and_one_without():
+def test_one_target_without_a_neighbor_between_two_that_are_near_each_other():
     engine = Notes()
-    many, _ = two(engine, ((200, 120), (280, 120)), whole_window_every=100)
-    frame = scene((GREEN, 200, 120), (RED, 280, 120), ((230, 150, 50), *SECOND), size=SIZE)
-    many.add(frame, box_at(*SECOND))
+    many, _ = two(engine, ((200, 120), SECOND), whole_window_every=100)
+    frame = scene((GREEN, 200, 120), (RED, *SECOND), (BLUE, 280, 120), size=SIZE)
+    many.add(frame, box_at(280, 120))
     many.update(frame)
     engine.looked.clear()
     results = many.update(frame)
     assert sorted(engine.looked) == [(1, NEAR), (2, WHOLE)]
-    for result, at in zip(results.values(), ((200, 120), (280, 120), SECOND), strict=True):
+    for result, at in zip(results.values(), ((200, 120), SECOND, (280, 120)), strict=True):
         assert iou(result.box, box_at(*at)) > 0.9
 
 
