@@ -20,7 +20,7 @@ import numpy as np
 
 import siamtrack
 from siamtrack.data.synthetic import small_scene
-from siamtrack.engines.base import Engine, Exemplar, Response
+from siamtrack.engines.base import Engine, Exemplar, Response, takes_any_size
 from siamtrack.errors import ConfigError, VideoError
 from siamtrack.geometry import parse_first_box
 from siamtrack.tracking.multi import MultiTracker
@@ -201,7 +201,7 @@ class TimedEngine:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self.name, self.precision = engine.name, engine.precision
         self.device, self.architecture = engine.device, engine.architecture
-        self.config = engine.config
+        self.config, self.any_search_size = engine.config, takes_any_size(engine)
         self._engine, self._clock = engine, clock
         self.clear()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import siamtrack
 from siamtrack.bench.report import BenchConfig, BenchRow, benchmark, report_text, report_to_dict
 from siamtrack.bench.stages import (
     STAGES,
@@ -132,6 +133,27 @@ def test_timing_changes_no_result(clip, monkeypatch):
     plain.init(clip.images[0], clip.box)
     expected = [update(plain, image) for image in clip.images[1:]]
     assert seen == [*expected, *expected]
+
+
+def test_near_windows_are_timed_as_they_are_tracked(tmp_path, monkeypatch):
+    """Most frames of a steady target; timing must not send the tracker to the whole windows."""
+    clip = make_clip(tmp_path / "clip.mp4", (320, 240), 10)
+    engine = siamtrack.load("siamtrack-nano", device="cpu", engine="onnx").engine
+    prepare, sides = engine.prepare, []
+    monkeypatch.setattr(
+        engine, "prepare", lambda crops: sides.append(len(crops[0])) or prepare(crops)
+    )
+
+    def looked(tracker):
+        sides.clear()
+        tracker.init(clip.images[0], clip.box)
+        for image in clip.images[1:]:
+            tracker.update(image)
+        return list(sides)
+
+    plain = looked(Tracker(engine, BoxHeadOptions()))
+    assert engine.config.near_size_px in plain  # a premise
+    assert looked(EngineRun(engine, BoxHeadOptions(), clip, threads=1)._tracker) == plain
 
 
 def test_another_tracker_has_its_update_timed(clip):

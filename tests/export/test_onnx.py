@@ -35,6 +35,14 @@ def test_bundled_graphs_hold_no_path(path: Path) -> None:
     assert not re.search(rb"[\w.-]+/[\w./-]+\.py", path.read_bytes())
 
 
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.name)
+def test_bundled_track_graphs_take_crops_of_any_size(path: Path) -> None:
+    """Batch, rows and columns have a name instead of a number; of the exemplar the batch alone."""
+    shape = onnx.load(path).graph.input[0].type.tensor_type.shape
+    named = [bool(dim.dim_param) for dim in shape.dim]
+    assert named == ([True] * 3 if ".track." in path.name else [True, False, False]) + [False]
+
+
 def test_debug_info_is_removed_and_the_graph_stays() -> None:
     node = helper.make_node("Relu", ["x"], ["y"], name="relu", doc_string="/home/me/a.py")
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1], "a note") for n in "xy")

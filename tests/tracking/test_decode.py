@@ -53,6 +53,23 @@ def test_cosine_window_is_positive_symmetric_and_shared_read_only():
         window[0, 0] = 1
 
 
+@pytest.mark.parametrize(("size", "whole"), [(9, 13), (7, 9), (6, 8), (10, 16), (1, 5)])
+def test_the_cosine_window_of_a_near_window_is_the_middle_of_the_whole_one(size, whole):
+    out = (whole - size) // 2
+    expected = cosine_window(whole)[out : out + size, out : out + size]
+    np.testing.assert_array_equal(cosine_window(size, whole), expected)
+    # sin(pi k / (whole + 1))^2 along each axis, k from 1.
+    along = np.sin(np.pi * np.arange(1 + out, 1 + out + size) / (whole + 1)) ** 2
+    np.testing.assert_allclose(cosine_window(size, whole), np.outer(along, along), atol=1e-6)
+    with pytest.raises(ValueError, match="read-only"):
+        cosine_window(size, whole)[0, 0] = 1
+
+
+def test_the_cosine_window_of_a_window_that_is_no_smaller_is_its_own():
+    np.testing.assert_array_equal(cosine_window(9, 9), cosine_window(9))
+    np.testing.assert_array_equal(cosine_window(13, 9), cosine_window(13))
+
+
 def test_box_head_decodes_the_box_of_the_best_cell():
     box = np.array([100.0, 80.0, 40.0, 40.0])
     # The window is 160 frame px on 256 crop px: 0.625 frame px per crop px.
@@ -347,3 +364,69 @@ def test_with_the_filter_the_score_is_that_of_the_networks_peak_and_the_filters_
     assert calibrated_score(found, options) == pytest.approx(1 / (1 + np.exp(-log_odds)))
     assert calibrated_score(prediction(1e6), options) == 1.0
     assert calibrated_score(prediction(-1e6), options) == 0.0
+
+
+# --- The near window ------------------------------------------------------------------------------
+
+SEARCH_208 = Lite0Config(search_size_px=208)  # 13 cells; the near window has 9
+MIDDLE = slice(2, 11)
+
+
+def both_windows(rng, peaks, box=BOX):
+    """A whole response of 13 cells, its middle, and the maps of both, which have one scale."""
+    logits = rng.uniform(-7, -5, (1, 13, 13)).astype(np.float32)
+    for cell, value in peaks.items():
+        logits[0][cell] = value
+    ltrb = rng.uniform(20, 60, (1, 4, 13, 13)).astype(np.float32)
+    whole = Response(logits, ltrb, None)
+    near = Response(logits[:, MIDDLE, MIDDLE], ltrb[:, :, MIDDLE, MIDDLE], None)
+    center = box[:2] + box[2:] / 2
+    (side,) = window_sides(box[2:], SEARCH_208, BoxHeadOptions())
+    maps = CropMap.around(center, side, 208), CropMap.around(center, side * 144 / 208, 144)
+    return (whole, maps[0]), (near, maps[1])
+
+
+def decode_both(whole, near, mixed=None, **options):
+    """The predictions in both windows; `mixed` is the filter's response in the whole one."""
+    found = []
+    for (response, crop_map), part in ((whole, slice(None)), (near, MIDDLE)):
+        filtered = None if mixed is None else FilterResponse(*[mixed[part, part]] * 2)
+        found.append(
+            decode(response, [crop_map], BOX, SEARCH_208, BoxHeadOptions(**options), filtered)
+        )
+    return found
+
+
+@pytest.mark.parametrize("cell", [(6, 6), (3, 8), (9, 4), (3, 3)])
+@pytest.mark.parametrize("has_filter", [False, True])
+def test_the_same_cells_give_the_same_box_in_the_near_window(rng, cell, has_filter):
+    """By hand: the cell's center lies (cell - 6) * 16 px of the crop from the last one."""
+    windows = both_windows(rng, {cell: 4.0})
+    mixed = None
+    if has_filter:
+        x, y = np.meshgrid(*[np.arange(13)] * 2)
+        away = np.square(x - cell[1] - 0.3) + np.square(y - cell[0] + 0.2)
+        mixed = np.exp(-0.5 * away / 0.85**2).astype(np.float32)
+    whole, near = decode_both(*windows, mixed)
+    np.testing.assert_allclose(near.box_xywh, whole.box_xywh, atol=1e-3)
+    assert near.peak_logit == whole.peak_logit and near.filter_peak == whole.filter_peak
+    assert (near.cell[0] + 2, near.cell[1] + 2) == whole.cell == cell
+    if not has_filter:
+        # 80 px of the exemplar's window are 128 of the crop.
+        row, column = cell
+        left, top, right, bottom = windows[0][0].ltrb_px[0, :, row, column].tolist()
+        x = 120 + ((column - 6) * 16 + (right - left) / 2) * 80 / 128
+        y = 100 + ((row - 6) * 16 + (bottom - top) / 2) * 80 / 128
+        np.testing.assert_allclose(near.box_xywh[:2] + near.box_xywh[2:] / 2, [x, y], atol=1e-3)
+
+
+def test_the_cosine_window_prefers_the_same_of_two_places_in_the_near_window(rng):
+    """At its border that of the whole window has sin(3 pi / 14)^2 = 0.39.
+
+    One of 9 cells would have sin(pi / 10)^2 = 0.10 there, and prefer the middle at once.
+    """
+    windows = both_windows(rng, {(6, 2): 3.0, (6, 6): 0.0})  # 0.95 and 0.5 in the score
+    for influence, expected in ((0.4, 2), (0.6, 6)):
+        # 0.6 * 0.95 + 0.4 * 0.39 > 0.6 * 0.5 + 0.4; and 0.4 * 0.95 + 0.6 * 0.39 < 0.4 * 0.5 + 0.6
+        whole, near = decode_both(*windows, window_influence=influence, shape_penalty=0.0)
+        assert whole.cell == (6, expected) and near.cell == (4, expected - 2)

@@ -19,19 +19,19 @@ CELLS, CHANNELS = 13, 6
 OPTIONS = BoxHeadOptions()
 
 
-def unit_features(rng, windows):
-    features = rng.standard_normal((windows, CHANNELS, CELLS, CELLS)).astype(np.float32)
+def unit_features(rng, windows, cells=CELLS):
+    features = rng.standard_normal((windows, CHANNELS, cells, cells)).astype(np.float32)
     return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
-def target(rng, windows=1, *, correction=None, options=OPTIONS, has_filter=True):
-    """A target that differs from all others in everything."""
-    shape = (windows, CELLS, CELLS)
+def target(rng, windows=1, *, correction=None, options=OPTIONS, has_filter=True, cells=CELLS):
+    """A target that differs from all others in everything; `cells` are those of its window."""
+    shape = (windows, cells, cells)
     response = Response(
         rng.normal(0, 3, shape).astype(np.float32),
         rng.uniform(5, 60, (windows, 4, *shape[1:])).astype(np.float32),
         rng.uniform(-1, 1, shape).astype(np.float32),
-        unit_features(rng, windows),
+        unit_features(rng, windows, cells),
     )
     if correction is None:
         correction = BoxCorrection(*rng.uniform(-0.2, 0.2, 4).tolist())
@@ -40,7 +40,7 @@ def target(rng, windows=1, *, correction=None, options=OPTIONS, has_filter=True)
         centers = rng.uniform(4, 8, (2, 2))
         online_filter = OnlineFilter.from_first_frame(unit_features(rng, 2), centers)
     box = rng.uniform(20, 90, 4)
-    crop_map = CropMap.around(box[:2] + box[2:] / 2, rng.uniform(80, 400), 208)
+    crop_map = CropMap.around(box[:2] + box[2:] / 2, rng.uniform(80, 400), 16 * cells)
     return Unread(response, crop_map, CELLS, box, correction, online_filter, options)
 
 
@@ -89,6 +89,60 @@ def test_targets_that_are_read_otherwise_stand_beside_each_other(rng):
     targets = [target(rng), target(rng, has_filter=False), target(rng, 2, options=others)]
     _, bare, _ = assert_read_as_alone(targets)
     assert bare.filtered == []
+
+
+NEAR_CELLS = 9
+
+
+def test_near_windows_and_whole_ones_stand_beside_each_other(rng):
+    """In any order, each with what belongs to it; one of them is broken."""
+    targets = [
+        target(rng, cells=NEAR_CELLS),
+        target(rng),
+        target(rng, cells=NEAR_CELLS),
+        target(rng, 3),
+        target(rng, cells=NEAR_CELLS, has_filter=False),
+        target(rng, has_filter=False),
+    ]
+    readings = assert_read_as_alone(targets)
+    for one, reading in zip(targets, readings, strict=True):
+        cells = one.response.score_logits.shape[-1]
+        assert reading.cells.ranked.shape == (cells, cells)
+        response = one.correction.apply(one.response)
+        config = Lite0Config(search_size_px=208)
+        filtered = reading.filtered[0] if reading.filtered else None
+        given = response, [one.local_map], one.last_xywh, config, OPTIONS, filtered
+        found, expected = decode(*given, reading.cells), decode(*given)
+        np.testing.assert_allclose(found.box_xywh, expected.box_xywh, atol=1e-4)
+        assert found.cell == expected.cell
+    values = targets[2].response.ltrb_px.copy()
+    values[0, 1, 2, 3] = np.nan
+    targets[2] = targets[2]._replace(response=replace(targets[2].response, ltrb_px=values))
+    again = read_each(targets)
+    assert [reading is None for reading in again] == [False, False, True, False, False, False]
+    for k in (0, 1, 3, 4, 5):
+        np.testing.assert_allclose(again[k].cells.ranked, readings[k].cells.ranked, atol=1e-6)
+
+
+@pytest.mark.parametrize("has_filter", [False, True])
+def test_a_near_window_is_read_as_the_middle_of_the_whole_one(rng, has_filter):
+    whole = target(rng, has_filter=has_filter)
+    response, middle = whole.response, slice(2, 11)
+    near = whole._replace(
+        response=Response(
+            response.score_logits[:, middle, middle],
+            response.ltrb_px[..., middle, middle],
+            response.similarity[:, middle, middle],
+            response.features[..., middle, middle],
+        ),
+        local_map=CropMap.around((50, 50), whole.local_map.scale * 144, 144),
+    )
+    expected, found = read_each([whole, near])
+    inner = slice(1, -1) if has_filter else slice(None)  # beyond its cells the filter sees zeros
+    for a, b in zip(found.cells, expected.cells, strict=True):
+        np.testing.assert_allclose(
+            a[..., inner, inner], b[..., middle, middle][..., inner, inner], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", ["score_logits", "ltrb_px", "similarity", "features"])
