@@ -81,7 +81,9 @@ class BenchReport:
     weights: str
     frame_wh: tuple[int, int]
     frames: int  # counted, of each run
-    macs: int | None  # multiply-accumulate operations of the track graph for one crop; needs torch
+    macs: (
+        int | None
+    )  # multiply-accumulate operations of the track graph for a whole crop; needs torch
     peaks: dict[tuple[str, int], float]  # measured MAC/s, by precision and threads
     video: dict[str, Timing]  # of what surrounds tracking
     rows: list[BenchRow]  # one for each run
@@ -122,7 +124,8 @@ def benchmark(
                 tracker = given_threads(spec, threads).build()
             others.append(TimedRun(spec.label, tracker, clip, threads=threads))
 
-    # 3. The limit: the network's MACs at the peak of this machine, in the same precision.
+    # 3. The limit: the network's MACs at the peak of this machine, in the same precision. They
+    #    grow with the area of the search crop.
     macs: int | None = None
     peaks: dict[tuple[str, int], float] = {}
     try:
@@ -144,7 +147,9 @@ def benchmark(
     rows = []
     for run, times in zip(runs, taken, strict=True):
         peak = peaks.get((run.precision, run.threads)) if isinstance(run, EngineRun) else None
-        limit_ms = None if peak is None or macs is None else 1e3 * macs / peak
+        limit_ms = None
+        if peak is not None and macs is not None and isinstance(run, EngineRun):
+            limit_ms = 1e3 * macs * run.crop_share / peak
         rows.append(BenchRow(run.name, run.threads, summarize(times), limit_ms))
     return BenchReport(
         weights, clip.frame_wh, config.frames, macs, peaks, summarize(around), rows, skipped
@@ -193,7 +198,7 @@ def report_text(report: BenchReport) -> str:
         + (
             ""
             if report.macs is None
-            else f": {report.macs / 1e6:.0f} million multiplications a frame"
+            else f": {report.macs / 1e6:.0f} million multiplications a whole search crop"
         ),
         f"{report.frames} frames of {width}x{height} px each, in turns; median / p95 in ms",
         "",

@@ -171,6 +171,7 @@ class EngineRun(TimedRun):
     ) -> None:
         self.precision = engine.precision
         self._engine = TimedEngine(engine, clock)
+        self._crops_px: list[int] = []
         tracker, name = Tracker(self._engine, options), run_name(engine)
         super().__init__(name, tracker, clip, threads=threads, clock=clock)
 
@@ -181,6 +182,7 @@ class EngineRun(TimedRun):
         started_s = self._clock()
         self._tracker.update(image)
         ended_s = self._clock()
+        self._crops_px.append(engine.crop_px)
 
         # A frame on which the engine is not called at all is spent on crops.
         update_s = ended_s - started_s
@@ -188,6 +190,12 @@ class EngineRun(TimedRun):
         post_s = update_s - crop_s - engine.prepare_s - engine.infer_s
         stages = (crop_s, engine.prepare_s, engine.infer_s, post_s, update_s)
         return dict(zip(STAGES, stages, strict=True))
+
+    @property
+    def crop_share(self) -> float:
+        """Area of the median search crop over that of a whole one: most are of near windows."""
+        side = float(np.median(self._crops_px)) if self._crops_px else 0.0
+        return (side / self._engine.config.search_size_px) ** 2
 
 
 def run_name(engine: Engine) -> str:
@@ -209,6 +217,7 @@ class TimedEngine:
         """Set the sums back to zero."""
         self.first_call_s: float | None = None
         self.prepare_s = self.infer_s = 0.0
+        self.crop_px = 0  # side of the last crop
 
     def embed_exemplar(self, crops: Sequence[Image], boxes_xywh: FloatArray) -> Exemplar:
         """Call the engine."""
@@ -224,6 +233,7 @@ class TimedEngine:
         if self.first_call_s is None:
             self.first_call_s = started_s
         batch = self._engine.prepare(crops)
+        self.crop_px = len(crops[0])
         self.prepare_s += self._clock() - started_s
         return batch
 
@@ -386,7 +396,7 @@ def summarize(taken: Sequence[StageTimes]) -> dict[str, Timing]:
 
 
 def count_macs(network: SiameseNetwork) -> int:
-    """Multiply-accumulate operations (MACs) of the track graph for one search crop.
+    """Multiply-accumulate operations (MACs) of the track graph for one whole search crop.
 
     Convolutions and matrix products are counted; everything else is thousands of times less.
     """
