@@ -704,17 +704,27 @@ def test_a_target_that_jumps_by_more_than_its_size_in_every_frame_is_followed():
     assert "lost" not in {r.status for r in results} and results[-1].status == "tracked"
 
 
-def test_the_second_look_follows_jumps_that_leave_the_window():
-    """From corner to corner, every fifth frame; to the last one between two windows around."""
-    corners = [(100, 60), (210, 160), (100, 60), (215, 60)]
-    places = [corners[k // 5] for k in range(20)]
+CORNERS = [(100, 60), (210, 160), (100, 60), (215, 60)]
+JUMPING = [CORNERS[k // 5] for k in range(20)]
+"""From corner to corner, every fifth frame; to the last one between two windows around."""
 
+
+def test_the_second_and_third_look_follow_jumps_that_leave_the_window():
     def found(**changes):
-        results = follow(siamtrack.load(device="cpu", engine="onnx", **changes), Film(), places)
-        return [overlap(results[k], places[k + 1]) > 0.8 for k in (4, 9, 14)]
+        tracker = siamtrack.load(device="cpu", engine="onnx", **changes)
+        results = follow(tracker, Film(), JUMPING)
+        return [overlap(results[k], JUMPING[k + 1]) > 0.8 for k in (4, 9, 14)]
 
     assert found() == [True] * 3
     assert found(look_around_below=0.0)[0] is False
+
+
+def test_one_of_several_targets_is_looked_at_a_second_and_a_third_time_as_well():
+    alone = follow(siamtrack.load(device="cpu", engine="onnx"), Film(), JUMPING)
+    film, many = Film(), siamtrack.load_multi(device="cpu", engine="onnx")
+    target = many.add(film.frame(JUMPING[0]), (*JUMPING[0], SIZE_PX, SIZE_PX))
+    for at, one in zip(JUMPING[1:], alone, strict=True):
+        assert many.update(film.frame(at))[target] == one
 
 
 def test_background_does_not_replace_a_hidden_target():
