@@ -269,6 +269,15 @@ def test_the_filter_ranks_the_places_and_the_network_draws_the_box():
     assert found.filter_peak == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize(("logit", "peak"), [(-2.0, 0.6), (1.0, 0.5), (-2.0, 1.7)])
+def test_the_size_follows_at_the_certainty_of_network_or_filter(logit, peak):
+    response = response_with({(9, 4): logit}, ltrb=(20, 30, 40, 50))
+    found = decode_filtered(response, filter_response({(9, 4): peak}))
+    rate = max(1 / (1 + np.exp(-logit)), min(peak, 1.0))
+    expected = np.array([64 + rate * (60 - 64), 64 + rate * (80 - 64)]) * CROP_MAP.scale
+    np.testing.assert_allclose(found.box_xywh[2:], expected, rtol=1e-5)
+
+
 def gaussian(column, row, sigma=0.85):
     """(16, 16) response that is highest at a point, in cells."""
     along = np.arange(16)
