@@ -24,8 +24,8 @@ def to_supervision(results: Result | Mapping[int, Result]) -> Detections:
     """The results of one frame as `supervision.Detections`, in the order of the targets.
 
     `xyxy` are the boxes, `confidence` the scores, `tracker_id` the numbers of the targets, and
-    `data["status"]` their statuses; all are of class 0. A lost target is there with the box it was
-    last seen in: `detections[detections.data["status"] != "lost"]` leaves it out.
+    `data["status"]` their statuses; all are of class 0. A lost target is there with the box that
+    is guessed: `detections[detections.data["status"] != "lost"]` leaves it out.
 
     Args:
         results: of `MultiTracker.update`, by target, or one of `Tracker.update`, which is target 0.
@@ -94,8 +94,8 @@ class OpenCVTracker:
         """Track in the next frame.
 
         Returns:
-            Whether the target is there (its status is not lost), and its box x, y, w, h, where it
-            was last seen if it is lost.
+            Whether the target is there (its status is not lost), and its box x, y, w, h, a guess if
+            it is lost.
 
         Raises:
             NotInitializedError: before `init`.

@@ -81,9 +81,8 @@ class BenchReport:
     weights: str
     frame_wh: tuple[int, int]
     frames: int  # counted, of each run
-    macs: (
-        int | None
-    )  # multiply-accumulate operations of the track graph for a whole crop; needs torch
+    # Multiply-accumulate operations of the track graph for a whole crop; None without torch.
+    macs: int | None
     peaks: dict[tuple[str, int], float]  # measured MAC/s, by precision and threads
     video: dict[str, Timing]  # of what surrounds tracking
     rows: list[BenchRow]  # one for each run

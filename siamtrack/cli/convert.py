@@ -70,7 +70,7 @@ def _parse_labels(ctx: click.Context, parameter: click.Parameter, text: str) -> 
 )
 @click.option("--keys-only", is_flag=True, help="Only key frames, which IN has to mark.")
 @click.option("--interpolate", is_flag=True, help="Fill gaps by straight lines.")
-@click.option("--keep-lost", is_flag=True, help="Write lost targets where they were last seen.")
+@click.option("--keep-lost", is_flag=True, help="Write the guessed boxes of lost targets, too.")
 @click.option("--drop-uncertain", is_flag=True, help="Leave out uncertain boxes.")
 @click.option("--ignore-uncertain", is_flag=True, help="MOT: uncertain boxes do not count.")
 @click.option(

@@ -18,7 +18,7 @@ from siamtrack.cli.options import model_options, tracker_options
     type=click.Choice(["box", "empty"]),
     default="box",
     show_default=True,
-    help="Answer for a lost target: where it was last seen, or an empty rectangle.",
+    help="Answer for a lost target: the box that is guessed, or an empty rectangle.",
 )
 @model_options
 def command(

@@ -311,7 +311,7 @@ def convert(
             px, or below 1 smallest IoU. For formats whose tools draw lines.
         keys_only: write only the key frames that the source has.
         interpolate: fill gaps of a target by straight lines.
-        keep_lost: write lost targets where they were last seen.
+        keep_lost: write the guessed boxes of lost targets, too.
         drop_uncertain: leave out uncertain boxes.
         ignore_uncertain: mark uncertain boxes in MOT as not to be counted.
         first_pixel: coordinate of the top-left pixel in `out`, 0 or 1, instead of the format's.

@@ -37,7 +37,7 @@ _ARGUMENT = re.compile(r'"((?:\\.|[^"\\])*)"|(\S+)')
 _PROPERTY = re.compile(r"([A-Za-z0-9._]{1,64})=(.*)", re.DOTALL)
 
 WhenLost = Literal["box", "empty"]
-"""What is answered of a lost target: where it was last seen, or a rectangle without area."""
+"""What is answered of a lost target: the box that is guessed, or a rectangle without area."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def export_graphs(network: SiameseNetwork, targets: dict[str, Path], weights_sha
     crops = dict(batch)
     if network.any_search_size:
         for axis, cells in ((1, "rows"), (2, "columns")):
-            least = config.exemplar_cells
+            least = min(config.exemplar_cells, config.response_size)
             crops[axis] = config.total_stride * torch.export.Dim(cells, min=least, max=_MAX_CELLS)
     graphs: dict[str, tuple[nn.Module, tuple[Any, ...], Any]] = {
         EXEMPLAR: (ExemplarGraph(network), (z, mask), (batch, batch)),

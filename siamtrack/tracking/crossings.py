@@ -19,6 +19,7 @@ from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap
 from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.decode import cell_centers
+from siamtrack.tracking.near_window import WHOLE_FRAMES
 from siamtrack.tracking.online_filter import OnlineFilter
 from siamtrack.tracking.tracker import TrackState
 from siamtrack.types import FloatArray
@@ -163,6 +164,7 @@ def exchange_boxes(
         replace(
             theirs, exemplar=own.exemplar, fill_bgr=own.fill_bgr, similarity=own.similarity,
             box_correction=own.box_correction, online_filter=own.online_filter,
+            whole_frames=WHOLE_FRAMES,
         )
         for theirs, own in zip(reversed(states), before, strict=True)
     )  # fmt: skip

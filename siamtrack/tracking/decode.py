@@ -198,8 +198,8 @@ def decode_box_head(
     center_y = float(centers[row] + (bottom - top) / 2)
     # The filter's peak tells the center, too. The two are wrong in different ways: take both.
     if filtered is not None and filter_peak >= options.filter_min_peak:
-        share = options.filter_center
-        if (between := peak_between_cells(filtered.mixed, best)) is not None:
+        share, possible = options.filter_center, np.where(logits > -np.inf, filtered.mixed, 0.0)
+        if (between := peak_between_cells(possible, best)) is not None:
             peak_x, peak_y = (float(centers[0]) + config.total_stride * place for place in between)
             center_x += share * (peak_x - center_x)
             center_y += share * (peak_y - center_y)

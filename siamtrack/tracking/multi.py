@@ -237,8 +237,8 @@ class MultiTracker:
         #    A filter learns the other targets from the whole window.
         def jobs() -> Iterator[tuple[Exemplar, Sequence[Image]]]:
             for tracker, others in zip(trackers, _boxes_of_others(trackers), strict=True):
-                whole = tracker.has_in_window(others)
-                crops, crop_maps = tracker.crop_search_windows(frame, small, whole=whole)
+                near = not tracker.has_in_window(others)
+                crops, crop_maps = tracker.crop_search_windows(frame, small, near=near)
                 maps.append(crop_maps)
                 yield tracker.exemplar, crops
 
@@ -437,9 +437,9 @@ class TargetUpdate:
 
     @property
     def claims_box(self) -> bool:
-        """Whether it may be on an object: a lost target that stays where it was is not."""
+        """Whether it may be on an object: a lost one is not while its box stays or is a guess."""
         moved = bool((self.after.box_xywh != self.before.box_xywh).any())
-        return self.result.status != "lost" or moved
+        return self.result.status != "lost" or (moved and not self.after.is_guess)
 
     @property
     def cost(self) -> float:

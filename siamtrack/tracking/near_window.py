@@ -32,9 +32,9 @@ CLEAR_PEAK = 0.4
 """Lowest response of the online filter at the place that is taken in a near window; below it the
 whole window is looked at, too."""
 
-LOOK_ALIKE_FRAMES = 4
-"""Frames in which the whole window is looked at after a look-alike was seen in one: a second peak
-of the filter, at least `DISTRACTOR_RATIO` of the first."""
+WHOLE_FRAMES = 4
+"""Frames in which the whole window is looked at after a look-alike was seen (a second peak of the
+filter, above `DISTRACTOR_RATIO` of the first), or the target was moved by hand."""
 
 _MOTION_DECAY = 0.8  # a motion counts less by this factor from frame to frame
 _HIGHER_ELSEWHERE = 0.05  # by how much the response may be higher at another place

@@ -58,7 +58,7 @@ from siamtrack.tracking.decode import (
     to_cells,
     window_sides,
 )
-from siamtrack.tracking.near_window import LOOK_ALIKE_FRAMES, is_clear, is_steady, motion_of_late
+from siamtrack.tracking.near_window import WHOLE_FRAMES, is_clear, is_steady, motion_of_late
 from siamtrack.tracking.old_names import OldTrackerNames
 from siamtrack.tracking.online_filter import (
     AUGMENTATIONS,
@@ -142,7 +142,9 @@ class TrackState:
     box_correction: BoxCorrection = NO_CORRECTION  # measured on the first frame
     online_filter: OnlineFilter | None = None
     motion: float = 0.0  # of late, see `motion_of_late`
-    look_alike_frames: int = 0  # frames left in which the whole window is looked at
+    whole_frames: int = 0  # frames left in which the whole window is looked at
+    rival: float = 0.0  # second peak of the filter's first weights in the last whole window
+    is_guess: bool = False  # the target is lost, and the box went along with what may be it
     frames: int = 0  # since the first one
     thumbnail: Float32Array | None = None  # of the last frame, to notice cuts
     cut_frames: int = 0  # frames left in which a cut is doubted
@@ -252,8 +254,8 @@ class Tracker(OldTrackerNames):
         check_sides(target, state.frame_wh)
         self._state = replace(
             state, box_xywh=target, status_filter=StatusFilter(),
-            look_alike_frames=LOOK_ALIKE_FRAMES, cut_frames=0, verification=None, grid_index=0,
-            refine_center_xy=None,
+            whole_frames=WHOLE_FRAMES, cut_frames=0, lost_frames=0, is_guess=False,
+            verification=None, grid_index=0, refine_center_xy=None,
         )  # fmt: skip
 
     @property
@@ -370,7 +372,7 @@ class Tracker(OldTrackerNames):
     def search(self, frame_bgr: Image) -> tuple[Response, list[CropMap]]:
         """The network's response to the windows that `update` looks at, and their maps."""
         frame = check_frame(frame_bgr)
-        crops, maps = self.crop_search_windows(frame)
+        crops, maps = self.crop_search_windows(frame, near=True)
         response = self.engine.track(self.exemplar, crops)
         crops, whole = self.crop_whole_window(frame, response, maps)
         if crops:
@@ -384,14 +386,15 @@ class Tracker(OldTrackerNames):
         return response, maps
 
     def crop_search_windows(
-        self, frame_bgr: Image, small: Float32Array | None = None, *, whole: bool = False
+        self, frame_bgr: Image, small: Float32Array | None = None, *, near: bool = False
     ) -> tuple[list[Image], list[CropMap]]:
         """First half of `update`; `MultiTracker` batches the crops of several trackers.
 
         Args:
             frame_bgr: as in `update`.
             small: the frame's `thumbnail` where it is known, None to make it.
-            whole: look at the whole search window also where the near one would do.
+            near: look at the near window where that may do; then `crop_whole_window` is to be asked
+                whether it did.
 
         Returns:
             Crops of one size, and their maps.
@@ -410,7 +413,7 @@ class Tracker(OldTrackerNames):
 
         # The near window suffices for a steady target.
         windows, config = self._local_windows(state), self.engine.config
-        if not whole and self._looks_near(state):
+        if near and self._looks_near(state):
             ((center, side),) = windows
             side *= config.near_size_px / config.search_size_px
             return self._cut(frame, [(center, side)], state, config.near_size_px)
@@ -424,7 +427,7 @@ class Tracker(OldTrackerNames):
             return False
         if (state.frames + 1) % options.whole_window_every == 0:
             return False
-        if state.look_alike_frames or state.cut_frames:
+        if state.whole_frames or state.cut_frames:
             return False
         if state.status_filter.status != "tracked" or state.verification is not None:
             return False
@@ -579,6 +582,13 @@ class Tracker(OldTrackerNames):
             else:  # the second look
                 found = self._better_look(found, remote, windows=fine_end - local)
 
+        # A near window does not show what else responds in the whole one.
+        rival = state.rival
+        if self._is_near(maps):
+            found = found._replace(margin=min(found.margin, found.similarity - rival))
+        elif not found.window:
+            rival = found.similarity - found.margin
+
         # A prediction that overflowed moves nothing.
         score = calibrated_score(found, options)
         cues = found.similarity, found.filter_peak, score
@@ -589,14 +599,15 @@ class Tracker(OldTrackerNames):
         doubted = self._is_doubted(found)
         score, cut_frames = self._score_after_cut(score, doubted)
 
-        # 3. Status, and the box: a lost target moves only to a prediction that is good enough, and
-        #    is not called tracked before.
+        # 3. Status, and the box: a lost target is not called tracked before a prediction is good
+        #    enough. Until then its box goes along with what may be it, or stays.
         held = doubted or self._is_held(found)
         if held and before == "lost":
             score = min(score, math.nextafter(options.tracked_above, 0.0))
         status_filter = state.status_filter.step(score, options)
         box = state.box_xywh if held else found.box_xywh
-        if held and status_filter.status == "lost" and self._is_followed(found):
+        is_guess = held and status_filter.status == "lost" and self._goes_along(found)
+        if is_guess:
             box = np.concatenate([_center(found.box_xywh) - box[2:] / 2, box[2:]])
         if box_head and box is not state.box_xywh:  # one that stays is as it was, to the bit
             box = keep_hidden_part(box, state.box_xywh[2:], state.frame_wh)
@@ -635,9 +646,10 @@ class Tracker(OldTrackerNames):
             last_prediction=found, online_filter=online_filter, frames=state.frames + 1,
             cut_frames=cut_frames,
             motion=motion_of_late(state.motion, state.box_xywh, box, config),
-            look_alike_frames=(
-                LOOK_ALIKE_FRAMES if look_alike is not None else max(state.look_alike_frames - 1, 0)
+            whole_frames=(
+                WHOLE_FRAMES if look_alike is not None else max(state.whole_frames - 1, 0)
             ),
+            rival=rival, is_guess=is_guess,
             lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
         )  # fmt: skip
         return Result(tuple(visible.tolist()), score, status_filter.status)
@@ -744,7 +756,7 @@ class Tracker(OldTrackerNames):
         return min(score, math.nextafter(limit, 0.0)), frames
 
     def _is_held(self, found: Prediction) -> bool:
-        """Whether the box stays: the target is lost, or leaves, and is not clearly seen."""
+        """Whether no prediction is taken: the target is lost, or leaves, and not clearly seen."""
         state, options = self._require_state(), self._box_head
         if options is None:
             return False
@@ -753,11 +765,11 @@ class Tracker(OldTrackerNames):
         leaves = state.online_filter is not None and _is_leaving(state)
         return leaves and found.filter_peak < options.look_around_below
 
-    def _is_followed(self, found: Prediction) -> bool:
-        """Whether the box of a lost target goes where the target may be, as it is for a while.
+    def _goes_along(self, found: Prediction) -> bool:
+        """Whether the box of a lost target goes to a prediction that is not taken for the target.
 
-        Most targets that are lost have turned or are half hidden. One that moves on is soon out of
-        reach of a box that waits.
+        It does for a while and over short ways, at its size. Most targets that are lost have turned
+        or are half hidden. One that moves on is soon out of reach of a box that waits.
         """
         state = self._require_state()
         if found.window or found.filter_peak < FOLLOWED_PEAK or _is_leaving(state):

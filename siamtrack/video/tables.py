@@ -235,7 +235,7 @@ class TableRow:
     Attributes:
         frame: 0-based.
         target: number of the target, 0-based.
-        box: x, y, w, h in px, 0-based; of a lost target, where it was last seen.
+        box: x, y, w, h in px, 0-based; of a lost target, a guess.
         time_s: from the start of the clip; None when unknown.
         score, status: as in `Result`.
         picture: file name of the frame in a folder of pictures, where the table says it.

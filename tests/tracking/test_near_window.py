@@ -17,7 +17,7 @@ from siamtrack.engines.base import Exemplar, Response
 from siamtrack.geometry import iou
 from siamtrack.models.lite0 import Lite0Config
 from siamtrack.tracking.multi import MultiTracker
-from siamtrack.tracking.near_window import LOOK_ALIKE_FRAMES, is_clear, is_steady, motion_of_late
+from siamtrack.tracking.near_window import WHOLE_FRAMES, is_clear, is_steady, motion_of_late
 from siamtrack.tracking.online_filter import UPDATE_INTERVAL, FilterResponse
 from siamtrack.tracking.reading import Reading, read_each
 from siamtrack.tracking.tracker import StatusFilter, Tracker
@@ -206,8 +206,8 @@ def test_a_look_alike_in_the_window_and_for_a_few_frames_after_it_gets_whole_win
     assert seen == [[WHOLE]] * 20
     tracker.set_state(replace(tracker.state, frames=0))  # the next whole one by itself is far
     alone = scene((GREEN, *HERE), size=LARGE)
-    after = [looks(tracker, alone)[0] for _ in range(LOOK_ALIKE_FRAMES + 1)]
-    assert after == [[WHOLE]] * LOOK_ALIKE_FRAMES + [[NEAR]]
+    after = [looks(tracker, alone)[0] for _ in range(WHOLE_FRAMES + 1)]
+    assert after == [[WHOLE]] * WHOLE_FRAMES + [[NEAR]]
     assert iou(tracker.state.box_xywh, box_at(*HERE)) > 0.9
 
 
@@ -221,14 +221,14 @@ def test_moved_by_hand_a_target_gets_whole_windows_for_a_few_frames():
     tracker = steady(whole_window_every=100)
     frame = scene((GREEN, 300, 200), size=LARGE)
     tracker.move_to(box_at(290, 200))
-    seen = [looks(tracker, frame)[0] for _ in range(LOOK_ALIKE_FRAMES + 1)]
+    seen = [looks(tracker, frame)[0] for _ in range(WHOLE_FRAMES + 1)]
     assert seen[0] == [WHOLE] and seen[1] == [WHOLE]
     assert seen[-1] == [NEAR]
     assert iou(tracker.state.box_xywh, box_at(300, 200)) > 0.9
 
 
 def test_a_lost_target_gets_whole_windows():
-    tracker = steady(whole_window_every=100)
+    tracker = steady(whole_window_every=100, min_peak=0.05)
     empty = scene(size=LARGE)
     first, result = looks(tracker, empty)
     assert first[:2] == [NEAR, WHOLE] and result.status != "tracked"
@@ -303,8 +303,8 @@ def test_in_the_frame_after_a_cut_and_while_it_is_doubted_the_whole_window_is_lo
 def test_the_near_window_is_the_middle_of_the_whole_one():
     tracker = steady()
     frame = scene((GREEN, *HERE), size=LARGE)
-    (near,), (near_map,) = tracker.crop_search_windows(frame)
-    (whole,), (whole_map,) = tracker.crop_search_windows(frame, whole=True)
+    (near,), (near_map,) = tracker.crop_search_windows(frame, near=True)
+    (whole,), (whole_map,) = tracker.crop_search_windows(frame)
     assert (near.shape, whole.shape) == ((NEAR, NEAR, 3), (WHOLE, WHOLE, 3))
     # As many px of the crop are left out on every side, up to the rounding to px of the frame.
     assert near_map.scale == pytest.approx(whole_map.scale, rel=0.02)
@@ -400,7 +400,7 @@ def test_what_is_learned_in_a_near_window_is_where_things_are_in_it(others, plac
     """Without others in every few frames, with them at once."""
     tracker = steady(frames=2 if others else 2 * UPDATE_INTERVAL - 1, whole_window_every=100)
     frame, before = scene((GREEN, 245, 237), size=LARGE), tracker.state.online_filter
-    crops, maps = tracker.crop_search_windows(frame)
+    crops, maps = tracker.crop_search_windows(frame, near=True)
     assert maps[0].size_px == NEAR
     response = tracker.engine.track(tracker.exemplar, crops)
     tracker.update_from_response(response, maps, [np.array(box_at(*at)) for at in others])
@@ -499,7 +499,7 @@ def reading_with(ranked, mixed):
 
 def _unread():
     tracker = steady()
-    crops, maps = tracker.crop_search_windows(scene((GREEN, *HERE), size=LARGE))
+    crops, maps = tracker.crop_search_windows(scene((GREEN, *HERE), size=LARGE), near=True)
     return tracker.unread(tracker.engine.track(tracker.exemplar, crops), maps)
 
 
