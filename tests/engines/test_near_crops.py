@@ -21,8 +21,8 @@ from siamtrack.engines.onnx_engine import OnnxEngine
 from siamtrack.engines.openvino_engine import OpenVinoEngine
 from siamtrack.engines.torch_engine import TorchEngine
 from siamtrack.errors import EngineError
-from siamtrack.export.onnx import export_weights
-from siamtrack.models.lite0 import SiamTrackLite0
+from siamtrack.export.onnx import export_graphs, export_weights
+from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFC
 from siamtrack.models.weights import load_network, weights_dir
 from siamtrack.utils.files import sha256
@@ -247,6 +247,15 @@ def fixed_size(tmp_path_factory):
     shape = onnx.load(graph_paths(path)["track"]).graph.input[0].type.tensor_type.shape
     assert [dim.dim_value for dim in shape.dim][1:] == [144, 144, 3]  # a premise
     return path
+
+
+@pytest.mark.slow
+def test_a_search_crop_smaller_than_the_exemplar_is_exported(tmp_path):
+    config = Lite0Config(exemplar_size_px=64, search_size_px=48, neck_channels=8, head_channels=8)
+    targets = graph_paths(tmp_path / "small.safetensors")
+    export_graphs(SiamTrackLite0(config).eval(), targets, "")
+    shape = onnx.load(targets["track"]).graph.input[0].type.tensor_type.shape
+    assert shape.dim[1].dim_param and shape.dim[2].dim_param
 
 
 GRAPH_ENGINES = {

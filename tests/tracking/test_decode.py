@@ -298,6 +298,17 @@ def test_the_peak_of_the_filter_moves_the_center_by_its_share(share):
     np.testing.assert_allclose(center, expected, atol=0.01)
 
 
+def test_the_center_does_not_go_to_cells_that_are_excluded():
+    """Another target is at (9, 4), where the filter responds more than at (9, 6)."""
+    other, own = gaussian(4, 9), 0.7 * gaussian(6.2, 9)
+    peaks = np.maximum(other, own)
+    response = response_with({(9, 6): 3.0}, ltrb=(20, 30, 40, 50))
+    response.score_logits[0, 8:11, 3:6] = -np.inf
+    found = decode_filtered(response, FilterResponse(peaks, peaks), filter_center=1.0)
+    x = CROP_MAP.to_crop(found.box_xywh)[0] + CROP_MAP.to_crop(found.box_xywh)[2] / 2
+    assert x == pytest.approx(8 + 16 * 6.2, abs=8)  # the other one is 35 px away
+
+
 def test_a_weak_peak_of_the_filter_or_one_at_the_border_moves_nothing():
     response = response_with({(9, 4): 3.0, (0, 7): 3.0}, ltrb=(20, 30, 40, 50))
     for peak in (0.29 * gaussian(4.3, 9.2), gaussian(7.2, 0.0)):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -17,8 +18,9 @@ from siamtrack.errors import ConfigError, InvalidBoxError, InvalidFrameError
 from siamtrack.geometry import iou
 from siamtrack.models.lite0 import Lite0Config, SiamTrackLite0
 from siamtrack.models.siamfc import SiamFC, SiamFCConfig
-from siamtrack.tracking.multi import MultiTracker, cheapest_columns
+from siamtrack.tracking.multi import MultiTracker, TargetUpdate, cheapest_columns
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions
+from siamtrack.tracking.result import Result
 from siamtrack.tracking.tracker import Tracker
 
 SIDE = 40
@@ -361,3 +363,23 @@ def test_cheapest_columns_cost_as_little_as_scipys(rng: np.random.Generator, row
 
 def test_cheapest_columns_with_ties_are_an_assignment() -> None:
     assert sorted(cheapest_columns(np.zeros((4, 4)))) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("status", "moved", "is_guess", "claims"),
+    [
+        ("tracked", False, False, True),
+        ("uncertain", True, False, True),
+        ("lost", False, False, False),
+        ("lost", True, False, True),  # it was taken, and is called tracked in the next frame
+        ("lost", True, True, False),
+    ],
+)
+def test_a_lost_target_whose_box_is_a_guess_claims_no_object(status, moved, is_guess, claims):
+    tracker = siamtrack.load(device="cpu", engine="onnx")
+    tracker.init(np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8), (9, 9, 40, 50))
+    before = tracker.state
+    after = replace(before, box_xywh=before.box_xywh + 3 * moved, is_guess=is_guess)
+    result = Result(tuple(after.box_xywh.tolist()), 0.4, status)
+    update = TargetUpdate(tracker, before, None, [], np.zeros((0, 4)), after, result)
+    assert update.claims_box is claims

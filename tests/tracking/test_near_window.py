@@ -122,6 +122,22 @@ def test_a_steady_target_gets_the_whole_window_every_few_frames(every, whole):
     assert seen == [[WHOLE] if number in whole else [NEAR] for number in range(1, 17)]
 
 
+@pytest.mark.parametrize("rival", [(60, 140, 60), None])
+def test_a_near_window_does_not_raise_the_score(rival):
+    """What is somewhat like the target is in the whole window alone, at its border."""
+    things = [(GREEN, *HERE)] + ([(rival, HERE[0] + 75, HERE[1] + 75)] if rival else [])
+    frame = scene(*things, size=LARGE)
+    tracker = steady(whole_window_every=6, filter_min_peak=2.0)  # nothing is learned
+    seen = [looks(tracker, frame) for _ in range(18)][6:]  # a whole window has been looked at
+    near = [result.score for sides, result in seen if sides == [NEAR]]
+    whole = [result.score for sides, result in seen if sides == [WHOLE]]
+    assert near and whole
+    assert max(near) == pytest.approx(whole[-1], abs=2e-4)
+    if rival:
+        alone = steady().update(scene((GREEN, *HERE), size=LARGE)).score
+        assert whole[-1] < alone - 8e-4
+
+
 def test_by_default_there_are_several_near_windows_to_a_whole_one():
     tracker = started()
     seen = [looks(tracker, scene((GREEN, *HERE), size=LARGE))[0] for _ in range(36)]
