@@ -161,7 +161,7 @@ def sequences():
 
 # The cosine window alone ranks, and the size stays: the box is where it was.
 STILL = {"window_influence": 1.0, "size_lr": 0.0, "box_correction": 0.0, "redetect_windows": 0,
-         "look_around_below": 0.0}  # fmt: skip
+         "look_around_below": 0.0, "filter_center": 0.0}  # fmt: skip
 KINDS = [BoxHeadOptions(**STILL), BoxHeadOptions(**STILL, online_filter=False)]
 
 

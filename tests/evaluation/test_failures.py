@@ -112,7 +112,7 @@ def test_a_trace_holds_what_the_tracker_saw(tracker, clips):
     frames = list(sequence.iter_frames())
     tracker.init(frames[0], sequence.boxes[0])
     for index in range(1, 4):
-        crops, maps = tracker.crop_search_windows(frames[index])
+        crops, maps = tracker.crop_search_windows(frames[index], near=True)
         answer = tracker.engine.track(tracker.exemplar, crops)
         assert trace.frames[index].maps == tuple(maps)
         assert np.array_equal(trace.frames[index].logits, answer.score_logits)
@@ -212,7 +212,7 @@ def test_the_window_is_drawn_as_the_network_saw_it(tracker, clips):
     tracker.init(frames[0], clips["bad"].boxes[0])
     for index in range(1, 9):
         tracker.update(frames[index])
-    (crop,), _ = tracker.crop_search_windows(frames[9])
+    (crop,), _ = tracker.crop_search_windows(frames[9], near=True)
     rgb = np.asarray(panels[1].images[0].get_array())
     assert np.array_equal(rgb[..., ::-1], crop)
 

@@ -225,7 +225,7 @@ def test_picks_of_our_tracker_are_those_of_a_tracker_moved_by_hand(clips):
     tracker.init(frames[0], truth[0])
     for frame in range(1, 6):
         state = dataclasses.replace(
-            tracker.state, box_xywh=truth[frame - 1], status_filter=StatusFilter()
+            tracker.state, box_xywh=truth[frame - 1], status_filter=StatusFilter(), whole_frames=1
         )
         tracker.set_state(state)
         assert rows[frame] == list(tracker.update(frames[frame]).box)
