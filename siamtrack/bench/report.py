@@ -145,10 +145,10 @@ def benchmark(
     # 5. The report.
     rows = []
     for run, times in zip(runs, taken, strict=True):
-        peak = peaks.get((run.precision, run.threads)) if isinstance(run, EngineRun) else None
         limit_ms = None
-        if peak is not None and macs is not None and isinstance(run, EngineRun):
-            limit_ms = 1e3 * macs * run.crop_share / peak
+        if macs is not None and isinstance(run, EngineRun):
+            peak = peaks.get((run.precision, run.threads))
+            limit_ms = None if peak is None else 1e3 * macs * run.crop_share / peak
         rows.append(BenchRow(run.name, run.threads, summarize(times), limit_ms))
     return BenchReport(
         weights, clip.frame_wh, config.frames, macs, peaks, summarize(around), rows, skipped

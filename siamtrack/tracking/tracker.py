@@ -558,29 +558,13 @@ class Tracker(OldTrackerNames):
         reading = self._reading(response, maps)
         if reading is None:
             return self._skip_broken_frame()
-        response, filtered, cells = reading
+        response, filtered, _ = reading
         options, box_head = self.options, self._box_head
         before = state.status_filter.status
 
-        # 1. Decode the windows around the last box. They come first, then the fine and the coarse
-        #    windows elsewhere.
-        local = self._local_count
-        here = filtered[0] if filtered else None
-        found = decode(response[:local], maps[:local], state.box_xywh, config, options, here, cells)
-
-        # 2. Decode the fine windows elsewhere, and decide between here and there.
-        fine_end, switched = local + count_fine(maps[0], maps[local:]), False
-        promising: tuple[float, float] | None = None
-        if fine_end > local:
-            elsewhere = slice(local, fine_end)
-            remote = self._decode_elsewhere(
-                response[elsewhere], maps[elsewhere], filtered[elsewhere]
-            )
-            if self._is_searching(state):
-                switched, promising = self._compare_places(found, remote, maps[0])
-                found = remote if switched else found
-            else:  # the second look
-                found = self._better_look(found, remote, windows=fine_end - local)
+        # 1. and 2. The best prediction, here or elsewhere.
+        fine_end = self._local_count + count_fine(maps[0], maps[self._local_count :])
+        found, switched, promising = self._best_prediction(reading, maps, fine_end)
 
         # A near window does not show what else responds in the whole one.
         rival = state.rival
@@ -653,6 +637,35 @@ class Tracker(OldTrackerNames):
             lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
         )  # fmt: skip
         return Result(tuple(visible.tolist()), score, status_filter.status)
+
+    def _best_prediction(
+        self, reading: Reading, maps: Sequence[CropMap], fine_end: int
+    ) -> tuple[Prediction, bool, tuple[float, float] | None]:
+        """The preferred prediction, whether it is a searched-for target, and where to look again.
+
+        The windows around the last box come first, then the fine ones elsewhere up to `fine_end`,
+        then the coarse ones.
+        """
+        state, local = self._require_state(), self._local_count
+        response, filtered, cells = reading
+
+        # 1. Decode the windows around the last box.
+        here = filtered[0] if filtered else None
+        found = decode(
+            response[:local], maps[:local], state.box_xywh, self.engine.config, self.options,
+            here, cells,
+        )  # fmt: skip
+        if fine_end == local:
+            return found, False, None
+
+        # 2. Decode the fine windows elsewhere, and decide between here and there.
+        elsewhere = slice(local, fine_end)
+        remote = self._decode_elsewhere(response[elsewhere], maps[elsewhere], filtered[elsewhere])
+        if self._is_searching(state):
+            switched, promising = self._compare_places(found, remote, maps[0])
+            return remote if switched else found, switched, promising
+        # The second look.
+        return self._better_look(found, remote, windows=fine_end - local), False, None
 
     def _next_search(
         self,
