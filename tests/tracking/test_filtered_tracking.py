@@ -51,19 +51,20 @@ class Colors:
         return Response(logits, ltrb, np.ones_like(logits), features if self.has_features else None)
 
     def _one(self, crop):
+        cells = len(crop) // STRIDE_PX
         colored = np.ptp(crop.astype(int), axis=2) > 70
         count, _, stats, middles = cv2.connectedComponentsWithStats(colored.astype(np.uint8))
-        x, y = np.meshgrid(*[(np.arange(CELLS) + 0.5) * STRIDE_PX] * 2)
-        logits = np.full((CELLS, CELLS), -6.0, np.float32)
-        ltrb = np.full((4, CELLS, CELLS), 16.0, np.float32)
+        x, y = np.meshgrid(*[(np.arange(cells) + 0.5) * STRIDE_PX] * 2)
+        logits = np.full((cells, cells), -6.0, np.float32)
+        ltrb = np.full((4, cells, cells), 16.0, np.float32)
         for (left, top, w, h, _), middle in zip(stats[1:count], middles[1:count], strict=True):
             seen = 5.0 - np.hypot(x - middle[0] - 0.5, y - middle[1] - 0.5) / 6
             nearest = seen > logits
             box = np.stack([x - left, y - top, left + w - x, top + h - y])
             logits[nearest], ltrb[:, nearest] = seen[nearest], box[:, nearest]
-        cells = crop.reshape(CELLS, STRIDE_PX, CELLS, STRIDE_PX, 3).mean(axis=(1, 3))
-        cells = np.concatenate([cells.transpose(2, 0, 1), np.full((1, CELLS, CELLS), 40.0)])
-        return logits, ltrb, (cells / np.linalg.norm(cells, axis=0)).astype(np.float32)
+        colors = crop.reshape(cells, STRIDE_PX, cells, STRIDE_PX, 3).mean(axis=(1, 3))
+        colors = np.concatenate([colors.transpose(2, 0, 1), np.full((1, cells, cells), 40.0)])
+        return logits, ltrb, (colors / np.linalg.norm(colors, axis=0)).astype(np.float32)
 
 
 def ground(seed=0, size=(240, 320)):
@@ -200,6 +201,18 @@ def after_update(before, response, maps, number, box_xywh, distractors=()):
     )  # fmt: skip
 
 
+def assert_learned(tracker, crops, maps, others, places):
+    """An update on these crops, with others at `others`, learns them at `places`."""
+    before = tracker.state.online_filter
+    response = tracker.engine.track(tracker.exemplar, crops)
+    tracker.update_from_response(response, maps, [np.array(box_at(*at)) for at in others])
+    expected = after_update(before, response, maps, 0, tracker.state.box_xywh, places)
+    np.testing.assert_allclose(
+        tracker.state.online_filter.weights, expected.weights, rtol=0, atol=1e-6
+    )
+    assert np.abs(expected.weights - before.weights).max() > 1e-4
+
+
 @pytest.mark.parametrize(
     ("others", "places"), [((), ()), (((140, 90), (60, 150)), ((140, 90), (60, 150)))]
 )
@@ -208,15 +221,8 @@ def test_an_update_is_that_of_the_window_the_box_and_the_other_targets(others, p
     number = 1 if others else of.UPDATE_INTERVAL
     for at in PATH[: number - 1]:
         tracker.update(scene((GREEN, *at)))
-    frame, before = scene((GREEN, *PATH[number - 1])), tracker.state.online_filter
-    crops, maps = tracker.crop_search_windows(frame)
-    response = tracker.engine.track(tracker.exemplar, crops)
-    tracker.update_from_response(response, maps, [np.array(box_at(*at)) for at in others])
-    expected = after_update(before, response, maps, 0, tracker.state.box_xywh, places)
-    np.testing.assert_allclose(
-        tracker.state.online_filter.weights, expected.weights, rtol=0, atol=1e-6
-    )
-    assert np.abs(expected.weights - before.weights).max() > 1e-4
+    frame = scene((GREEN, *PATH[number - 1]))
+    assert_learned(tracker, *tracker.crop_search_windows(frame), others, places)
 
 
 def test_a_target_that_changes_its_color_is_followed_by_what_was_learned():

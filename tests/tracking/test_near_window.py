@@ -27,8 +27,9 @@ from tests.tracking.test_filtered_tracking import (
     OTHER_SEED,
     RED,
     SIZE_PX,
+    Colors,
     Film,
-    after_update,
+    assert_learned,
     box_at,
     ground,
     options,
@@ -38,21 +39,15 @@ from tests.tracking.test_filtered_tracking import (
 STRIDE_PX, WHOLE, NEAR = 16, 144, 80
 
 
-class Notes:
-    """Sees every colored thing on gray, in crops of any size; boxes are exact, features colors.
+class Notes(Colors):
+    """Takes crops of any size.
 
     `looked` has the number and the side of the crops of every call.
     """
 
-    name, precision, device, architecture = "notes", "f32", "cpu", "none"
-    config = Lite0Config(exemplar_size_px=64, search_size_px=WHOLE)
-
     def __init__(self, *, any_search_size=True, broken=()):
         self.any_search_size, self.broken = any_search_size, broken  # sides that give NaN
         self.looked = []
-
-    def embed_exemplar(self, crops, boxes_xywh):
-        return Exemplar((), len(crops))
 
     def stack(self, exemplars):
         return Exemplar((), sum(exemplar.targets for exemplar in exemplars))
@@ -64,22 +59,6 @@ class Notes:
         if side in self.broken:
             logits[:, 0, 0] = np.nan
         return Response(logits, ltrb, np.ones_like(logits), features)
-
-    def _one(self, crop):
-        count = len(crop) // STRIDE_PX
-        colored = (np.ptp(crop.astype(int), axis=2) > 70).astype(np.uint8)
-        things, _, stats, middles = cv2.connectedComponentsWithStats(colored)
-        x, y = np.meshgrid(*[(np.arange(count) + 0.5) * STRIDE_PX] * 2)
-        logits = np.full((count, count), -6.0, np.float32)
-        ltrb = np.full((4, count, count), 16.0, np.float32)
-        for (left, top, w, h, _), middle in zip(stats[1:things], middles[1:things], strict=True):
-            seen = 5.0 - np.hypot(x - middle[0] - 0.5, y - middle[1] - 0.5) / 6
-            nearest = seen > logits
-            box = np.stack([x - left, y - top, left + w - x, top + h - y])
-            logits[nearest], ltrb[:, nearest] = seen[nearest], box[:, nearest]
-        cells = crop.reshape(count, STRIDE_PX, count, STRIDE_PX, 3).mean(axis=(1, 3))
-        cells = np.concatenate([cells.transpose(2, 0, 1), np.full((1, count, count), 40.0)])
-        return logits, ltrb, (cells / np.linalg.norm(cells, axis=0)).astype(np.float32)
 
 
 LARGE = (480, 480)
@@ -415,16 +394,9 @@ def test_a_frame_of_another_resolution_is_looked_at_in_the_near_window_too():
 def test_what_is_learned_in_a_near_window_is_where_things_are_in_it(others, places):
     """Without others in every few frames, with them at once."""
     tracker = steady(frames=2 if others else 2 * UPDATE_INTERVAL - 1, whole_window_every=100)
-    frame, before = scene((GREEN, 245, 237), size=LARGE), tracker.state.online_filter
-    crops, maps = tracker.crop_search_windows(frame, near=True)
+    crops, maps = tracker.crop_search_windows(scene((GREEN, 245, 237), size=LARGE), near=True)
     assert maps[0].size_px == NEAR
-    response = tracker.engine.track(tracker.exemplar, crops)
-    tracker.update_from_response(response, maps, [np.array(box_at(*at)) for at in others])
-    expected = after_update(before, response, maps, 0, tracker.state.box_xywh, places)
-    np.testing.assert_allclose(
-        tracker.state.online_filter.weights, expected.weights, rtol=0, atol=1e-6
-    )
-    assert np.abs(expected.weights - before.weights).max() > 1e-4
+    assert_learned(tracker, crops, maps, others, places)
 
 
 # --- The state ------------------------------------------------------------------------------------
