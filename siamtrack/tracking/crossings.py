@@ -164,7 +164,7 @@ def exchange_boxes(
         replace(
             theirs, exemplar=own.exemplar, fill_bgr=own.fill_bgr, similarity=own.similarity,
             box_correction=own.box_correction, online_filter=own.online_filter,
-            whole_frames=WHOLE_FRAMES,
+            whole_frames=WHOLE_FRAMES, earlier=own.earlier,
         )
         for theirs, own in zip(reversed(states), before, strict=True)
     )  # fmt: skip

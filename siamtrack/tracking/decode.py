@@ -175,7 +175,9 @@ def decode_box_head(
     peak, logit, similarity, filter_peak = float(score[best]), float(logits[best]), 1.0, 0.0
     if filtered is not None:
         other = second_peak(filtered.first, best, last_wh / config.total_stride)
-        similarity, filter_peak = float(filtered.first[best]), float(filtered.mixed[best])
+        similarity = float(filtered.first[best])
+        # Where all cells are excluded, nothing responds.
+        filter_peak = float(filtered.mixed[best]) if logit > -math.inf else -math.inf
         margin = similarity - float(filtered.first[other])
     else:
         if response.similarity is not None:

@@ -31,8 +31,8 @@ from siamtrack.tracking.crossings import (
     prefers_own_box,
     start_crossing,
 )
-from siamtrack.tracking.cuts import thumbnail
 from siamtrack.tracking.decode import decode_ltrb
+from siamtrack.tracking.look_alikes import MOST_LOOK_ALIKES, SharedFrame
 from siamtrack.tracking.reading import read_each
 from siamtrack.tracking.redetection import SEPARATE_IOU, TimeBudget
 from siamtrack.tracking.result import Result
@@ -229,7 +229,7 @@ class MultiTracker:
     def _update(self, frame: Image) -> dict[int, Result]:
         self._check_shape(frame, "give frames of one size, or reinit all targets on this one")
         maps: list[list[CropMap]] = []
-        small = thumbnail(frame)  # the same for all
+        shared = SharedFrame(frame)
 
         trackers = list(self._trackers.values())
 
@@ -238,7 +238,7 @@ class MultiTracker:
         def jobs() -> Iterator[tuple[Exemplar, Sequence[Image]]]:
             for tracker, others in zip(trackers, _boxes_of_others(trackers), strict=True):
                 near = not tracker.has_in_window(others)
-                crops, crop_maps = tracker.crop_search_windows(frame, small, near=near)
+                crops, crop_maps = tracker.crop_search_windows(frame, shared, near=near)
                 maps.append(crop_maps)
                 yield tracker.exemplar, crops
 
@@ -261,14 +261,29 @@ class MultiTracker:
                 responses[k] += response
                 maps[k] += more[k][1]
 
-        # 4. Update every tracker by itself; its filter learns to reject the others' last boxes.
+        # 4. Exclude the places of look-alikes to which a box would jump.
+        jumping = list(range(len(trackers)))
+        for _ in range(MOST_LOOK_ALIKES):
+            earlier = [
+                t.crop_earlier_frames(responses[k], maps[k]) if k in jumping else ([], [])
+                for k, t in enumerate(trackers)
+            ]
+            before, jumping = list(responses), []
+            for k, seen in _track_crops(engine, trackers, earlier):
+                responses[k] = trackers[k].without_look_alike(
+                    responses[k], maps[k], seen, earlier[k][1]
+                )
+                if responses[k] is not before[k]:
+                    jumping.append(k)
+
+        # 5. Update every tracker by itself; its filter learns to reject the others' last boxes.
         others = _boxes_of_others(trackers)
         updates = {
             target: update_target(trackers[k], responses[k], maps[k], others[k])
             for k, target in enumerate(self._trackers)
         }
 
-        # 5. Resolve duplicates, then tell targets apart that crossed.
+        # 6. Resolve duplicates, then tell targets apart that crossed.
         results = self._resolve_duplicates(updates)
         if frame.shape != self._frame_shape:  # positions are in px of one size
             self._frame_shape = frame.shape

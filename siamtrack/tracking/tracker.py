@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -46,7 +47,6 @@ from siamtrack.tracking.cuts import (
     color_histogram,
     color_likeness,
     is_cut,
-    thumbnail,
 )
 from siamtrack.tracking.decode import (
     Prediction,
@@ -58,6 +58,18 @@ from siamtrack.tracking.decode import (
     to_cells,
     window_sides,
 )
+from siamtrack.tracking.look_alikes import (
+    DOUBTFUL_FRAMES,
+    MOST_LOOK_ALIKES,
+    SURE_PEAK,
+    EarlierFrame,
+    SharedFrame,
+    crop_earlier,
+    exclude_place,
+    is_jump,
+    keep_frame,
+    shows_look_alike,
+)
 from siamtrack.tracking.near_window import WHOLE_FRAMES, is_clear, is_steady, motion_of_late
 from siamtrack.tracking.old_names import OldTrackerNames
 from siamtrack.tracking.online_filter import (
@@ -68,6 +80,7 @@ from siamtrack.tracking.online_filter import (
     OnlineFilter,
     augmented_window,
     center_in_crop,
+    respond_each,
 )
 from siamtrack.tracking.options import BoxHeadOptions, ScalePyramidOptions, TrackerOptions
 from siamtrack.tracking.reading import Reading, Unread, read_each
@@ -104,6 +117,14 @@ _FLAT_RANGE = 8
 _FLAT_STD = 1.5
 
 _SIMILARITY_RATE = 0.05  # of the running mean: about the last twenty frames
+
+
+class Best(NamedTuple):
+    """The preferred prediction of all windows of a frame."""
+
+    found: Prediction
+    switched: bool = False  # it is a searched-for target in another place
+    promising: tuple[float, float] | None = None  # center of a place to look at again, frame px
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +167,8 @@ class TrackState:
     rival: float = 0.0  # second peak of the filter's first weights in the last whole window
     is_guess: bool = False  # the target is lost, and the box went along with what may be it
     frames: int = 0  # since the first one
+    earlier: tuple[EarlierFrame, ...] = ()  # in which the target was seen for sure, newest first
+    last_jump: int | None = None  # number of the frame in which the box jumped
     thumbnail: Float32Array | None = None  # of the last frame, to notice cuts
     cut_frames: int = 0  # frames left in which a cut is doubted
     lost_frames: int = 0  # since the status became lost
@@ -183,10 +206,11 @@ class Tracker(OldTrackerNames):
             budget = TimeBudget(options.budget_ms / 1e3)
         self.engine, self.options, self.budget = engine, options, budget
         self._state: TrackState | None = None
-        # The frame of this update, while a cut is doubted: the colors in it count then.
-        self._doubted_frame: Image | None = None
-        # What was read in the last response, in which state: both halves of an update need it.
+        self._shared: SharedFrame | None = None  # the frame of this update
+        # What was read and found in the last response, in which state: both halves of an update
+        # need it.
         self._read: tuple[TrackState, Response, Reading | None] | None = None
+        self._found: tuple[TrackState, Response, Best] | None = None
 
         # Only box heads can correct boxes and search elsewhere: SiamFC predicts no box, and its
         # responses cannot be compared between places.
@@ -254,7 +278,7 @@ class Tracker(OldTrackerNames):
         check_sides(target, state.frame_wh)
         self._state = replace(
             state, box_xywh=target, status_filter=StatusFilter(),
-            whole_frames=WHOLE_FRAMES, cut_frames=0, lost_frames=0, is_guess=False,
+            whole_frames=WHOLE_FRAMES, cut_frames=0, lost_frames=0, is_guess=False, earlier=(),
             verification=None, grid_index=0, refine_center_xy=None,
         )  # fmt: skip
 
@@ -306,6 +330,10 @@ class Tracker(OldTrackerNames):
         )  # fmt: skip
         if self._box_head:
             state = self._learn_first_frame(state, frame, self._box_head)
+        if state.online_filter is not None:
+            ((_, window_side),) = self._local_windows(state)
+            scale = window_side / config.search_size_px
+            state = replace(state, earlier=keep_frame((), SharedFrame(frame), target, 0, scale))
         self._state = state
         return Result(tuple(target.tolist()), 1.0, "tracked")
 
@@ -383,16 +411,24 @@ class Tracker(OldTrackerNames):
                 break
             response += self.engine.track(self.exemplar, crops)
             maps = [*maps, *more]
+        for _ in range(MOST_LOOK_ALIKES):
+            crops, more = self.crop_earlier_frames(response, maps)
+            if not crops:
+                break
+            seen = self.engine.track(self.exemplar, crops)
+            before, response = response, self.without_look_alike(response, maps, seen, more)
+            if response is before:
+                break
         return response, maps
 
     def crop_search_windows(
-        self, frame_bgr: Image, small: Float32Array | None = None, *, near: bool = False
+        self, frame_bgr: Image, shared: SharedFrame | None = None, *, near: bool = False
     ) -> tuple[list[Image], list[CropMap]]:
         """First half of `update`; `MultiTracker` batches the crops of several trackers.
 
         Args:
             frame_bgr: as in `update`.
-            small: the frame's `thumbnail` where it is known, None to make it.
+            shared: the same frame, where other trackers look at it, too.
             near: look at the near window where that may do; then `crop_whole_window` is to be asked
                 whether it did.
 
@@ -406,10 +442,11 @@ class Tracker(OldTrackerNames):
             state = rescale_state(state, frame_wh)
 
         # Notice cuts.
-        small = thumbnail(frame) if small is None else small
+        self._shared = shared = shared or SharedFrame(frame)
+        small = shared.thumbnail
         left = FRAMES_AFTER_CUT if is_cut(state.thumbnail, small) else max(state.cut_frames - 1, 0)
-        self._state = state = replace(state, thumbnail=small, cut_frames=left)
-        self._doubted_frame = frame if left else None
+        earlier = () if left == FRAMES_AFTER_CUT else state.earlier  # of another shot
+        self._state = state = replace(state, thumbnail=small, cut_frames=left, earlier=earlier)
 
         # The near window suffices for a steady target.
         windows, config = self._local_windows(state), self.engine.config
@@ -531,6 +568,56 @@ class Tracker(OldTrackerNames):
         x, y = cell_centers(mixed.shape[-1], stride, size)[[column, row]]
         return self._cut(frame, [(maps[window].to_frame([x, y, 0.0, 0.0])[:2], side)], state)
 
+    def crop_earlier_frames(
+        self, response: Response, maps: Sequence[CropMap]
+    ) -> tuple[list[Image], list[CropMap]]:
+        """Windows of earlier frames around the place to which the box would jump.
+
+        `response` and `maps` are those of all windows so far; `without_look_alike` takes the
+        response to these. None are needed in most frames.
+        """
+        state, box_head = self._require_state(), self._box_head
+        if box_head is None or not state.earlier or self._is_near(maps):
+            return [], []
+        reading = self._reading(response, maps)
+        if reading is None or not reading.filtered:
+            return [], []
+        found = self._best_prediction(response, reading, maps).found
+        if not is_jump(state.box_xywh, found.box_xywh):
+            return [], []
+        if self._is_doubted(found) or self._is_held(found):  # the box stays
+            return [], []
+        ((_, side),) = self._local_windows(state)
+        size, fill = self.engine.config.search_size_px, state.fill_bgr
+        place = _center(found.box_xywh)
+        cut = [crop_earlier(frame, place, side, size, fill) for frame in state.earlier]
+        return [crop for crop, _ in cut], [crop_map for _, crop_map in cut]
+
+    def without_look_alike(
+        self,
+        response: Response,
+        maps: Sequence[CropMap],
+        seen: Response,
+        earlier_maps: Sequence[CropMap],
+    ) -> Response:
+        """The response without the place to which the box would jump, if a look-alike is there.
+
+        `seen` is the response to the crops of `crop_earlier_frames`, `earlier_maps` are theirs. The
+        same response is returned if the target may have gone there.
+        """
+        state, config = self._require_state(), self.engine.config
+        reading, online_filter = self._reading(response, maps), state.online_filter
+        if reading is None or online_filter is None or seen.features is None or not seen.is_finite:
+            return response
+        found = self._best_prediction(response, reading, maps).found
+        place, peak = _center(found.box_xywh), found.filter_peak
+        jump_px = float(np.hypot(*(place - _center(state.box_xywh))))
+        filtered = respond_each([online_filter] * len(earlier_maps), seen.features)
+        for one, crop_map, frame in zip(filtered, earlier_maps, state.earlier, strict=True):
+            if shows_look_alike(one.mixed, crop_map, frame, place, jump_px, peak, config):
+                return exclude_place(response, maps, place, jump_px, config)
+        return response
+
     def unread(self, response: Response, maps: Sequence[CropMap]) -> Unread:
         """The response to the crops of `crop_search_windows`, for `read_each`."""
         state = self._require_state()
@@ -558,13 +645,12 @@ class Tracker(OldTrackerNames):
         reading = self._reading(response, maps)
         if reading is None:
             return self._skip_broken_frame()
-        response, filtered, _ = reading
         options, box_head = self.options, self._box_head
         before = state.status_filter.status
 
         # 1. and 2. The best prediction, here or elsewhere.
-        fine_end = self._local_count + count_fine(maps[0], maps[self._local_count :])
-        found, switched, promising = self._best_prediction(reading, maps, fine_end)
+        found, switched, promising = self._best_prediction(response, reading, maps)
+        response, filtered, _ = reading
 
         # A near window does not show what else responds in the whole one.
         rival = state.rival
@@ -619,15 +705,26 @@ class Tracker(OldTrackerNames):
             switched=switched, frames=self._verify_frames,
         )  # fmt: skip
 
-        # 6. Progress of the search elsewhere.
+        # 6. Keep the frame, if the target is seen for sure: it shows what else there is. A jump may
+        #    have been wrong.
+        frames, earlier = state.frames + 1, state.earlier
+        last_jump = frames if is_jump(state.box_xywh, box) else state.last_jump
+        doubtful = last_jump is not None and frames - last_jump <= DOUBTFUL_FRAMES
+        doubtful = doubtful or verification is not None or cut_frames > 0
+        sure = status_filter.status == "tracked" and found.filter_peak >= SURE_PEAK
+        if online_filter is not None and self._shared is not None and sure and not doubtful:
+            earlier = keep_frame(earlier, self._shared, box, frames, maps[0].scale)
+
+        # 7. Progress of the search elsewhere.
         grid_index, refine_center = 0, None
         if status_filter.status == "lost" or verification is not None:
-            grid_index, refine_center = self._next_search(response, maps, fine_end, promising)
+            grid_index, refine_center = self._next_search(response, maps, promising)
 
         self._state = replace(
             state, box_xywh=box, status_filter=status_filter, verification=verification,
             similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
-            last_prediction=found, online_filter=online_filter, frames=state.frames + 1,
+            last_prediction=found, online_filter=online_filter, frames=frames, earlier=earlier,
+            last_jump=last_jump,
             cut_frames=cut_frames,
             motion=motion_of_late(state.motion, state.box_xywh, box, config),
             whole_frames=(
@@ -639,15 +736,25 @@ class Tracker(OldTrackerNames):
         return Result(tuple(visible.tolist()), score, status_filter.status)
 
     def _best_prediction(
-        self, reading: Reading, maps: Sequence[CropMap], fine_end: int
-    ) -> tuple[Prediction, bool, tuple[float, float] | None]:
-        """The preferred prediction, whether it is a searched-for target, and where to look again.
+        self, response: Response, reading: Reading, maps: Sequence[CropMap]
+    ) -> Best:
+        """The preferred prediction; `reading` is that of the response.
 
-        The windows around the last box come first, then the fine ones elsewhere up to `fine_end`,
-        then the coarse ones.
+        The windows around the last box come first, then the fine ones elsewhere, then the coarse
+        ones.
         """
+        known = self._found
+        if known is None or known[0] is not self._state or known[1] is not response:
+            found = self._find(reading, maps)
+            self._found = self._require_state(), response, found
+            return found
+        return known[2]
+
+    def _find(self, reading: Reading, maps: Sequence[CropMap]) -> Best:
+        """`_best_prediction` of a response that was not asked for it before."""
         state, local = self._require_state(), self._local_count
         response, filtered, cells = reading
+        fine_end = self._fine_end(maps)
 
         # 1. Decode the windows around the last box.
         here = filtered[0] if filtered else None
@@ -656,29 +763,32 @@ class Tracker(OldTrackerNames):
             here, cells,
         )  # fmt: skip
         if fine_end == local:
-            return found, False, None
+            return Best(found)
 
         # 2. Decode the fine windows elsewhere, and decide between here and there.
         elsewhere = slice(local, fine_end)
         remote = self._decode_elsewhere(response[elsewhere], maps[elsewhere], filtered[elsewhere])
         if self._is_searching(state):
             switched, promising = self._compare_places(found, remote, maps[0])
-            return remote if switched else found, switched, promising
+            return Best(remote if switched else found, switched, promising)
         # The second look.
-        return self._better_look(found, remote, windows=fine_end - local), False, None
+        return Best(self._better_look(found, remote, windows=fine_end - local))
+
+    def _fine_end(self, maps: Sequence[CropMap]) -> int:
+        """Number of windows around the last box and fine ones elsewhere; coarse ones follow."""
+        return self._local_count + count_fine(maps[0], maps[self._local_count :])
 
     def _next_search(
         self,
         response: Response,
         maps: Sequence[CropMap],
-        fine_end: int,
         promising: tuple[float, float] | None,
     ) -> tuple[int, tuple[float, float] | None]:
         """How far the search grid is, and where the next frame gets a fine window first.
 
-        That is the best cell of the coarse windows, those from `fine_end` on, or else `promising`.
+        That is the best cell of the coarse windows, or else `promising`.
         """
-        state, local = self._require_state(), self._local_count
+        state, local, fine_end = self._require_state(), self._local_count, self._fine_end(maps)
         grid_index, refine_center = state.grid_index, state.refine_center_xy
         if not self._is_searching(state) or len(maps) == local:
             return grid_index, refine_center
@@ -749,14 +859,15 @@ class Tracker(OldTrackerNames):
 
     def _is_doubted(self, found: Prediction) -> bool:
         """Whether there was a cut, and a prediction looks otherwise than the target before it."""
-        state, frame = self._require_state(), self._doubted_frame
+        state, shared = self._require_state(), self._shared
         if not state.cut_frames:
             return False
         if found.similarity < SIMILARITY_AFTER_CUT * state.similarity:
             return True
-        if frame is None or state.colors is None or not np.isfinite(found.box_xywh).all():
+        if shared is None or state.colors is None or not np.isfinite(found.box_xywh).all():
             return False
-        return color_likeness(state.colors, color_histogram(frame, found.box_xywh)) < SAME_COLORS
+        colors = color_histogram(shared.frame, found.box_xywh)
+        return color_likeness(state.colors, colors) < SAME_COLORS
 
     def _score_after_cut(self, score: float, doubted: bool) -> tuple[float, int]:
         """Score of a frame while a cut is doubted, and the frames left in which it is."""
@@ -960,4 +1071,4 @@ def rescale_state(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
         )
     ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
     box = state.box_xywh * np.tile(ratio, 2)
-    return replace(state, box_xywh=box, frame_wh=frame_wh, refine_center_xy=None)
+    return replace(state, box_xywh=box, frame_wh=frame_wh, refine_center_xy=None, earlier=())

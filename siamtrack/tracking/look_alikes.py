@@ -1,0 +1,199 @@
+"""Look-alikes: what was elsewhere while the target was here is not the target.
+
+A target that is hidden or blurred responds less than a look-alike near by, and the box would jump
+there. But the look-alike has been there before: in an earlier frame, in which the target was seen
+for sure, it responds in its place, away from the target. So the place to which a box would jump is
+looked at in earlier frames first. A target that did go there is not found there in them.
+
+Following the distractors of every frame does the same at a higher price (KeepTrack, Mayer et al.
+2021, section 3). Here nothing is computed until a box would jump.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from siamtrack.crops import crop_square
+from siamtrack.engines.base import Response
+from siamtrack.geometry import CropMap
+from siamtrack.models.config import NetworkConfig
+from siamtrack.tracking.cuts import thumbnail
+from siamtrack.tracking.decode import cell_centers
+from siamtrack.types import Float32Array, FloatArray, Image
+
+JUMP = 1.0
+"""Steps of a box from frame to frame beyond this are jumps, in sides of a square of its area.
+Lowering it looks at earlier frames more often."""
+
+SURE_PEAK = 0.5
+"""Lowest response of the online filter in a frame that is kept."""
+
+KEPT_FRAMES = 2
+"""Number of earlier frames that are kept."""
+
+KEPT_EVERY = 5
+"""Frames from one that is kept to the next. Raising it saves time, and a look-alike that moves has
+gone further since."""
+
+LOOK_ALIKE_PEAK = 0.5
+"""Lowest response of a look-alike in an earlier frame, over the response in its place now. Lowering
+it refuses more jumps, right ones too."""
+
+NEARER = 0.5
+"""A look-alike is nearer to its place of now than this share of the jump: it has moved less than
+the target would have. Raising it refuses more jumps, right ones too."""
+
+DOUBTFUL_FRAMES = 20
+"""Frames after a jump in which no frame is kept, so that a box that went to a look-alike may come
+back. Lowering it trusts jumps sooner."""
+
+MOST_LOOK_ALIKES = 3
+"""Look-alikes that are excluded in a frame at most."""
+
+_OWN_PLACE = 0.75  # of the target's sides, around its center: where it responds itself
+
+
+class SharedFrame:
+    """What all trackers of a frame need of it, made once and when it is asked for."""
+
+    def __init__(self, frame: Image) -> None:
+        """Share a uint8 (H, W, 3) BGR frame, which must not change before the next one."""
+        self.frame = frame
+        self._copies: dict[int, Image] = {}
+
+    @cached_property
+    def thumbnail(self) -> Float32Array:
+        """See `cuts.thumbnail`."""
+        return thumbnail(self.frame)
+
+    def copy(self, step: int) -> Image:
+        """A copy reduced by a whole number; a remainder at the right and bottom is left out."""
+        if step not in self._copies:
+            wh = self.frame.shape[1] // step, self.frame.shape[0] // step
+            whole = self.frame[: wh[1] * step, : wh[0] * step]
+            small = whole.copy() if step == 1 else cv2.resize(whole, wh)
+            self._copies[step] = small  # type: ignore[assignment]
+        return self._copies[step]
+
+
+class EarlierFrame(NamedTuple):
+    """A frame in which the target was seen for sure."""
+
+    picture: Image  # its copy, reduced by `step`
+    step: int
+    box_xywh: FloatArray  # (4,) the target, px of the frame
+    number: int  # frames since the first one
+
+
+def is_jump(last_xywh: FloatArray, now_xywh: FloatArray) -> bool:
+    """Whether a box jumps from one frame to the next; False if one is not finite.
+
+    Example:
+        >>> last = np.array([10.0, 10, 20, 20])
+        >>> is_jump(last, last + [15, 0, 0, 0]), is_jump(last, last + [15, 15, 0, 0])
+        (False, True)
+    """
+    x, y, w, h = last_xywh.tolist()
+    now_x, now_y, now_w, now_h = now_xywh.tolist()
+    step = math.hypot(now_x + now_w / 2 - x - w / 2, now_y + now_h / 2 - y - h / 2)
+    return step > JUMP * math.sqrt(w * h)
+
+
+def keep_frame(
+    earlier: tuple[EarlierFrame, ...],
+    shared: SharedFrame,
+    box_xywh: FloatArray,
+    number: int,
+    crop_scale: float,
+) -> tuple[EarlierFrame, ...]:
+    """The earlier frames, newest first, with one more if it is time for it.
+
+    `number` counts the frames since the first one. `crop_scale` is that of the search crop, in
+    frame px: the picture needs no smaller pixels.
+    """
+    if earlier and number - earlier[0].number < KEPT_EVERY:
+        return earlier
+    step = int(min(max(crop_scale, 1.0), *shared.frame.shape[:2]))
+    return (EarlierFrame(shared.copy(step), step, box_xywh, number), *earlier)[:KEPT_FRAMES]
+
+
+def crop_earlier(
+    frame: EarlierFrame,
+    center_xy: FloatArray,
+    side_px: float,
+    size_px: int,
+    fill_bgr: tuple[float, float, float],
+) -> tuple[Image, CropMap]:
+    """`crop_square` of an earlier frame, in px of that frame."""
+    step = frame.step
+    crop, crop_map = crop_square(
+        frame.picture, center_xy / step, side_px / step, size_px, fill_bgr=fill_bgr
+    )
+    x, y = crop_map.origin_xy
+    return crop, CropMap((x * step, y * step), crop_map.scale * step, size_px)
+
+
+def shows_look_alike(
+    response: Float32Array,
+    crop_map: CropMap,
+    earlier: EarlierFrame,
+    place_xy: FloatArray,
+    jump_px: float,
+    peak: float,
+    config: NetworkConfig,
+) -> bool:
+    """Whether what a box would jump to was there in an earlier frame, away from the target.
+
+    Args:
+        response: (R, R) of the online filter, in a window of the earlier frame around the place.
+        crop_map: of this window.
+        earlier: the frame.
+        place_xy: (2,) center of the box after the jump, frame px.
+        jump_px: its distance from the center of the last box.
+        peak: response of the online filter there now.
+        config: of the network.
+    """
+    # 1. Peaks that are high enough: no neighbor responds more.
+    cells = len(response)
+    padded = np.pad(response, 1, constant_values=-np.inf)
+    around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).max(axis=(2, 3))
+    is_peak = (response >= around) & (response >= LOOK_ALIKE_PEAK * peak)
+
+    # 2. Their places.
+    centers = cell_centers(cells, config.total_stride, crop_map.size_px)
+    rows, columns = np.nonzero(is_peak)
+    points = np.stack([centers[columns], centers[rows]], axis=-1)
+    places = points * crop_map.scale + np.array(crop_map.origin_xy)  # (N, 2)
+
+    # 3. Those that are not the target's own, and nearer than the target would have come from.
+    own = earlier.box_xywh[:2] + earlier.box_xywh[2:] / 2
+    reach = _OWN_PLACE * earlier.box_xywh[2:] + config.total_stride * crop_map.scale / 2
+    others = places[(np.abs(places - own) >= reach).any(axis=1)]
+    return bool((np.hypot(*(others - place_xy).T) < NEARER * jump_px).any())
+
+
+def exclude_place(
+    response: Response,
+    maps: Sequence[CropMap],
+    place_xy: FloatArray,
+    jump_px: float,
+    config: NetworkConfig,
+) -> Response:
+    """The response without the cells that are nearer to a look-alike than to the last box.
+
+    The arguments are those of `shows_look_alike`, `maps` are those of the response's windows.
+    """
+    logits = response.score_logits.copy()
+    for one, crop_map in zip(logits, maps, strict=True):
+        centers = cell_centers(len(one), config.total_stride, crop_map.size_px) * crop_map.scale
+        x, y = crop_map.origin_xy
+        distance = np.hypot(centers + x - place_xy[0], centers[:, None] + y - place_xy[1])
+        one[distance < max(jump_px / 2, config.total_stride * crop_map.scale)] = -np.inf
+    return replace(response, score_logits=logits)
