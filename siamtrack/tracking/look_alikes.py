@@ -28,7 +28,7 @@ from siamtrack.tracking.cuts import thumbnail
 from siamtrack.tracking.decode import cell_centers
 from siamtrack.types import Float32Array, FloatArray, Image
 
-JUMP = 1.0
+JUMP = 0.7
 """Steps of a box from frame to frame beyond this are jumps, in sides of a square of its area.
 Lowering it looks at earlier frames more often."""
 
