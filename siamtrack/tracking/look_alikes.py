@@ -46,6 +46,9 @@ LOOK_ALIKE_PEAK = 0.5
 """Lowest response of a look-alike in an earlier frame, over the response in its place now. Lowering
 it refuses more jumps, right ones too."""
 
+NOISE = 0.2
+"""Responses below tell nothing, neither of the place now nor of one in an earlier frame."""
+
 NEARER = 0.5
 """A look-alike is nearer to its place of now than this share of the jump: it has moved less than
 the target would have. Raising it refuses more jumps, right ones too."""
@@ -164,7 +167,7 @@ def shows_look_alike(
     cells = len(response)
     padded = np.pad(response, 1, constant_values=-np.inf)
     around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).max(axis=(2, 3))
-    is_peak = (response >= around) & (response >= LOOK_ALIKE_PEAK * peak)
+    is_peak = (response >= around) & (response >= max(LOOK_ALIKE_PEAK * peak, NOISE))
 
     # 2. Their places.
     centers = cell_centers(cells, config.total_stride, crop_map.size_px)

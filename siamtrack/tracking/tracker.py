@@ -61,6 +61,7 @@ from siamtrack.tracking.decode import (
 from siamtrack.tracking.look_alikes import (
     DOUBTFUL_FRAMES,
     MOST_LOOK_ALIKES,
+    NOISE,
     SURE_PEAK,
     EarlierFrame,
     SharedFrame,
@@ -583,7 +584,7 @@ class Tracker(OldTrackerNames):
         if reading is None or not reading.filtered:
             return [], []
         found = self._best_prediction(response, reading, maps).found
-        if not is_jump(state.box_xywh, found.box_xywh):
+        if found.filter_peak < NOISE or not is_jump(state.box_xywh, found.box_xywh):
             return [], []
         if self._is_doubted(found) or self._is_held(found):  # the box stays
             return [], []
