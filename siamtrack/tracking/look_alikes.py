@@ -25,7 +25,7 @@ from siamtrack.engines.base import Response
 from siamtrack.geometry import CropMap
 from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.cuts import thumbnail
-from siamtrack.tracking.decode import cell_centers
+from siamtrack.tracking.decode import cell_centers, decode_ltrb
 from siamtrack.types import Float32Array, FloatArray, Image
 
 JUMP = 0.7
@@ -189,14 +189,22 @@ def exclude_place(
     jump_px: float,
     config: NetworkConfig,
 ) -> Response:
-    """The response without the cells that are nearer to a look-alike than to the last box.
+    """The response without the cells at a look-alike, and those whose boxes are there.
 
-    The arguments are those of `shows_look_alike`, `maps` are those of the response's windows.
+    That is within half of the jump. The arguments are those of `shows_look_alike`, `maps` are those
+    of the response's windows.
     """
-    logits = response.score_logits.copy()
-    for one, crop_map in zip(logits, maps, strict=True):
-        centers = cell_centers(len(one), config.total_stride, crop_map.size_px) * crop_map.scale
+    logits, stride_px = response.score_logits.copy(), config.total_stride
+    for k, crop_map in enumerate(maps):
+        radius_px = max(jump_px / 2, stride_px * crop_map.scale)
+        centers = cell_centers(logits.shape[-1], stride_px, crop_map.size_px) * crop_map.scale
         x, y = crop_map.origin_xy
-        distance = np.hypot(centers + x - place_xy[0], centers[:, None] + y - place_xy[1])
-        one[distance < max(jump_px / 2, config.total_stride * crop_map.scale)] = -np.inf
+        at_cell = np.hypot(centers + x - place_xy[0], centers[:, None] + y - place_xy[1])
+        excluded = at_cell < radius_px  # (R, R)
+        if response.ltrb_px is not None:
+            boxes = decode_ltrb(response.ltrb_px[k], stride_px, crop_map)  # (R, R, 4)
+            offset = boxes[..., :2] + boxes[..., 2:] / 2 - place_xy
+            at_box = excluded | (np.hypot(*np.moveaxis(offset, -1, 0)) < radius_px)
+            excluded = excluded if at_box.all() else at_box  # something is left to be taken
+        logits[k][excluded] = -np.inf
     return replace(response, score_logits=logits)

@@ -881,14 +881,20 @@ class Tracker(OldTrackerNames):
         return min(score, math.nextafter(limit, 0.0)), frames
 
     def _is_held(self, found: Prediction) -> bool:
-        """Whether no prediction is taken: the target is lost, or leaves, and not clearly seen."""
+        """Whether no prediction is taken: it is not good enough for what the target is doing.
+
+        That is to be lost, to leave, or to jump.
+        """
         state, options = self._require_state(), self._box_head
         if options is None:
             return False
         if state.status_filter.status == "lost":
             return not accept_redetection(found, state.similarity, options)
-        leaves = state.online_filter is not None and _is_leaving(state)
-        return leaves and found.filter_peak < options.look_around_below
+        if state.online_filter is None:
+            return False
+        if found.filter_peak < NOISE and is_jump(state.box_xywh, found.box_xywh):
+            return True
+        return found.filter_peak < options.look_around_below and _is_leaving(state)
 
     def _goes_along(self, found: Prediction) -> bool:
         """Whether the box of a lost target goes to a prediction that is not taken for the target.
