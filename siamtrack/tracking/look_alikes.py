@@ -186,25 +186,25 @@ def exclude_place(
     response: Response,
     maps: Sequence[CropMap],
     place_xy: FloatArray,
-    jump_px: float,
+    radius_px: float,
     config: NetworkConfig,
 ) -> Response:
     """The response without the cells at a look-alike, and those whose boxes are there.
 
-    That is within half of the jump. The arguments are those of `shows_look_alike`, `maps` are those
-    of the response's windows.
+    `maps` are those of the response's windows. Cells within `radius_px` (of the frame) of the place
+    are excluded, and within one cell at least.
     """
     logits, stride_px = response.score_logits.copy(), config.total_stride
     for k, crop_map in enumerate(maps):
-        radius_px = max(jump_px / 2, stride_px * crop_map.scale)
+        reach_px = max(radius_px, stride_px * crop_map.scale)
         centers = cell_centers(logits.shape[-1], stride_px, crop_map.size_px) * crop_map.scale
         x, y = crop_map.origin_xy
         at_cell = np.hypot(centers + x - place_xy[0], centers[:, None] + y - place_xy[1])
-        excluded = at_cell < radius_px  # (R, R)
+        excluded = at_cell < reach_px  # (R, R)
         if response.ltrb_px is not None:
             boxes = decode_ltrb(response.ltrb_px[k], stride_px, crop_map)  # (R, R, 4)
             offset = boxes[..., :2] + boxes[..., 2:] / 2 - place_xy
-            at_box = excluded | (np.hypot(*np.moveaxis(offset, -1, 0)) < radius_px)
+            at_box = excluded | (np.hypot(*np.moveaxis(offset, -1, 0)) < reach_px)
             excluded = excluded if at_box.all() else at_box  # something is left to be taken
         logits[k][excluded] = -np.inf
     return replace(response, score_logits=logits)

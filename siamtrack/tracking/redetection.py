@@ -127,10 +127,10 @@ def grid_centers(
 def best_coarse_center(
     response: Response, maps: Sequence[CropMap], config: NetworkConfig
 ) -> tuple[float, float] | None:
-    """Frame coordinates of the best cell of all coarse windows; None without windows."""
-    if not maps:
-        return None
+    """Frame coordinates of the best cell of all coarse windows; None if no cell is left."""
     logits = response.score_logits  # (B, R, R)
+    if not np.any(logits > -np.inf):
+        return None
     best, row, column = np.unravel_index(int(logits.argmax()), logits.shape)
     centers = cell_centers(logits.shape[-1], config.total_stride, maps[int(best)].size_px)
     centers = centers.astype(np.float32)

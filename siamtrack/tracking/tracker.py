@@ -170,6 +170,7 @@ class TrackState:
     frames: int = 0  # since the first one
     earlier: tuple[EarlierFrame, ...] = ()  # in which the target was seen for sure, newest first
     last_jump: int | None = None  # number of the frame in which the box jumped
+    refused: tuple[tuple[FloatArray, float], ...] = ()  # places of look-alikes, and radii, px
     thumbnail: Float32Array | None = None  # of the last frame, to notice cuts
     cut_frames: int = 0  # frames left in which a cut is doubted
     lost_frames: int = 0  # since the status became lost
@@ -280,7 +281,7 @@ class Tracker(OldTrackerNames):
         self._state = replace(
             state, box_xywh=target, status_filter=StatusFilter(),
             whole_frames=WHOLE_FRAMES, cut_frames=0, lost_frames=0, is_guess=False, earlier=(),
-            verification=None, grid_index=0, refine_center_xy=None,
+            refused=(), verification=None, grid_index=0, refine_center_xy=None,
         )  # fmt: skip
 
     @property
@@ -616,7 +617,10 @@ class Tracker(OldTrackerNames):
         filtered = respond_each([online_filter] * len(earlier_maps), seen.features)
         for one, crop_map, frame in zip(filtered, earlier_maps, state.earlier, strict=True):
             if shows_look_alike(one.mixed, crop_map, frame, place, jump_px, peak, config):
-                return exclude_place(response, maps, place, jump_px, config)
+                radius_px = min(jump_px / 2, math.sqrt(state.box_xywh[2:].prod()))
+                refused = (place, radius_px), *state.refused
+                self._state = replace(state, refused=refused[:MOST_LOOK_ALIKES])
+                return exclude_place(response, maps, place, radius_px, config)
         return response
 
     def unread(self, response: Response, maps: Sequence[CropMap]) -> Unread:
@@ -725,7 +729,7 @@ class Tracker(OldTrackerNames):
             state, box_xywh=box, status_filter=status_filter, verification=verification,
             similarity=similarity, grid_index=grid_index, refine_center_xy=refine_center,
             last_prediction=found, online_filter=online_filter, frames=frames, earlier=earlier,
-            last_jump=last_jump,
+            last_jump=last_jump, refused=state.refused if status_filter.status == "lost" else (),
             cut_frames=cut_frames,
             motion=motion_of_late(state.motion, state.box_xywh, box, config),
             whole_frames=(
@@ -795,8 +799,11 @@ class Tracker(OldTrackerNames):
             return grid_index, refine_center
         # The fine window at the best coarse cell is not one of the grid.
         grid_index += len(maps) - local - (refine_center is not None)
-        coarse = best_coarse_center(response[fine_end:], maps[fine_end:], self.engine.config)
-        return grid_index, coarse or (promising if refine_center is None else None)
+        coarse, config = response[fine_end:], self.engine.config
+        for place, radius_px in state.refused:
+            coarse = exclude_place(coarse, maps[fine_end:], place, radius_px, config)
+        center = best_coarse_center(coarse, maps[fine_end:], config)
+        return grid_index, center or (promising if refine_center is None else None)
 
     def _skip_broken_frame(self) -> Result:
         """Keep box, filter and similarity after a response that is not finite; the score is 0."""
@@ -1078,4 +1085,6 @@ def rescale_state(state: TrackState, frame_wh: tuple[int, int]) -> TrackState:
         )
     ratio = np.array(frame_wh, dtype=np.float64) / np.array(state.frame_wh)
     box = state.box_xywh * np.tile(ratio, 2)
-    return replace(state, box_xywh=box, frame_wh=frame_wh, refine_center_xy=None, earlier=())
+    return replace(
+        state, box_xywh=box, frame_wh=frame_wh, refine_center_xy=None, earlier=(), refused=()
+    )
