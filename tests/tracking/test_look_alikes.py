@@ -303,7 +303,9 @@ def test_something_is_left_where_all_boxes_are_at_the_look_alike():
 
 def test_a_jump_is_a_step_beyond_seven_tenths_of_the_target():
     last = np.array([100.0, 100, 80, 20])  # a square of its area has sides of 40
-    assert not is_jump(last, last + [27.9, 0, 0, 0]) and is_jump(last, last + [0, 28.1, 0, 0])
+    assert not is_jump(last, last + np.array([27.9, 0, 0, 0])) and is_jump(
+        last, last + np.array([0, 28.1, 0, 0])
+    )
     assert not is_jump(last, np.array([60.0, 90, 160, 40]))  # it grows in its place
     assert not is_jump(last, np.array([np.nan, 0, 10, 10]))
 
