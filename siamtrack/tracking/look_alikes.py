@@ -95,6 +95,14 @@ class EarlierFrame(NamedTuple):
     number: int  # frames since the first one
 
 
+class Refused(NamedTuple):
+    """A place that the box did not jump to, because a look-alike is there."""
+
+    center_xy: FloatArray  # (2,) frame px
+    radius_px: float
+    number: int  # of the frame, counted from the first one
+
+
 def is_jump(last_xywh: FloatArray, now_xywh: FloatArray) -> bool:
     """Whether a box jumps from one frame to the next; False if one is not finite.
 
@@ -183,27 +191,22 @@ def shows_look_alike(
 
 
 def exclude_place(
-    response: Response,
-    maps: Sequence[CropMap],
-    place_xy: FloatArray,
-    radius_px: float,
-    config: NetworkConfig,
+    response: Response, maps: Sequence[CropMap], place: Refused, config: NetworkConfig
 ) -> Response:
-    """The response without the cells at a look-alike, and those whose boxes are there.
+    """The response without the cells at a place, and those whose boxes are there.
 
-    `maps` are those of the response's windows. Cells within `radius_px` (of the frame) of the place
-    are excluded, and within one cell at least.
+    `maps` are those of the response's windows. Next to the place one cell at least is excluded.
     """
     logits, stride_px = response.score_logits.copy(), config.total_stride
     for k, crop_map in enumerate(maps):
-        reach_px = max(radius_px, stride_px * crop_map.scale)
+        reach_px = max(place.radius_px, stride_px * crop_map.scale)
         centers = cell_centers(logits.shape[-1], stride_px, crop_map.size_px) * crop_map.scale
-        x, y = crop_map.origin_xy
-        at_cell = np.hypot(centers + x - place_xy[0], centers[:, None] + y - place_xy[1])
+        x, y = np.array(crop_map.origin_xy) - place.center_xy
+        at_cell = np.hypot(centers + x, centers[:, None] + y)
         excluded = at_cell < reach_px  # (R, R)
         if response.ltrb_px is not None:
             boxes = decode_ltrb(response.ltrb_px[k], stride_px, crop_map)  # (R, R, 4)
-            offset = boxes[..., :2] + boxes[..., 2:] / 2 - place_xy
+            offset = boxes[..., :2] + boxes[..., 2:] / 2 - place.center_xy
             at_box = excluded | (np.hypot(*np.moveaxis(offset, -1, 0)) < reach_px)
             excluded = excluded if at_box.all() else at_box  # something is left to be taken
         logits[k][excluded] = -np.inf

@@ -234,10 +234,9 @@ class MultiTracker:
         trackers = list(self._trackers.values())
 
         # 1. Cut the search windows of every target, lazily: the engine may start on the first.
-        #    A filter learns the other targets from the whole window.
         def jobs() -> Iterator[tuple[Exemplar, Sequence[Image]]]:
             for tracker, others in zip(trackers, _boxes_of_others(trackers), strict=True):
-                near = not tracker.has_in_window(others)
+                near = tracker.may_look_near(others)
                 crops, crop_maps = tracker.crop_search_windows(frame, shared, near=near)
                 maps.append(crop_maps)
                 yield tracker.exemplar, crops

@@ -64,6 +64,7 @@ from siamtrack.tracking.look_alikes import (
     NOISE,
     SURE_PEAK,
     EarlierFrame,
+    Refused,
     SharedFrame,
     crop_earlier,
     exclude_place,
@@ -170,7 +171,7 @@ class TrackState:
     frames: int = 0  # since the first one
     earlier: tuple[EarlierFrame, ...] = ()  # in which the target was seen for sure, newest first
     last_jump: int | None = None  # number of the frame in which the box jumped
-    refused: tuple[tuple[FloatArray, float], ...] = ()  # places of look-alikes, and radii, px
+    refused: tuple[Refused, ...] = ()  # places of look-alikes, newest first
     thumbnail: Float32Array | None = None  # of the last frame, to notice cuts
     cut_frames: int = 0  # frames left in which a cut is doubted
     lost_frames: int = 0  # since the status became lost
@@ -477,11 +478,21 @@ class Tracker(OldTrackerNames):
             and not _is_leaving(state)
         )
 
-    def has_in_window(self, boxes_xywh: FloatArray) -> bool:
-        """Whether the center of one of (N, 4) boxes, frame px, lies in the next search window."""
-        ((center, side), *_) = self._local_windows(self._require_state())
-        away = np.abs(boxes_xywh[:, :2] + boxes_xywh[:, 2:] / 2 - center)  # (N, 2)
-        return bool((away < side / 2).all(axis=1).any())
+    def may_look_near(self, others_xywh: FloatArray) -> bool:
+        """Whether the near window may do, with N other targets at (N, 4) boxes, frame px.
+
+        It does not where it would show a part of one. The filter learns those that only the whole
+        window shows when its update is due.
+        """
+        state, config = self._require_state(), self.engine.config
+        ((center, side), *_) = self._local_windows(state)
+        half = others_xywh[:, 2:] / 2
+        away = np.abs(others_xywh[:, :2] + half - center)  # (N, 2)
+        near_side = side * config.near_size_px / config.search_size_px
+        if (away < half + near_side / 2).all(axis=1).any():
+            return False
+        is_due = (state.frames + 1) % UPDATE_INTERVAL == 0
+        return not (is_due and (away < side / 2).all(axis=1).any())
 
     def crop_whole_window(
         self, frame: Image, response: Response, maps: Sequence[CropMap]
@@ -618,9 +629,10 @@ class Tracker(OldTrackerNames):
         for one, crop_map, frame in zip(filtered, earlier_maps, state.earlier, strict=True):
             if shows_look_alike(one.mixed, crop_map, frame, place, jump_px, peak, config):
                 radius_px = min(jump_px / 2, math.sqrt(state.box_xywh[2:].prod()))
-                refused = (place, radius_px), *state.refused
-                self._state = replace(state, refused=refused[:MOST_LOOK_ALIKES])
-                return exclude_place(response, maps, place, radius_px, config)
+                refused = Refused(place, radius_px, state.frames + 1)
+                kept = (refused, *state.refused)[:MOST_LOOK_ALIKES]
+                self._state = replace(state, refused=kept)
+                return exclude_place(response, maps, refused, config)
         return response
 
     def unread(self, response: Response, maps: Sequence[CropMap]) -> Unread:
@@ -800,8 +812,8 @@ class Tracker(OldTrackerNames):
         # The fine window at the best coarse cell is not one of the grid.
         grid_index += len(maps) - local - (refine_center is not None)
         coarse, config = response[fine_end:], self.engine.config
-        for place, radius_px in state.refused:
-            coarse = exclude_place(coarse, maps[fine_end:], place, radius_px, config)
+        for place in state.refused:
+            coarse = exclude_place(coarse, maps[fine_end:], place, config)
         center = best_coarse_center(coarse, maps[fine_end:], config)
         return grid_index, center or (promising if refine_center is None else None)
 
@@ -890,7 +902,7 @@ class Tracker(OldTrackerNames):
     def _is_held(self, found: Prediction) -> bool:
         """Whether no prediction is taken: it is not good enough for what the target is doing.
 
-        That is to be lost, to leave, or to jump.
+        That is to be lost, to leave, or to jump where another jump was refused.
         """
         state, options = self._require_state(), self._box_head
         if options is None:
@@ -899,7 +911,8 @@ class Tracker(OldTrackerNames):
             return not accept_redetection(found, state.similarity, options)
         if state.online_filter is None:
             return False
-        if found.filter_peak < NOISE and is_jump(state.box_xywh, found.box_xywh):
+        was_refused = any(place.number > state.frames for place in state.refused)
+        if was_refused and found.filter_peak < NOISE and is_jump(state.box_xywh, found.box_xywh):
             return True
         return found.filter_peak < options.look_around_below and _is_leaving(state)
 
