@@ -552,22 +552,22 @@ def test_distant_targets_get_near_windows_in_one_batch_as_each_would_alone():
         assert engine.looked == [(2, WHOLE if k in (1, 6, 12) else NEAR)]
 
 
-def test_targets_near_each_other_get_whole_windows():
-    """Each learns to tell the other apart. 80 px are in the whole window and not in the near one.
+def test_targets_that_touch_each_others_near_windows_get_whole_ones():
+    """60 px apart, the other one's box begins 40 px away; the near window reaches 50.
 
     As soon as they are far from each other, they get near ones.
     """
     engine = Notes()
-    many, alone = two(engine, ((200, 200), (280, 200)), whole_window_every=100)
+    many, alone = two(engine, ((200, 200), (260, 200)), whole_window_every=100)
     for _ in range(8):
-        frame = scene((GREEN, 200, 200), (RED, 280, 200), size=SIZE)
+        frame = scene((GREEN, 200, 200), (RED, 260, 200), size=SIZE)
         engine.looked.clear()
         many.update(frame)
         for tracker in alone:
             tracker.update(frame)
         assert engine.looked == [(2, WHOLE)]
     assert all(tracker.engine.looked[-1] == (1, NEAR) for tracker in alone)
-    for x in range(283, 320, 3):
+    for x in range(263, 320, 3):
         engine.looked.clear()
         results = many.update(scene((GREEN, 200, 200), (RED, x, 200), size=SIZE))
     assert engine.looked == [(2, NEAR)]
@@ -575,16 +575,32 @@ def test_targets_near_each_other_get_whole_windows():
     assert iou(results[1].box, box_at(x, 200)) > 0.9
 
 
+def test_targets_in_each_others_whole_windows_get_one_when_the_filter_learns():
+    """80 px apart they are not in the near windows. Each learns to tell the other apart."""
+    engine = Notes()
+    many, _ = two(engine, ((200, 200), (280, 200)), whole_window_every=100)
+    frame = scene((GREEN, 200, 200), (RED, 280, 200), size=SIZE)
+    many.update(frame)
+    for _ in range(12):
+        state = many.state.trackers[0]
+        engine.looked.clear()
+        many.update(frame)
+        due = (state.frames + 1) % UPDATE_INTERVAL == 0
+        assert engine.looked == [(2, WHOLE if due else NEAR)]
+        learned = many.state.trackers[0].online_filter is not state.online_filter
+        assert learned == due
+
+
 def test_one_target_without_a_neighbor_between_two_that_are_near_each_other():
     engine = Notes()
     many, _ = two(engine, ((200, 120), SECOND), whole_window_every=100)
-    frame = scene((GREEN, 200, 120), (RED, *SECOND), (BLUE, 280, 120), size=SIZE)
-    many.add(frame, box_at(280, 120))
+    frame = scene((GREEN, 200, 120), (RED, *SECOND), (BLUE, 260, 120), size=SIZE)
+    many.add(frame, box_at(260, 120))
     many.update(frame)
     engine.looked.clear()
     results = many.update(frame)
     assert sorted(engine.looked) == [(1, NEAR), (2, WHOLE)]
-    for result, at in zip(results.values(), ((200, 120), SECOND, (280, 120)), strict=True):
+    for result, at in zip(results.values(), ((200, 120), SECOND, (260, 120)), strict=True):
         assert iou(result.box, box_at(*at)) > 0.9
 
 
@@ -644,21 +660,25 @@ def test_a_state_of_many_from_between_near_windows_goes_on_with_the_same_boxes()
 
 
 @pytest.mark.parametrize(
-    ("box", "inside"),
+    ("box", "near", "near_when_due"),
     [
-        ((240, 240), True),
-        ((240 + 85, 240 - 85), True),  # 90 px are the end of the window
-        ((240 - 85, 240 + 85), True),
-        ((240 + 95, 240), False),
-        ((240, 240 - 95), False),
+        ((240, 240), False, False),
+        ((240 + 69, 240 - 69), False, False),  # 50 px are the end of the near window, 20 of the box
+        ((240 + 71, 240), True, False),
+        ((240 + 89, 240 - 89), True, False),  # 90 px are the end of the whole one
+        ((240 - 89, 240 + 89), True, False),
+        ((240 + 91, 240), True, True),
+        ((240, 240 - 91), True, True),
     ],
 )
-def test_a_box_is_in_the_window_whose_center_is(box, inside):
+def test_others_allow_a_near_window_by_their_places(box, near, near_when_due):
     tracker = started(box_correction=0.0)
     far = box_at(20, 20)
-    assert tracker.has_in_window(np.array([box_at(*box)])) is inside
-    assert tracker.has_in_window(np.array([far, box_at(*box)])) is inside
-    assert tracker.has_in_window(np.zeros((0, 4))) is False
+    for frames, expected in ((0, near), (UPDATE_INTERVAL - 1, near_when_due)):
+        tracker.set_state(replace(tracker.state, frames=frames))
+        assert tracker.may_look_near(np.array([box_at(*box)])) is expected
+        assert tracker.may_look_near(np.array([far, box_at(*box)])) is expected
+        assert tracker.may_look_near(np.zeros((0, 4))) is True
 
 
 # --- With the bundled weights ---------------------------------------------------------------------
