@@ -40,7 +40,7 @@ from siamtrack.utils.files import sha256
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
-TRACKING_REVISION = 7
+TRACKING_REVISION = 8
 """Revision of how weights, options and frames become boxes; part of every result key of ours.
 
 Raise it whenever the same weights, options, engine and frames give other boxes than before: a

@@ -53,6 +53,10 @@ NEARER = 0.5
 """A look-alike is nearer to its place of now than this share of the jump: it has moved less than
 the target would have. Raising it refuses more jumps, right ones too."""
 
+LOOK_ALIKE_STEP = 1.5
+"""How far a look-alike may have moved since, in sides of a square of the target's area. Raising it
+refuses more jumps over long ways."""
+
 DOUBTFUL_FRAMES = 20
 """Frames after a jump in which no frame is kept, so that a box that went to a look-alike may come
 back. Lowering it trusts jumps sooner."""
@@ -156,7 +160,7 @@ def shows_look_alike(
     crop_map: CropMap,
     earlier: EarlierFrame,
     place_xy: FloatArray,
-    jump_px: float,
+    radius_px: float,
     peak: float,
     config: NetworkConfig,
 ) -> bool:
@@ -167,7 +171,7 @@ def shows_look_alike(
         crop_map: of this window.
         earlier: the frame.
         place_xy: (2,) center of the box after the jump, frame px.
-        jump_px: its distance from the center of the last box.
+        radius_px: how far a look-alike may have moved since.
         peak: response of the online filter there now.
         config: of the network.
     """
@@ -183,11 +187,11 @@ def shows_look_alike(
     points = np.stack([centers[columns], centers[rows]], axis=-1)
     places = points * crop_map.scale + np.array(crop_map.origin_xy)  # (N, 2)
 
-    # 3. Those that are not the target's own, and nearer than the target would have come from.
+    # 3. Those that are near, and not the target's own.
     own = earlier.box_xywh[:2] + earlier.box_xywh[2:] / 2
     reach = _OWN_PLACE * earlier.box_xywh[2:] + config.total_stride * crop_map.scale / 2
     others = places[(np.abs(places - own) >= reach).any(axis=1)]
-    return bool((np.hypot(*(others - place_xy).T) < NEARER * jump_px).any())
+    return bool((np.hypot(*(others - place_xy).T) < radius_px).any())
 
 
 def exclude_place(

@@ -60,7 +60,9 @@ from siamtrack.tracking.decode import (
 )
 from siamtrack.tracking.look_alikes import (
     DOUBTFUL_FRAMES,
+    LOOK_ALIKE_STEP,
     MOST_LOOK_ALIKES,
+    NEARER,
     NOISE,
     SURE_PEAK,
     EarlierFrame,
@@ -625,11 +627,12 @@ class Tracker(OldTrackerNames):
         found = self._best_prediction(response, reading, maps).found
         place, peak = _center(found.box_xywh), found.filter_peak
         jump_px = float(np.hypot(*(place - _center(state.box_xywh))))
+        size_px = math.sqrt(state.box_xywh[2:].prod())
+        radius_px = min(NEARER * jump_px, LOOK_ALIKE_STEP * size_px)
         filtered = respond_each([online_filter] * len(earlier_maps), seen.features)
         for one, crop_map, frame in zip(filtered, earlier_maps, state.earlier, strict=True):
-            if shows_look_alike(one.mixed, crop_map, frame, place, jump_px, peak, config):
-                radius_px = min(jump_px / 2, math.sqrt(state.box_xywh[2:].prod()))
-                refused = Refused(place, radius_px, state.frames + 1)
+            if shows_look_alike(one.mixed, crop_map, frame, place, radius_px, peak, config):
+                refused = Refused(place, min(jump_px / 2, size_px), state.frames + 1)
                 kept = (refused, *state.refused)[:MOST_LOOK_ALIKES]
                 self._state = replace(state, refused=kept)
                 return exclude_place(response, maps, refused, config)
