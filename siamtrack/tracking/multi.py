@@ -261,19 +261,7 @@ class MultiTracker:
                 maps[k] += more[k][1]
 
         # 4. Exclude the places of look-alikes to which a box would jump.
-        jumping = list(range(len(trackers)))
-        for _ in range(MOST_LOOK_ALIKES):
-            earlier = [
-                t.crop_earlier_frames(responses[k], maps[k]) if k in jumping else ([], [])
-                for k, t in enumerate(trackers)
-            ]
-            before, jumping = list(responses), []
-            for k, seen in _track_crops(engine, trackers, earlier):
-                responses[k] = trackers[k].without_look_alike(
-                    responses[k], maps[k], seen, earlier[k][1]
-                )
-                if responses[k] is not before[k]:
-                    jumping.append(k)
+        _exclude_look_alikes(engine, trackers, responses, maps)
 
         # 5. Update every tracker by itself; its filter learns to reject the others' last boxes.
         others = _boxes_of_others(trackers)
@@ -643,6 +631,27 @@ def _track_crops(
     if chosen:
         jobs = [(trackers[k].exemplar, cut[k][0]) for k in chosen]
         yield from zip(chosen, track_each(engine, jobs), strict=True)
+
+
+def _exclude_look_alikes(
+    engine: Engine,
+    trackers: Sequence[Tracker],
+    responses: list[Response],
+    maps: Sequence[Sequence[CropMap]],
+) -> None:
+    """Replace the responses in which a box would jump to a look-alike, see `Tracker.search`."""
+    jumping = list(range(len(trackers)))
+    for _ in range(MOST_LOOK_ALIKES):
+        earlier = [
+            tracker.crop_earlier_frames(responses[k], maps[k]) if k in jumping else ([], [])
+            for k, tracker in enumerate(trackers)
+        ]
+        jumping = []
+        for k, seen in _track_crops(engine, trackers, earlier):
+            cleared = trackers[k].without_look_alike(responses[k], maps[k], seen, earlier[k][1])
+            if cleared is not responses[k]:
+                responses[k] = cleared
+                jumping.append(k)
 
 
 def _state_of(tracker: Tracker) -> TrackState:
