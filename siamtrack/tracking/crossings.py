@@ -164,8 +164,12 @@ def exchange_boxes(
         replace(
             theirs, exemplar=own.exemplar, fill_bgr=own.fill_bgr, similarity=own.similarity,
             box_correction=own.box_correction, online_filter=own.online_filter,
-            whole_frames=WHOLE_FRAMES, earlier=own.earlier,
+            whole_frames=WHOLE_FRAMES,
+            earlier=tuple(  # counted as the frames of the box
+                one._replace(number=one.number + theirs.frames - now.frames)
+                for one in own.earlier
+            ),
         )
-        for theirs, own in zip(reversed(states), before, strict=True)
+        for theirs, now, own in zip(reversed(states), states, before, strict=True)
     )  # fmt: skip
     return first, second

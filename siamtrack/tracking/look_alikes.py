@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -54,16 +54,20 @@ NEARER = 0.5
 the target would have. Raising it refuses more jumps, right ones too."""
 
 LOOK_ALIKE_STEP = 1.5
-"""How far a look-alike may have moved since, in sides of a square of the target's area. Raising it
-refuses more jumps over long ways."""
+"""The same limit for long jumps, in sides of a square of the target's area."""
 
 DOUBTFUL_FRAMES = 20
 """Frames after a jump in which no frame is kept, so that a box that went to a look-alike may come
 back. Lowering it trusts jumps sooner."""
 
-MOST_LOOK_ALIKES = 3
-"""Look-alikes that are excluded in a frame at most."""
+KEPT_FOR = 300
+"""Frames after which an earlier frame and a refused place tell nothing any more. Raising it refuses
+longer what does not move, and a target that comes back to the place of its twin, too."""
 
+MOST_LOOK_ALIKES = 3
+"""Look-alikes that are excluded in a frame at most; after so many the box does not jump at all."""
+
+_MOST_PX = 1920 * 1080  # of a picture: many targets keep pictures of different frames
 _OWN_PLACE = 0.75  # of the target's sides, around its center: where it responds itself
 
 
@@ -107,6 +111,16 @@ class Refused(NamedTuple):
     number: int  # of the frame, counted from the first one
 
 
+_Numbered = TypeVar("_Numbered", EarlierFrame, Refused)
+
+
+def recent(kept: tuple[_Numbered, ...], number: int) -> tuple[_Numbered, ...]:
+    """Those of the last `KEPT_FOR` frames before frame `number`; the same tuple if all are."""
+    if all(number - one.number <= KEPT_FOR for one in kept):
+        return kept
+    return tuple(one for one in kept if number - one.number <= KEPT_FOR)
+
+
 def is_jump(last_xywh: FloatArray, now_xywh: FloatArray) -> bool:
     """Whether a box jumps from one frame to the next; False if one is not finite.
 
@@ -131,11 +145,12 @@ def keep_frame(
     """The earlier frames, newest first, with one more if it is time for it.
 
     `number` counts the frames since the first one. `crop_scale` is that of the search crop, in
-    frame px: the picture needs no smaller pixels.
+    frame px: the picture needs no smaller pixels. Those of frames beyond 1920 x 1080 are larger.
     """
     if earlier and number - earlier[0].number < KEPT_EVERY:
         return earlier
-    step = int(min(max(crop_scale, 1.0), *shared.frame.shape[:2]))
+    height, width = shared.frame.shape[:2]
+    step = max(int(min(crop_scale, height, width)), math.ceil(math.sqrt(height * width / _MOST_PX)))
     return (EarlierFrame(shared.copy(step), step, box_xywh, number), *earlier)[:KEPT_FRAMES]
 
 
@@ -212,6 +227,7 @@ def exclude_place(
             boxes = decode_ltrb(response.ltrb_px[k], stride_px, crop_map)  # (R, R, 4)
             offset = boxes[..., :2] + boxes[..., 2:] / 2 - place.center_xy
             at_box = excluded | (np.hypot(*np.moveaxis(offset, -1, 0)) < reach_px)
-            excluded = excluded if at_box.all() else at_box  # something is left to be taken
+            if not (at_box | np.isneginf(logits[k])).all():  # something is left to be taken
+                excluded = at_box
         logits[k][excluded] = -np.inf
     return replace(response, score_logits=logits)

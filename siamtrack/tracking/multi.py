@@ -585,7 +585,7 @@ def _keep_last_box(update: TargetUpdate) -> TargetUpdate:
     limit = min(options.lost_below, math.nextafter(options.tracked_above, 0.0))
     score = min(update.result.score, limit)
     status_filter = update.before.status_filter.step(score, options)
-    after = replace(update.before, status_filter=status_filter)
+    after = replace(update.before, status_filter=status_filter, refused=())
     shown = keep_in_frame(after.box_xywh, after.frame_wh)
     result = Result(tuple(shown.tolist()), score, status_filter.status)
     return replace(update, after=after, result=result)

@@ -72,6 +72,7 @@ from siamtrack.tracking.look_alikes import (
     exclude_place,
     is_jump,
     keep_frame,
+    recent,
     shows_look_alike,
 )
 from siamtrack.tracking.near_window import WHOLE_FRAMES, is_clear, is_steady, motion_of_late
@@ -284,7 +285,7 @@ class Tracker(OldTrackerNames):
         self._state = replace(
             state, box_xywh=target, status_filter=StatusFilter(),
             whole_frames=WHOLE_FRAMES, cut_frames=0, lost_frames=0, is_guess=False, earlier=(),
-            refused=(), verification=None, grid_index=0, refine_center_xy=None,
+            last_jump=None, refused=(), verification=None, grid_index=0, refine_center_xy=None,
         )  # fmt: skip
 
     @property
@@ -335,10 +336,6 @@ class Tracker(OldTrackerNames):
         )  # fmt: skip
         if self._box_head:
             state = self._learn_first_frame(state, frame, self._box_head)
-        if state.online_filter is not None:
-            ((_, window_side),) = self._local_windows(state)
-            scale = window_side / config.search_size_px
-            state = replace(state, earlier=keep_frame((), SharedFrame(frame), target, 0, scale))
         self._state = state
         return Result(tuple(target.tolist()), 1.0, "tracked")
 
@@ -450,8 +447,13 @@ class Tracker(OldTrackerNames):
         self._shared = shared = shared or SharedFrame(frame)
         small = shared.thumbnail
         left = FRAMES_AFTER_CUT if is_cut(state.thumbnail, small) else max(state.cut_frames - 1, 0)
-        earlier = () if left == FRAMES_AFTER_CUT else state.earlier  # of another shot
-        self._state = state = replace(state, thumbnail=small, cut_frames=left, earlier=earlier)
+        # Forget what is of another shot, or long ago.
+        earlier, refused = recent(state.earlier, state.frames), recent(state.refused, state.frames)
+        if left == FRAMES_AFTER_CUT:
+            earlier, refused = (), ()
+        self._state = state = replace(
+            state, thumbnail=small, cut_frames=left, earlier=earlier, refused=refused
+        )
 
         # The near window suffices for a steady target.
         windows, config = self._local_windows(state), self.engine.config
@@ -705,12 +707,12 @@ class Tracker(OldTrackerNames):
 
         # 4. Update the online filter.
         online_filter, window = state.online_filter, found.window
-        look_alike = self._look_alike(filtered[window], found, maps[window]) if filtered else None
+        distractor = self._distractor(filtered[window], found, maps[window]) if filtered else None
         learns = online_filter is not None and not held and status_filter.status != "lost"
         if learns and response.features is not None:
             distractors = [*self._others_in_window(others_xywh, maps[window])]
-            if look_alike is not None:
-                distractors.append(look_alike)
+            if distractor is not None:
+                distractors.append(distractor)
             online_filter = self._learned(
                 response.features[window], filtered[window], found, box, maps[window], distractors
             )
@@ -748,7 +750,7 @@ class Tracker(OldTrackerNames):
             cut_frames=cut_frames,
             motion=motion_of_late(state.motion, state.box_xywh, box, config),
             whole_frames=(
-                WHOLE_FRAMES if look_alike is not None else max(state.whole_frames - 1, 0)
+                WHOLE_FRAMES if distractor is not None else max(state.whole_frames - 1, 0)
             ),
             rival=rival, is_guess=is_guess,
             lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
@@ -914,8 +916,9 @@ class Tracker(OldTrackerNames):
             return not accept_redetection(found, state.similarity, options)
         if state.online_filter is None:
             return False
-        was_refused = any(place.number > state.frames for place in state.refused)
-        if was_refused and found.filter_peak < NOISE and is_jump(state.box_xywh, found.box_xywh):
+        refused = sum(place.number > state.frames for place in state.refused)  # in this frame
+        doubtful = refused >= MOST_LOOK_ALIKES or (refused and found.filter_peak < NOISE)
+        if doubtful and is_jump(state.box_xywh, found.box_xywh):
             return True
         return found.filter_peak < options.look_around_below and _is_leaving(state)
 
@@ -942,7 +945,7 @@ class Tracker(OldTrackerNames):
             return reading
         return known[2]
 
-    def _look_alike(
+    def _distractor(
         self, filtered: FilterResponse, found: Prediction, crop_map: CropMap
     ) -> FloatArray | None:
         """Cell (column, row) of a second peak of the filter; None where there is none."""
@@ -982,7 +985,7 @@ class Tracker(OldTrackerNames):
     ) -> OnlineFilter | None:
         """The online filter after one more window; the same one if the window is not learned.
 
-        `distractors_xy` are the centers of other targets and of a look-alike, in cells.
+        `distractors_xy` are the centers of other targets and of a second peak, in cells.
         """
         state, options = self._require_state(), self._box_head
         if state.online_filter is None or options is None:
