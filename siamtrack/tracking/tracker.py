@@ -450,7 +450,9 @@ class Tracker(OldTrackerNames):
         # Forget what is of another shot, or long ago.
         earlier, refused = recent(state.earlier, state.frames), recent(state.refused, state.frames)
         if left == FRAMES_AFTER_CUT:
-            earlier, refused = (), ()
+            earlier = ()
+        if not earlier:
+            refused = ()
         self._state = state = replace(
             state, thumbnail=small, cut_frames=left, earlier=earlier, refused=refused
         )
@@ -696,6 +698,8 @@ class Tracker(OldTrackerNames):
         held = doubted or self._is_held(found)
         if held and before == "lost":
             score = min(score, math.nextafter(options.tracked_above, 0.0))
+        if held and self._count_refused():  # it is the score of a look-alike
+            score = min(score, math.nextafter(options.lost_below, 0.0))
         status_filter = state.status_filter.step(score, options)
         box = state.box_xywh if held else found.box_xywh
         is_guess = held and status_filter.status == "lost" and self._goes_along(found)
@@ -916,11 +920,16 @@ class Tracker(OldTrackerNames):
             return not accept_redetection(found, state.similarity, options)
         if state.online_filter is None:
             return False
-        refused = sum(place.number > state.frames for place in state.refused)  # in this frame
+        refused = self._count_refused()
         doubtful = refused >= MOST_LOOK_ALIKES or (refused and found.filter_peak < NOISE)
         if doubtful and is_jump(state.box_xywh, found.box_xywh):
             return True
         return found.filter_peak < options.look_around_below and _is_leaving(state)
+
+    def _count_refused(self) -> int:
+        """Number of jumps that were refused in this frame."""
+        state = self._require_state()
+        return sum(place.number > state.frames for place in state.refused)
 
     def _goes_along(self, found: Prediction) -> bool:
         """Whether the box of a lost target goes to a prediction that is not taken for the target.

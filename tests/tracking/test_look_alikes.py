@@ -1,6 +1,7 @@
 """Look-alikes: what was elsewhere in an earlier frame is not taken for the target."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from siamtrack.crops import crop_square
 from siamtrack.engines.base import Exemplar, Response
 from siamtrack.geometry import CropMap, iou
 from siamtrack.models.lite0 import Lite0Config
+from siamtrack.tracking.crossings import exchange_boxes
 from siamtrack.tracking.look_alikes import (
     DOUBTFUL_FRAMES,
     KEPT_EVERY,
     KEPT_FRAMES,
+    SURE_PEAK,
     EarlierFrame,
     Refused,
     SharedFrame,
@@ -122,8 +125,95 @@ def test_frames_of_another_shot_tell_nothing():
     twin = (GREEN, 325, 240)
     seen_for(tracker, large((GREEN, *HERE), twin))
     assert tracker.state.earlier
+    tracker.update(large(twin))
+    assert tracker.state.earlier and not tracker.state.refused  # the target is not yet lost
+    for _ in range(5):
+        tracker.update(large(twin))
+    assert tracker.state.refused
     tracker.update(scene((GREEN, *HERE), seed=3, size=LARGE)[::-1].copy() // 2 + 100)
-    assert tracker.state.cut_frames and not tracker.state.earlier
+    assert tracker.state.cut_frames and not tracker.state.earlier and not tracker.state.refused
+
+
+@pytest.mark.parametrize("count", [3, 4, 6])
+def test_among_many_twins_the_box_does_not_jump_to_the_last_one(count):
+    """More than are excluded one by one."""
+    places = [(325, 240), (240, 330), (155, 240), (240, 150), (325, 330), (155, 150)]
+    twins = [(GREEN, *place) for place in places[:count]]
+    tracker = started(at=HERE, size=LARGE)
+    seen_for(tracker, large((GREEN, *HERE), *twins))
+    for _ in range(6):
+        result = tracker.update(large(*twins))
+        assert iou(result.box, box_at(*HERE)) > 0.9 and result.status != "tracked"
+
+
+@pytest.mark.parametrize("place", [(325, 240), (400, 90)])
+def test_a_target_that_comes_back_where_its_twin_was_is_found_after_a_while(place):
+    """There it is taken for its twin until the earlier frames are too old."""
+    tracker = started(at=HERE, size=LARGE, redetect_windows=3)
+    seen_for(tracker, large((GREEN, *HERE), (GREEN, *place)))
+    for _ in range(20):
+        tracker.update(large())
+    tracker.set_state(replace(tracker.state, frames=tracker.state.frames + 240))
+    statuses = [tracker.update(large((GREEN, *place))).status for _ in range(80)]
+    assert statuses[10] == "lost" and statuses[-1] == "tracked"
+    assert iou(tracker.state.box_xywh, box_at(*place)) > 0.9
+
+
+@pytest.mark.parametrize(("away", "found"), [(75, True), (45, False)])
+def test_a_lost_target_is_found_beside_the_place_of_its_twin(away, found):
+    """A look-alike moves by one and a half of its sides at most, 60 px, however far the jump."""
+    tracker = started(at=HERE, size=LARGE, redetect_windows=3)
+    seen_for(tracker, large((GREEN, *HERE), (GREEN, 90, 400)))
+    for _ in range(60):
+        result = tracker.update(large((GREEN, 90, 400 - away)))
+    assert (result.status == "tracked") == found
+    assert (iou(result.box, box_at(90, 400 - away)) > 0.8) == found
+
+
+def test_frames_are_kept_in_which_the_target_is_seen_for_sure():
+    tracker = started(at=HERE, size=LARGE)
+    seen_for(tracker, large((GREEN, *HERE)))
+    kept = tracker.state.earlier
+    assert [one.number for one in kept] == [6, 1]
+    for color in ((60, 170, 90), (70, 150, 110)):  # like it, but not much
+        tracker.set_state(replace(tracker.state, frames=20))
+        tracker.update(large((color, *HERE)))
+        peak, status = tracker.state.last_prediction.filter_peak, tracker.state.status_filter.status
+        sure = peak >= SURE_PEAK and status == "tracked"
+        assert (tracker.state.earlier is not kept) == sure, (peak, status)
+        tracker.set_state(replace(tracker.state, earlier=kept))
+    assert not sure
+
+
+def test_frames_in_which_a_recovered_target_is_verified_are_not_kept():
+    tracker = started(at=HERE, size=LARGE, redetect_windows=3, verify_frames=10)
+    seen_for(tracker, large((GREEN, *HERE)))
+    for _ in range(20):
+        tracker.update(large())
+    kept = tracker.state.earlier
+    for _ in range(60):
+        tracker.update(large((GREEN, *HERE)))
+        if tracker.state.verification is not None:
+            assert tracker.state.earlier is kept
+    assert tracker.state.verification is None and tracker.state.earlier is not kept
+
+
+def test_targets_that_swap_boxes_keep_their_own_earlier_frames():
+    """Counted as the frames of the box are: each new frame is newer than all that are kept."""
+    states = []
+    for color, frames in ((GREEN, 30), (RED, 12)):
+        tracker = Tracker(Colors(), options())
+        tracker.init(large((color, *HERE)), box_at(*HERE))
+        for _ in range(frames):
+            tracker.update(large((color, *HERE)))
+        states.append(tracker.state)
+    for after, own, theirs in zip(
+        exchange_boxes(tuple(states), tuple(states)), states, reversed(states), strict=True
+    ):
+        assert after.frames == theirs.frames
+        ages = [after.frames - one.number for one in after.earlier]
+        assert ages == [own.frames - one.number for one in own.earlier]
+        assert all(a.picture is b.picture for a, b in zip(after.earlier, own.earlier, strict=True))
 
 
 def test_moved_by_hand_the_target_has_no_earlier_frames():
@@ -212,7 +302,7 @@ def test_many_targets_refuse_the_places_of_look_alikes_as_one_does(count):
             assert result.status == expected.status
     for (color, x, y), result in zip(things[:2], results.values(), strict=False):
         assert iou(result.box, box_at(x, y)) > 0.9 and result.status != "tracked", color
-    kept = [state.earlier for state in many.state.trackers.values()]
+    kept = [state.earlier for state in many.state.trackers.values()][:2]
     for others in kept[1:]:
         assert [one.number for one in others] == [one.number for one in kept[0]]
         assert all(a.picture is b.picture for a, b in zip(kept[0], others, strict=True))
@@ -234,25 +324,25 @@ def response_with(**peaks):
 
 
 @pytest.mark.parametrize(
-    ("peaks", "jump_px", "peak", "expected"),
+    ("peaks", "radius_px", "peak", "expected"),
     [
-        ({"_44": 0.6}, 40, 0.8, True),
-        ({"_44": 0.39}, 40, 0.8, False),  # less than half of it
-        ({"_44": 0.41}, 40, 0.8, True),
-        ({"_44": 0.19}, 40, 0.25, False),  # noise
-        ({"_45": 0.6}, 63, 0.8, False),  # 32 px away, which is more than half of the jump
-        ({"_45": 0.6}, 65, 0.8, True),
-        ({"_54": 0.6}, 63, 0.8, False),
-        ({"_54": 0.6}, 65, 0.8, True),
-        ({"_45": 0.6, "_46": 0.7}, 65, 0.8, False),  # the peak is beside it
-        ({"_00": 0.6}, 361, 0.8, False),  # 181 px away
-        ({"_00": 0.6}, 363, 0.8, True),
-        ({}, 40, 0.8, False),
+        ({"_44": 0.6}, 20, 0.8, True),
+        ({"_44": 0.39}, 20, 0.8, False),  # less than half of it
+        ({"_44": 0.41}, 20, 0.8, True),
+        ({"_44": 0.19}, 20, 0.25, False),  # noise
+        ({"_45": 0.6}, 31, 0.8, False),  # 32 px away
+        ({"_45": 0.6}, 33, 0.8, True),
+        ({"_54": 0.6}, 31, 0.8, False),
+        ({"_54": 0.6}, 33, 0.8, True),
+        ({"_45": 0.6, "_46": 0.7}, 33, 0.8, False),  # the peak is beside it
+        ({"_00": 0.6}, 181, 0.8, False),  # 181.02 px away
+        ({"_00": 0.6}, 182, 0.8, True),
+        ({}, 20, 0.8, False),
     ],
 )
-def test_a_look_alike_is_a_peak_that_is_high_enough_and_near(peaks, jump_px, peak, expected):
+def test_a_look_alike_is_a_peak_that_is_high_enough_and_near(peaks, radius_px, peak, expected):
     response = response_with(**peaks)
-    assert shows_look_alike(response, MAP, FAR, PLACE, jump_px, peak, CONFIG) is expected
+    assert shows_look_alike(response, MAP, FAR, PLACE, radius_px, peak, CONFIG) is expected
 
 
 @pytest.mark.parametrize(
@@ -327,6 +417,14 @@ def test_a_copy_is_made_once_and_is_one():
     )
     frame[:] = 0
     np.testing.assert_array_equal(whole, before)
+
+
+def test_pictures_of_large_frames_are_reduced():
+    """Many targets may keep pictures of different frames."""
+    (kept,) = keep_frame((), SharedFrame(np.zeros((2160, 3840, 3), np.uint8)), np.ones(4), 0, 0.5)
+    assert kept.step == 2 and kept.picture.shape == (1080, 1920, 3)
+    (kept,) = keep_frame((), SharedFrame(np.zeros((1080, 1920, 3), np.uint8)), np.ones(4), 0, 0.5)
+    assert kept.step == 1
 
 
 @pytest.mark.parametrize(("scale", "step"), [(0.4, 1), (1.9, 1), (2.0, 2), (5.5, 5), (1e9, 60)])
