@@ -126,7 +126,7 @@ def is_jump(last_xywh: FloatArray, now_xywh: FloatArray) -> bool:
 
     Example:
         >>> last = np.array([10.0, 10, 20, 20])
-        >>> is_jump(last, last + [15, 0, 0, 0]), is_jump(last, last + [15, 15, 0, 0])
+        >>> is_jump(last, last + [13, 0, 0, 0]), is_jump(last, last + [13, 13, 0, 0])
         (False, True)
     """
     x, y, w, h = last_xywh.tolist()
@@ -150,7 +150,8 @@ def keep_frame(
     if earlier and number - earlier[0].number < KEPT_EVERY:
         return earlier
     height, width = shared.frame.shape[:2]
-    step = max(int(min(crop_scale, height, width)), math.ceil(math.sqrt(height * width / _MOST_PX)))
+    step = max(math.floor(crop_scale), math.ceil(math.sqrt(height * width / _MOST_PX)))
+    step = min(step, height, width)
     return (EarlierFrame(shared.copy(step), step, box_xywh, number), *earlier)[:KEPT_FRAMES]
 
 

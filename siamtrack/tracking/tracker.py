@@ -593,7 +593,8 @@ class Tracker(OldTrackerNames):
         """Windows of earlier frames around the place to which the box would jump.
 
         `response` and `maps` are those of all windows so far; `without_look_alike` takes the
-        response to these. None are needed in most frames.
+        response to these. None are needed in most frames, nor with a near window, in which a box
+        hardly jumps.
         """
         state, box_head = self._require_state(), self._box_head
         if box_head is None or not state.earlier or self._is_near(maps):
@@ -626,7 +627,9 @@ class Tracker(OldTrackerNames):
         """
         state, config = self._require_state(), self.engine.config
         reading, online_filter = self._reading(response, maps), state.online_filter
-        if reading is None or online_filter is None or seen.features is None or not seen.is_finite:
+        if reading is None or online_filter is None:
+            return response
+        if seen.features is None or not seen.is_finite:  # it tells nothing
             return response
         found = self._best_prediction(response, reading, maps).found
         place, peak = _center(found.box_xywh), found.filter_peak
@@ -636,7 +639,7 @@ class Tracker(OldTrackerNames):
         filtered = respond_each([online_filter] * len(earlier_maps), seen.features)
         for one, crop_map, frame in zip(filtered, earlier_maps, state.earlier, strict=True):
             if shows_look_alike(one.mixed, crop_map, frame, place, radius_px, peak, config):
-                refused = Refused(place, min(jump_px / 2, size_px), state.frames + 1)
+                refused = Refused(place, min(NEARER * jump_px, size_px), state.frames + 1)
                 kept = (refused, *state.refused)[:MOST_LOOK_ALIKES]
                 self._state = replace(state, refused=kept)
                 return exclude_place(response, maps, refused, config)
