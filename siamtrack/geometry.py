@@ -7,6 +7,7 @@ is the top-left corner, 0-based; pixel i covers the interval [i, i + 1). A frame
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -220,6 +221,31 @@ def iou(a_xywh: ArrayLike, b_xywh: ArrayLike) -> FloatArray:
     inter = np.prod(np.clip(right_bottom - left_top, 0.0, None), axis=-1)
     union = np.prod(a[..., 2:], axis=-1) + np.prod(b[..., 2:], axis=-1) - inter
     return np.where(union == 0, 0.0, inter / np.where(union == 0, 1.0, union))
+
+
+def center_step(last_xywh: ArrayLike, now_xywh: ArrayLike) -> float:
+    """Distance between the centers of two boxes, in their unit.
+
+    Example:
+        >>> center_step([10, 10, 20, 20], [13, 14, 20, 20])
+        5.0
+    """
+    # Plain floats, which take a third of the time of arrays in every frame.
+    x, y, w, h = np.asarray(last_xywh, dtype=np.float64).tolist()
+    now_x, now_y, now_w, now_h = np.asarray(now_xywh, dtype=np.float64).tolist()
+    return math.hypot(now_x + now_w / 2 - (x + w / 2), now_y + now_h / 2 - (y + h / 2))
+
+
+def relative_step(last_xywh: ArrayLike, now_xywh: ArrayLike) -> float:
+    """`center_step` in sides of a square of the last box's area; infinite if that has none.
+
+    Example:
+        >>> relative_step([10, 10, 80, 20], [30, 10, 80, 20])
+        0.5
+    """
+    _, _, w, h = np.asarray(last_xywh, dtype=np.float64).tolist()
+    side = math.sqrt(w * h)
+    return center_step(last_xywh, now_xywh) / side if side else math.inf
 
 
 def context_side(w: ArrayLike, h: ArrayLike, context_amount: float = 0.5) -> FloatArray:

@@ -22,7 +22,7 @@ import numpy as np
 
 from siamtrack.crops import crop_square
 from siamtrack.engines.base import Response
-from siamtrack.geometry import CropMap
+from siamtrack.geometry import CropMap, relative_step
 from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.cuts import thumbnail
 from siamtrack.tracking.decode import cell_centers, decode_ltrb
@@ -129,10 +129,7 @@ def is_jump(last_xywh: FloatArray, now_xywh: FloatArray) -> bool:
         >>> is_jump(last, last + [13, 0, 0, 0]), is_jump(last, last + [13, 13, 0, 0])
         (False, True)
     """
-    x, y, w, h = last_xywh.tolist()
-    now_x, now_y, now_w, now_h = now_xywh.tolist()
-    step = math.hypot(now_x + now_w / 2 - x - w / 2, now_y + now_h / 2 - y - h / 2)
-    return step > JUMP * math.sqrt(w * h)
+    return relative_step(last_xywh, now_xywh) > JUMP
 
 
 def keep_frame(

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from siamtrack.crops import check_frame
 from siamtrack.engines.base import Engine, Exemplar, Response, track_each
 from siamtrack.errors import ConfigError, InvalidFrameError, NotInitializedError, shown
-from siamtrack.geometry import CropMap, iou, keep_in_frame
+from siamtrack.geometry import CropMap, iou, keep_in_frame, relative_step
 from siamtrack.tracking.crossings import (
     DOUBT_FRAMES,
     HISTORY,
@@ -447,10 +447,7 @@ class TargetUpdate:
     def cost(self) -> float:
         """Negative log of the probability of the result, given the target's last box."""
         # Step of the center in target sizes, under a normal distribution.
-        x, y, w, h = self.before.box_xywh
-        now_x, now_y, now_w, now_h = self.result.box
-        step_x, step_y = now_x + now_w / 2 - (x + w / 2), now_y + now_h / 2 - (y + h / 2)
-        step = float(np.hypot(step_x, step_y)) / math.sqrt(float(w * h))
+        step = relative_step(self.before.box_xywh, self.result.box)
         return _MOTION_COST * step**2 - math.log(max(self.result.score, _MIN_SCORE))
 
 

@@ -10,9 +10,7 @@ whole response.
 
 from __future__ import annotations
 
-import numpy as np
-
-from siamtrack.geometry import context_side
+from siamtrack.geometry import center_step, context_side
 from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.reading import Reading
 from siamtrack.types import FloatArray
@@ -47,10 +45,9 @@ def motion_of_late(
 
     `before_xywh` and `now_xywh` are the boxes of two frames, (4,) frame px.
     """
-    (x, y, w, h), (new_x, new_y, new_w, new_h) = before_xywh.tolist(), now_xywh.tolist()
-    step = np.hypot(new_x + new_w / 2 - x - w / 2, new_y + new_h / 2 - y - h / 2)
+    _, _, w, h = before_xywh.tolist()
     side = float(context_side(w, h, config.context_amount))
-    return max(float(step) / side, _MOTION_DECAY * motion)
+    return max(center_step(before_xywh, now_xywh) / side, _MOTION_DECAY * motion)
 
 
 def is_steady(

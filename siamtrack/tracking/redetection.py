@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from siamtrack.engines.base import Response
-from siamtrack.geometry import CropMap, iou
+from siamtrack.geometry import CropMap, center_step, iou
 from siamtrack.models.config import NetworkConfig
 from siamtrack.tracking.decode import Prediction, calibrated_score, cell_centers, decode_box_head
 from siamtrack.tracking.online_filter import FilterResponse
@@ -171,9 +171,8 @@ def is_reachable(
     """
     if lost_frames >= ANYWHERE_AFTER:
         return True
-    step = box_xywh[:2] + box_xywh[2:] / 2 - (last_xywh[:2] + last_xywh[2:] / 2)
     reach = (0.5 + REACH_GROWTH * lost_frames) * local.scale * local.size_px
-    return bool(np.hypot(*step) <= reach)
+    return center_step(last_xywh, box_xywh) <= reach
 
 
 def accept_redetection(found: Prediction, similarity: float, options: BoxHeadOptions) -> bool:

@@ -25,6 +25,7 @@ from siamtrack.errors import (
 )
 from siamtrack.geometry import (
     CropMap,
+    center_step,
     check_sides,
     clip_to_frame,
     context_side,
@@ -32,6 +33,7 @@ from siamtrack.geometry import (
     keep_in_frame,
     parse_box,
     parse_first_box,
+    relative_step,
 )
 from siamtrack.tracking.box_correction import (
     NO_CORRECTION,
@@ -633,7 +635,7 @@ class Tracker(OldTrackerNames):
             return response
         found = self._best_prediction(response, reading, maps).found
         place, peak = _center(found.box_xywh), found.filter_peak
-        jump_px = float(np.hypot(*(place - _center(state.box_xywh))))
+        jump_px = center_step(state.box_xywh, found.box_xywh)
         size_px = math.sqrt(state.box_xywh[2:].prod())
         radius_px = min(NEARER * jump_px, LOOK_ALIKE_STEP * size_px)
         filtered = respond_each([online_filter] * len(earlier_maps), seen.features)
@@ -678,13 +680,6 @@ class Tracker(OldTrackerNames):
         # 1. and 2. The best prediction, here or elsewhere.
         found, switched, promising = self._best_prediction(response, reading, maps)
         response, filtered, _ = reading
-
-        # A near window does not show what else responds in the whole one.
-        rival = state.rival
-        if self._is_near(maps):
-            found = found._replace(margin=min(found.margin, found.similarity - rival))
-        elif not found.window:
-            rival = found.similarity - found.margin
 
         # A prediction that overflowed moves nothing.
         score = calibrated_score(found, options)
@@ -734,15 +729,15 @@ class Tracker(OldTrackerNames):
             switched=switched, frames=self._verify_frames,
         )  # fmt: skip
 
-        # 6. Keep the frame, if the target is seen for sure: it shows what else there is. A jump may
-        #    have been wrong.
+        # 6. Keep the frame, if the target is seen for sure: it shows what else there is.
         frames, earlier = state.frames + 1, state.earlier
         last_jump = frames if is_jump(state.box_xywh, box) else state.last_jump
-        doubtful = last_jump is not None and frames - last_jump <= DOUBTFUL_FRAMES
-        doubtful = doubtful or verification is not None or cut_frames > 0
-        sure = status_filter.status == "tracked" and found.filter_peak >= SURE_PEAK
-        if online_filter is not None and self._shared is not None and sure and not doubtful:
-            earlier = keep_frame(earlier, self._shared, box, frames, maps[0].scale)
+        if status_filter.status == "tracked" and verification is None and not cut_frames:
+            earlier = self._with_this_frame(found, box, last_jump, maps[0].scale)
+
+        # What else responds is known from whole windows around the last box.
+        sees_all = not (found.window or self._is_near(maps))
+        rival = found.similarity - found.margin if sees_all else state.rival
 
         # 7. Progress of the search elsewhere.
         grid_index, refine_center = 0, None
@@ -763,6 +758,23 @@ class Tracker(OldTrackerNames):
             lost_frames=state.lost_frames + 1 if status_filter.status == "lost" else 0,
         )  # fmt: skip
         return Result(tuple(visible.tolist()), score, status_filter.status)
+
+    def _with_this_frame(
+        self, found: Prediction, box_xywh: FloatArray, last_jump: int | None, crop_scale: float
+    ) -> tuple[EarlierFrame, ...]:
+        """The earlier frames, and this one if its target responds well and did not jump of late.
+
+        A jump may have been wrong. `box_xywh` is the box in this frame, `crop_scale` that of the
+        search crop.
+        """
+        state = self._require_state()
+        number = state.frames + 1
+        doubtful = last_jump is not None and number - last_jump <= DOUBTFUL_FRAMES
+        if state.online_filter is None or self._shared is None:
+            return state.earlier
+        if doubtful or found.filter_peak < SURE_PEAK:
+            return state.earlier
+        return keep_frame(state.earlier, self._shared, box_xywh, number, crop_scale)
 
     def _best_prediction(
         self, response: Response, reading: Reading, maps: Sequence[CropMap]
@@ -791,6 +803,8 @@ class Tracker(OldTrackerNames):
             response[:local], maps[:local], state.box_xywh, self.engine.config, self.options,
             here, cells,
         )  # fmt: skip
+        if self._is_near(maps):  # it does not show what else responds in the whole window
+            found = found._replace(margin=min(found.margin, found.similarity - state.rival))
         if fine_end == local:
             return Best(found)
 
@@ -945,8 +959,7 @@ class Tracker(OldTrackerNames):
             return False
         if state.lost_frames >= ANYWHERE_AFTER or state.cut_frames:
             return False
-        step = np.hypot(*(_center(found.box_xywh) - _center(state.box_xywh)))
-        return bool(step <= FOLLOWED_STEP * math.sqrt(state.box_xywh[2:].prod()))
+        return relative_step(state.box_xywh, found.box_xywh) <= FOLLOWED_STEP
 
     def _reading(self, response: Response, maps: Sequence[CropMap]) -> Reading | None:
         """What a response shows in this state; None if it is not finite."""
